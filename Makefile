@@ -1,0 +1,44 @@
+# make run   sets everything up in .venv and runs the quick start: FedHPro on handwritten digits, through Flower's simulation engine
+# make test  sets everything up and runs the tests
+# Both can be repeated: what is there is not installed again. PYTHON=python3.12 chooses the interpreter.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+JOBS   ?= 2
+READY  := $(VENV)/.ready
+
+.PHONY: run test lint types bench ci clean help
+help:
+	@sed -n 's/^# //p' Makefile
+
+run: $(READY)
+	@echo "== running the quick start (about a minute)"
+	@$(BIN)/fedhpro run
+
+test: $(READY)
+	@echo "== running the tests"
+	@$(BIN)/python -m pytest -n $(JOBS)
+
+lint: $(READY)
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: $(READY)
+	@$(BIN)/mypy
+
+bench: $(READY)
+	@$(BIN)/python benchmarks/run.py
+
+ci: lint types test
+
+# The tested versions, so that every machine gets the same set; remove CONSTRAINTS= to get the newest allowed ones.
+CONSTRAINTS ?= constraints.txt
+$(READY): pyproject.toml $(CONSTRAINTS)
+	@$(PYTHON) -c 'import sys; sys.exit("fedhpro needs Python 3.11 or newer, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
+	@echo "== setting up $(VENV): PyTorch and Flower are a few gigabytes, this takes some minutes the first time"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS)) --editable '.[dev]'
+	@touch $(READY)
+	@echo "== $(VENV) is ready"
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

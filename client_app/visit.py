@@ -1,0 +1,103 @@
+"""THE visit of a client, top to bottom: it receives the global model, measures, trains, and replies with one message.
+
+What is particular to FedHPro is named at the line that calls it and written in fedhpro_flwr/methods/fedhpro.py.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fedhpro_flwr.client_data import ClientData
+from fedhpro_flwr.config import Local
+from fedhpro_flwr.data.augment import crop_and_flip
+from fedhpro_flwr.data.batches import batches
+from fedhpro_flwr.methods import Arrival, LocalLoss, Method, build_method
+from fedhpro_flwr.metrics import evaluate
+from fedhpro_flwr.models import Model
+from fedhpro_flwr.records import Broadcast, Update
+from fedhpro_flwr.seeding import Draws
+from fedhpro_flwr.timing import Stopwatch
+
+
+def visit(model: Model, data: ClientData, received: Broadcast, method: Method | None = None) -> Update:
+    """One visit of one client.
+
+    Args:
+        model: any instance of the right architecture on the device of the data; its weights are overwritten with the
+            received ones and are the trained ones afterwards.
+        data: the client's own samples.
+        received: what the server sent.
+        method: the client half of the federated method; built from the received settings if left out.
+
+    Returns:
+        The trained model, the method's upload, and the client's numbers.
+
+    Raises:
+        ValueError: the received tensors do not fit the model, or the client has no training data.
+    """
+    config, task = received.config, received.task
+    method = method or build_method(config)
+    draws, watch = Draws(config.seed, task.server_round, task.partition_id), Stopwatch()
+    load(model, received)
+    arrival = Arrival(model, data, received, draws)
+    metrics: dict[str, float] = {}
+
+    with watch("evaluation"):
+        if task.evaluate and data.test is not None:
+            tested = evaluate(model, data, batch_size=config.evaluation.batch_size)  # the model as received
+            metrics |= {"test-correct": tested.correct, "test-examples": tested.examples, "test-loss": tested.loss}
+    with watch("class-gradients"):
+        upload = method.upload(arrival)  # FedHPro: class gradients g_k [P, D] at the received model [P.1]
+        extra_loss = method.local_loss(
+            arrival
+        )  # FedHPro: HPCL with the margin d_k of this client, and HPAL [P.3] [P.4]
+    with watch("local-training"):
+        metrics["train-loss"] = train(model, data, config.local, extra_loss, draws)
+
+    metrics |= {f"seconds-{phase}": seconds for phase, seconds in watch.seconds.items()}
+    return Update(task.partition_id, len(arrival.train), model.state_dict(), upload, metrics)
+
+
+def train(model: Model, data: ClientData, local: Local, extra_loss: LocalLoss | None, draws: Draws) -> float:
+    """Local SGD on CE + the method's loss [P.5]; returns the mean loss of the last epoch."""
+    if data.train is None:
+        raise ValueError("local training needs training data")
+    model.train()
+    optimizer = torch.optim.SGD(
+        model.parameters(), lr=local.lr, momentum=local.momentum, weight_decay=local.weight_decay, fused=True
+    )
+    order, augmentation = draws.torch("batches"), draws.torch("augmentation")
+    for _ in range(local.epochs):
+        total = torch.zeros((), device=data.device)
+        for chosen in batches(len(data.train), local.batch_size, order):
+            chosen = chosen.to(data.device)  # [B]
+            x, labels = data.floats(data.train.inputs[chosen]), data.train.labels[chosen]
+            if local.augment != "none" and x.ndim == 4:
+                x = crop_and_flip(x, draw=local.augment, flip=local.flip, generator=augmentation)
+            loss = batch_loss(model, x, labels, extra_loss)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            total += loss.detach() * len(labels)  # stays on the device: no step waits for the host
+    return float(total) / len(data.train)
+
+
+def batch_loss(model: Model, x: Tensor, labels: Tensor, extra_loss: LocalLoss | None) -> Tensor:
+    """CE(W z + b, y) + the method's loss on z [P.5]: scalar."""
+    z = model.encoder(x)  # [B, D]
+    loss = F.cross_entropy(model.head(z), labels)  # logits: [B, C]
+    return loss if extra_loss is None else loss + extra_loss(z, labels)
+
+
+def load(model: Model, received: Broadcast) -> None:
+    """Copy the received weights into the model, in place.
+
+    Raises:
+        ValueError: a tensor is missing, unknown or of another shape.
+    """
+    try:
+        model.load_state_dict(received.model)
+    except RuntimeError as error:
+        raise ValueError(f"the received model does not fit this client's: {' '.join(str(error).split())}") from None

@@ -1,0 +1,238 @@
+"""The settings of a run: flat scalars as Flower delivers them, parsed once into frozen models.
+
+Keys are written `section.key` with hyphens (`local.batch-size`), in TOML, on the command line and on the wire; the
+attribute is the same with underscores (`config.local.batch_size`). The value "preset" leaves a key to `preset`
+(presets.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from fedhpro_flwr.flat_keys import ConfigError, Scalar, flatten, nest
+from fedhpro_flwr.gradient_matching import GradientScale, MatchingDistance
+from fedhpro_flwr.losses import MarginReading
+from fedhpro_flwr.presets import PRESETS
+
+FROM_PRESET = "preset"
+
+Count = Annotated[int, Field(ge=1)]
+CountOrNone = Annotated[int, Field(ge=0)]  # 0 stands for "all" or "off", as the key says
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(gt=0, le=1)]
+
+
+__all__ = ["ConfigError", "RunConfig", "Scalar", "known_keys"]
+
+
+class Section(BaseModel):
+    """Frozen, strict (no text where a number belongs), and closed: an unknown key is an error."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        alias_generator=lambda name: name.replace("_", "-"),
+        populate_by_name=True,
+    )
+
+
+class Data(Section):
+    """Which samples exist, and where their files lie."""
+
+    name: str = "digits"
+    root: str = ""
+    path: str = ""
+    download: bool = False
+    test_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    split_seed: CountOrNone = 0
+    train_limit: CountOrNone = 0
+
+
+class Partition(Section):
+    """How the training samples are divided among clients."""
+
+    scheme: Literal["iid", "dirichlet", "nid1", "shards"] = "dirichlet"
+    num_partitions: Count = 10
+    alpha: Positive = 0.5
+    classes_per_client: Count = 2
+    imbalance: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.0
+    min_samples: Count = 2
+
+
+class Clients(Section):
+    """Who takes part in a round."""
+
+    per_round: CountOrNone = 0
+    sampling: Literal["round", "stream"] = "round"
+    quorum: Share = 0.5
+    timeout: Positive = 3600
+    num_nodes: CountOrNone = 0
+    threads: Count = 1
+
+
+class ModelChoice(Section):
+    """Which network, and D."""
+
+    name: str = "cnn"
+    width: CountOrNone = 64
+
+
+class Local(Section):
+    """A client's own SGD."""
+
+    epochs: Count = 5
+    batch_size: Count = 32
+    lr: Positive = 0.05
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    weight_decay: NotNegative = 0.0
+    augment: Literal["none", "per-sample", "per-batch"] = "none"
+    flip: bool = True
+
+
+class MethodChoice(Section):
+    """Which federated method."""
+
+    name: str = "fedhpro"
+
+
+class HyperPrototypeOptions(Section):
+    """S [C, K, D] and its server update [P.2] [R.c5]."""
+
+    prototypes_per_class: Count
+    init: Literal["normal", "orthogonal"]
+    matching_steps: CountOrNone
+    matching_lr: Positive
+    matching_distance: MatchingDistance
+    matching_head: Literal["client", "calibrated"]
+    virtual_scale: Literal["mean", "mean-of-mean"]
+
+
+class LossOptions(Section):
+    """HPCL, HPAL and the client's margin [P.3] [P.4] [R.hpcl] [R.hpal] [R.margin]."""
+
+    temperature: Positive
+    margin: MarginReading
+    hpcl: Literal["paper", "reference", "off"]
+    hpal: Literal["paper", "unit", "reference", "off"]
+    hpcl_weight: NotNegative
+    hpal_weight: NotNegative
+
+
+class ClassGradientOptions(Section):
+    """What a client measures before it trains [P.1] [R.grads]."""
+
+    samples_per_class: CountOrNone
+    repeats: Count
+    augment: Literal["none", "dsa"]
+    scale: GradientScale
+    weighting: Literal["clients", "counts"]
+
+
+class CalibrationOptions(Section):
+    """The server's re-training of the head on learned prototypes [R.c3] [R.c4]."""
+
+    head: Literal["off", "replace", "separate"]
+    first_head: Literal["model", "fresh"]
+    prototypes_per_class: Count
+    matching_steps: CountOrNone
+    matching_lr: Positive
+    matching_distance: Literal["rowwise", "cosine", "mse"]
+    epochs: CountOrNone
+    batch_size: Count
+    lr: Positive
+
+
+class Evaluation(Section):
+    """When accuracy is measured."""
+
+    every: Count = 1
+    clients_every: CountOrNone = 1
+    batch_size: Count = 500
+
+
+class RunConfig(Section):
+    """All settings of a run, presets filled in."""
+
+    experiment: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "digits"
+    preset: Literal["paper", "reference"] = "paper"
+    seed: CountOrNone = 0
+    rounds: Count = 30
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    results_dir: str = ""
+    run_folder: str = ""
+    data: Data = Data()
+    partition: Partition = Partition()
+    clients: Clients = Clients()
+    model: ModelChoice = ModelChoice()
+    local: Local = Local()
+    method: MethodChoice = MethodChoice()
+    hyper_prototypes: HyperPrototypeOptions
+    losses: LossOptions
+    class_gradients: ClassGradientOptions
+    calibration: CalibrationOptions
+    evaluation: Evaluation = Evaluation()
+
+    @model_validator(mode="after")
+    def _agree(self) -> RunConfig:
+        if self.clients.per_round > self.partition.num_partitions:
+            raise ValueError(
+                f"clients.per-round = {self.clients.per_round}: only {self.partition.num_partitions} clients exist, "
+                "see partition.num-partitions"
+            )
+        if self.hyper_prototypes.matching_head == "calibrated" and self.calibration.head == "off":
+            raise ValueError(
+                "hyper-prototypes.matching-head = 'calibrated' needs calibration.head = 'replace' or 'separate'"
+            )
+        return self
+
+    @classmethod
+    def parse(cls, flat: Mapping[str, Scalar] | None = None, **overrides: Scalar) -> RunConfig:
+        """Flat keys (`"local.batch-size": 32`) to settings; missing keys take their default or their preset's value.
+
+        Keyword overrides are for Python callers: `RunConfig.parse(rounds=3, local__lr=0.1)`.
+
+        Raises:
+            ConfigError: one sentence that names the key, its value and what is allowed.
+        """
+        merged = dict(flat or {}) | {
+            name.replace("__", ".").replace("_", "-"): value for name, value in overrides.items()
+        }
+        preset = merged.get("preset", "paper")
+        if preset not in PRESETS:
+            raise ConfigError(f"preset = {preset!r}: allowed are {', '.join(map(repr, PRESETS))}")
+        chosen = {key: value for key, value in merged.items() if value != FROM_PRESET}
+        try:
+            return cls.model_validate(nest(PRESETS[str(preset)] | chosen))
+        except ValidationError as error:
+            raise ConfigError(_sentence(error)) from None
+
+    def flat(self) -> dict[str, Scalar]:
+        """The inverse of `parse`: every key with its value, presets filled in."""
+        return flatten(self.model_dump(by_alias=True))
+
+
+def known_keys() -> tuple[str, ...]:
+    """Every key of the app, `section.key`."""
+    return tuple(RunConfig.parse({}).flat())
+
+
+def _sentence(error: ValidationError) -> str:
+    """Each problem as `key = value: what is allowed`."""
+    problems = []
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            near = get_close_matches(key, known_keys(), n=1, cutoff=0.6)
+            problems.append(f"unknown key {key}" + (f", did you mean {near[0]}?" if near else ""))
+        elif item["type"] == "value_error":
+            problems.append(str(item["ctx"]["error"]))
+        else:
+            wanted = item["msg"].removeprefix("Input should be ")
+            problems.append(f"{key} = {item['input']!r}: it must be {wanted}")
+    return "; ".join(problems)

@@ -1,0 +1,39 @@
+"""Split a test part off a data set that has none."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+IndexArray = npt.NDArray[np.int64]
+
+
+def hold_out(labels: npt.NDArray[np.int64], test_share: float, seed: int) -> tuple[IndexArray, IndexArray]:
+    """Split samples at random into training and test, class by class.
+
+    Of a class with n samples round(test_share * n) go to the test part, but never all of them.
+
+    Args:
+        labels: class ids [N].
+        test_share: between 0 and 1.
+        seed: of the shuffle.
+
+    Returns:
+        Ascending sample ids of the training and of the test part.
+
+    Raises:
+        ValueError: the share leaves no test sample at all.
+    """
+    rng = np.random.default_rng(seed)
+    test = []
+    for label in np.unique(labels):
+        members = rng.permutation(np.flatnonzero(labels == label))
+        test.append(members[: min(round(test_share * len(members)), len(members) - 1)])
+    test_ids = np.sort(np.concatenate(test)) if test else np.empty(0, np.int64)
+    if len(test_ids) == 0:
+        raise ValueError(
+            f"data.test_share = {test_share} of {len(labels)} samples leaves no test sample; "
+            "use a larger share or more data"
+        )
+    train_ids = np.setdiff1d(np.arange(len(labels)), test_ids)
+    return train_ids.astype(np.int64), test_ids.astype(np.int64)

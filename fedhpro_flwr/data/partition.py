@@ -1,0 +1,187 @@
+"""Which client holds which samples: first the long tail, then a scheme of label skew on what is kept.
+
+Schemes:
+
+iid        shuffled, near-equal parts
+dirichlet  class shares of the clients drawn from Dirichlet(alpha)
+nid1       the reference's balanced Dirichlet with equal client sizes
+shards     a fixed number of classes for each client
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from fedhpro_flwr.data.dirichlet import dirichlet
+from fedhpro_flwr.data.long_tail import long_tail
+from fedhpro_flwr.data.nid1 import nid1
+from fedhpro_flwr.data.shards import shards
+
+IndexArray = npt.NDArray[np.int64]
+
+Scheme = Literal["iid", "dirichlet", "nid1", "shards"]
+
+
+@dataclass(frozen=True)
+class PartitionPlan:
+    """How to divide samples among clients.
+
+    Args:
+        scheme: one of iid, dirichlet, nid1, shards.
+        num_partitions: number of clients.
+        alpha: Dirichlet concentration (dirichlet, nid1).
+        classes_per_client: classes of one client (shards).
+        imbalance: rho, largest over smallest class after the long tail; 1 keeps every sample.
+        min_samples: the fewest samples a client may have.
+        seed: of every draw, 0 .. 2**32 - 1.
+
+    Raises:
+        ValueError: an unknown scheme or a number out of its range.
+    """
+
+    scheme: Scheme
+    num_partitions: int
+    alpha: float = 0.5
+    classes_per_client: int = 2
+    imbalance: float = 1.0
+    min_samples: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.scheme not in get_args(Scheme):
+            raise ValueError(f"partition.scheme = {self.scheme!r} is unknown, there are: {', '.join(get_args(Scheme))}")
+        if not 0 < self.alpha < float("inf"):
+            raise ValueError(f"partition.alpha = {self.alpha}: it must be larger than 0 and finite")
+        if not 1 <= self.imbalance < float("inf"):
+            raise ValueError(f"partition.imbalance = {self.imbalance}: it must be 1 (balanced) or larger, and finite")
+        for name, value in (
+            ("num_partitions", self.num_partitions),
+            ("classes_per_client", self.classes_per_client),
+            ("min_samples", self.min_samples),
+        ):
+            if value < 1:
+                raise ValueError(f"partition.{name} = {value}: it must be 1 or larger")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"partition.seed = {self.seed}: it must lie in 0 .. 2**32 - 1")
+
+
+@dataclass(frozen=True, eq=False)
+class Partition:
+    """Sample ids of every client, disjoint."""
+
+    indices: tuple[IndexArray, ...]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits that tell two partitions apart: who has which samples, in which order."""
+        digest = hashlib.sha256()
+        for ids in self.indices:
+            # Without the length, a moved boundary would not show.
+            digest.update(len(ids).to_bytes(8, "little"))
+            digest.update(ids.astype("<i8").tobytes())
+        return digest.hexdigest()[:16]
+
+    def class_counts(self, labels: IndexArray, num_classes: int) -> IndexArray:
+        """Samples of every class at every client, [N, C]."""
+        counts = [np.bincount(labels[ids], minlength=num_classes) for ids in self.indices]
+        return np.stack(counts).astype(np.int64)
+
+
+def partition(labels: npt.ArrayLike, num_classes: int, plan: PartitionPlan) -> Partition:
+    """Divide samples among clients by `plan`; the same labels and plan give the same partition.
+
+    Args:
+        labels: class ids [N] in 0..C-1.
+        num_classes: C.
+        plan: the scheme and its numbers.
+
+    Returns:
+        Ids into `labels`, one array a client. Every kept sample belongs to exactly one client (with `shards`,
+        to none if clients * classes_per_client is smaller than the number of classes).
+
+    Raises:
+        ValueError: bad labels, more clients than samples, classes_per_client above C, fewer than ten clients
+            with nid1, or a client left with fewer than min_samples.
+    """
+    targets = _checked(labels, num_classes)
+    if plan.scheme == "shards" and plan.classes_per_client > num_classes:
+        raise ValueError(
+            f"partition.classes_per_client = {plan.classes_per_client}, but there are {num_classes} classes"
+        )
+    kept = long_tail(targets, num_classes, plan.imbalance, plan.seed)
+    clients = plan.num_partitions
+    if clients > len(kept):
+        raise ValueError(f"partition.num_partitions = {clients}, but there are only {len(kept)} training samples")
+    match plan.scheme:
+        case "iid":
+            parts = np.array_split(np.random.default_rng(plan.seed).permutation(kept), clients)
+        case "dirichlet":
+            parts = dirichlet(targets, kept, num_classes, clients, plan.alpha, plan.min_samples, plan.seed)
+        case "nid1":
+            parts = nid1(targets, kept, num_classes, clients, plan.alpha, plan.seed)
+        case "shards":
+            parts = shards(targets, kept, num_classes, clients, plan.classes_per_client, plan.seed)
+    smallest = min(range(clients), key=lambda client: len(parts[client]))
+    if len(parts[smallest]) < plan.min_samples:
+        raise ValueError(
+            f"partition.scheme = {plan.scheme!r}: client {smallest} gets {len(parts[smallest])} samples, "
+            f"but min_samples = {plan.min_samples}; use fewer clients or a smaller minimum"
+        )
+    return Partition(tuple(parts))
+
+
+def split_test(test_labels: npt.ArrayLike, train_counts: IndexArray, seed: int) -> tuple[IndexArray, ...]:
+    """Give every client test samples of its own, distributed like its training samples.
+
+    The test samples of a class are shuffled and divided in proportion to the clients' training counts of that
+    class; what rounding leaves over goes to the largest remainders, ties drawn at random. A class that no
+    client trains on is given to nobody.
+
+    Args:
+        test_labels: class ids [n].
+        train_counts: samples of every class at every client, [N, C].
+        seed: of the shuffles.
+
+    Returns:
+        Ascending ids into `test_labels`, one array a client, disjoint.
+
+    Raises:
+        ValueError: bad labels.
+    """
+    num_clients, num_classes = train_counts.shape
+    targets = _checked(test_labels, num_classes)
+    rng = np.random.default_rng(seed)
+    pieces: list[list[IndexArray]] = [[] for _ in range(num_clients)]
+    for c in range(num_classes):
+        members = rng.permutation(np.flatnonzero(targets == c).astype(np.int64))
+        ties = rng.permutation(num_clients)
+        trained = int(train_counts[:, c].sum())
+        if trained == 0:
+            continue
+        # Whole numbers throughout: quota = count * n / total = share + remainder / total, exactly.
+        share, remainder = np.divmod(train_counts[:, c] * len(members), trained)
+        left = len(members) - int(share.sum())
+        share[np.lexsort((ties, -remainder))[:left]] += 1
+        for client, piece in enumerate(np.split(members, np.cumsum(share)[:-1])):
+            pieces[client].append(piece)
+    empty = np.empty(0, dtype=np.int64)
+    return tuple(np.sort(np.concatenate([empty, *piece])) for piece in pieces)
+
+
+def _checked(labels: npt.ArrayLike, num_classes: int) -> IndexArray:
+    array = np.asarray(labels)
+    if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
+        raise ValueError(f"labels must be whole numbers [N], got {array.dtype} {list(array.shape)}")
+    if num_classes < 1:
+        raise ValueError(f"num_classes = {num_classes}: it must be 1 or larger")
+    if len(array) and (array.min() < 0 or array.max() >= num_classes):
+        raise ValueError(f"labels must lie in 0..{num_classes - 1}, found {array.min()}..{array.max()}")
+    return array.astype(np.int64)

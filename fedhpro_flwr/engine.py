@@ -1,0 +1,159 @@
+"""What one process keeps between messages: the data set, its partition, and one model instance.
+
+In simulation an actor serves many clients, so this saves a decode and a build per message. Deployed, every message is
+a fresh process and nothing here relies on having been called before. The cache is the package's only global state, and
+holds one entry of each kind.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numpy as np
+import torch
+
+from fedhpro_flwr.client_data import ClientData
+from fedhpro_flwr.config import ConfigError, RunConfig
+from fedhpro_flwr.data import DataSet, DataSource, load
+from fedhpro_flwr.data.partition import Partition, PartitionPlan, partition, split_test
+from fedhpro_flwr.models import Model, build
+from fedhpro_flwr.seeding import Draws
+
+T = TypeVar("T")
+
+
+@dataclass
+class Resident:
+    """The last value of each kind, remade when its key changes."""
+
+    entries: dict[str, tuple[Hashable, Any]] = field(default_factory=dict)
+
+    def get(self, kind: str, key: Hashable, make: Callable[[], T]) -> T:
+        """The value kept under `kind` if it was made for `key`, or a new one."""
+        if self.entries.get(kind, (None, None))[0] != key:
+            self.entries.pop(kind, None)  # the old value goes before the new one is made
+            self.entries[kind] = (key, make())
+        return cast(T, self.entries[kind][1])
+
+
+RESIDENT = Resident()
+
+
+@dataclass(frozen=True, eq=False)
+class Federation:
+    """A data set divided among clients."""
+
+    data: DataSet
+    parts: Partition
+    test_parts: tuple[np.ndarray, ...]  # sample ids of each client's own test data
+
+    @property
+    def class_counts(self) -> np.ndarray:
+        """Training samples by client and class [N, C]."""
+        return self.parts.class_counts(self.data.train.labels.numpy(), self.data.num_classes)
+
+    def client(self, partition_id: int) -> ClientData:
+        """The samples of one client.
+
+        Raises:
+            ValueError: there is no such partition.
+        """
+        if not 0 <= partition_id < len(self.parts.indices):
+            raise ValueError(
+                f"partition-id = {partition_id}: this run has partitions 0 to {len(self.parts.indices) - 1}"
+            )
+        train = self.data.train.subset(torch.from_numpy(self.parts.indices[partition_id]))
+        own_test = torch.from_numpy(self.test_parts[partition_id])
+        return ClientData(
+            train, self.data.test.subset(own_test) if len(own_test) else None, self.data.mean, self.data.std
+        )
+
+
+def federation(config: RunConfig) -> Federation:
+    """The data set of a run and its partition, decoded once in a process.
+
+    Raises:
+        ConfigError: the data cannot be had or cannot be divided as asked, in one sentence.
+    """
+    source, plan = _source(config), _plan(config)
+    try:
+        data = RESIDENT.get("data", source, lambda: load(source))
+        return RESIDENT.get("federation", (source, plan), lambda: _divide(data, plan))
+    except (ValueError, OSError) as error:
+        raise ConfigError(str(error)) from error
+
+
+def _divide(data: DataSet, plan: PartitionPlan) -> Federation:
+    parts = partition(data.train.labels.numpy(), data.num_classes, plan)
+    counts = parts.class_counts(data.train.labels.numpy(), data.num_classes)
+    return Federation(data, parts, split_test(data.test.labels.numpy(), counts, plan.seed))
+
+
+def resident_model(config: RunConfig, data: DataSet) -> Model:
+    """A model of the configured architecture, built once in a process; whoever takes it loads its own weights."""
+    key = (config.model, data.input_shape, data.num_classes, str(device_of(config)))
+    return RESIDENT.get("model", key, lambda: initial_model(config, data).to(device_of(config)))
+
+
+def initial_model(config: RunConfig, data: DataSet) -> Model:
+    """A new model with weights drawn from the run's seed, its convolutions laid out channels_last.
+
+    Raises:
+        ConfigError: the architecture is unknown or cannot take this data.
+    """
+    seed = Draws(config.seed).torch("model").initial_seed()
+    try:
+        model = build(
+            config.model.name,
+            input_shape=data.input_shape,
+            num_classes=data.num_classes,
+            width=config.model.width,
+            seed=seed,
+        )
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    return model.to(memory_format=torch.channels_last)
+
+
+def device_of(config: RunConfig) -> torch.device:
+    """The device a process computes on.
+
+    Raises:
+        ConfigError: `device = "cuda"` where there is none.
+    """
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device = 'cuda': this process sees no CUDA device; use 'cpu' or 'auto'")
+    return torch.device("cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def settle(config: RunConfig) -> None:
+    """Fix what the arithmetic of a process depends on: the number of threads, which orders the sums of floats."""
+    if torch.get_num_threads() != config.clients.threads:
+        torch.set_num_threads(config.clients.threads)
+
+
+@cache
+def code_fingerprint() -> str:
+    """A hash over the three packages' sources: a client whose code is not the server's must not train unnoticed."""
+    root = Path(__file__).resolve().parents[1]
+    digest = hashlib.sha256()
+    for package in ("fedhpro_flwr", "server_app", "client_app"):
+        for path in sorted((root / package).rglob("*.py")):
+            digest.update(f"{path.relative_to(root)}\n".encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _source(config: RunConfig) -> DataSource:
+    data = config.data
+    return DataSource(
+        data.name, data.root, data.path, data.download, data.test_share, data.split_seed, data.train_limit
+    )
+
+
+def _plan(config: RunConfig) -> PartitionPlan:
+    return PartitionPlan(**config.partition.model_dump(), seed=config.seed)

@@ -1,0 +1,35 @@
+"""Settings as Flower delivers them, `{"local.lr": 1.0}`, and as TOML writes them, `{"local": {"lr": 1.0}}`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+Scalar = str | int | float | bool
+
+
+class ConfigError(ValueError):
+    """A wrong key or value; the message is one sentence for the person who wrote it."""
+
+
+def nest(flat: Mapping[str, Scalar]) -> dict[str, Any]:
+    """Flat keys to tables.
+
+    Raises:
+        ConfigError: a key is both a value and a section.
+    """
+    nested: dict[str, Any] = {}
+    for key, value in flat.items():
+        section, _, leaf = key.rpartition(".")
+        if isinstance(nested.get(key), dict) or (section and not isinstance(nested.setdefault(section, {}), dict)):
+            raise ConfigError(f"{key} = {value!r}: {key.split('.')[0]} is a section with keys of its own")
+        (nested[section] if section else nested)[leaf] = value
+    return nested
+
+
+def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Scalar]:
+    """Tables to flat keys."""
+    flat: dict[str, Scalar] = {}
+    for key, value in nested.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat

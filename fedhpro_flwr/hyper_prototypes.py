@@ -1,0 +1,162 @@
+"""Hyper-prototypes: K learnable vectors a class that the server matches to the clients' class gradients.
+
+The virtual gradient of class c is the mean gradient of the cross-entropy at its own K vectors,
+g_c = mean_k (softmax(W s_k + b) - e_c) W, and M steps of SGD on S lower the distance of g_c from the clients'
+mean class gradient [P.2] [R.c5]. The step's derivative is a closed form: nothing is differentiated twice.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from fedhpro_flwr.gradient_matching import MatchingDistance, matching_gradient, prediction_errors
+from fedhpro_flwr.head import Head
+
+Start = Literal["normal", "orthogonal"]
+VirtualScale = Literal["mean", "mean-of-mean"]
+
+# Classes do not see one another during the update, so they go through it in blocks of about this many logits:
+# small enough for the caches, large enough that a step is all matrix product.
+_BLOCK_LOGITS = 1 << 19
+
+
+@dataclass(frozen=True, eq=False)
+class HyperPrototypes:
+    """The state that lives on the server and travels to every client."""
+
+    vectors: Tensor  # S [C, K, D]
+
+    @classmethod
+    def start(
+        cls,
+        num_classes: int,
+        prototypes_per_class: int,
+        width: int,
+        *,
+        init: Start = "normal",
+        generator: torch.Generator,
+    ) -> HyperPrototypes:
+        """S before the first round, in float32 on the generator's device.
+
+        "normal" draws S ~ N(0, 1), the published start. "orthogonal" gives each class one direction of a
+        random orthonormal frame, all K vectors of the class on it, with norm sqrt(D / K): that of a class
+        mean under "normal".
+
+        Raises:
+            ValueError: if "orthogonal" is asked for more classes than the features are wide.
+        """
+        device = generator.device
+        if init == "normal":
+            return cls(torch.randn(num_classes, prototypes_per_class, width, generator=generator, device=device))
+        if init != "orthogonal":
+            raise ValueError(f"init must be 'normal' or 'orthogonal', got {init!r}")
+        if num_classes > width:
+            raise ValueError(
+                f"init 'orthogonal' needs no more classes than the features are wide,"
+                f" got {num_classes} classes and width {width}"
+            )
+        draw = torch.randn(width, num_classes, generator=generator, device=device)
+        frame = torch.linalg.qr(draw).Q.T * math.sqrt(width / prototypes_per_class)  # [C, D]
+        return cls(frame[:, None, :].repeat(1, prototypes_per_class, 1))
+
+    def class_means(self) -> Tensor:
+        """H, the mean over the K vectors of each class: [C, D]."""
+        return self.vectors.mean(dim=1)
+
+    def update(
+        self,
+        target: Tensor,
+        class_mask: Tensor,
+        head: Head,
+        *,
+        steps: int,
+        lr: float,
+        distance: MatchingDistance = "cosine",
+        virtual_scale: VirtualScale = "mean",
+    ) -> HyperPrototypes:
+        """M steps of SGD on sum_c distance(g_c, target_c) [P.2] [R.c5].
+
+        Args:
+            target: the clients' mean class gradients r [C, D].
+            class_mask: [C] bool; a class that nobody sent (False) keeps its vectors bit for bit.
+            head: W, b that the virtual gradients are taken under.
+            steps: M >= 0.
+            lr: step size of the server.
+            distance: see `matching_distance`.
+            virtual_scale: "mean" over the K vectors (paper); "mean-of-mean" divides by K again (reference).
+
+        Returns:
+            New hyper-prototypes in the dtype and on the device of these, which is that of all arithmetic.
+
+        Raises:
+            ValueError: for shapes that do not fit together.
+        """
+        num_classes, per_class, width = self.vectors.shape
+        if target.shape != (num_classes, width) or class_mask.shape != (num_classes,):
+            raise ValueError(
+                f"hyper-prototypes {list(self.vectors.shape)} need a target [{num_classes}, {width}]"
+                f" and a class mask [{num_classes}], got {list(target.shape)} and {list(class_mask.shape)}"
+            )
+        if head.weight.shape != (num_classes, width):
+            raise ValueError(
+                f"hyper-prototypes of {num_classes} classes and width {width} do not fit a head"
+                f" {list(head.weight.shape)}"
+            )
+        if virtual_scale not in ("mean", "mean-of-mean"):
+            raise ValueError(f"virtual_scale must be 'mean' or 'mean-of-mean', got {virtual_scale!r}")
+        scale = 1.0 if virtual_scale == "mean" else 1.0 / per_class
+        head = head.like(self.vectors)
+        gram = head.weight @ head.weight.T if num_classes <= 2 * width else None  # [C, C]
+        vectors = self.vectors.clone()
+        classes_a_block = max(1, _BLOCK_LOGITS // (per_class * num_classes))
+        for ids in torch.split(class_mask.to(vectors.device).nonzero().squeeze(1), classes_a_block):
+            vectors[ids] = _matched(
+                self.vectors[ids], target.to(vectors)[ids], ids, head, gram, steps, lr, distance, scale
+            )
+        return HyperPrototypes(vectors)
+
+    def relative_movement(self, before: HyperPrototypes) -> float:
+        """How far they are from earlier ones, in units of those: |S - S0| / |S0|."""
+        moved = torch.linalg.vector_norm(self.vectors - before.vectors)
+        return float(moved / torch.linalg.vector_norm(before.vectors))
+
+
+def _matched(
+    vectors: Tensor,
+    target: Tensor,
+    ids: Tensor,
+    head: Head,
+    gram: Tensor | None,
+    steps: int,
+    lr: float,
+    distance: MatchingDistance,
+    scale: float,
+) -> Tensor:
+    """A block of A classes after all their steps: S [A, K, D] with targets [A, D] of the classes ids [A].
+
+    dL/dS = Q W with Q [A, K, C] below, so S never leaves S_0 + (row space of W). With the Gram matrix W W^T
+    the logits are therefore stepped directly and S is formed once, at the end; without it (C > 2 D, where the
+    Gram matrix would be the larger factor) S is stepped and the logits are formed anew.
+    """
+    per_class = vectors.shape[1]
+    logits = head.logits(vectors)  # [A, K, C]
+    travelled = torch.zeros_like(logits)  # sum of Q over the steps, for the Gram form
+    for _ in range(steps):
+        p = logits.softmax(dim=-1)
+        errors = prediction_errors(p.mean(dim=1), ids)  # mean_k softmax - e_c [A, C]
+        g = (errors @ head.weight).mul_(scale)  # virtual gradient [A, D]
+        u = matching_gradient(g, target, distance)  # [A, D]
+        v = (u @ head.weight.T).mul_(lr * scale / per_class)[:, None, :]  # [A, 1, C]
+        q = (v - p @ v.mT).mul_(p)  # back through the softmax, times lr: [A, K, C]
+        if gram is None:
+            vectors = vectors - q @ head.weight  # [P.2] [R.c5] S <- S - lr dL/dS
+            logits = head.logits(vectors)
+        else:
+            travelled += q
+            logits = logits - q @ gram  # [P.2] [R.c5] the same step, seen by the logits
+    return vectors if gram is None else vectors - travelled @ head.weight

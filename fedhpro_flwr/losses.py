@@ -1,0 +1,124 @@
+"""The two local losses against the hyper-prototypes, and the client's margin.
+
+HPCL pulls a feature towards the hyper-prototypes of its class and away from the others' by a margin [P.3]
+[R.hpcl]; HPAL aligns it with the mean of its class [P.4] [R.hpal]. The client minimises CE + HPCL + HPAL, all
+weights 1 [P.5].
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fedhpro_flwr.gradient_matching import count_classes
+
+HpclForm = Literal["paper", "reference"]
+HpalForm = Literal["paper", "unit", "reference"]
+MarginReading = Literal["l2", "l2-unit", "inner", "none"]
+
+
+@dataclass(frozen=True, eq=False)
+class Anchors:
+    """What the losses need of S [C, K, D], computed once a visit because S stands still during it."""
+
+    directions: Tensor  # A [C, D], mean over K of the unit vectors: z^ . A_c is the mean of K cosines
+    means: Tensor  # H [C, D], mean over K of the vectors
+    unit_means: Tensor  # V [C, D], H scaled to unit length
+
+    @classmethod
+    def of(cls, vectors: Tensor) -> Anchors:
+        """Anchors of hyper-prototypes S [C, K, D], without a gradient."""
+        vectors = vectors.detach()
+        means = vectors.mean(dim=1)
+        return cls(F.normalize(vectors, dim=-1).mean(dim=1), means, F.normalize(means, dim=-1))
+
+
+def hpcl(
+    z: Tensor,
+    labels: Tensor,
+    anchors: Anchors,
+    *,
+    temperature: float,
+    margin: float = 0.0,
+    form: HpclForm = "paper",
+) -> Tensor:
+    """Hyper-prototype contrastive loss of a batch: z [B, D], y [B] -> scalar.
+
+    With s_j = z^ . A_j, the mean cosine similarity of a sample with class j:
+    "paper" [P.3]: mean_i log(1 + sum_{j != y} exp((s_j + margin) / t) / exp(s_y / t));
+    "reference" [R.hpcl]: (1/B) mean_i [log(sum_j exp(s_j / t) + margin) - s_y / t].
+    Both are one cross-entropy, so no exponential ever overflows.
+
+    Raises:
+        ValueError: if the margin is negative or not finite.
+    """
+    if not 0.0 <= margin < math.inf:
+        raise ValueError(f"margin must be >= 0 and finite, got {margin}")
+    similarity = F.normalize(z, dim=1) @ anchors.directions.T / temperature  # s / t [B, C]
+    if form == "paper":
+        if margin:
+            # Lowering the label's own logit lifts all the others above it by as much.
+            own = labels[:, None] == torch.arange(similarity.shape[1], device=labels.device)
+            similarity = similarity - own.to(similarity) * (margin / temperature)
+        return F.cross_entropy(similarity, labels)  # [P.3]
+    if form == "reference":
+        if margin:
+            # The margin is one more term of the sum: a class that no sample has, with logit log(margin).
+            similarity = F.pad(similarity, (0, 1), value=math.log(margin))
+        return F.cross_entropy(similarity, labels) / len(labels)  # [R.hpcl]
+    raise ValueError(f"form must be 'paper' or 'reference', got {form!r}")
+
+
+def hpal(z: Tensor, labels: Tensor, anchors: Anchors, *, form: HpalForm = "paper") -> Tensor:
+    """Hyper-prototype alignment loss of a batch: z [B, D], y [B] -> scalar; huber is the one with delta = 1.
+
+    "paper" [P.4]: mean_i sum_q huber(z_iq - H_q^y); "unit": the same of z and H scaled to unit length;
+    "reference" [R.hpal]: as "unit", but the mean over q too, hence at most 2 / D.
+    """
+    if form == "paper":
+        return F.smooth_l1_loss(z, anchors.means[labels], reduction="sum") / len(labels)  # [P.4]
+    if form == "unit":
+        unit_z = F.normalize(z, dim=1)
+        return F.smooth_l1_loss(unit_z, anchors.unit_means[labels], reduction="sum") / len(labels)
+    if form == "reference":
+        return F.smooth_l1_loss(F.normalize(z, dim=1), anchors.unit_means[labels])  # [R.hpal]
+    raise ValueError(f"form must be 'paper', 'unit' or 'reference', got {form!r}")
+
+
+def client_margin(features: Tensor, labels: Tensor, num_classes: int, reading: MarginReading = "l2") -> Tensor:
+    """How far apart a client's classes lie: features [n, D], y [n] -> a scalar >= 0 (see "inner").
+
+    With p_a the mean feature of a class that is present, and the sums over ordered pairs of two present
+    classes:
+    "l2" [P.3]: sum |p_a - p_b| / (C - 1)^2; "l2-unit": the same of p scaled to unit length;
+    "inner" [R.margin]: sum p_a . p_b / (C - 1)^2, which features of both signs can make negative; "none": 0.
+    A client of one class has the margin 0.
+
+    Raises:
+        ValueError: for a label outside 0..C-1.
+    """
+    features = features.detach()
+    counts = count_classes(labels, num_classes)
+    present = counts.nonzero().squeeze(1)  # [P]
+    if reading == "none" or len(present) < 2:
+        return features.new_zeros(())
+    membership = (present[:, None] == labels).to(features) / counts[present, None]  # [P, n]
+    class_means = membership @ features  # [P, D]
+    pairs = (num_classes - 1) ** 2
+    if reading == "l2":
+        return _sum_of_distances(class_means) / pairs  # [P.3]
+    if reading == "l2-unit":
+        return _sum_of_distances(F.normalize(class_means, dim=1)) / pairs
+    if reading == "inner":
+        return (class_means.sum(dim=0).square().sum() - class_means.square().sum()) / pairs  # [R.margin]
+    raise ValueError(f"margin must be read as 'l2', 'l2-unit', 'inner' or 'none', got {reading!r}")
+
+
+def _sum_of_distances(points: Tensor) -> Tensor:
+    """Sum of |p_a - p_b| over ordered pairs; without the matrix-product shortcut, which loses near points."""
+    return torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist").sum()

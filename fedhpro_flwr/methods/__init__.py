@@ -1,0 +1,20 @@
+"""Federated methods by name. Adding one is a file in this folder and its name in the import below."""
+
+from __future__ import annotations
+
+from fedhpro_flwr.config import ConfigError, RunConfig
+from fedhpro_flwr.methods import fedavg, fedhpro
+from fedhpro_flwr.methods.base import METHODS, Arrival, LocalLoss, Method, ServerStep, method
+
+__all__ = ["METHODS", "Arrival", "LocalLoss", "Method", "ServerStep", "build_method", "fedavg", "fedhpro", "method"]
+
+
+def build_method(config: RunConfig) -> Method:
+    """The method that `method.name` names.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    if config.method.name not in METHODS:
+        raise ConfigError(f"method.name = {config.method.name!r}: there are {', '.join(sorted(METHODS))}")
+    return METHODS[config.method.name](config)

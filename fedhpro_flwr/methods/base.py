@@ -1,0 +1,140 @@
+"""What a federated method adds to local SGD and weighted averaging: two hooks at the client, four on the server.
+
+A new method is one file with a subclass under the decorator `@method("name")`, and its line in methods/__init__.py.
+The base class is FedAvg (McMahan et al., AISTATS 2017): clients minimise cross-entropy, the server averages models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from fedhpro_flwr.client_data import ClientData
+from fedhpro_flwr.config import RunConfig
+from fedhpro_flwr.data import Split
+from fedhpro_flwr.head import Head
+from fedhpro_flwr.models import Model
+from fedhpro_flwr.records import Broadcast, Shape, Tensors, Update
+from fedhpro_flwr.seeding import Draws
+from fedhpro_flwr.timing import Stopwatch
+
+LocalLoss = Callable[[Tensor, Tensor], Tensor]  # features z [B, D], labels [B] -> scalar, added to the cross-entropy
+
+
+@dataclass(frozen=True, eq=False)
+class Arrival:
+    """A client that has received the model and not yet trained."""
+
+    model: Model
+    data: ClientData
+    received: Broadcast
+    draws: Draws
+
+    @property
+    def train(self) -> Split:
+        """The client's training samples.
+
+        Raises:
+            ValueError: it has none.
+        """
+        if self.data.train is None:
+            raise ValueError(f"client {self.received.task.partition_id} has no training data")
+        return self.data.train
+
+    @cached_property
+    def features(self) -> Tensor:
+        """z [N, D] of all training samples at the received model in eval mode, encoded once for all who ask."""
+        return encode(self.model, self.train.inputs, self.data.floats)
+
+
+@dataclass(frozen=True, eq=False)
+class ServerStep:
+    """What the server's part of a round computes from the replies."""
+
+    model: Tensors
+    state: object
+    metrics: Mapping[str, float]
+
+
+class Method:
+    """FedAvg, and the hooks that the other methods override."""
+
+    name: ClassVar[str] = "fedavg"
+
+    def __init__(self, config: RunConfig) -> None:
+        self.config = config
+
+    # --- at the client, in the order of a visit -----------------------------------------------------------------------
+
+    def upload(self, arrival: Arrival) -> dict[str, Tensor]:
+        """What the client measures before it trains and sends beside its model, by record name."""
+        return {}
+
+    def local_loss(self, arrival: Arrival) -> LocalLoss | None:
+        """What the client adds to the cross-entropy; None for nothing."""
+        return None
+
+    # --- on the server ------------------------------------------------------------------------------------------------
+
+    def start(self, model: Tensors) -> object:
+        """The method's own state before round 1; `model` is the initial global model."""
+        return None
+
+    def broadcast(self, state: object) -> dict[str, Tensor]:
+        """The part of the state that clients receive, by record name."""
+        return {}
+
+    def expects(self, model: Tensors) -> dict[str, Shape]:
+        """Names and shapes of what `upload` sends."""
+        return {}
+
+    def server_step(
+        self, state: object, sent: Tensors, model: Tensors, updates: Sequence[Update], draws: Draws, watch: Stopwatch
+    ) -> ServerStep:
+        """Move the state after the models have been averaged.
+
+        Args:
+            state: before the round.
+            sent: the model that the clients received.
+            model: their weighted mean.
+            updates: their replies, in partition order.
+            draws: the server's random draws of this round.
+            watch: for the seconds of each phase.
+        """
+        return ServerStep(model, state, {})
+
+    def evaluation_head(self, state: object) -> Head | None:
+        """The head to test with in place of the model's own."""
+        return None
+
+    def tensors(self, state: object) -> dict[str, Tensor]:
+        """The state as named tensors, to be saved."""
+        return {}
+
+
+METHODS: dict[str, type[Method]] = {}
+
+
+def method(name: str) -> Callable[[type[Method]], type[Method]]:
+    """Register the decorated class under `name`."""
+
+    def register(cls: type[Method]) -> type[Method]:
+        if name in METHODS:
+            raise ValueError(f"a method named {name!r} is registered already")
+        cls.name = name
+        METHODS[name] = cls
+        return cls
+
+    return register
+
+
+@torch.no_grad()
+def encode(model: Model, inputs: Tensor, floats: Callable[[Tensor], Tensor], *, batch_size: int = 500) -> Tensor:
+    """Features z [N, D] of inputs that `floats` normalises, in eval mode: BatchNorm keeps its running statistics."""
+    model.eval()
+    return torch.cat([model.encoder(floats(chunk)) for chunk in torch.split(inputs, batch_size)])

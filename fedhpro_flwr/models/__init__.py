@@ -1,0 +1,40 @@
+"""Models: an encoder and a linear head, built by name from a seed.
+
+A new model is a function `ModelShape -> Model` under the decorator `@model("name")`.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from fedhpro_flwr.models import cnn, mlp, resnet
+from fedhpro_flwr.models.model import MODELS, Builder, Model, ModelShape, model
+
+__all__ = ["MODELS", "Builder", "Model", "ModelShape", "build", "cnn", "mlp", "model", "resnet"]
+
+
+def build(name: str, *, input_shape: tuple[int, ...], num_classes: int, width: int = 0, seed: int) -> Model:
+    """Build model `name` on the CPU with weights drawn from `seed`; the global generator is left as it was.
+
+    Args:
+        name: a registered name.
+        input_shape: of one sample, (ch, H, W) or (F,).
+        num_classes: C.
+        width: D, the number of features; 0 means the model's own default.
+        seed: the same seed gives the same weights bit by bit.
+
+    Raises:
+        ValueError: an unknown name, or a shape or width the model cannot have.
+    """
+    builder = MODELS.get(name)
+    if builder is None:
+        raise ValueError(f"model.name = {name!r} is unknown, there are: {', '.join(sorted(MODELS))}")
+    if num_classes < 2:
+        raise ValueError(f"a model needs at least 2 classes, got {num_classes}")
+    if width < 0:
+        raise ValueError(f"model.width = {width}: it must be 0 (the model's default) or larger")
+    if len(input_shape) not in (1, 3) or min(input_shape) < 1:
+        raise ValueError(f"a sample must have shape (ch, H, W) or (F,), got {tuple(input_shape)}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return builder(ModelShape(tuple(input_shape), num_classes, width))

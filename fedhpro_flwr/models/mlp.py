@@ -1,0 +1,25 @@
+"""`mlp`: two fully connected layers, for vectors and small images."""
+
+from __future__ import annotations
+
+from math import prod
+
+from torch import nn
+
+from fedhpro_flwr.models.model import Model, ModelShape, model
+
+DEFAULT_WIDTH = 64
+
+
+@model("mlp")
+def mlp(shape: ModelShape) -> Model:
+    """Flatten, then twice linear-ReLU of D units, then the head; features are non-negative."""
+    width = shape.width or DEFAULT_WIDTH
+    encoder = nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(prod(shape.input_shape), width),
+        nn.ReLU(inplace=True),
+        nn.Linear(width, width),
+        nn.ReLU(inplace=True),
+    )
+    return Model(encoder, nn.Linear(width, shape.num_classes))

@@ -1,0 +1,172 @@
+"""What a run shows on a terminal: the client-by-class table, a line a round, a progress bar, where everything lies."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from fedhpro_flwr.config import RunConfig
+from fedhpro_flwr.reports import means
+from fedhpro_flwr.run_folder import PARTITION_FILE, SUMMARY_FILE, read_rounds
+
+WIDEST_CLASSES, MOST_CLIENTS = 12, 20  # more than this is summed up: the whole table is in partition.json
+POLL_SECONDS = 0.3
+COLUMNS = "{:>5} {:>8} {:>15} {:>8} {:>8} {:>6} {:>8} {:>8} {:>4}"  # fits 80 columns
+
+
+class RunProgress:
+    """Shows a run by reading its folder, so it looks the same whichever engine and process does the work."""
+
+    def __init__(self, folder: Path, config: RunConfig, console: Console | None = None) -> None:
+        self.folder, self.config = folder, config
+        self.console = console or Console(highlight=False)
+        self.shown = 0
+        self.partition_shown = False
+        self.ended = Event()
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("rounds"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+        )
+        self.task = self.bar.add_task("starting", total=config.rounds)
+
+    def __enter__(self) -> RunProgress:
+        self.bar.start()
+        self.watcher = Thread(target=self._watch, daemon=True)
+        self.watcher.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.ended.set()
+        self.watcher.join()
+        self.update()
+        self.bar.stop()
+
+    def _watch(self) -> None:
+        while not self.ended.wait(POLL_SECONDS):
+            self.update()
+
+    def update(self) -> None:
+        """Show what has come since the last call."""
+        if not self.partition_shown and (self.folder / PARTITION_FILE).exists():
+            self.partition_shown = True
+            self.console.print(partition_table(json.loads((self.folder / PARTITION_FILE).read_text())))
+            self.console.print(
+                COLUMNS.format("round", "accuracy", "head/med/tail", "clients'", "loss", "sec", "up", "down", "ok"),
+                style="bold",
+            )
+        rounds = read_rounds(self.folder) if self.partition_shown else []
+        for line in rounds[self.shown :]:
+            self.console.print(round_line(line))
+            for reason in line["set_aside"]:
+                self.console.print(f"       set aside: {reason}", style="yellow")
+        if len(rounds) > self.shown:
+            self.shown = len(rounds)
+            self.bar.update(self.task, completed=self.shown, description="training")
+
+
+def round_line(line: Mapping[str, Any]) -> str:
+    """One row of the live table."""
+    tested = line["tested"] or {}
+    return COLUMNS.format(
+        line["server_round"],
+        percent(tested.get("accuracy")),
+        "/".join(percent(tested.get(group)) for group in ("head", "medium", "tail")) if tested else "-",
+        percent(line["received_accuracy"]),
+        f"{line['train_loss']:.4f}",
+        f"{line['seconds']:.1f}",
+        size(sum(line["bytes_up"].values())),
+        size(sum(line["bytes_down"].values())),
+        len(line["clients"]),
+    )
+
+
+def percent(value: float | None) -> str:
+    """0.5 -> 50.0."""
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def size(count: float) -> str:
+    """Bytes with a unit."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
+
+
+def partition_table(content: Mapping[str, Any]) -> Table:
+    """Training samples by client and class."""
+    names, counts = content["class-names"], content["counts"]
+    shown_classes, shown_clients = names[:WIDEST_CLASSES], counts[:MOST_CLIENTS]
+    table = Table(
+        title=f"training samples by client and class (partition {content['fingerprint']})",
+        title_justify="left",
+        box=None,
+    )
+    table.add_column("client", justify="right")
+    for name in shown_classes:
+        table.add_column(str(name)[:9], justify="right")
+    if len(names) > WIDEST_CLASSES:
+        table.add_column(f"+{len(names) - WIDEST_CLASSES} classes", justify="right")
+    table.add_column("all", justify="right", style="bold")
+
+    def row(label: str, values: Sequence[int], style: str | None = None) -> None:
+        cells = [str(value) if value else "·" for value in values[:WIDEST_CLASSES]]
+        rest = [str(sum(values[WIDEST_CLASSES:]))] if len(values) > WIDEST_CLASSES else []
+        table.add_row(label, *cells, *rest, str(sum(values)), style=style)
+
+    for client, values in enumerate(shown_clients):
+        row(str(client), values)
+    if len(counts) > MOST_CLIENTS:
+        row(f"{MOST_CLIENTS}-{len(counts) - 1}", [sum(column) for column in zip(*counts[MOST_CLIENTS:], strict=True)])
+    row("all", [sum(column) for column in zip(*counts, strict=True)], "bold")
+    return table
+
+
+def closing(folder: Path, seconds: float) -> Table:
+    """Best, last and mean-of-last-ten accuracy; where the time and the bytes went; where everything lies."""
+    rounds, summary = read_rounds(folder), json.loads((folder / SUMMARY_FILE).read_text())
+    table = Table(box=None, show_header=False, title="done", title_justify="left", title_style="bold green")
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    best, last, mean = (percent(summary["accuracy"][name]) for name in ("best", "last", "mean-of-last-ten"))
+    table.add_row(
+        "accuracy", f"best {best} (round {summary['accuracy']['best-round']}), last {last}, mean of last ten {mean}"
+    )
+    own = [client["test-correct"] / client["test-examples"] for client in summary["clients"] if client["test-examples"]]
+    if own:
+        mean = percent(summary["clients-accuracy"])
+        table.add_row(
+            "clients", f"accuracy on their own test data: mean over clients {mean}, worst {percent(min(own))}"
+        )
+    for side, note in (("client", "a round, clients summed"), ("server", "a round")):
+        phases = means(rounds, f"{side}_seconds")
+        listed = ", ".join(f"{name} {milliseconds(value)}" for name, value in phases.items() if name != "waiting")
+        table.add_row(f"{side} time", f"{listed} {note}")
+    for way in ("up", "down"):
+        listed = ", ".join(f"{name} {size(value)}" for name, value in means(rounds, f"bytes_{way}").items())
+        table.add_row(f"sent {way}", f"{listed} a round")
+    in_rounds = sum(line["seconds"] for line in rounds)
+    table.add_row("wall clock", f"{seconds:.1f} s, of which {len(rounds)} rounds of {in_rounds / len(rounds):.2f} s")
+    table.add_row("results", str(folder))
+    table.add_row("", ", ".join(sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))))
+    return table
+
+
+def milliseconds(seconds: float) -> str:
+    """Seconds with a unit."""
+    return f"{1000 * seconds:.1f} ms" if seconds < 1 else f"{seconds:.1f} s"

@@ -1,0 +1,90 @@
+"""What is told about a round and about a whole run: plain numbers, one JSON line each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+from fedhpro_flwr.metrics import Evaluation
+
+LAST_ROUNDS = 10  # "mean of the last ten", as the reference's log is read
+
+
+@dataclass(frozen=True)
+class Tested:
+    """Accuracy of the global model on the server's test data."""
+
+    accuracy: float
+    loss: float
+    class_accuracy: Sequence[float | None]  # [C]
+    head: float | None = None  # over the third of the classes with most training samples
+    medium: float | None = None
+    tail: float | None = None
+
+    @classmethod
+    def of(cls, evaluation: Evaluation, groups: Sequence[Sequence[int]] = ()) -> Tested:
+        """Read off a confusion matrix; `groups` are the head, medium and tail classes."""
+        of_groups = evaluation.group_accuracy(groups) if groups else [None, None, None]
+        return cls(evaluation.accuracy, evaluation.loss, evaluation.class_accuracy(), *of_groups)
+
+
+@dataclass(frozen=True)
+class RoundReport:
+    """One line of metrics.jsonl."""
+
+    server_round: int
+    seconds: float  # wall clock of the whole round
+    server_seconds: Mapping[str, float]  # phases of timing.SERVER_PHASES, and `waiting` for the clients
+    client_seconds: Mapping[str, float]  # phases of timing.CLIENT_PHASES, summed over the clients
+    bytes_down: Mapping[str, int]  # per record, summed over the clients
+    bytes_up: Mapping[str, int]
+    clients: Sequence[Mapping[str, float]]  # one entry a client: its own numbers, nothing averaged away
+    set_aside: Sequence[str] = ()  # replies that did not count, each with its reason
+    train_loss: float = 0.0  # mean over the clients, weighted by samples
+    received_accuracy: float | None = (
+        None  # of the model this round began with: mean over clients on their own test data
+    )
+    tested: Tested | None = None
+    method: Mapping[str, float] = field(default_factory=dict)
+
+    def line(self) -> dict[str, Any]:
+        """As JSON-ready data."""
+        return asdict(self)
+
+
+class Observer(Protocol):
+    """Somebody who is told of the rounds: the run folder, a progress table, a tracker."""
+
+    def on_round(self, report: RoundReport) -> None:
+        """Called after every round."""
+
+
+def clients_accuracy(clients: Sequence[Mapping[str, float]]) -> float | None:
+    """Mean over clients of the accuracy on their own test data, each client counted once; None if nobody tested."""
+    own = [client["test-correct"] / client["test-examples"] for client in clients if client.get("test-examples")]
+    return sum(own) / len(own) if own else None
+
+
+def headline(accuracies: Sequence[tuple[int, float]]) -> dict[str, float | int | None]:
+    """Best, last and mean-of-last-ten accuracy, reported apart because they differ and papers mix them.
+
+    Args:
+        accuracies: (round, accuracy) of every evaluated round, in order.
+    """
+    if not accuracies:
+        return {"best": None, "best-round": None, "last": None, "mean-of-last-ten": None}
+    best_round, best = max(accuracies, key=lambda pair: (pair[1], -pair[0]))
+    tail = [accuracy for _, accuracy in accuracies[-LAST_ROUNDS:]]
+    return {
+        "best": best,
+        "best-round": best_round,
+        "last": accuracies[-1][1],
+        "mean-of-last-ten": sum(tail) / len(tail),
+    }
+
+
+def means(rounds: Sequence[Mapping[str, Any]], key: str) -> dict[str, float]:
+    """Mean over the rounds of each entry under `key`: seconds of a phase, bytes of a record."""
+    names = dict.fromkeys(name for line in rounds for name in line[key])
+    return {name: sum(line[key].get(name, 0.0) for line in rounds) / len(rounds) for name in names}

@@ -1,0 +1,95 @@
+"""The folder of a run: its settings, a line a round, then the models, the curves and a summary. No half files."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tomli_w
+from safetensors.torch import save
+from torch import Tensor
+
+from fedhpro_flwr.config import RunConfig
+from fedhpro_flwr.flat_keys import nest
+from fedhpro_flwr.reports import RoundReport
+
+CONFIG_FILE, METRICS_FILE, SUMMARY_FILE = "config.toml", "metrics.jsonl", "summary.json"
+PARTITION_FILE, FAILURE_FILE, CURVES_FILE = "partition.json", "failure.txt", "curves.png"
+MODEL_FILE, HYPER_PROTOTYPES_FILE = "model.safetensors", "hyper-prototypes.safetensors"
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that after a crash at any moment there is the old one or the new one, never a part."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with scratch.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    scratch.replace(path)
+
+
+def new_folder(results: Path, experiment: str) -> Path:
+    """results/<experiment>/<time>-<short id>, made."""
+    folder = results / experiment / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+    folder.mkdir(parents=True)
+    return folder
+
+
+class RunFolder:
+    """One run's files. An observer of the strategy."""
+
+    def __init__(self, path: Path, config: RunConfig) -> None:
+        self.path = path
+        path.mkdir(parents=True, exist_ok=True)
+        write_whole(path / CONFIG_FILE, tomli_w.dumps(nest(config.flat())).encode())
+        self._metrics = (path / METRICS_FILE).open("a", encoding="utf-8")
+
+    @classmethod
+    def of(cls, config: RunConfig) -> RunFolder:
+        """The folder that the settings name, or a new one under the results folder."""
+        named = (
+            Path(config.run_folder)
+            if config.run_folder
+            else new_folder(Path(config.results_dir or "results"), config.experiment)
+        )
+        return cls(named.resolve(), config)
+
+    def partition(self, class_names: tuple[str, ...], counts: np.ndarray, fingerprint: str) -> None:
+        """The client-by-class table: `counts` [N, C] training samples."""
+        table = {"fingerprint": fingerprint, "class-names": list(class_names), "counts": counts.tolist()}
+        write_whole(self.path / PARTITION_FILE, json.dumps(table).encode())
+
+    def on_round(self, report: RoundReport) -> None:
+        """Append the line and push it to the disk."""
+        self._metrics.write(json.dumps(report.line()) + "\n")
+        self._metrics.flush()
+        os.fsync(self._metrics.fileno())
+
+    def models(self, model: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
+        """The global model and the method's own tensors."""
+        write_whole(self.path / MODEL_FILE, save({name: tensor.contiguous() for name, tensor in model.items()}))
+        if state:
+            write_whole(
+                self.path / HYPER_PROTOTYPES_FILE, save({name: tensor.contiguous() for name, tensor in state.items()})
+            )
+
+    def summary(self, content: Mapping[str, Any]) -> None:
+        """Written last: a folder with a summary is a finished run."""
+        write_whole(self.path / SUMMARY_FILE, json.dumps(content, indent=1).encode())
+
+    def failure(self, reason: str) -> None:
+        """Why the run stopped, in a sentence."""
+        write_whole(self.path / FAILURE_FILE, reason.encode())
+
+
+def read_rounds(folder: Path) -> list[dict[str, Any]]:
+    """The complete lines of metrics.jsonl."""
+    path = folder / METRICS_FILE
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    return [json.loads(line) for line in text.split("\n")[:-1] if line]

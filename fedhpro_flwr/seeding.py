@@ -1,0 +1,56 @@
+"""Where every random draw comes from: a generator made from (seed, round, partition, purpose) and nothing else.
+
+So a draw does not depend on which process makes it, in which order clients are served, or what was drawn before.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+SERVER = -1  # in place of a partition id
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The random draws of one round at one place."""
+
+    seed: int
+    server_round: int = 0
+    partition_id: int = SERVER
+
+    def _key(self, purpose: str) -> list[int]:
+        return [self.seed, self.server_round, self.partition_id + 1, zlib.crc32(purpose.encode())]
+
+    def torch(self, purpose: str) -> torch.Generator:
+        """A CPU generator: draws are made on the CPU and moved, so that they do not depend on the device."""
+        state = np.random.SeedSequence(self._key(purpose)).generate_state(1, np.uint64)
+        return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
+
+    def numpy(self, purpose: str) -> np.random.Generator:
+        """The same for NumPy."""
+        return np.random.default_rng(self._key(purpose))
+
+
+def sample_partitions(num_partitions: int, per_round: int, *, seed: int, server_round: int, sampling: str) -> list[int]:
+    """The partitions that train in a round, ascending for `round`, in drawn order for `stream`.
+
+    Args:
+        num_partitions: how many there are.
+        per_round: how many are drawn without replacement; 0 means all.
+        seed, server_round: of the run; rounds count from 1.
+        sampling: "round" draws from (seed, round), so any round can be drawn alone; "stream" is the reference's: one
+            legacy generator for the whole run, of which round r takes the r-th draw.
+    """
+    count = per_round or num_partitions
+    if sampling == "stream":
+        stream = np.random.RandomState(seed)
+        drawn = np.arange(0)
+        for _ in range(server_round):
+            drawn = stream.choice(list(range(num_partitions)), count, replace=False)
+        return [int(partition) for partition in drawn]
+    rng = Draws(seed, server_round).numpy("clients")
+    return sorted(int(partition) for partition in rng.choice(num_partitions, count, replace=False))

@@ -1,0 +1,29 @@
+"""Seconds per phase."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+CLIENT_PHASES = ("evaluation", "class-gradients", "local-training")
+SERVER_PHASES = ("aggregation", "matching", "calibration", "evaluation")
+
+
+class Stopwatch:
+    """`with watch("matching"): ...` adds the block's seconds to `watch.seconds["matching"]`."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, phase: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+            if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+                torch.cuda.synchronize()  # queued work belongs to the phase that queued it
+        finally:
+            self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - start

@@ -1,0 +1,314 @@
+"""THE round, top to bottom: broadcast, collect, check, average, match, test, tell.
+
+What is particular to FedHPro is named at the line that calls it and written in fedhpro_flwr/methods/fedhpro.py.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from logging import INFO, WARNING
+
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.common.logger import log
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Result, Strategy
+from torch import Tensor
+
+from fedhpro_flwr.aggregation import weighted_mean
+from fedhpro_flwr.config import RunConfig
+from fedhpro_flwr.engine import code_fingerprint
+from fedhpro_flwr.head import Head
+from fedhpro_flwr.methods import Method, build_method
+from fedhpro_flwr.nodes import introductions
+from fedhpro_flwr.records import (
+    METRICS,
+    BadReply,
+    Expected,
+    Task,
+    Tensors,
+    Update,
+    array_record,
+    numbers_of,
+    pack_broadcast,
+    record_bytes,
+    scalars,
+    tensors_of,
+    unpack_update,
+)  # fmt: skip
+from fedhpro_flwr.reports import Observer, RoundReport, Tested, clients_accuracy
+from fedhpro_flwr.seeding import Draws, sample_partitions
+from fedhpro_flwr.timing import Stopwatch
+
+ServerTest = Callable[[Tensors, Head | None], Tested]  # the global model, and the head to use in place of its own
+EvaluateFn = Callable[[int, ArrayRecord], MetricRecord | None]
+
+
+class QuorumError(RuntimeError):
+    """Too few clients replied well; the message names the round and every client that did not."""
+
+
+class FedHProStrategy(Strategy):
+    r"""Federated training with a method's hooks around weighted averaging; with `method.name = "fedhpro"`:
+
+    .. math::
+        w \leftarrow \sum_k n_k w_k / \sum_k n_k, \qquad
+        S \leftarrow S - \eta \nabla_S \sum_c [1 - \cos(g^c, g_{HP}^c(S))], \quad g^c = \mathrm{mean}_k\, g_k^c
+
+    Args:
+        config: all settings of the run; they travel to the clients with every message.
+        test: measures the global model on the server, None for no such test.
+        observers: told of every round.
+        data: fingerprint of the partition the server expects its clients to use; "" where clients bring their own data.
+        method: the server half of the federated method; built from `config` if left out.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        *,
+        test: ServerTest | None = None,
+        observers: Sequence[Observer] = (),
+        data: str = "",
+        method: Method | None = None,
+    ) -> None:
+        self.config, self.test, self.observers, self.data = config, test, tuple(observers), data
+        self.method = method or build_method(config)
+        self.model: Tensors = {}
+        self.state: object = None
+        self.nodes: dict[int, int] = {}  # partition id -> node id
+        self.watch = Stopwatch()
+        self.updates: list[Update] = []
+        self.set_aside: list[str] = []
+        self.method_metrics: dict[str, float] = {}
+        self.asked: list[int] = []
+        self.tested_clients: list[dict[str, float]] = []
+
+    def start(
+        self,
+        grid: Grid,
+        initial_arrays: ArrayRecord,
+        num_rounds: int | None = None,
+        timeout: float | None = None,
+        train_config: ConfigRecord | None = None,
+        evaluate_config: ConfigRecord | None = None,
+        evaluate_fn: EvaluateFn | None = None,
+    ) -> Result:
+        """Run all rounds. `num_rounds` and `timeout` default to the settings; `evaluate_fn` is called as Flower does.
+
+        Raises:
+            QuorumError: too few clients replied well in a round.
+            ConfigError: the nodes are not those the settings need.
+        """
+        config, result = self.config, Result()
+        num_rounds, timeout = num_rounds or config.rounds, timeout or config.clients.timeout
+        self.summary()
+        self.model = tensors_of(initial_arrays)
+        self.state = self.method.start(self.model)  # FedHPro: S ~ N(0, 1)
+        self.nodes = introductions(
+            grid, config.partition.num_partitions, num_nodes=config.clients.num_nodes, timeout=timeout
+        )
+        for server_round in range(1, num_rounds + 1):
+            report = self.play(
+                server_round, grid, timeout, train_config or ConfigRecord(), is_last=server_round == num_rounds
+            )
+            result.arrays = array_record(self.model)
+            result.train_metrics_clientapp[server_round] = MetricRecord({"train-loss": report.train_loss})
+            if report.tested:
+                result.evaluate_metrics_serverapp[server_round] = MetricRecord(
+                    {"accuracy": report.tested.accuracy, "loss": report.tested.loss}
+                )
+            if evaluate_fn and (extra := evaluate_fn(server_round, result.arrays)) is not None:
+                result.evaluate_metrics_serverapp.setdefault(server_round, MetricRecord()).update(extra)
+        messages = self.configure_evaluate(
+            num_rounds, array_record(self.model), evaluate_config or ConfigRecord(), grid
+        )
+        tested = self.aggregate_evaluate(num_rounds, grid.send_and_receive(messages, timeout=timeout))
+        if tested is not None:
+            result.evaluate_metrics_clientapp[num_rounds] = tested
+        return result
+
+    def play(self, server_round: int, grid: Grid, timeout: float, extra: ConfigRecord, *, is_last: bool) -> RoundReport:
+        """One round: one message to each drawn client and one reply from it."""
+        began, self.watch = time.perf_counter(), Stopwatch()
+        messages = list(self.configure_train(server_round, array_record(self.model), extra, grid))
+        with self.watch("waiting"):
+            replies = list(grid.send_and_receive(messages, timeout=timeout))
+        self.aggregate_train(server_round, replies)
+        tested = None
+        if self.test and (is_last or server_round % self.config.evaluation.every == 0):
+            with self.watch("evaluation"):
+                tested = self.test(self.model, self.method.evaluation_head(self.state))
+        report = self._report(server_round, time.perf_counter() - began, messages, replies, tested)
+        for observer in self.observers:
+            observer.on_round(report)
+        return report
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """The messages of a round: the model, what the method broadcasts (FedHPro: S), all settings, whom it is for."""
+        clients, evaluation = self.config.clients, self.config.evaluation
+        self.asked = sample_partitions(
+            self.config.partition.num_partitions, clients.per_round,
+            seed=self.config.seed, server_round=server_round, sampling=clients.sampling,
+        )  # fmt: skip
+        # The model that enters round r is the result of round r - 1: testing it on arrival costs no message of its own.
+        evaluate = (
+            evaluation.clients_every > 0 and server_round > 1 and (server_round - 1) % evaluation.clients_every == 0
+        )
+        return self._messages("train", server_round, arrays, config, self.asked, evaluate=evaluate)
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Check, average, and let the method move its state.
+
+        Raises:
+            QuorumError: fewer good replies than `clients.quorum` asks for.
+        """
+        self.updates, self.set_aside = self._check(server_round, replies)
+        sent, updates = self.model, self.updates
+        with self.watch("aggregation"):
+            mean = weighted_mean(
+                [update.model for update in updates], [update.num_examples for update in updates]
+            )  # partition order
+        # FedHPro: mean class gradients g [C, D], calibration where asked, M matching steps on S [P.2]
+        step = self.method.server_step(
+            self.state, sent, mean, updates, Draws(self.config.seed, server_round), self.watch
+        )
+        self.model, self.state, self.method_metrics = step.model, step.state, dict(step.metrics)
+        return array_record(self.model), MetricRecord({"train-loss": _mean_loss(updates)})
+
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """The model to every client, for its own test data: once, after the last round."""
+        return self._messages("evaluate", server_round, arrays, config, sorted(self.nodes), evaluate=True)
+
+    def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
+        """Accuracy over all clients' test samples, and each client's own."""
+        self.tested_clients = sorted(
+            (numbers_of(reply.content.metric_records[METRICS]) for reply in replies if not reply.has_error()),
+            key=lambda client: client["partition-id"],
+        )
+        accuracy = clients_accuracy(self.tested_clients)
+        return None if accuracy is None else MetricRecord({"accuracy": accuracy, "clients": len(self.tested_clients)})
+
+    def summary(self) -> None:
+        """Log the settings as a tree."""
+        section = ""
+        for key, value in self.config.flat().items():
+            head, _, leaf = key.rpartition(".")
+            if head != section:
+                log(INFO, "├── %s", head)
+                section = head
+            log(INFO, "%s %s = %s", "│   ├──" if head else "├──", leaf, value)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The method's state as named tensors, to be saved."""
+        return self.method.tensors(self.state)
+
+    def _messages(
+        self,
+        kind: str,
+        server_round: int,
+        arrays: ArrayRecord,
+        extra: ConfigRecord,
+        partitions: Iterable[int],
+        *,
+        evaluate: bool,
+    ) -> list[Message]:
+        broadcast = {name: array_record({name: tensor}) for name, tensor in self.method.broadcast(self.state).items()}
+        settings = {**self.config.flat(), **scalars(extra)}
+        return [
+            Message(
+                pack_broadcast(
+                    arrays, broadcast, settings, Task(server_round, partition, evaluate, code_fingerprint(), self.data)
+                ),
+                dst_node_id=self.nodes[partition],
+                message_type=kind,
+            )
+            for partition in partitions
+        ]
+
+    def _check(self, server_round: int, replies: Iterable[Message]) -> tuple[list[Update], list[str]]:
+        """Good replies in partition order, so that float sums come out the same; and why the others are not good."""
+        expected = Expected(self.model, self.method.expects(self.model), len(self.model["head.bias"]))
+        good: dict[int, Update] = {}
+        bad: list[str] = []
+        for reply in replies:
+            try:
+                if reply.has_error():
+                    raise BadReply(str(reply.error.reason).strip().splitlines()[-1])
+                update = unpack_update(reply, expected)
+                if update.partition_id not in self.asked or update.partition_id in good:
+                    raise BadReply(f"client {update.partition_id} was not asked, or replied twice")
+                good[update.partition_id] = update
+            except BadReply as problem:
+                bad.append(_named(reply, str(problem)))
+        silent = [partition for partition in self.asked if partition not in good]
+        if len(silent) > len(bad):
+            bad.append(f"{len(silent) - len(bad)} of clients {silent} did not reply")
+        for reason in bad:
+            log(WARNING, "round %d: set aside: %s", server_round, reason)
+        needed = math.ceil(self.config.clients.quorum * len(self.asked))
+        if len(good) < needed:
+            raise QuorumError(
+                f"round {server_round}: {len(good)} of {len(self.asked)} clients replied well, clients.quorum = "
+                f"{self.config.clients.quorum} needs {needed}; {'; '.join(bad)}"
+            )
+        return [good[partition] for partition in sorted(good)], bad
+
+    def _report(
+        self,
+        server_round: int,
+        seconds: float,
+        messages: Sequence[Message],
+        replies: Sequence[Message],
+        tested: Tested | None,
+    ) -> RoundReport:
+        clients = [
+            {"partition-id": update.partition_id, "num-examples": update.num_examples, **update.metrics}
+            for update in self.updates
+        ]
+        client_seconds = {
+            key.removeprefix("seconds-"): sum(client.get(key, 0.0) for client in clients)
+            for key in dict.fromkeys(key for client in clients for key in client if key.startswith("seconds-"))
+        }
+        return RoundReport(
+            server_round=server_round,
+            seconds=seconds,
+            server_seconds=dict(self.watch.seconds),
+            client_seconds=client_seconds,
+            bytes_down=_total_bytes(messages),
+            bytes_up=_total_bytes([reply for reply in replies if not reply.has_error()]),
+            clients=clients,
+            set_aside=self.set_aside,
+            train_loss=_mean_loss(self.updates),
+            received_accuracy=clients_accuracy(clients),
+            tested=tested,
+            method=self.method_metrics,
+        )
+
+
+def _named(reply: Message, reason: str) -> str:
+    """The reason, with the client it is about."""
+    if reason.startswith("client"):
+        return reason
+    partition = None if reply.has_error() else dict(reply.content.metric_records.get(METRICS) or {}).get("partition-id")
+    return f"{f'client {partition}' if partition is not None else f'node {reply.metadata.src_node_id}'}: {reason}"
+
+
+def _mean_loss(updates: Sequence[Update]) -> float:
+    total = sum(update.num_examples for update in updates)
+    return sum(update.metrics.get("train-loss", 0.0) * update.num_examples for update in updates) / max(total, 1)
+
+
+def _total_bytes(messages: Iterable[Message]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for message in messages:
+        for name, size in record_bytes(message.content).items():
+            total[name] = total.get(name, 0) + size
+    return total

@@ -1,0 +1,136 @@
+"""Normalisation, crop and flip against plain loops, and the order of batches."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from fedhpro_flwr.data.augment import crop_and_flip, to_float
+from fedhpro_flwr.data.batches import batches
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_to_float_by_hand():
+    inputs = torch.tensor([0, 51, 255], dtype=torch.uint8).view(1, 3, 1, 1)
+    out = to_float(inputs, (0.0, 0.1, 0.5), (1.0, 0.5, 0.25))
+    torch.testing.assert_close(out.flatten(), torch.tensor([0.0, 0.2, 2.0]), rtol=0, atol=1e-7)
+    assert inputs.flatten().tolist() == [0, 51, 255]
+
+
+def test_to_float_equals_the_usual_transforms():
+    inputs = torch.randint(0, 256, (4, 3, 5, 6), dtype=torch.uint8, generator=seeded())
+    mean, std = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+    out = to_float(inputs, mean, std)
+    for c in range(3):
+        expected = (inputs[:, c].float() / 255 - torch.tensor(mean[c])) / torch.tensor(std[c])
+        assert torch.equal(out[:, c], expected)
+
+
+def test_to_float_of_floats():
+    vectors = torch.tensor([[1.0, -2.0]])
+    out = to_float(vectors, (0.0,), (1.0,))
+    assert torch.equal(out, vectors) and out is not vectors
+    images = torch.full((1, 1, 2, 2), 0.75)
+    assert torch.equal(to_float(images, (0.5,), (0.5,)), torch.full((1, 1, 2, 2), 0.5))
+
+
+def loop(x: torch.Tensor, rows: list[int], columns: list[int], mirrored: list[bool], padding: int) -> torch.Tensor:
+    """Pixel by pixel: out[b, :, r, c] = x[b, :, r + row - p, c' + column - p], zero outside."""
+    out = torch.zeros_like(x)
+    count, _, height, width = x.shape
+    for b in range(count):
+        for r in range(height):
+            for c in range(width):
+                from_row = r + rows[b] - padding
+                from_column = (width - 1 - c if mirrored[b] else c) + columns[b] - padding
+                if 0 <= from_row < height and 0 <= from_column < width:
+                    out[b, :, r, c] = x[b, :, from_row, from_column]
+    return out
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("shape", [(7, 3, 6, 5), (4, 1, 8, 8), (1, 2, 3, 3)])
+def test_per_sample_by_a_loop(shape, flip, channels_last):
+    x = torch.randn(shape, generator=seeded(1))
+    if channels_last:
+        x = x.contiguous(memory_format=torch.channels_last)
+    out = crop_and_flip(x, padding=2, flip=flip, generator=seeded(9))
+    draws = seeded(9)
+    rows = torch.randint(5, (len(x), 1), generator=draws).flatten().tolist()
+    columns = torch.randint(5, (len(x), 1), generator=draws).flatten().tolist()
+    mirrored = (torch.rand(len(x), 1, generator=draws) < 0.5).flatten().tolist() if flip else [False] * len(x)
+    assert torch.equal(out, loop(x, rows, columns, mirrored, 2))
+    assert out.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_per_batch_by_a_loop(flip):
+    x = torch.randn(5, 3, 6, 7, generator=seeded(1))
+    seen = set()
+    for seed in range(6):
+        out = crop_and_flip(x, draw="per-batch", flip=flip, generator=seeded(seed))
+        draws = seeded(seed)
+        row, column = (int(torch.randint(9, (), generator=draws)) for _ in range(2))
+        mirrored = flip and float(torch.rand((), generator=draws)) < 0.5
+        assert torch.equal(out, loop(x, [row] * 5, [column] * 5, [mirrored] * 5, 4))
+        seen.add(mirrored)
+    assert seen == ({False, True} if flip else {False})
+
+
+def test_without_padding_and_flip_nothing_changes():
+    x = torch.randn(3, 2, 4, 4, generator=seeded())
+    for draw in ("per-sample", "per-batch"):
+        assert torch.equal(crop_and_flip(x, draw=draw, padding=0, flip=False, generator=seeded()), x)
+
+
+def test_per_sample_draws_are_uniform():
+    x = torch.zeros(1, 1, 9, 9)
+    x[..., 4, 4] = 1
+    out = crop_and_flip(x.expand(20_000, 1, 9, 9), generator=seeded(3))
+    where = out.sum(0)[0] / 20_000  # the one white pixel lands everywhere with probability 1/81
+    assert float((where - 1 / 81).abs().max()) < 5 * (1 / 81 / 20_000) ** 0.5
+    assert torch.equal(out.sum((1, 2, 3)), torch.ones(20_000))
+
+
+def test_crop_and_flip_refuses():
+    with pytest.raises(ValueError, match=r"needs images \[B, ch, H, W\], got \[2, 3\]"):
+        crop_and_flip(torch.zeros(2, 3), generator=seeded())
+    with pytest.raises(ValueError, match="padding = -1"):
+        crop_and_flip(torch.zeros(2, 3, 4, 4), padding=-1, generator=seeded())
+    with pytest.raises(ValueError, match="'per-epoch' is unknown, allowed are 'per-sample' and 'per-batch'"):
+        crop_and_flip(torch.zeros(2, 3, 4, 4), draw="per-epoch", generator=seeded())
+
+
+def test_the_global_generator_is_left_alone():
+    before = torch.random.get_rng_state()
+    crop_and_flip(torch.zeros(2, 3, 4, 4), generator=seeded())
+    list(batches(10, 3, seeded()))
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(("samples", "size", "lengths"), [(10, 4, [4, 4, 2]), (8, 4, [4, 4]), (3, 5, [3]), (0, 5, [])])
+def test_batches_keep_the_last_part(samples, size, lengths):
+    parts = list(batches(samples, size, seeded(2)))
+    assert [len(part) for part in parts] == lengths
+    if parts:
+        assert torch.equal(torch.cat(parts), torch.randperm(samples, generator=seeded(2)))
+
+
+def test_epochs_differ_and_do_not_depend_on_when_they_are_read():
+    first, second = seeded(4), seeded(4)
+    lazily = [batches(20, 7, first), batches(20, 7, first)]
+    eagerly = [torch.cat(list(batches(20, 7, second))) for _ in range(2)]
+    epochs = [torch.cat(list(epoch)) for epoch in reversed(lazily)][::-1]  # the second epoch is read first
+    assert torch.equal(torch.stack(epochs), torch.stack(eagerly))
+    assert not torch.equal(epochs[0], epochs[1])
+
+
+def test_batches_refuses():
+    with pytest.raises(ValueError, match="batch_size = 0"):
+        batches(3, 0, seeded())
+    with pytest.raises(ValueError, match="num_samples = -1"):
+        batches(-1, 2, seeded())

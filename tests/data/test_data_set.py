@@ -1,0 +1,143 @@
+"""Split, DataSet, DataSource, the registry and `load`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fedhpro_flwr.data import DATA_SETS, DataSet, DataSource, Split, data_set, load
+from fedhpro_flwr.data.hold_out import hold_out
+
+
+def images(count: int, channels: int = 1) -> torch.Tensor:
+    return torch.zeros(count, channels, 4, 4, dtype=torch.uint8)
+
+
+def labels(*values: int) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.int64)
+
+
+def test_split_accepts_images_and_vectors() -> None:
+    assert len(Split(images(2), labels(0, 5))) == 2
+    assert len(Split(torch.zeros(2, 7), labels(0, 1))) == 2
+    assert len(Split(torch.zeros(2, 3, 4, 4), labels(0, 1))) == 2
+
+
+@pytest.mark.parametrize(
+    ("inputs", "targets", "message"),
+    [
+        (images(2).to(torch.int32), labels(0, 1), "uint8 or float32"),
+        (torch.zeros(2, 3, dtype=torch.float64), labels(0, 1), "uint8 or float32"),
+        (torch.zeros(2, 3, dtype=torch.uint8), labels(0, 1), "images"),
+        (torch.zeros(2, 3, 4), labels(0, 1), "images"),
+        (images(2), torch.zeros(2), "int64"),
+        (images(2), torch.zeros(2, 1, dtype=torch.int64), "int64"),
+        (images(2), labels(0), "2 inputs but 1 labels"),
+        (images(0), labels(), "at least one sample"),
+        (images(2), labels(0, -1), "smallest is -1"),
+        (torch.tensor([[0.0], [float("nan")]]), labels(0, 1), "finite"),
+        (torch.tensor([[0.0], [float("inf")]]), labels(0, 1), "finite"),
+    ],
+)
+def test_split_refuses(inputs: torch.Tensor, targets: torch.Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Split(inputs, targets)
+
+
+def test_data_set_knows_its_shape() -> None:
+    colour = DataSet(
+        "x", Split(images(2, 3), labels(0, 1)), Split(images(1, 3), labels(2)), ("a", "b", "c"), (0.5,) * 3, (1.0,) * 3
+    )
+    assert (colour.num_classes, colour.input_shape) == (3, (3, 4, 4))
+    vectors = DataSet(
+        "v", Split(torch.zeros(2, 7), labels(0, 1)), Split(torch.zeros(1, 7), labels(0)), ("a", "b"), (0.0,), (1.0,)
+    )
+    assert (vectors.num_classes, vectors.input_shape) == (2, (7,))
+
+
+def test_data_set_refuses() -> None:
+    one, three = Split(images(2), labels(0, 1)), Split(images(2, 3), labels(0, 1))
+    with pytest.raises(ValueError, match="must agree"):
+        DataSet("x", one, three, ("a", "b"), (0.5,), (0.5,))
+    with pytest.raises(ValueError, match=r"test label is 2, allowed are 0\.\.1"):
+        DataSet("x", one, Split(images(1), labels(2)), ("a", "b"), (0.5,), (0.5,))
+    with pytest.raises(ValueError, match="mean and std need 3 numbers"):
+        DataSet("x", three, three, ("a", "b"), (0.5,), (0.5,))
+    with pytest.raises(ValueError, match="std must be larger than 0"):
+        DataSet("x", one, one, ("a", "b"), (0.5,), (0.0,))
+
+
+def test_unknown_name_lists_what_exists() -> None:
+    with pytest.raises(ValueError, match=r"'nothing' is unknown, there are: cifar10, .*digits.*mnist.*npz"):
+        load(DataSource("nothing"))
+
+
+def test_a_name_is_registered_once() -> None:
+    with pytest.raises(ValueError, match="'digits' is registered already"):
+        data_set("digits")(DATA_SETS["digits"])
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [({"test_share": 0.0}, "test_share"), ({"test_share": 1.0}, "test_share"), ({"train_limit": -1}, "train_limit"),
+     ({"split_seed": -1}, "split_seed")],
+)  # fmt: skip
+def test_source_refuses(values: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        DataSource("digits", **values)
+
+
+def test_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FEDHPRO_DATA_DIR", raising=False)
+    with pytest.raises(FileNotFoundError, match=r"set data\.root or the environment variable FEDHPRO_DATA_DIR"):
+        DataSource("mnist").folder()
+    monkeypatch.setenv("FEDHPRO_DATA_DIR", str(tmp_path))
+    assert DataSource("mnist").folder() == tmp_path
+    assert DataSource("mnist", root=str(tmp_path / "own")).folder() == tmp_path / "own"  # the key comes first
+
+
+def test_digits() -> None:
+    from sklearn.datasets import load_digits
+
+    loaded = load(DataSource("digits"))
+    assert (loaded.num_classes, loaded.input_shape) == (10, (1, 8, 8))
+    assert len(loaded.train) + len(loaded.test) == 1797
+    counts = np.bincount(load_digits().target)
+    np.testing.assert_array_equal(np.bincount(loaded.test.labels), [round(0.2 * n) for n in counts])
+    assert loaded.train.inputs.dtype == torch.uint8
+    scaled = torch.cat([loaded.train.inputs, loaded.test.inputs]).double() / 255
+    assert round(float(scaled.mean()), 4) == loaded.mean[0]
+    assert round(float(scaled.std(correction=0)), 4) == loaded.std[0]
+    # Every sample is in one part: the pixels of both parts together are those of the source.
+    both = torch.cat([loaded.train.inputs, loaded.test.inputs]).flatten(1).numpy()
+    source = np.rint(load_digits().data * 255 / 16).astype(np.uint8)
+    assert sorted(map(bytes, both)) == sorted(map(bytes, source))
+
+
+def test_digits_split_follows_its_seed() -> None:
+    first, again, other = (load(DataSource("digits", split_seed=seed)) for seed in (1, 1, 2))
+    assert torch.equal(first.test.inputs, again.test.inputs)
+    assert not torch.equal(first.test.inputs, other.test.inputs)
+
+
+def test_train_limit_keeps_a_seeded_choice() -> None:
+    full = load(DataSource("digits"))
+    limited, again = (load(DataSource("digits", train_limit=100)) for _ in range(2))
+    assert len(limited.train) == 100
+    assert torch.equal(limited.train.inputs, again.train.inputs)
+    assert torch.equal(limited.test.inputs, full.test.inputs)
+    rows = {bytes(row) for row in full.train.inputs.flatten(1).numpy()}
+    assert all(bytes(row) in rows for row in limited.train.inputs.flatten(1).numpy())
+    assert len(load(DataSource("digits", train_limit=10**6)).train) == len(full.train)
+
+
+def test_hold_out_by_hand() -> None:
+    targets = np.array([0, 0, 0, 0, 1, 1, 2])
+    train, test = hold_out(targets, 0.5, seed=3)
+    assert sorted([*train, *test]) == list(range(7))
+    np.testing.assert_array_equal(np.bincount(targets[test], minlength=3), [2, 1, 0])  # never all of a class
+    with pytest.raises(ValueError, match=r"test_share = 0\.1 of 7 samples leaves no test sample"):
+        hold_out(targets, 0.1, seed=3)

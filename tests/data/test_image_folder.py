@@ -1,0 +1,124 @@
+"""The user's own pictures in a folder or a .zip."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fedhpro_flwr.data import DataSource, load
+
+
+def png(value: int = 0, *, size: tuple[int, int] = (6, 5), colour: bool = False) -> bytes:
+    """A picture of one value, size = (width, height)."""
+    buffer = io.BytesIO()
+    Image.new("RGB" if colour else "L", size, (value, 0, 255) if colour else value).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def fill(folder: Path, files: dict[str, bytes]) -> Path:
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def zipped(folder: Path) -> Path:
+    return Path(shutil.make_archive(str(folder), "zip", folder))
+
+
+@pytest.fixture(params=["folder", "zip"])
+def source_of(request: pytest.FixtureRequest, tmp_path: Path):
+    def make(files: dict[str, bytes], **options: float) -> DataSource:
+        folder = fill(tmp_path / "pictures", files)
+        path = folder if request.param == "folder" else zipped(folder)
+        return DataSource("image-folder", path=str(path), **options)
+
+    return make
+
+
+def test_classes_by_name_and_a_test_part_split_off(source_of) -> None:
+    files = {f"{name}/{i}.png": png(10 * c + i) for c, name in enumerate(("ant", "bee")) for i in range(4)}
+    source = source_of(files, test_share=0.25)
+    loaded, again = load(source), load(source)
+    assert loaded.class_names == ("ant", "bee")
+    assert (len(loaded.train), len(loaded.test), loaded.input_shape) == (6, 2, (1, 5, 6))
+    assert loaded.train.inputs.dtype == torch.uint8
+    for split in (loaded.train, loaded.test):
+        assert torch.equal(split.inputs[:, 0, 0, 0] // 10, split.labels)  # pictures keep their labels
+    assert torch.equal(loaded.test.inputs, again.test.inputs)
+    assert (loaded.mean, loaded.std) == ((0.5,), (0.5,))
+
+
+def test_train_and_test_folders(source_of) -> None:
+    files = {"train/b/1.png": png(1), "train/a/1.png": png(0), "train/a/2.PNG": png(0), "test/b/1.png": png(1)}
+    files |= {"train/a/notes.txt": b"ignored", ".DS_Store": b"", "__MACOSX/train/a/._1.png": b""}
+    loaded = load(source_of(files))
+    assert loaded.class_names == ("a", "b")
+    assert loaded.train.labels.tolist() == [0, 0, 1]
+    assert loaded.test.labels.tolist() == [1]
+
+
+def test_one_colour_picture_makes_all_of_them_colour(source_of) -> None:
+    files = {"train/a/1.png": png(7), "train/b/1.png": png(9, colour=True), "test/a/1.png": png(3)}
+    loaded = load(source_of(files))
+    assert loaded.input_shape == (3, 5, 6)
+    assert loaded.train.inputs[:, :, 0, 0].tolist() == [[7, 7, 7], [9, 0, 255]]
+    assert loaded.mean == (0.5,) * 3
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"a/1.png": png(), "a/2.png": png(size=(7, 5))}, r"a/1\.png has 6x5 pixels and a/2\.png has 7x5"),
+        ({"a/1.png": png(), "b/2.png": png()[:40]}, r"b/2\.png is damaged"),
+        ({"a/1.png": png(), "b/2.png": b"no picture"}, r"b/2\.png is damaged, truncated or no picture"),
+        ({"a/1.png": png(), "b/notes.txt": b""}, "the class folder b holds no pictures"),
+        ({"1.png": png()}, "has no folders of classes"),
+        ({"a/1.png": png(), "cover.png": png()}, "cover.png lies outside of the folders of classes"),
+        ({"a/1.png": png(), "a/b/1.png": png(), "c/1.png": png()}, "has no folders of classes"),
+        ({"train/1.png": png(), "test/1.png": png()}, "has no folders of classes"),
+        ({"notes.txt": b""}, "has no folders of classes"),
+        ({"train/a/1.png": png()}, "has no folders of classes"),
+        ({"test/a/1.png": png()}, "has no folders of classes"),
+        ({"a/b/c/1.png": png()}, "has no folders of classes"),
+        ({"a/1.png": png(), "train/a/1.png": png(), "test/a/1.png": png()}, "has no folders of classes"),
+        ({"train/a/1.png": png(), "test/b/1.png": png()}, "the class test/b is in the test part alone"),
+        ({"a/1.png": png()}, "leaves no test sample"),
+    ],
+)
+def test_refusals(source_of, files: dict[str, bytes], message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        load(source_of(files))
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_empty_and_damaged_archives(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"nowhere' does not exist"):
+        load(DataSource("image-folder", path=str(tmp_path / "nowhere")))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="has no folders of classes"):
+        load(DataSource("image-folder", path=str(tmp_path / "empty")))
+    (tmp_path / "classes" / "a").mkdir(parents=True)
+    with pytest.raises(ValueError, match="the class folder a holds no pictures"):
+        load(DataSource("image-folder", path=str(tmp_path / "classes")))
+    archive = zipped(fill(tmp_path / "whole", {f"a/{i}.png": png(i) for i in range(5)}))
+    content = archive.read_bytes()
+    archive.write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match=r"whole\.zip is damaged, truncated or no \.zip file"):
+        load(DataSource("image-folder", path=str(archive)))
+
+
+def test_a_zip_without_folder_entries(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "flat.zip", "w") as archive:
+        for name in ("train/x/0.png", "train/y/0.png", "test/x/0.png"):
+            archive.writestr(name, png(4))
+    loaded = load(DataSource("image-folder", path=str(tmp_path / "flat.zip")))
+    assert (loaded.class_names, len(loaded.train), len(loaded.test)) == (("x", "y"), 2, 1)
+    np.testing.assert_array_equal(loaded.train.inputs, np.full((2, 1, 5, 6), 4, np.uint8))

@@ -1,0 +1,149 @@
+"""The user's own .npz: every layout and shape that is allowed, every refusal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fedhpro_flwr.data import DataSet, DataSource, load
+
+RNG = np.random.default_rng(0)
+LABELS = np.array([0, 1, 2, 0, 1, 2, 0, 1, 2, 2])
+
+
+def load_arrays(tmp_path: Path, **arrays: np.ndarray) -> DataSet:
+    file = tmp_path / "own.npz"
+    np.savez(file, **arrays)
+    return load(DataSource("npz", path=str(file)))
+
+
+def pixels(*shape: int) -> np.ndarray:
+    return RNG.integers(0, 256, shape, dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [("x_train", "y_train", "x_test", "y_test"), ("train_images", "train_labels", "test_images", "test_labels")],
+)
+def test_layouts_with_a_test_part(tmp_path: Path, keys: tuple[str, ...]) -> None:
+    images, test_images = pixels(10, 6, 5), pixels(4, 6, 5)
+    arrays = dict(zip(keys, (images, LABELS, test_images, np.array([3, 0, 1, 2])), strict=True))
+    loaded = load_arrays(tmp_path, **arrays)
+    assert torch.equal(loaded.train.inputs, torch.from_numpy(images)[:, None])
+    assert torch.equal(loaded.test.inputs, torch.from_numpy(test_images)[:, None])
+    assert loaded.class_names == ("0", "1", "2", "3")  # the largest label is in the test part
+    assert (loaded.mean, loaded.std) == ((0.5,), (0.5,))
+
+
+@pytest.mark.parametrize("keys", [("images", "labels"), ("x_train", "y_train")])
+def test_a_test_part_is_split_off_where_there_is_none(tmp_path: Path, keys: tuple[str, str]) -> None:
+    images = np.arange(10, dtype=np.uint8)[:, None, None] * np.ones((1, 4, 4), np.uint8)
+    np.savez(tmp_path / "own.npz", **{keys[0]: images, keys[1]: LABELS})
+    first, again = (load(DataSource("npz", path=str(tmp_path / "own.npz"), test_share=0.3)) for _ in range(2))
+    assert torch.equal(first.test.inputs, again.test.inputs)
+    assert np.bincount(first.test.labels).tolist() == [1, 1, 1]
+    ids = [*first.train.inputs[:, 0, 0, 0].tolist(), *first.test.inputs[:, 0, 0, 0].tolist()]
+    assert sorted(ids) == list(range(10))
+    both = torch.cat([first.train.labels, first.test.labels])
+    assert both.tolist() == LABELS[ids].tolist()  # labels stay with their images
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [((10, 6, 5), (1, 6, 5)), ((10, 6, 5, 3), (3, 6, 5)), ((10, 6, 5, 1), (1, 6, 5)), ((10, 3, 6, 5), (3, 6, 5)),
+     ((10, 1, 6, 5), (1, 6, 5))],
+)  # fmt: skip
+def test_image_shapes(tmp_path: Path, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    for images in (pixels(*shape), RNG.random(shape)):
+        loaded = load_arrays(tmp_path, images=images, labels=LABELS)
+        assert loaded.input_shape == expected
+        assert loaded.train.inputs.dtype == (torch.uint8 if images.dtype == np.uint8 else torch.float32)
+        assert loaded.mean == loaded.std == (0.5,) * expected[0]
+
+
+def test_channels_last_keeps_the_pixels(tmp_path: Path) -> None:
+    images = pixels(10, 6, 5, 3)
+    loaded = load_arrays(tmp_path, x_train=images, y_train=LABELS, x_test=images, y_test=LABELS)
+    assert loaded.train.inputs[7, 2, 4, 1] == images[7, 4, 1, 2]
+
+
+def test_vectors(tmp_path: Path) -> None:
+    vectors = RNG.normal(size=(10, 7))
+    loaded = load_arrays(tmp_path, x_train=vectors, y_train=LABELS, x_test=vectors, y_test=LABELS)
+    assert (loaded.input_shape, loaded.mean, loaded.std) == ((7,), (0.0,), (1.0,))
+    assert torch.equal(loaded.train.inputs, torch.from_numpy(vectors.astype(np.float32)))
+
+
+def test_a_column_of_labels_is_a_list_of_labels(tmp_path: Path) -> None:
+    loaded = load_arrays(tmp_path, images=pixels(10, 4, 4), labels=LABELS[:, None].astype(np.uint8))
+    assert loaded.train.labels.dtype == torch.int64 and loaded.num_classes == 3
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"images": pixels(10, 4, 4)}, "it needs x_train, y_train"),
+        ({"data": LABELS}, "holds data; it needs"),
+        ({"images": pixels(10, 4, 4), "labels": LABELS - 1}, "smallest is -1"),
+        ({"images": pixels(10, 4, 4), "labels": LABELS * 1.0}, "labels must be whole numbers"),
+        ({"images": pixels(10, 4, 4), "labels": np.array(list("abcabcabca"))}, "labels must be whole numbers"),
+        ({"images": pixels(10, 4, 4), "labels": np.eye(10, 3, dtype=int)}, "labels must be whole numbers"),
+        ({"images": pixels(9, 4, 4), "labels": LABELS}, "images has 9 samples but labels has 10"),
+        ({"images": pixels(0, 4, 4), "labels": LABELS[:0]}, "at least one sample"),
+        ({"images": pixels(10, 4, 4, 4), "labels": LABELS}, "1 or 3 channels"),
+        ({"images": pixels(10, 4, 4).astype(np.int32), "labels": LABELS}, "images must be uint8 or floats"),
+        ({"images": pixels(10, 4, 4) * 1.0, "labels": LABELS}, r"float images must lie in \[0, 1\]"),
+        ({"images": np.full((10, 4, 4), np.nan), "labels": LABELS}, r"float images must lie in \[0, 1\]"),
+        ({"images": np.full((10, 4), np.inf), "labels": LABELS}, "finite"),
+        ({"images": LABELS * 0.1, "labels": LABELS}, r"got \[10\]"),
+        ({"x_train": pixels(10, 4, 4), "y_train": LABELS, "x_test": pixels(2, 4, 4)}, "x_test but not y_test"),
+        ({"x_train": pixels(10, 4, 4), "y_train": LABELS, "x_test": pixels(2, 5, 4), "y_test": LABELS[:2]},
+         "must agree"),
+        ({"images": np.array([None] * 10), "labels": LABELS}, "Python objects, which are never loaded"),
+    ],
+)  # fmt: skip
+def test_refusals_name_the_file(tmp_path: Path, arrays: dict[str, np.ndarray], message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        load_arrays(tmp_path, **arrays)
+    assert str(tmp_path / "own.npz") in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_damaged_and_other_files(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"'npz' needs data\.path"):
+        load(DataSource("npz"))
+    with pytest.raises(FileNotFoundError, match=r"data\.path = .*none\.npz' does not exist"):
+        load(DataSource("npz", path=str(tmp_path / "none.npz")))
+    with pytest.raises(ValueError, match=r"damaged, truncated or no \.npz"):
+        load(DataSource("npz", path=str(tmp_path)))
+    np.save(tmp_path / "single.npy", LABELS)
+    with pytest.raises(ValueError, match=r"single\.npy is a single array, a \.npz archive is needed"):
+        load(DataSource("npz", path=str(tmp_path / "single.npy")))
+    (tmp_path / "text.npz").write_text("no archive")
+    with pytest.raises(ValueError, match=r"text\.npz is damaged"):
+        load(DataSource("npz", path=str(tmp_path / "text.npz")))
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_any_truncation_is_refused(tmp_path: Path, compressed: bool) -> None:
+    whole = tmp_path / "whole.npz"
+    (np.savez_compressed if compressed else np.savez)(whole, images=pixels(10, 8, 8), labels=LABELS)
+    content = whole.read_bytes()
+    for share in (0.0, 0.01, 0.3, 0.6, 0.9, 0.99):
+        file = tmp_path / "cut.npz"
+        file.write_bytes(content[: int(share * len(content))])
+        with pytest.raises(ValueError, match=r"cut\.npz is damaged"):
+            load(DataSource("npz", path=str(file)))
+
+
+def test_a_flipped_byte_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "own.npz"
+    np.savez(file, images=pixels(10, 8, 8), labels=LABELS)
+    content = bytearray(file.read_bytes())
+    content[300] ^= 255  # inside the pixels: the archive's checksum no longer fits
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=r"own\.npz is damaged"):
+        load(DataSource("npz", path=str(file)))

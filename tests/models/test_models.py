@@ -1,0 +1,120 @@
+"""Every model: shapes, seeds, one training step; and what a model refuses."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from fedhpro_flwr.models import MODELS, ModelShape, build, model
+
+CASES = [
+    ("cnn", (1, 8, 8), 0, 64),
+    ("cnn", (1, 28, 28), 48, 48),
+    ("cnn", (3, 32, 32), 0, 64),
+    ("cnn", (3, 5, 9), 16, 16),
+    ("mlp", (64,), 0, 64),
+    ("mlp", (1, 8, 8), 20, 20),
+    ("resnet10", (3, 32, 32), 0, 256),
+    ("resnet10", (1, 9, 9), 256, 256),
+]
+
+
+@pytest.mark.parametrize(("name", "shape", "width", "features"), CASES)
+def test_features_logits_and_a_training_step(name, shape, width, features):
+    net = build(name, input_shape=shape, num_classes=7, width=width, seed=0)
+    assert (net.width, net.num_classes) == (features, 7)
+    x = torch.randn(4, *shape, generator=torch.Generator().manual_seed(0))
+    z = net.encoder(x)
+    assert z.shape == (4, features) and bool((z >= 0).all())
+    net.eval()
+    assert torch.equal(net(x), net.head(net.encoder(x)))
+    net.train()
+    F.cross_entropy(net(x), torch.tensor([0, 1, 2, 3])).backward()
+    assert all(p.grad is not None and bool(torch.isfinite(p.grad).all()) for p in net.parameters())
+
+
+@pytest.mark.parametrize(("name", "shape", "width", "_features"), CASES)
+def test_a_batch_of_one_can_be_trained_on(name, shape, width, _features):
+    net = build(name, input_shape=shape, num_classes=7, width=width, seed=0).train()
+    net(torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))).sum().backward()
+
+
+@pytest.mark.parametrize(("name", "shape", "width", "_features"), CASES)
+def test_weights_follow_the_seed_and_leave_the_global_generator_alone(name, shape, width, _features):
+    torch.manual_seed(1)
+    before = torch.random.get_rng_state()
+    first = build(name, input_shape=shape, num_classes=7, width=width, seed=3).state_dict()
+    assert torch.equal(torch.random.get_rng_state(), before)
+    torch.manual_seed(2)
+    again = build(name, input_shape=shape, num_classes=7, width=width, seed=3).state_dict()
+    other = build(name, input_shape=shape, num_classes=7, width=width, seed=4).state_dict()
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert not torch.equal(first["head.weight"], other["head.weight"])
+
+
+@pytest.mark.parametrize(("name", "shape", "width", "_features"), CASES)
+def test_state_holds_each_tensor_once(name, shape, width, _features):
+    state = build(name, input_shape=shape, num_classes=7, width=width, seed=0).state_dict()
+    assert len({tensor.data_ptr() for tensor in state.values()}) == len(state)
+    assert all(key.startswith(("encoder.", "head.")) for key in state)
+
+
+@pytest.mark.parametrize("name", ["cnn", "resnet10"])
+def test_channels_last_changes_nothing_but_rounding(name):
+    net = build(name, input_shape=(3, 16, 16), num_classes=5, seed=0).double().eval()
+    x = torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    plain = net(x)
+    net = net.to(memory_format=torch.channels_last)
+    torch.testing.assert_close(net(x.contiguous(memory_format=torch.channels_last)), plain, rtol=0, atol=1e-12)
+
+
+def test_resnet10_has_the_reference_size():
+    net = build("resnet10", input_shape=(3, 32, 32), num_classes=10, seed=0)
+    assert sum(p.numel() for p in net.parameters()) == 1_228_970
+    buffers = list(net.buffers())
+    assert sum(b.numel() for b in buffers if b.is_floating_point()) == 2_880
+    assert sum(b.numel() for b in buffers if not b.is_floating_point()) == 12
+    size = sum(t.numel() * t.element_size() for t in net.state_dict().values())
+    assert size == 4 * (1_228_970 + 2_880) + 8 * 12  # 4.93 MB
+
+
+def test_mlp_by_hand():
+    net = build("mlp", input_shape=(2,), num_classes=2, width=2, seed=0)
+    state = {
+        "encoder.1.weight": torch.tensor([[1.0, 0.0], [0.0, -1.0]]),
+        "encoder.1.bias": torch.tensor([0.0, 1.0]),
+        "encoder.3.weight": torch.tensor([[1.0, 1.0], [-1.0, 0.0]]),
+        "encoder.3.bias": torch.tensor([0.5, 0.0]),
+        "head.weight": torch.tensor([[2.0, 0.0], [0.0, 1.0]]),
+        "head.bias": torch.tensor([0.0, 0.25]),
+    }
+    net.load_state_dict(state)
+    x = torch.tensor([[3.0, 4.0]])  # hidden relu(3, -3) = (3, 0); z = relu(3.5, -3) = (3.5, 0); logits (7, .25)
+    assert net.encoder(x).tolist() == [[3.5, 0.0]]
+    assert net(x).tolist() == [[7.0, 0.25]]
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("vgg", {}, r"'vgg' is unknown, there are: cnn, mlp, resnet10"),
+        ("cnn", {"input_shape": (64,)}, r"model 'cnn' needs images \[ch, H, W\], the data has shape \[64\]"),
+        ("cnn", {"input_shape": (1, 4, 8)}, "at least 5x5 pixels, the data has 4x8"),
+        ("resnet10", {"input_shape": (1, 8, 8)}, "at least 9x9 pixels, the data has 8x8"),
+        ("resnet10", {"width": 64}, r"model\.width = 64: resnet10 always has 256 features"),
+        ("cnn", {"width": -1}, r"model\.width = -1"),
+        ("cnn", {"num_classes": 1}, "at least 2 classes, got 1"),
+        ("mlp", {"input_shape": (3, 4)}, r"got \(3, 4\)"),
+        ("mlp", {"input_shape": (0,)}, r"got \(0,\)"),
+    ],
+)
+def test_build_refuses(name, values, message):
+    with pytest.raises(ValueError, match=message):
+        build(name, **({"input_shape": (3, 32, 32), "num_classes": 10, "seed": 0} | values))
+
+
+def test_a_new_model_is_registered_once():
+    with pytest.raises(ValueError, match="'cnn' is registered already"):
+        model("cnn")(MODELS["cnn"])
+    assert ModelShape((1, 8, 8), 10).image("x", 8) == (1, 8, 8)

@@ -1,0 +1,49 @@
+"""What augmentation and batching keep for every shape and seed."""
+
+from __future__ import annotations
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedhpro_flwr.data.augment import crop_and_flip, to_float
+from fedhpro_flwr.data.batches import batches
+
+SEEDS = st.integers(0, 2**63 - 1)
+SIDES = st.integers(1, 9)
+
+
+@given(st.integers(1, 5), st.integers(1, 3), SIDES, SIDES, st.integers(0, 4), st.booleans(), SEEDS)
+@settings(deadline=None)
+def test_every_image_is_a_window_of_its_padded_self(count, channels, height, width, padding, flip, seed):
+    x = torch.rand(count, channels, height, width, generator=torch.Generator().manual_seed(seed)) + 1
+    for draw in ("per-sample", "per-batch"):
+        generators = [torch.Generator().manual_seed(seed) for _ in range(2)]
+        out, again = (crop_and_flip(x, draw=draw, padding=padding, flip=flip, generator=g) for g in generators)
+        assert out.shape == x.shape and torch.equal(out, again)
+        padded = torch.nn.functional.pad(x, (padding,) * 4)
+        for image, source in zip(out, padded, strict=True):
+            windows = [
+                source[:, r : r + height, c : c + width] for r in range(2 * padding + 1) for c in range(2 * padding + 1)
+            ]
+            windows += [window.flip(-1) for window in windows] if flip else []
+            assert any(torch.equal(image, window) for window in windows)
+
+
+@given(st.integers(1, 6), st.integers(1, 3), SIDES, SIDES, SEEDS)
+@settings(deadline=None)
+def test_a_batch_is_normalised_sample_by_sample(count, channels, height, width, seed):
+    generator = torch.Generator().manual_seed(seed)
+    inputs = torch.randint(0, 256, (count, channels, height, width), dtype=torch.uint8, generator=generator)
+    mean, std = (0.3,) * channels, (0.7,) * channels
+    out = to_float(inputs, mean, std)
+    assert torch.equal(out, torch.cat([to_float(image[None], mean, std) for image in inputs]))
+    assert torch.equal((out * 0.7 + 0.3).mul(255).round().to(torch.uint8), inputs)
+
+
+@given(st.integers(0, 200), st.integers(1, 50), SEEDS)
+@settings(deadline=None)
+def test_an_epoch_visits_every_sample_once(samples, size, seed):
+    parts = list(batches(samples, size, torch.Generator().manual_seed(seed)))
+    assert sorted(int(i) for part in parts for i in part) == list(range(samples))
+    assert all(len(part) == size for part in parts[:-1])

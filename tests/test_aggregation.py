@@ -1,0 +1,138 @@
+import math
+
+import pytest
+import torch
+
+from fedhpro_flwr.aggregation import class_mean, weighted_mean
+from fedhpro_flwr.gradient_matching import ClassGradients
+
+
+def sent(ids, rows, counts=None, **head):
+    ids = torch.tensor(ids, dtype=torch.int64)
+    counts = torch.ones_like(ids) if counts is None else torch.tensor(counts)
+    return ClassGradients(ids, torch.tensor(rows), counts, **head)
+
+
+# --- models
+
+
+def test_weighted_mean_by_hand():
+    states = [
+        {
+            "w": torch.tensor([1.0, 2.0]),
+            "bn.running_mean": torch.tensor(4.0),
+            "bn.num_batches_tracked": torch.tensor(7),
+        },
+        {
+            "w": torch.tensor([5.0, 0.0]),
+            "bn.running_mean": torch.tensor(8.0),
+            "bn.num_batches_tracked": torch.tensor(4),
+        },
+    ]
+    mean = weighted_mean(states, [1, 3])
+    assert list(mean) == list(states[0])
+    assert mean["w"].tolist() == [4.0, 0.5]
+    assert mean["bn.running_mean"].item() == 7.0
+    assert mean["bn.num_batches_tracked"].item() == 7 and mean["bn.num_batches_tracked"].dtype == torch.int64
+    averaged = weighted_mean(states, [1, 3], counters="average")
+    assert averaged["bn.num_batches_tracked"].item() == 4.75
+
+
+def test_weighted_mean_is_the_double_loop():
+    generator = torch.Generator().manual_seed(0)
+    states = [{"w": torch.randn(3, 2, generator=generator)} for _ in range(5)]
+    weights = [3, 1, 4, 1, 5]
+    mean = weighted_mean(states, weights)["w"]
+    for i in range(3):
+        for j in range(2):
+            exact = math.fsum(n * float(s["w"][i, j]) for n, s in zip(weights, states, strict=True)) / 14
+            assert mean[i, j].item() == pytest.approx(exact, rel=1e-7)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_weighted_mean_keeps_the_dtype(dtype):
+    states = [{"w": torch.ones(2, dtype=dtype)}, {"w": torch.full((2,), 3.0, dtype=dtype)}]
+    assert weighted_mean(states, [1, 1])["w"].tolist() == [2.0, 2.0]
+    assert weighted_mean(states, [1, 1])["w"].dtype == dtype
+
+
+def test_weighted_mean_leaves_the_clients_alone():
+    states = [
+        {"w": torch.ones(2, requires_grad=True), "n": torch.tensor(1)},
+        {"w": torch.zeros(2), "n": torch.tensor(2)},
+    ]
+    mean = weighted_mean(states, [1, 0])
+    mean["w"].fill_(9.0)
+    mean["n"].fill_(9)
+    assert states[0]["w"].tolist() == [1.0, 1.0] and states[1]["n"].item() == 2
+    assert not mean["w"].requires_grad
+
+
+@pytest.mark.parametrize(
+    ("states", "weights", "message"),
+    [
+        ([], [], "one weight for each of one or more models, got 0 and 0"),
+        ([{"w": 1.0}], [1, 2], "got 1 and 2"),
+        ([{"w": 1.0}, {"w": 1.0}], [1, -2], "the weight of client 1 must be >= 0 and finite, got -2"),
+        ([{"w": 1.0}, {"w": 1.0}], [1, math.nan], "the weight of client 1 must be >= 0 and finite, got nan"),
+        ([{"w": 1.0}, {"w": 1.0}], [0, 0], "sum to zero"),
+        ([{"w": 1.0}, {"v": 1.0}], [1, 1], "client 0 and client 1 differ: only one of them has '[wv]'"),
+        ([{"w": 1.0}, {"w": [1.0]}], [1, 1], r"'w' of client 1 has shape \[1\], client 0's has \[\]"),
+    ],
+)
+def test_weighted_mean_refuses(states, weights, message):
+    states = [{name: torch.tensor(value) for name, value in state.items()} for state in states]
+    with pytest.raises(ValueError, match=message):
+        weighted_mean(states, weights)
+
+
+# --- class gradients
+
+
+def test_class_mean_by_hand():
+    clients = [
+        sent([0, 2], [[1.0, 1.0], [2.0, 0.0]], [10, 30]),
+        sent([2], [[6.0, 4.0]], [10]),
+        sent([], [[]] * 0),
+    ]
+    clients[2] = ClassGradients(clients[2].class_ids, torch.zeros(0, 2), clients[2].counts)
+    mean, mask = class_mean(clients, 4)
+    assert mean.tolist() == [[1.0, 1.0], [0.0, 0.0], [4.0, 2.0], [0.0, 0.0]]
+    assert mask.tolist() == [True, False, True, False]
+    by_counts = class_mean(clients, 4, weighting="counts")
+    assert by_counts.mean.tolist() == [[1.0, 1.0], [0.0, 0.0], [3.0, 1.0], [0.0, 0.0]]
+    assert torch.equal(by_counts.class_mask, mask)
+
+
+def test_class_mean_is_the_double_loop():
+    generator = torch.Generator().manual_seed(0)
+    clients = []
+    for ids in ([0, 3], [1, 3, 4], [3], [0, 4]):
+        counts = torch.randint(1, 9, (len(ids),), generator=generator).tolist()
+        head_weight = torch.randn(len(ids), 5, 3, generator=generator)
+        head_bias = torch.randn(len(ids), 5, generator=generator)
+        rows = torch.randn(len(ids), 3, generator=generator).tolist()
+        clients.append(sent(ids, rows, counts, head_weight=head_weight, head_bias=head_bias))
+    for field in ("features", "head_weight", "head_bias"):
+        for weighting in ("clients", "counts"):
+            mean, mask = class_mean(clients, 5, weighting=weighting, field=field)
+            assert mask.tolist() == [True, True, False, True, True]
+            for c in range(5):
+                total, weight = torch.zeros_like(mean[c], dtype=torch.float64), 0.0
+                for client in clients:
+                    for p, sent_id in enumerate(client.class_ids.tolist()):
+                        if sent_id == c:
+                            n = int(client.counts[p]) if weighting == "counts" else 1
+                            total, weight = total + n * getattr(client, field)[p].double(), weight + n
+                torch.testing.assert_close(mean[c], (total / max(weight, 1)).float(), atol=1e-6, rtol=0)
+
+
+def test_class_mean_refuses():
+    with pytest.raises(ValueError, match="at least one client"):
+        class_mean([], 3)
+    with pytest.raises(ValueError, match=r"client 1 sent class ids outside 0\.\.2"):
+        class_mean([sent([0], [[1.0]]), sent([3], [[1.0]])], 3)
+    with pytest.raises(ValueError, match="client 0 sent no head_weight gradients"):
+        class_mean([sent([0], [[1.0]])], 3, field="head_weight")
+    with pytest.raises(ValueError, match="client 0 sent 2 rows of features gradients for 1 classes"):
+        class_mean([sent([0], [[1.0], [2.0]])], 3)
