@@ -7,13 +7,14 @@ from collections.abc import Callable
 from flwr.app import ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from client_app.visit import load, visit
 from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.engine import code_fingerprint, device_of, federation, resident_model, settle
 from fedhpro_flwr.metrics import evaluate
 from fedhpro_flwr.models import Model
 from fedhpro_flwr.records import CONFIG, METRICS, Broadcast, Task, pack_update, unpack_broadcast
+
+from .visit import load, visit  # relative: the package also answers to another name, see front_doors.py
 
 ClientSide = Callable[[RunConfig, Task, Context], tuple[Model, ClientData]]
 CLIENT_FAILED = 100  # code of an error reply whose reason is a sentence of ours

@@ -13,6 +13,7 @@ from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.config import Local
 from fedhpro_flwr.data.augment import crop_and_flip
 from fedhpro_flwr.data.batches import batches
+from fedhpro_flwr.local_sgd import LocalSGD
 from fedhpro_flwr.methods import Arrival, LocalLoss, Method, build_method
 from fedhpro_flwr.metrics import evaluate
 from fedhpro_flwr.models import Model
@@ -49,10 +50,10 @@ def visit(model: Model, data: ClientData, received: Broadcast, method: Method | 
             tested = evaluate(model, data, batch_size=config.evaluation.batch_size)  # the model as received
             metrics |= {"test-correct": tested.correct, "test-examples": tested.examples, "test-loss": tested.loss}
     with watch("class-gradients"):
-        upload = method.upload(arrival)  # FedHPro: class gradients g_k [P, D] at the received model [P.1]
-        extra_loss = method.local_loss(
-            arrival
-        )  # FedHPro: HPCL with the margin d_k of this client, and HPAL [P.3] [P.4]
+        # FedHPro: class gradients g_k [P, D] at the received model [P.1]
+        upload = method.upload(arrival)
+        # FedHPro: HPCL with the margin d_k of this client, and HPAL [P.3] [P.4]
+        extra_loss = method.local_loss(arrival)
     with watch("local-training"):
         metrics["train-loss"] = train(model, data, config.local, extra_loss, draws)
 
@@ -65,9 +66,7 @@ def train(model: Model, data: ClientData, local: Local, extra_loss: LocalLoss | 
     if data.train is None:
         raise ValueError("local training needs training data")
     model.train()
-    optimizer = torch.optim.SGD(
-        model.parameters(), lr=local.lr, momentum=local.momentum, weight_decay=local.weight_decay, fused=True
-    )
+    optimizer = LocalSGD(model.parameters(), lr=local.lr, momentum=local.momentum, weight_decay=local.weight_decay)
     order, augmentation = draws.torch("batches"), draws.torch("augmentation")
     for _ in range(local.epochs):
         total = torch.zeros((), device=data.device)
@@ -77,7 +76,7 @@ def train(model: Model, data: ClientData, local: Local, extra_loss: LocalLoss | 
             if local.augment != "none" and x.ndim == 4:
                 x = crop_and_flip(x, draw=local.augment, flip=local.flip, generator=augmentation)
             loss = batch_loss(model, x, labels, extra_loss)
-            optimizer.zero_grad(set_to_none=True)
+            optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             total += loss.detach() * len(labels)  # stays on the device: no step waits for the host
@@ -88,7 +87,7 @@ def batch_loss(model: Model, x: Tensor, labels: Tensor, extra_loss: LocalLoss | 
     """CE(W z + b, y) + the method's loss on z [P.5]: scalar."""
     z = model.encoder(x)  # [B, D]
     loss = F.cross_entropy(model.head(z), labels)  # logits: [B, C]
-    return loss if extra_loss is None else loss + extra_loss(z, labels)
+    return loss if extra_loss is None else loss + extra_loss(z, labels)  # [P.5]
 
 
 def load(model: Model, received: Broadcast) -> None:

@@ -7,6 +7,7 @@ import os
 import sys
 import time
 import tomllib
+import traceback
 from collections.abc import Sequence
 from logging import WARNING, getLogger
 from pathlib import Path
@@ -18,7 +19,7 @@ from fedhpro_flwr.config import ConfigError, RunConfig, Scalar
 from fedhpro_flwr.flat_keys import flatten
 from fedhpro_flwr.launcher import LaunchError, simulate
 from fedhpro_flwr.progress import RunProgress, closing
-from fedhpro_flwr.run_folder import FAILURE_FILE, new_folder
+from fedhpro_flwr.run_folder import FAILURE_FILE, METRICS_FILE, PARTITION_FILE, new_folder, refuse_finished
 
 OK, FAILED, NOT_STARTED = 0, 1, 2
 
@@ -45,10 +46,14 @@ def run(options: argparse.Namespace, console: Console) -> int:
     folder = Path(config.run_folder).resolve() if config.run_folder else new_folder(results, config.experiment)
     nodes = config.partition.num_partitions
     config = RunConfig.parse(config.flat() | {"run-folder": str(folder), "clients.num-nodes": nodes})
+    refuse_finished(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    for name in (FAILURE_FILE, METRICS_FILE, PARTITION_FILE):  # of an earlier attempt: not to be shown as this one's
+        (folder / name).unlink(missing_ok=True)
     console.print(
         f"{config.experiment}: {config.method.name} (preset {config.preset}), {config.data.name}, {nodes} clients, "
         f"{config.partition.scheme} split, {config.rounds} rounds, engine {options.engine}; results in {folder}",
+        markup=False,
         soft_wrap=True,
     )
     failure = ""
@@ -59,9 +64,11 @@ def run(options: argparse.Namespace, console: Console) -> int:
                 simulate(config.flat(), num_nodes=nodes, log_file=log_file, gpus=options.gpus_per_client)
             else:
                 _in_process(config, nodes)
-        except (LaunchError, RuntimeError, ValueError) as error:
+        except Exception as error:
+            if not isinstance(error, (LaunchError, RuntimeError, ValueError, OSError)):
+                traceback.print_exc()  # no mistake of the user's: show where
             said = folder / FAILURE_FILE
-            failure = said.read_text() if said.exists() else str(error)
+            failure = said.read_text() if said.exists() else str(error) or repr(error)
     if failure:
         console.print(f"fedhpro: the run failed: {failure}", style="red", markup=False, soft_wrap=True)
         return FAILED
@@ -142,7 +149,7 @@ def _find(conf: str) -> Path:
 def _toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not TOML: {error}") from None
 
 

@@ -38,7 +38,6 @@ class Section(BaseModel):
         extra="forbid",
         strict=True,
         alias_generator=lambda name: name.replace("_", "-"),
-        populate_by_name=True,
     )
 
 
@@ -206,9 +205,10 @@ class RunConfig(Section):
         preset = merged.get("preset", "paper")
         if preset not in PRESETS:
             raise ConfigError(f"preset = {preset!r}: allowed are {', '.join(map(repr, PRESETS))}")
-        chosen = {key: value for key, value in merged.items() if value != FROM_PRESET}
+        defaults = PRESETS[str(preset)]
+        chosen = {key: value for key, value in merged.items() if value != FROM_PRESET or key not in defaults}
         try:
-            return cls.model_validate(nest(PRESETS[str(preset)] | chosen))
+            return cls.model_validate(nest(defaults | chosen))
         except ValidationError as error:
             raise ConfigError(_sentence(error)) from None
 
@@ -229,10 +229,15 @@ def _sentence(error: ValidationError) -> str:
         key = ".".join(str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
             near = get_close_matches(key, known_keys(), n=1, cutoff=0.6)
-            problems.append(f"unknown key {key}" + (f", did you mean {near[0]}?" if near else ""))
+            problems.append(f"unknown key {key or '(empty)'}" + (f", did you mean {near[0]}?" if near else ""))
+        elif item["type"] == "model_type":
+            problems.append(f"{key} = {item['input']!r}: {key} is a section with keys of its own")
         elif item["type"] == "value_error":
             problems.append(str(item["ctx"]["error"]))
+        elif isinstance(item["input"], Mapping):
+            inner = next(iter(flatten(item["input"], f"{key}.")), key)
+            problems.append(f"unknown key {inner}, {key} is a value and no section")
         else:
-            wanted = item["msg"].removeprefix("Input should be ")
-            problems.append(f"{key} = {item['input']!r}: it must be {wanted}")
+            wanted = item["msg"].replace("Input should be ", "be ").replace("String should ", "")
+            problems.append(f"{key} = {item['input']!r}: it must {wanted}")
     return "; ".join(problems)

@@ -10,7 +10,7 @@ from flwr.serverapp import Grid
 
 from fedhpro_flwr.config import ConfigError
 from fedhpro_flwr.engine import code_fingerprint
-from fedhpro_flwr.records import CONFIG, METRICS, numbers_of, scalars
+from fedhpro_flwr.records import CONFIG, METRICS, error_reason, numbers_of, scalars
 
 POLL_SECONDS = 0.2
 
@@ -37,7 +37,7 @@ def introductions(grid: Grid, num_partitions: int, *, num_nodes: int, timeout: f
     failures: list[str] = []
     for reply in grid.send_and_receive(asked, timeout=timeout):
         if reply.has_error():
-            failures.append(str(reply.error.reason).strip().splitlines()[-1])
+            failures.append(error_reason(reply))
             continue
         node_id = reply.metadata.src_node_id
         partition_id = int(numbers_of(reply.content.metric_records[METRICS])["partition-id"])

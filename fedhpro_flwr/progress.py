@@ -9,6 +9,7 @@ from threading import Event, Thread
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -19,6 +20,7 @@ from fedhpro_flwr.run_folder import PARTITION_FILE, SUMMARY_FILE, read_rounds
 WIDEST_CLASSES, MOST_CLIENTS = 12, 20  # more than this is summed up: the whole table is in partition.json
 POLL_SECONDS = 0.3
 COLUMNS = "{:>5} {:>8} {:>15} {:>8} {:>8} {:>6} {:>8} {:>8} {:>4}"  # fits 80 columns
+HEADING = COLUMNS.format("round", "accuracy", "head/med/tail", "clients'", "loss", "sec", "up", "down", "ok")
 
 
 class RunProgress:
@@ -64,15 +66,12 @@ class RunProgress:
         if not self.partition_shown and (self.folder / PARTITION_FILE).exists():
             self.partition_shown = True
             self.console.print(partition_table(json.loads((self.folder / PARTITION_FILE).read_text())))
-            self.console.print(
-                COLUMNS.format("round", "accuracy", "head/med/tail", "clients'", "loss", "sec", "up", "down", "ok"),
-                style="bold",
-            )
+            self.console.print(HEADING, style="bold")
         rounds = read_rounds(self.folder) if self.partition_shown else []
         for line in rounds[self.shown :]:
             self.console.print(round_line(line))
             for reason in line["set_aside"]:
-                self.console.print(f"       set aside: {reason}", style="yellow")
+                self.console.print(f"       set aside: {reason}", style="yellow", markup=False)
         if len(rounds) > self.shown:
             self.shown = len(rounds)
             self.bar.update(self.task, completed=self.shown, description="training")
@@ -113,13 +112,13 @@ def partition_table(content: Mapping[str, Any]) -> Table:
     names, counts = content["class-names"], content["counts"]
     shown_classes, shown_clients = names[:WIDEST_CLASSES], counts[:MOST_CLIENTS]
     table = Table(
-        title=f"training samples by client and class (partition {content['fingerprint']})",
+        title=f"training samples by client and class, partition {content['fingerprint']}",
         title_justify="left",
         box=None,
     )
     table.add_column("client", justify="right")
     for name in shown_classes:
-        table.add_column(str(name)[:9], justify="right")
+        table.add_column(escape(str(name)[:9]), justify="right")
     if len(names) > WIDEST_CLASSES:
         table.add_column(f"+{len(names) - WIDEST_CLASSES} classes", justify="right")
     table.add_column("all", justify="right", style="bold")
@@ -162,7 +161,7 @@ def closing(folder: Path, seconds: float) -> Table:
         table.add_row(f"sent {way}", f"{listed} a round")
     in_rounds = sum(line["seconds"] for line in rounds)
     table.add_row("wall clock", f"{seconds:.1f} s, of which {len(rounds)} rounds of {in_rounds / len(rounds):.2f} s")
-    table.add_row("results", str(folder))
+    table.add_row("results", escape(str(folder)))
     table.add_row("", ", ".join(sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))))
     return table
 

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -22,6 +23,7 @@ MODEL, CONFIG, METRICS = "model", "config", "metrics"
 CLASS_GRADIENTS, CLASS_IDS, CLASS_COUNTS = "class-gradients", "class-ids", "class-counts"
 HYPER_PROTOTYPES = "hyper-prototypes"
 
+LARGEST = sys.float_info.max
 ASKED = "task."  # prefix of the keys in `config` that are about this one message
 
 Tensors = Mapping[str, Tensor]
@@ -128,15 +130,24 @@ def unpack_update(message: Message, expected: Expected) -> Update:
         num_examples, partition_id = metrics.pop("num-examples"), metrics.pop("partition-id")
     except KeyError as missing:
         raise BadReply(f"{missing} is missing") from None
-    except (ValueError, TypeError, AttributeError) as broken:
+    except Exception as broken:  # the bytes of a tensor are the client's, and NumPy fails on bad ones in many ways
         raise BadReply(f"a record cannot be read ({broken})") from None
     if not isinstance(num_examples, int) or num_examples < 1:
         raise BadReply(f"num-examples = {num_examples}, it must be a positive whole number")
     if not isinstance(partition_id, int):
         raise BadReply(f"partition-id = {partition_id}, it must be a whole number")
+    for name, value in metrics.items():
+        if not -LARGEST <= value <= LARGEST:  # NaN is not within, and no JSON either
+            raise BadReply(f"metric {name} = {value} is not finite")
     _check_model(model, expected.model)
     _check_records(tensors, expected)
     return Update(partition_id, num_examples, model, tensors, {name: float(value) for name, value in metrics.items()})
+
+
+def error_reason(reply: Message) -> str:
+    """The last line of what an error reply says: of a traceback the exception."""
+    lines = str(reply.error.reason).strip().splitlines()
+    return lines[-1] if lines else "no reason was given"
 
 
 def _check_model(model: Tensors, sent: Tensors) -> None:

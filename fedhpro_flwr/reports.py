@@ -62,8 +62,12 @@ class Observer(Protocol):
 
 def clients_accuracy(clients: Sequence[Mapping[str, float]]) -> float | None:
     """Mean over clients of the accuracy on their own test data, each client counted once; None if nobody tested."""
-    own = [client["test-correct"] / client["test-examples"] for client in clients if client.get("test-examples")]
+    own = [client["test-correct"] / client["test-examples"] for client in clients if _tested(client)]
     return sum(own) / len(own) if own else None
+
+
+def _tested(client: Mapping[str, float]) -> bool:
+    return client.get("test-examples", 0) > 0 and "test-correct" in client
 
 
 def headline(accuracies: Sequence[tuple[int, float]]) -> dict[str, float | int | None]:

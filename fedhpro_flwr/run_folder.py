@@ -15,7 +15,7 @@ import tomli_w
 from safetensors.torch import save
 from torch import Tensor
 
-from fedhpro_flwr.config import RunConfig
+from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.flat_keys import nest
 from fedhpro_flwr.reports import RoundReport
 
@@ -41,6 +41,16 @@ def new_folder(results: Path, experiment: str) -> Path:
     return folder
 
 
+def refuse_finished(folder: Path) -> None:
+    """A finished run is not written over; one that failed or was stopped is begun anew.
+
+    Raises:
+        ConfigError: the folder holds a summary.
+    """
+    if (folder / SUMMARY_FILE).exists():
+        raise ConfigError(f"run-folder = {str(folder)!r} holds a finished run; name another folder")
+
+
 class RunFolder:
     """One run's files. An observer of the strategy."""
 
@@ -48,7 +58,8 @@ class RunFolder:
         self.path = path
         path.mkdir(parents=True, exist_ok=True)
         write_whole(path / CONFIG_FILE, tomli_w.dumps(nest(config.flat())).encode())
-        self._metrics = (path / METRICS_FILE).open("a", encoding="utf-8")
+        (path / FAILURE_FILE).unlink(missing_ok=True)  # of an earlier attempt, as are the lines that "w" removes
+        self._metrics = (path / METRICS_FILE).open("w", encoding="utf-8")
 
     @classmethod
     def of(cls, config: RunConfig) -> RunFolder:
@@ -58,6 +69,7 @@ class RunFolder:
             if config.run_folder
             else new_folder(Path(config.results_dir or "results"), config.experiment)
         )
+        refuse_finished(named)
         return cls(named.resolve(), config)
 
     def partition(self, class_names: tuple[str, ...], counts: np.ndarray, fingerprint: str) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from logging import INFO
 from pathlib import Path
 
 from flwr.app import Context
+from flwr.common.logger import log
 from flwr.serverapp import Grid, ServerApp
 
 from fedhpro_flwr.client_data import ClientData
@@ -15,10 +17,12 @@ from fedhpro_flwr.data.long_tail import class_groups
 from fedhpro_flwr.engine import Federation, device_of, federation, initial_model, settle
 from fedhpro_flwr.head import Head
 from fedhpro_flwr.metrics import evaluate
+from fedhpro_flwr.progress import HEADING, round_line
 from fedhpro_flwr.records import Tensors, array_record
-from fedhpro_flwr.reports import Tested, clients_accuracy, headline
-from fedhpro_flwr.run_folder import CURVES_FILE, RunFolder, read_rounds, write_whole
-from server_app.strategy import FedHProStrategy, QuorumError, ServerTest
+from fedhpro_flwr.reports import RoundReport, Tested, clients_accuracy, headline
+from fedhpro_flwr.run_folder import CURVES_FILE, FAILURE_FILE, RunFolder, read_rounds, write_whole
+
+from .strategy import FedHProStrategy, QuorumError, ServerTest
 
 app = ServerApp()
 
@@ -31,13 +35,17 @@ def main(grid: Grid, context: Context) -> None:
         config = RunConfig.parse(context.run_config)
     except ConfigError as error:
         if named:
-            write_whole(Path(named) / "failure.txt", str(error).encode())
+            Path(named).mkdir(parents=True, exist_ok=True)
+            write_whole(Path(named) / FAILURE_FILE, str(error).encode())
         raise
     folder = RunFolder.of(config)
     try:
         run(grid, config, folder)
     except (ConfigError, QuorumError) as error:
         folder.failure(str(error))
+        raise
+    except Exception as error:
+        folder.failure(f"{type(error).__name__}: {error}")
         raise
 
 
@@ -49,7 +57,7 @@ def run(grid: Grid, config: RunConfig, folder: RunFolder) -> None:
     folder.partition(divided.data.class_names, divided.class_counts, divided.parts.fingerprint)
     model = initial_model(config, divided.data)
     strategy = FedHProStrategy(
-        config, test=server_test(config, divided), observers=[folder], data=divided.parts.fingerprint
+        config, test=server_test(config, divided), observers=[folder, RoundLog()], data=divided.parts.fingerprint
     )
     strategy.start(grid, array_record(model.state_dict()))
 
@@ -66,6 +74,17 @@ def run(grid: Grid, config: RunConfig, folder: RunFolder) -> None:
             "seconds": time.time() - began,
         }
     )
+    log(INFO, "results: %s", folder.path)
+
+
+class RoundLog:
+    """A line a round in Flower's own log, for whoever started the run with `flwr run`."""
+
+    def on_round(self, report: RoundReport) -> None:
+        """Log the numbers of the progress table under its head."""
+        if report.server_round == 1:
+            log(INFO, "%s", HEADING)
+        log(INFO, "%s", round_line(report.line()))
 
 
 def server_test(config: RunConfig, divided: Federation) -> ServerTest:

@@ -30,6 +30,7 @@ from fedhpro_flwr.records import (
     Tensors,
     Update,
     array_record,
+    error_reason,
     numbers_of,
     pack_broadcast,
     record_bytes,
@@ -43,6 +44,7 @@ from fedhpro_flwr.timing import Stopwatch
 
 ServerTest = Callable[[Tensors, Head | None], Tested]  # the global model, and the head to use in place of its own
 EvaluateFn = Callable[[int, ArrayRecord], MetricRecord | None]
+NOBODY = -1  # the partition of a reply that answers none of the round's messages
 
 
 class QuorumError(RuntimeError):
@@ -83,6 +85,7 @@ class FedHProStrategy(Strategy):
         self.set_aside: list[str] = []
         self.method_metrics: dict[str, float] = {}
         self.asked: list[int] = []
+        self.sent: list[Message] = []  # to the asked clients, in their order
         self.tested_clients: list[dict[str, float]] = []
 
     def start(
@@ -158,7 +161,8 @@ class FedHProStrategy(Strategy):
         evaluate = (
             evaluation.clients_every > 0 and server_round > 1 and (server_round - 1) % evaluation.clients_every == 0
         )
-        return self._messages("train", server_round, arrays, config, self.asked, evaluate=evaluate)
+        self.sent = self._messages("train", server_round, arrays, config, self.asked, evaluate=evaluate)
+        return self.sent
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -189,10 +193,15 @@ class FedHProStrategy(Strategy):
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
         """Accuracy over all clients' test samples, and each client's own."""
-        self.tested_clients = sorted(
-            (numbers_of(reply.content.metric_records[METRICS]) for reply in replies if not reply.has_error()),
-            key=lambda client: client["partition-id"],
-        )
+        tested: dict[int, dict[str, float]] = {}
+        for reply in replies:
+            numbers = {} if reply.has_error() else numbers_of(reply.content.metric_records.get(METRICS, MetricRecord()))
+            correct, examples = numbers.get("test-correct", -1), numbers.get("test-examples", -1)
+            if numbers.get("partition-id") in self.nodes and 0 <= correct <= examples < math.inf:
+                tested[int(numbers["partition-id"])] = numbers
+            else:
+                log(WARNING, "evaluation: a reply of node %s is set aside", reply.metadata.src_node_id)
+        self.tested_clients = [tested[partition] for partition in sorted(tested)]
         accuracy = clients_accuracy(self.tested_clients)
         return None if accuracy is None else MetricRecord({"accuracy": accuracy, "clients": len(self.tested_clients)})
 
@@ -236,24 +245,33 @@ class FedHProStrategy(Strategy):
     def _check(self, server_round: int, replies: Iterable[Message]) -> tuple[list[Update], list[str]]:
         """Good replies in partition order, so that float sums come out the same; and why the others are not good."""
         expected = Expected(self.model, self.method.expects(self.model), len(self.model["head.bias"]))
+        # Who replied is known from the message that it replies to: what the reply itself says is the client's word.
+        whom = {message.metadata.message_id: client for message, client in zip(self.sent, self.asked, strict=True)}
         good: dict[int, Update] = {}
-        bad: list[str] = []
+        problems = dict.fromkeys(self.asked, "did not reply")
+        seen: set[int] = set()
         for reply in replies:
+            client = whom.get(reply.metadata.reply_to_message_id, NOBODY)
             try:
+                if client == NOBODY:
+                    raise BadReply(f"from node {reply.metadata.src_node_id}")
+                if client in seen:
+                    raise BadReply("replied twice")  # neither counts: which came first is chance
+                seen.add(client)
                 if reply.has_error():
-                    raise BadReply(str(reply.error.reason).strip().splitlines()[-1])
+                    raise BadReply(error_reason(reply))
                 update = unpack_update(reply, expected)
-                if update.partition_id not in self.asked or update.partition_id in good:
-                    raise BadReply(f"client {update.partition_id} was not asked, or replied twice")
-                good[update.partition_id] = update
+                if update.partition_id != client:
+                    raise BadReply(f"says that it is client {update.partition_id}")
+                good[client] = update
+                problems.pop(client)
             except BadReply as problem:
-                bad.append(_named(reply, str(problem)))
-        silent = [partition for partition in self.asked if partition not in good]
-        if len(silent) > len(bad):
-            bad.append(f"{len(silent) - len(bad)} of clients {silent} did not reply")
+                good.pop(client, None)
+                problems[client] = str(problem)
+        bad = [_named(client, problems[client]) for client in sorted(problems)]
         for reason in bad:
             log(WARNING, "round %d: set aside: %s", server_round, reason)
-        needed = math.ceil(self.config.clients.quorum * len(self.asked))
+        needed = math.ceil(round(self.config.clients.quorum * len(self.asked), 9))
         if len(good) < needed:
             raise QuorumError(
                 f"round {server_round}: {len(good)} of {len(self.asked)} clients replied well, clients.quorum = "
@@ -293,12 +311,11 @@ class FedHProStrategy(Strategy):
         )
 
 
-def _named(reply: Message, reason: str) -> str:
+def _named(client: int, reason: str) -> str:
     """The reason, with the client it is about."""
-    if reason.startswith("client"):
-        return reason
-    partition = None if reply.has_error() else dict(reply.content.metric_records.get(METRICS) or {}).get("partition-id")
-    return f"{f'client {partition}' if partition is not None else f'node {reply.metadata.src_node_id}'}: {reason}"
+    if client == NOBODY:
+        return f"a reply to no message of this round: {reason}"
+    return reason if reason.startswith(f"client {client}") else f"client {client}: {reason}"
 
 
 def _mean_loss(updates: Sequence[Update]) -> float:

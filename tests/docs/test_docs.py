@@ -1,0 +1,103 @@
+"""What the documentation says is true: the equation map, the files it names, and the code it shows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from fedhpro_flwr.config import known_keys
+from fedhpro_flwr.data import DATA_SETS
+from fedhpro_flwr.methods import METHODS
+from fedhpro_flwr.models import MODELS, build
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+
+
+@pytest.fixture(scope="module")
+def equations() -> ModuleType:
+    spec = spec_from_file_location("build_equations", ROOT / "docs" / "build_equations.py")
+    assert spec is not None and spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_equation_map_is_what_the_code_says(equations: ModuleType) -> None:
+    assert (ROOT / "docs" / "equations.md").read_text(encoding="utf-8") == equations.text(), (
+        "run: python docs/build_equations.py"
+    )
+
+
+def test_every_equation_is_computed_somewhere(equations: ModuleType) -> None:
+    assert [tag for tag, found in equations.places().items() if not found] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    targets = [target.split("#")[0] for target in re.findall(r"\]\(([^)]+)\)", text) if "://" not in target]
+    missing = [target for target in targets if target and not (page.parent / target).exists()]
+    assert missing == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_settings_on_the_page_exist(page: Path) -> None:
+    named = re.findall(r"--set ([a-z.-]+)=", page.read_text(encoding="utf-8"))
+    assert [key for key in named if key not in known_keys()] == []
+
+
+def test_deviations_has_a_row_for_each_discrepancy() -> None:
+    rows = re.findall(r"^\| (D\d+) \|", (ROOT / "DEVIATIONS.md").read_text(encoding="utf-8"), flags=re.M)
+    assert rows == [f"D{number}" for number in range(1, 21)]
+
+
+@pytest.fixture
+def registries() -> Iterator[None]:
+    """What an example registers is gone after its test."""
+    kept = [(registry, dict(registry)) for registry in (DATA_SETS, METHODS, MODELS)]
+    yield
+    for registry, before in kept:
+        registry.clear()  # type: ignore[attr-defined]
+        registry.update(before)  # type: ignore[attr-defined]
+
+
+def examples(word: str) -> str:
+    text = (ROOT / "docs" / "own-data-and-models.md").read_text(encoding="utf-8")
+    blocks = [block for block in re.findall(r"```python\n(.*?)```", text, flags=re.S) if word in block]
+    assert len(blocks) == 1
+    return str(blocks[0])
+
+
+def test_the_model_on_the_page_works(registries: None) -> None:
+    exec(examples("@model"), {})
+    net = build("two-layers", input_shape=(1, 4, 4), num_classes=3, width=5, seed=0)
+    assert net(torch.zeros(2, 1, 4, 4)).shape == (2, 3)
+
+
+def test_the_data_set_on_the_page_works(registries: None) -> None:
+    from fedhpro_flwr.data import DataSource, load
+
+    parts = (torch.zeros(4, 2), torch.tensor([0, 1, 0, 1]), torch.zeros(2, 2), torch.tensor([0, 1]))
+    exec(examples("@data_set"), {"read_my_files": lambda root: parts})
+    assert load(DataSource("weather")).num_classes == 2
+
+
+def test_the_method_on_the_page_works(registries: None, tmp_path: Path) -> None:
+    from client_app.app import app as client_app
+    from fedhpro_flwr.config import RunConfig
+    from fedhpro_flwr.in_process import run_in_process
+    from fedhpro_flwr.run_folder import read_rounds
+    from server_app.app import app as server_app
+
+    exec(examples("@method"), {})
+    changes = {"rounds": 2, "partition.num-partitions": 3, "local.epochs": 1, "method.name": "fedprox"}
+    config = RunConfig.parse(changes | {"run-folder": str(tmp_path)})
+    run_in_process(server_app, client_app, 3, config.flat())
+    assert [line["server_round"] for line in read_rounds(tmp_path)] == [1, 2]

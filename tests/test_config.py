@@ -1,0 +1,191 @@
+"""Settings: every mistake gives one sentence, and what Flower, the presets and the conf files know is the same."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedhpro_flwr.config import ConfigError, RunConfig, known_keys
+from fedhpro_flwr.flat_keys import flatten, nest
+from fedhpro_flwr.presets import PAPER, PRESETS, REFERENCE
+
+ROOT = Path(__file__).resolve().parents[1]
+NAN, INF = float("nan"), float("inf")
+
+REFUSED = [
+    ({"local.batchsize": 32}, "unknown key local.batchsize, did you mean local.batch-size?"),
+    ({"local.batch_size": 32}, "unknown key local.batch_size, did you mean local.batch-size?"),
+    ({"results_dir": "x"}, "unknown key results_dir, did you mean results-dir?"),
+    ({"losses.temprature": "preset"}, "unknown key losses.temprature, did you mean losses.temperature?"),
+    ({"zzzzzz": 1}, "unknown key zzzzzz"),
+    ({"": 1}, "unknown key (empty)"),
+    ({"rounds.x": 3}, "unknown key rounds.x, rounds is a value and no section"),
+    ({"partition.imbalance": 0.5}, "partition.imbalance = 0.5: it must be greater than or equal to 1"),
+    ({"partition.alpha": 0.0}, "partition.alpha = 0.0: it must be greater than 0"),
+    ({"partition.alpha": -1}, "partition.alpha = -1: it must be greater than 0"),
+    ({"partition.alpha": NAN}, "partition.alpha = nan: it must be a finite number"),
+    ({"partition.num-partitions": 0}, "partition.num-partitions = 0: it must be greater than or equal to 1"),
+    ({"partition.scheme": "x"}, "partition.scheme = 'x': it must be 'iid', 'dirichlet', 'nid1' or 'shards'"),
+    ({"rounds": "3"}, "rounds = '3': it must be a valid integer"),
+    ({"rounds": 3.0}, "rounds = 3.0: it must be a valid integer"),
+    ({"rounds": True}, "rounds = True: it must be a valid integer"),
+    ({"rounds": 0}, "rounds = 0: it must be greater than or equal to 1"),
+    ({"rounds": "preset"}, "rounds = 'preset': it must be a valid integer"),
+    ({"seed": -1}, "seed = -1: it must be greater than or equal to 0"),
+    ({"local.lr": "0.1"}, "local.lr = '0.1': it must be a valid number"),
+    ({"local.lr": True}, "local.lr = True: it must be a valid number"),
+    ({"local.lr": INF}, "local.lr = inf: it must be a finite number"),
+    ({"local.momentum": 1.0}, "local.momentum = 1.0: it must be less than 1"),
+    ({"local.momentum": NAN}, "local.momentum = nan: it must be less than 1"),
+    ({"local.flip": 1}, "local.flip = 1: it must be a valid boolean"),
+    ({"clients.quorum": 0.0}, "clients.quorum = 0.0: it must be greater than 0"),
+    ({"clients.quorum": 1.5}, "clients.quorum = 1.5: it must be less than or equal to 1"),
+    ({"data.name": 3}, "data.name = 3: it must be a valid string"),
+    ({"data": 3}, "data = 3: data is a section with keys of its own"),
+    ({"hyper-prototypes": 1}, "hyper-prototypes = 1: hyper-prototypes is a section with keys of its own"),
+    ({"local": 3, "local.lr": 0.1}, "local.lr = 0.1: local is a section with keys of its own"),
+    ({"experiment": "../x"}, "experiment = '../x': it must match pattern '^[A-Za-z0-9][A-Za-z0-9._-]*$'"),
+    ({"preset": "papers"}, "preset = 'papers': allowed are 'paper', 'reference'"),
+    ({"preset": 3}, "preset = 3: allowed are 'paper', 'reference'"),
+    ({"device": "tpu"}, "device = 'tpu': it must be 'auto', 'cpu' or 'cuda'"),
+    (
+        {"clients.per-round": 11},
+        "clients.per-round = 11: only 10 clients exist, see partition.num-partitions",
+    ),
+    (
+        {"hyper-prototypes.matching-head": "calibrated"},
+        "hyper-prototypes.matching-head = 'calibrated' needs calibration.head = 'replace' or 'separate'",
+    ),
+    (
+        {"preset": "reference", "calibration.head": "off"},
+        "hyper-prototypes.matching-head = 'calibrated' needs calibration.head = 'replace' or 'separate'",
+    ),
+]
+
+
+@pytest.mark.parametrize(("settings", "sentence"), REFUSED, ids=[next(iter(case[0])) or "empty" for case in REFUSED])
+def test_a_mistake_gives_one_sentence(settings, sentence):
+    with pytest.raises(ConfigError) as refused:
+        RunConfig.parse(settings)
+    assert str(refused.value) == sentence
+
+
+def test_two_mistakes_are_named_both():
+    with pytest.raises(ConfigError, match=r"^rounds = 0: .*; local\.lr = -1: "):
+        RunConfig.parse({"rounds": 0, "local.lr": -1})
+
+
+@pytest.mark.parametrize("key", known_keys())
+def test_every_key_refuses_a_value_of_another_kind_and_names_itself(key):
+    value = RunConfig.parse({}).flat()[key]
+    wrong = 3.5 if isinstance(value, str) else "three"
+    with pytest.raises(ConfigError) as refused:
+        RunConfig.parse({key: wrong})
+    assert str(refused.value).startswith(f"{key} = {wrong!r}: ")
+    assert "\n" not in str(refused.value)
+
+
+def test_keyword_overrides_are_keys_too():
+    config = RunConfig.parse({"rounds": 5}, rounds=3, local__batch_size=8)
+    assert (config.rounds, config.local.batch_size) == (3, 8)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_value_preset_leaves_the_key_to_the_preset(preset):
+    named = RunConfig.parse({"preset": preset} | dict.fromkeys(PAPER, "preset"))
+    assert named == RunConfig.parse({"preset": preset})
+    assert {key: named.flat()[key] for key in PAPER} == PRESETS[preset]
+
+
+def test_a_given_value_wins_over_the_preset():
+    config = RunConfig.parse({"preset": "reference", "losses.margin": "l2"})
+    assert (config.losses.margin, config.losses.hpcl) == ("l2", "reference")
+
+
+def test_preset_is_an_ordinary_text_elsewhere():
+    assert RunConfig.parse({"data.path": "preset"}).data.path == "preset"
+
+
+def test_the_presets_differ_in_the_named_keys_only():
+    assert PAPER.keys() == REFERENCE.keys()
+    assert {key for key in PAPER if PAPER[key] != REFERENCE[key]} == {
+        "hyper-prototypes.matching-distance",
+        "hyper-prototypes.matching-head",
+        "hyper-prototypes.virtual-scale",
+        "losses.margin",
+        "losses.hpcl",
+        "losses.hpal",
+        "class-gradients.samples-per-class",
+        "class-gradients.augment",
+        "class-gradients.scale",
+        "calibration.head",
+        "calibration.first-head",
+    }
+
+
+def test_the_presets_are_complete():
+    sections = ("hyper-prototypes.", "losses.", "class-gradients.", "calibration.")
+    assert set(PAPER) == {key for key in known_keys() if key.startswith(sections)}
+
+
+def flower_defaults():
+    content = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    return flatten(content["tool"]["flwr"]["app"]["config"])
+
+
+def test_pyproject_lists_exactly_the_known_keys_with_their_defaults():
+    listed = flower_defaults()
+    assert tuple(listed) == known_keys()
+    assert RunConfig.parse(listed) == RunConfig.parse({})
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "conf").glob("*.toml")), ids=lambda path: path.stem)
+def test_every_conf_file_parses_and_flower_knows_its_keys(path):
+    settings = flatten(tomllib.loads(path.read_text()))
+    assert set(settings) <= set(known_keys())
+    config = RunConfig.parse(flower_defaults() | settings)
+    assert config.experiment == path.stem
+    assert all(config.flat()[key] == value for key, value in settings.items())
+
+
+counts = st.integers(1, 10**6)
+positive = st.floats(1e-12, 1e12)
+VALID = {
+    "preset": st.sampled_from(["paper", "reference"]),
+    "seed": st.integers(0, 2**32 - 1),
+    "rounds": counts,
+    "experiment": st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]*", fullmatch=True),
+    "data.path": st.text(max_size=20),
+    "data.download": st.booleans(),
+    "data.test-share": st.floats(0.01, 0.99),
+    "partition.scheme": st.sampled_from(["iid", "dirichlet", "nid1", "shards"]),
+    "partition.num-partitions": st.integers(10, 1000),
+    "partition.alpha": positive,
+    "partition.imbalance": st.floats(1, 1e6),
+    "clients.per-round": st.integers(0, 10),
+    "clients.quorum": st.floats(0.01, 1),
+    "local.lr": positive,
+    "local.epochs": counts,
+    "local.momentum": st.floats(0, 0.999),
+    "local.flip": st.booleans(),
+    "losses.temperature": positive,
+    "losses.hpal": st.sampled_from(["paper", "unit", "reference", "off", "preset"]),
+    "hyper-prototypes.prototypes-per-class": st.one_of(counts, st.just("preset")),
+}
+
+
+@given(st.fixed_dictionaries({}, optional=VALID))
+def test_flat_is_the_inverse_of_parse(settings):
+    config = RunConfig.parse(settings)
+    flat = config.flat()
+    assert tuple(flat) == known_keys()
+    assert RunConfig.parse(flat) == config
+    assert RunConfig.parse(flat).flat() == flat
+    assert all(flat[key] == value for key, value in settings.items() if value != "preset" or key not in PAPER)
+
+
+@given(st.dictionaries(st.from_regex(r"[a-z]{1,4}\.[a-z]{1,4}", fullmatch=True), st.integers()))
+def test_flatten_is_the_inverse_of_nest(flat):
+    assert flatten(nest(flat)) == flat

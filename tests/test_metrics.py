@@ -1,0 +1,85 @@
+"""Confusion matrices and the accuracies read off them."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from fedhpro_flwr.client_data import ClientData
+from fedhpro_flwr.data import Split
+from fedhpro_flwr.metrics import Evaluation, evaluate
+from fedhpro_flwr.models import Model
+
+
+def model_of(width=3, classes=4):
+    return Model(nn.Identity(), nn.Linear(width, classes))
+
+
+def data_of(samples, classes, width=3, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    split = Split(
+        torch.randn(samples, width, generator=generator), torch.randint(classes, (samples,), generator=generator)
+    )
+    return ClientData(None, split, (0.0,), (1.0,))
+
+
+BY_HAND = Evaluation(torch.tensor([[3, 1, 0, 0], [0, 2, 2, 0], [0, 0, 0, 0], [1, 0, 0, 0]]), 0.25)
+
+
+def test_by_hand():
+    assert (BY_HAND.examples, BY_HAND.correct, BY_HAND.accuracy) == (9, 5, 5 / 9)
+    assert BY_HAND.class_accuracy() == [3 / 4, 2 / 4, None, 0.0]
+    assert BY_HAND.group_accuracy([[0, 1], [2], [3, 2], []]) == [5 / 8, None, 0.0, None]
+
+
+def test_identity_head_by_hand():
+    model = model_of(3, 3)
+    with torch.no_grad():
+        model.head.weight.copy_(torch.eye(3))
+        model.head.bias.zero_()
+    inputs = torch.tensor([[5.0, 0, 0], [0, 5, 0], [5, 0, 0]])
+    data = ClientData(None, Split(inputs, torch.tensor([0, 1, 2])), (0.0,), (1.0,))
+    result = evaluate(model, data, batch_size=2)
+    assert result.confusion.tolist() == [[1, 0, 0], [0, 1, 0], [1, 0, 0]]
+    assert result.loss == pytest.approx(float(F.cross_entropy(inputs, torch.tensor([0, 1, 2]))), rel=1e-6)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 50, 500])
+def test_against_a_double_loop(batch_size):
+    model, data = model_of(), data_of(50, 4)
+    result = evaluate(model, data, batch_size=batch_size)
+    wanted = [[0] * 4 for _ in range(4)]
+    losses = []
+    for x, label in zip(data.test.inputs, data.test.labels.tolist(), strict=True):
+        logits = model(x[None])[0].detach()
+        losses.append(float(torch.logsumexp(logits, 0) - logits[label]))
+        wanted[label][int(logits.argmax())] += 1
+    assert result.confusion.tolist() == wanted
+    assert result.loss == pytest.approx(sum(losses) / 50, rel=1e-5)
+    assert result.correct == sum(wanted[c][c] for c in range(4))
+    assert result.class_accuracy() == [
+        wanted[c][c] / sum(wanted[c]) if sum(wanted[c]) else None for c in range(4)
+    ]
+
+
+def test_without_samples():
+    result = evaluate(model_of(), ClientData(None, None, (0.0,), (1.0,)), batch_size=5)
+    assert (result.examples, result.correct, result.accuracy, result.loss) == (0, 0, 0.0, 0.0)
+    assert result.class_accuracy() == [None] * 4
+    assert result.group_accuracy([[0, 1]]) == [None]
+
+
+def test_other_logits_take_the_place_of_the_head():
+    data = data_of(20, 4)
+    constant = evaluate(model_of(), data, batch_size=8, logits=lambda z: F.one_hot(torch.tensor([2] * len(z)), 4) * 1.0)
+    assert constant.confusion[:, [0, 1, 3]].sum() == 0
+    assert constant.correct == int((data.test.labels == 2).sum())
+
+
+def test_the_model_is_in_eval_mode_and_unchanged():
+    model = Model(nn.BatchNorm1d(3), nn.Linear(3, 4))
+    model.train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    evaluate(model, data_of(20, 4), batch_size=6)
+    assert not model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

@@ -1,0 +1,119 @@
+"""Which node plays which client."""
+
+import pytest
+from flwr.app import ConfigRecord, Error, Message, MetricRecord, RecordDict
+
+from fedhpro_flwr import nodes
+from fedhpro_flwr.config import ConfigError
+from fedhpro_flwr.engine import code_fingerprint
+from fedhpro_flwr.in_process import InProcessGrid
+from fedhpro_flwr.nodes import assign, introductions, wait_for_nodes
+
+
+class FakeGrid(InProcessGrid):
+    """Nodes that introduce themselves as told: a partition id, an exception's text, or None for silence."""
+
+    def __init__(self, says, code=None, appear=None):
+        super().__init__(None, 0)
+        self.says, self.code = says, code or {}
+        self.appear = iter(appear or [])
+
+    def get_node_ids(self):
+        return next(self.appear, list(self.says))
+
+    def send_and_receive(self, messages, *, timeout=None):
+        for message in messages:
+            node_id = message.metadata.dst_node_id
+            said = self.says[node_id]
+            if said is None:
+                continue
+            if isinstance(said, str):
+                yield Message(Error(code=1, reason=said), reply_to=message)
+                continue
+            code = self.code.get(node_id, code_fingerprint())
+            content = {"metrics": MetricRecord({"partition-id": said}), "config": ConfigRecord({"code": code})}
+            yield Message(RecordDict(content), reply_to=message)
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch):
+    monkeypatch.setattr(nodes, "POLL_SECONDS", 0.0)
+
+
+def introduce(grid, num_partitions, num_nodes=0):
+    return introductions(grid, num_partitions, num_nodes=num_nodes, timeout=0.05)
+
+
+@pytest.mark.parametrize(
+    ("named", "unnamed", "wanted"),
+    [
+        ({0: 50, 1: 51, 2: 52, 3: 53}, [], {0: 50, 1: 51, 2: 52, 3: 53}),
+        ({0: 50, 1: 51}, [], {0: 50, 1: 51, 2: 50, 3: 51}),
+        ({3: 50}, [], {0: 50, 1: 50, 2: 50, 3: 50}),
+        ({}, [7, 9], {0: 7, 1: 9, 2: 7, 3: 9}),
+        ({2: 50}, [7], {0: 50, 1: 7, 2: 50, 3: 7}),
+        ({0: 50, 9: 59}, [], {0: 50, 1: 59, 2: 50, 3: 59}),
+    ],
+)
+def test_assign(named, unnamed, wanted):
+    assert assign(4, named, unnamed) == wanted
+
+
+def test_every_node_plays_its_own_partition():
+    assert introduce(FakeGrid({11: 2, 12: 0, 13: 1}), 3) == {0: 12, 1: 13, 2: 11}
+
+
+def test_fewer_nodes_than_partitions_share_them():
+    assert introduce(FakeGrid({11: 0, 12: 1}), 5) == {0: 11, 1: 12, 2: 11, 3: 12, 4: 11}
+
+
+def test_nodes_without_a_partition_take_turns():
+    assert introduce(FakeGrid({12: -1, 11: -1}), 3) == {0: 11, 1: 12, 2: 11}
+
+
+def test_two_nodes_with_one_partition_are_refused():
+    with pytest.raises(ConfigError) as refused:
+        introduce(FakeGrid({11: 2, 12: 2}), 3)
+    assert str(refused.value) == "nodes 11 and 12 both say partition-id = 2; give each its own"
+
+
+def test_other_code_is_refused():
+    with pytest.raises(ConfigError) as refused:
+        introduce(FakeGrid({11: 0, 12: 1}, code={12: "feed"}), 2)
+    assert str(refused.value) == f"node 12 runs other code (feed) than the server ({code_fingerprint()})"
+
+
+def test_too_few_nodes():
+    with pytest.raises(ConfigError) as refused:
+        introduce(FakeGrid({11: 0, 12: 1}), 3, num_nodes=3)
+    assert str(refused.value) == "2 nodes after 0 s, clients.num-nodes = 3 are needed"
+
+
+def test_no_node_at_all():
+    with pytest.raises(ConfigError, match="^0 nodes after 0 s"):
+        introduce(FakeGrid({}), 3)
+
+
+@pytest.mark.parametrize(
+    ("says", "sentence"),
+    [
+        ({11: None}, "no node introduced itself: no answer in 0 s"),
+        ({11: "Traceback\nImportError: no client_app", 12: None}, "no node introduced itself: ImportError: no client_app"),
+        ({11: ""}, "no node introduced itself: no reason was given"),
+    ],
+)
+def test_nobody_introduces_itself(says, sentence):
+    with pytest.raises(ConfigError) as refused:
+        introduce(FakeGrid(says), 3)
+    assert str(refused.value) == sentence
+
+
+def test_a_silent_node_is_played_by_the_others():
+    assert introduce(FakeGrid({11: 0, 12: None, 13: "broken"}), 2) == {0: 11, 1: 11}
+
+
+def test_nodes_that_come_late_are_waited_for():
+    grid = FakeGrid({}, appear=[[], [5], [5, 3], [5, 3]])
+    assert wait_for_nodes(grid, 2, 10) == [3, 5]
+    grid = FakeGrid({}, appear=[[], [5], [5, 3], [3, 5], [1, 3, 5]])
+    assert wait_for_nodes(grid, 0, 10) == [3, 5]
