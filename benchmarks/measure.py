@@ -60,7 +60,7 @@ class Row:
 
     @property
     def verdict(self) -> str:
-        """yes, no, or "by CPU time" where the wall clock of a loaded machine misses a target that the work itself meets."""
+        """yes, no, or "by CPU time" where the wall clock of a loaded machine misses what the work itself meets."""
         if self.target is None:
             return ""
         if self._meets(self.value):
@@ -86,7 +86,7 @@ def best(work: Callable[[], object], repeats: int) -> Seconds:
 
 
 def interleaved(works: dict[str, Callable[[], object]], repeats: int) -> dict[str, Seconds]:
-    """The best of each, in turns, so that whatever else runs on the machine hits all alike; the first turn is not counted."""
+    """The best of each, taken in turns so that what else the machine does hits all alike, after one not counted."""
     for work in works.values():
         work()
     turns = [{name: once(work) for name, work in works.items()} for _ in range(repeats)]

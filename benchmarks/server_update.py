@@ -1,4 +1,4 @@
-"""The server's own arithmetic: the hyper-prototype update in closed form [P.2] [R.c5], and the calibration [R.c3] [R.c4].
+"""The server's own arithmetic: the hyper-prototype update in closed form, and the calibration.
 
 What it replaces is here too: the reference's manner, a loop over classes (and, for the coordinate distance, over the D
 numbers of a gradient) that differentiates twice. That loop is timed over a few classes and steps and extrapolated.
@@ -49,7 +49,7 @@ def update_rows() -> Iterator[Row]:
                 "ms",
                 taken.cpu * 1e3,
                 target * 1e3,
-                note=f"double-backward loop {loop.cpu:.3g} CPU s (from {steps} steps on {classes} classes, extrapolated): "
+                note=f"double-backward loop {loop.cpu:.3g} CPU s (extrapolated from {steps} steps, {classes} classes): "
                 f"{loop.cpu / taken.cpu:,.0f}x",
             )
     for distance in DISTANCES:

@@ -18,6 +18,7 @@ from fedhpro_flwr.methods import Arrival, LocalLoss, Method, build_method
 from fedhpro_flwr.metrics import evaluate
 from fedhpro_flwr.models import Model
 from fedhpro_flwr.records import Broadcast, Update
+from fedhpro_flwr.reports import PHASE
 from fedhpro_flwr.seeding import Draws
 from fedhpro_flwr.timing import Stopwatch
 
@@ -57,7 +58,7 @@ def visit(model: Model, data: ClientData, received: Broadcast, method: Method | 
     with watch("local-training"):
         metrics["train-loss"] = train(model, data, config.local, extra_loss, draws)
 
-    metrics |= {f"seconds-{phase}": seconds for phase, seconds in watch.seconds.items()}
+    metrics |= {f"{PHASE}{phase}": seconds for phase, seconds in watch.seconds.items()}
     return Update(task.partition_id, len(arrival.train), model.state_dict(), upload, metrics)
 
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from fedhpro_flwr.methods import Method, method
     from fedhpro_flwr.models import Model, model
     from fedhpro_flwr.records import array_record
-    from server_app.strategy import FedHProStrategy, QuorumError
+    from fedhpro_flwr.replies import QuorumError
+    from server_app.strategy import FedHProStrategy
 
 __version__ = "0.1.0"
 
@@ -32,7 +33,7 @@ _HOMES = {
     "HyperPrototypes": "fedhpro_flwr.hyper_prototypes",
     "Method": "fedhpro_flwr.methods",
     "Model": "fedhpro_flwr.models",
-    "QuorumError": "server_app.strategy",
+    "QuorumError": "fedhpro_flwr.replies",
     "RunConfig": "fedhpro_flwr.config",
     "Split": "fedhpro_flwr.data",
     "array_record": "fedhpro_flwr.records",

@@ -77,7 +77,7 @@ def _bars(axes: Any, values: Mapping[str, float], title: str) -> None:
         color=["#4878a8" if name.startswith(("client", "down")) else "#d08a3a" for name in values],
     )
     axes.bar_label(bars, labels=[f"{value:,.1f}" for value in values.values()], fontsize=8, padding=3)
-    axes.set(title=title, xscale="log")
+    axes.set(title=title, xscale="log" if any(value > 0 for value in values.values()) else "linear")
     axes.invert_yaxis()
     axes.tick_params(axis="y", labelsize=8)
     axes.margins(x=0.25)

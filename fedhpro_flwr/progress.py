@@ -19,6 +19,7 @@ from fedhpro_flwr.run_folder import PARTITION_FILE, SUMMARY_FILE, read_rounds
 
 WIDEST_CLASSES, MOST_CLIENTS = 12, 20  # more than this is summed up: the whole table is in partition.json
 POLL_SECONDS = 0.3
+COLUMNS_WIDTH = 80
 COLUMNS = "{:>5} {:>8} {:>15} {:>8} {:>8} {:>6} {:>8} {:>8} {:>4}"  # fits 80 columns
 HEADING = COLUMNS.format("round", "accuracy", "head/med/tail", "clients'", "loss", "sec", "up", "down", "ok")
 
@@ -110,29 +111,35 @@ def size(count: float) -> str:
 def partition_table(content: Mapping[str, Any]) -> Table:
     """Training samples by client and class."""
     names, counts = content["class-names"], content["counts"]
-    shown_classes, shown_clients = names[:WIDEST_CLASSES], counts[:MOST_CLIENTS]
+    totals = [sum(column) for column in zip(*counts, strict=True)]
+    digits, widest = len(str(max(totals))), len(str(sum(totals)))  # of a class, and of all
+    shown = min(WIDEST_CLASSES, (COLUMNS_WIDTH - len("client") - 2 * widest - 3) // (digits + 1))
+    if len(names) <= min(WIDEST_CLASSES, shown + 1):
+        shown = len(names)  # the last class fits where the others' sum would stand
     table = Table(
         title=f"training samples by client and class, partition {content['fingerprint']}",
         title_justify="left",
         box=None,
+        padding=(0, 0, 0, 1),
+        pad_edge=False,
     )
-    table.add_column("client", justify="right")
-    for name in shown_classes:
-        table.add_column(escape(str(name)[:9]), justify="right")
-    if len(names) > WIDEST_CLASSES:
-        table.add_column(f"+{len(names) - WIDEST_CLASSES} classes", justify="right")
-    table.add_column("all", justify="right", style="bold")
+    table.add_column("client", justify="right", no_wrap=True, min_width=len("client"))
+    for name in names[:shown]:  # a name is cut where a number would have to be
+        table.add_column(escape(str(name)[:9]), justify="right", no_wrap=True, min_width=digits)
+    if len(names) > shown:
+        table.add_column(f"+{len(names) - shown}", justify="right", no_wrap=True, min_width=widest)
+    table.add_column("all", justify="right", style="bold", no_wrap=True, min_width=widest)
 
     def row(label: str, values: Sequence[int], style: str | None = None) -> None:
-        cells = [str(value) if value else "·" for value in values[:WIDEST_CLASSES]]
-        rest = [str(sum(values[WIDEST_CLASSES:]))] if len(values) > WIDEST_CLASSES else []
+        cells = [str(value) if value else "·" for value in values[:shown]]
+        rest = [str(sum(values[shown:]))] if len(values) > shown else []
         table.add_row(label, *cells, *rest, str(sum(values)), style=style)
 
-    for client, values in enumerate(shown_clients):
+    for client, values in enumerate(counts[:MOST_CLIENTS]):
         row(str(client), values)
     if len(counts) > MOST_CLIENTS:
         row(f"{MOST_CLIENTS}-{len(counts) - 1}", [sum(column) for column in zip(*counts[MOST_CLIENTS:], strict=True)])
-    row("all", [sum(column) for column in zip(*counts, strict=True)], "bold")
+    row("all", totals, "bold")
     return table
 
 

@@ -83,6 +83,11 @@ def pack_broadcast(
     return RecordDict({MODEL: model, **tensors, CONFIG: ConfigRecord({**settings, **asked})})
 
 
+def asked_partition(message: Message) -> int:
+    """Which partition a message down is for."""
+    return int(str(message.content.config_records[CONFIG][f"{ASKED}partition-id"]))
+
+
 def unpack_broadcast(message: Message) -> Broadcast:
     """The inverse, at the client.
 

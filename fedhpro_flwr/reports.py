@@ -7,7 +7,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 from fedhpro_flwr.metrics import Evaluation
+from fedhpro_flwr.records import Update
 
+PHASE = "seconds-"  # prefix of a phase among a client's metrics
 LAST_ROUNDS = 10  # "mean of the last ten", as the reference's log is read
 
 
@@ -48,6 +50,43 @@ class RoundReport:
     tested: Tested | None = None
     method: Mapping[str, float] = field(default_factory=dict)
 
+    @classmethod
+    def of(
+        cls,
+        server_round: int,
+        *,
+        seconds: float,
+        server_seconds: Mapping[str, float],
+        bytes_down: Mapping[str, int],
+        bytes_up: Mapping[str, int],
+        updates: Sequence[Update],
+        set_aside: Sequence[str],
+        tested: Tested | None,
+        method: Mapping[str, float],
+    ) -> RoundReport:
+        """From a round's replies: each client's numbers as they came, and what they add up to."""
+        clients = [
+            {"partition-id": update.partition_id, "num-examples": update.num_examples, **update.metrics}
+            for update in updates
+        ]
+        phases = dict.fromkeys(name for client in clients for name in client if name.startswith(PHASE))
+        return cls(
+            server_round=server_round,
+            seconds=seconds,
+            server_seconds=dict(server_seconds),
+            client_seconds={
+                phase.removeprefix(PHASE): sum(client.get(phase, 0.0) for client in clients) for phase in phases
+            },
+            bytes_down=bytes_down,
+            bytes_up=bytes_up,
+            clients=clients,
+            set_aside=set_aside,
+            train_loss=mean_loss(updates),
+            received_accuracy=clients_accuracy(clients),
+            tested=tested,
+            method=method,
+        )
+
     def line(self) -> dict[str, Any]:
         """As JSON-ready data."""
         return asdict(self)
@@ -58,6 +97,12 @@ class Observer(Protocol):
 
     def on_round(self, report: RoundReport) -> None:
         """Called after every round."""
+
+
+def mean_loss(updates: Sequence[Update]) -> float:
+    """Training loss of the clients' last epochs, weighted by their samples."""
+    total = sum(update.num_examples for update in updates)
+    return sum(update.metrics.get("train-loss", 0.0) * update.num_examples for update in updates) / max(total, 1)
 
 
 def clients_accuracy(clients: Sequence[Mapping[str, float]]) -> float | None:

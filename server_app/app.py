@@ -19,10 +19,11 @@ from fedhpro_flwr.head import Head
 from fedhpro_flwr.metrics import evaluate
 from fedhpro_flwr.progress import HEADING, round_line
 from fedhpro_flwr.records import Tensors, array_record
+from fedhpro_flwr.replies import QuorumError
 from fedhpro_flwr.reports import RoundReport, Tested, clients_accuracy, headline
 from fedhpro_flwr.run_folder import CURVES_FILE, FAILURE_FILE, RunFolder, read_rounds, write_whole
 
-from .strategy import FedHProStrategy, QuorumError, ServerTest
+from .strategy import FedHProStrategy, ServerTest
 
 app = ServerApp()
 

@@ -24,31 +24,23 @@ from fedhpro_flwr.methods import Method, build_method
 from fedhpro_flwr.nodes import introductions
 from fedhpro_flwr.records import (
     METRICS,
-    BadReply,
     Expected,
     Task,
     Tensors,
-    Update,
     array_record,
-    error_reason,
+    asked_partition,
     numbers_of,
     pack_broadcast,
-    record_bytes,
     scalars,
     tensors_of,
-    unpack_update,
 )  # fmt: skip
-from fedhpro_flwr.reports import Observer, RoundReport, Tested, clients_accuracy
+from fedhpro_flwr.replies import Collected, bytes_of, collect
+from fedhpro_flwr.reports import Observer, RoundReport, Tested, clients_accuracy, mean_loss
 from fedhpro_flwr.seeding import Draws, sample_partitions
 from fedhpro_flwr.timing import Stopwatch
 
 ServerTest = Callable[[Tensors, Head | None], Tested]  # the global model, and the head to use in place of its own
 EvaluateFn = Callable[[int, ArrayRecord], MetricRecord | None]
-NOBODY = -1  # the partition of a reply that answers none of the round's messages
-
-
-class QuorumError(RuntimeError):
-    """Too few clients replied well; the message names the round and every client that did not."""
 
 
 class FedHProStrategy(Strategy):
@@ -81,11 +73,9 @@ class FedHProStrategy(Strategy):
         self.state: object = None
         self.nodes: dict[int, int] = {}  # partition id -> node id
         self.watch = Stopwatch()
-        self.updates: list[Update] = []
-        self.set_aside: list[str] = []
+        self.sent: list[Message] = []  # the messages of the round
+        self.replies = Collected([], [])
         self.method_metrics: dict[str, float] = {}
-        self.asked: list[int] = []
-        self.sent: list[Message] = []  # to the asked clients, in their order
         self.tested_clients: list[dict[str, float]] = []
 
     def start(
@@ -143,7 +133,17 @@ class FedHProStrategy(Strategy):
         if self.test and (is_last or server_round % self.config.evaluation.every == 0):
             with self.watch("evaluation"):
                 tested = self.test(self.model, self.method.evaluation_head(self.state))
-        report = self._report(server_round, time.perf_counter() - began, messages, replies, tested)
+        report = RoundReport.of(
+            server_round,
+            seconds=time.perf_counter() - began,
+            server_seconds=self.watch.seconds,
+            bytes_down=bytes_of(messages),
+            bytes_up=bytes_of(replies),
+            updates=self.replies.updates,
+            set_aside=self.replies.set_aside,
+            tested=tested,
+            method=self.method_metrics,
+        )
         for observer in self.observers:
             observer.on_round(report)
         return report
@@ -153,7 +153,7 @@ class FedHProStrategy(Strategy):
     ) -> Iterable[Message]:
         """The messages of a round: the model, what the method broadcasts (FedHPro: S), all settings, whom it is for."""
         clients, evaluation = self.config.clients, self.config.evaluation
-        self.asked = sample_partitions(
+        partitions = sample_partitions(
             self.config.partition.num_partitions, clients.per_round,
             seed=self.config.seed, server_round=server_round, sampling=clients.sampling,
         )  # fmt: skip
@@ -161,7 +161,7 @@ class FedHProStrategy(Strategy):
         evaluate = (
             evaluation.clients_every > 0 and server_round > 1 and (server_round - 1) % evaluation.clients_every == 0
         )
-        self.sent = self._messages("train", server_round, arrays, config, self.asked, evaluate=evaluate)
+        self.sent = self._messages("train", server_round, arrays, config, partitions, evaluate=evaluate)
         return self.sent
 
     def aggregate_train(
@@ -172,18 +172,22 @@ class FedHProStrategy(Strategy):
         Raises:
             QuorumError: fewer good replies than `clients.quorum` asks for.
         """
-        self.updates, self.set_aside = self._check(server_round, replies)
-        sent, updates = self.model, self.updates
+        asked = {message.metadata.message_id: asked_partition(message) for message in self.sent}
+        expected = Expected(self.model, self.method.expects(self.model), len(self.model["head.bias"]))
+        self.replies = collect(replies, asked, expected)
+        for reason in self.replies.set_aside:
+            log(WARNING, "round %d: set aside: %s", server_round, reason)
+        self.replies.require(self.config.clients.quorum, len(asked), server_round)
+
+        sent, updates = self.model, self.replies.updates  # in partition order
         with self.watch("aggregation"):
-            mean = weighted_mean(
-                [update.model for update in updates], [update.num_examples for update in updates]
-            )  # partition order
+            mean = weighted_mean([update.model for update in updates], [update.num_examples for update in updates])
         # FedHPro: mean class gradients g [C, D], calibration where asked, M matching steps on S [P.2]
         step = self.method.server_step(
             self.state, sent, mean, updates, Draws(self.config.seed, server_round), self.watch
         )
         self.model, self.state, self.method_metrics = step.model, step.state, dict(step.metrics)
-        return array_record(self.model), MetricRecord({"train-loss": _mean_loss(updates)})
+        return array_record(self.model), MetricRecord({"train-loss": mean_loss(updates)})
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -231,101 +235,9 @@ class FedHProStrategy(Strategy):
     ) -> list[Message]:
         broadcast = {name: array_record({name: tensor}) for name, tensor in self.method.broadcast(self.state).items()}
         settings = {**self.config.flat(), **scalars(extra)}
-        return [
-            Message(
-                pack_broadcast(
-                    arrays, broadcast, settings, Task(server_round, partition, evaluate, code_fingerprint(), self.data)
-                ),
-                dst_node_id=self.nodes[partition],
-                message_type=kind,
-            )
-            for partition in partitions
-        ]
-
-    def _check(self, server_round: int, replies: Iterable[Message]) -> tuple[list[Update], list[str]]:
-        """Good replies in partition order, so that float sums come out the same; and why the others are not good."""
-        expected = Expected(self.model, self.method.expects(self.model), len(self.model["head.bias"]))
-        # Who replied is known from the message that it replies to: what the reply itself says is the client's word.
-        whom = {message.metadata.message_id: client for message, client in zip(self.sent, self.asked, strict=True)}
-        good: dict[int, Update] = {}
-        problems = dict.fromkeys(self.asked, "did not reply")
-        seen: set[int] = set()
-        for reply in replies:
-            client = whom.get(reply.metadata.reply_to_message_id, NOBODY)
-            try:
-                if client == NOBODY:
-                    raise BadReply(f"from node {reply.metadata.src_node_id}")
-                if client in seen:
-                    raise BadReply("replied twice")  # neither counts: which came first is chance
-                seen.add(client)
-                if reply.has_error():
-                    raise BadReply(error_reason(reply))
-                update = unpack_update(reply, expected)
-                if update.partition_id != client:
-                    raise BadReply(f"says that it is client {update.partition_id}")
-                good[client] = update
-                problems.pop(client)
-            except BadReply as problem:
-                good.pop(client, None)
-                problems[client] = str(problem)
-        bad = [_named(client, problems[client]) for client in sorted(problems)]
-        for reason in bad:
-            log(WARNING, "round %d: set aside: %s", server_round, reason)
-        needed = math.ceil(round(self.config.clients.quorum * len(self.asked), 9))
-        if len(good) < needed:
-            raise QuorumError(
-                f"round {server_round}: {len(good)} of {len(self.asked)} clients replied well, clients.quorum = "
-                f"{self.config.clients.quorum} needs {needed}; {'; '.join(bad)}"
-            )
-        return [good[partition] for partition in sorted(good)], bad
-
-    def _report(
-        self,
-        server_round: int,
-        seconds: float,
-        messages: Sequence[Message],
-        replies: Sequence[Message],
-        tested: Tested | None,
-    ) -> RoundReport:
-        clients = [
-            {"partition-id": update.partition_id, "num-examples": update.num_examples, **update.metrics}
-            for update in self.updates
-        ]
-        client_seconds = {
-            key.removeprefix("seconds-"): sum(client.get(key, 0.0) for client in clients)
-            for key in dict.fromkeys(key for client in clients for key in client if key.startswith("seconds-"))
-        }
-        return RoundReport(
-            server_round=server_round,
-            seconds=seconds,
-            server_seconds=dict(self.watch.seconds),
-            client_seconds=client_seconds,
-            bytes_down=_total_bytes(messages),
-            bytes_up=_total_bytes([reply for reply in replies if not reply.has_error()]),
-            clients=clients,
-            set_aside=self.set_aside,
-            train_loss=_mean_loss(self.updates),
-            received_accuracy=clients_accuracy(clients),
-            tested=tested,
-            method=self.method_metrics,
-        )
-
-
-def _named(client: int, reason: str) -> str:
-    """The reason, with the client it is about."""
-    if client == NOBODY:
-        return f"a reply to no message of this round: {reason}"
-    return reason if reason.startswith(f"client {client}") else f"client {client}: {reason}"
-
-
-def _mean_loss(updates: Sequence[Update]) -> float:
-    total = sum(update.num_examples for update in updates)
-    return sum(update.metrics.get("train-loss", 0.0) * update.num_examples for update in updates) / max(total, 1)
-
-
-def _total_bytes(messages: Iterable[Message]) -> dict[str, int]:
-    total: dict[str, int] = {}
-    for message in messages:
-        for name, size in record_bytes(message.content).items():
-            total[name] = total.get(name, 0) + size
-    return total
+        messages = []
+        for partition in partitions:
+            task = Task(server_round, partition, evaluate, code_fingerprint(), self.data)
+            content = pack_broadcast(arrays, broadcast, settings, task)
+            messages.append(Message(content, dst_node_id=self.nodes[partition], message_type=kind))
+        return messages

@@ -57,9 +57,7 @@ def test_against_a_double_loop(batch_size):
     assert result.confusion.tolist() == wanted
     assert result.loss == pytest.approx(sum(losses) / 50, rel=1e-5)
     assert result.correct == sum(wanted[c][c] for c in range(4))
-    assert result.class_accuracy() == [
-        wanted[c][c] / sum(wanted[c]) if sum(wanted[c]) else None for c in range(4)
-    ]
+    assert result.class_accuracy() == [wanted[c][c] / sum(wanted[c]) if sum(wanted[c]) else None for c in range(4)]
 
 
 def test_without_samples():

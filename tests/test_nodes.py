@@ -98,7 +98,10 @@ def test_no_node_at_all():
     ("says", "sentence"),
     [
         ({11: None}, "no node introduced itself: no answer in 0 s"),
-        ({11: "Traceback\nImportError: no client_app", 12: None}, "no node introduced itself: ImportError: no client_app"),
+        (
+            {11: "Traceback\nImportError: no client_app", 12: None},
+            "no node introduced itself: ImportError: no client_app",
+        ),
         ({11: ""}, "no node introduced itself: no reason was given"),
     ],
 )

@@ -84,7 +84,11 @@ def test_packed_tensors_are_copies():
 
 
 def test_a_client_may_hold_no_class():
-    none = {"class-gradients": torch.zeros(0, 2), "class-ids": SENT["class-ids"][:0], "class-counts": SENT["class-ids"][:0]}
+    none = {
+        "class-gradients": torch.zeros(0, 2),
+        "class-ids": SENT["class-ids"][:0],
+        "class-counts": SENT["class-ids"][:0],
+    }
     update = unpack_update(reply_with(pack_update(Update(0, 1, MODEL, none))), EXPECTED)
     assert len(update.tensors["class-ids"]) == 0
 

@@ -55,7 +55,9 @@ def test_means_count_an_absent_entry_as_zero():
 
 
 def test_a_line_is_json():
-    report = RoundReport(1, 0.5, {"a": 1.0}, {}, {"model": 3}, {}, [{"partition-id": 0}], tested=reports.Tested(0.5, 1.0, [None]))
+    report = RoundReport(
+        1, 0.5, {"a": 1.0}, {}, {"model": 3}, {}, [{"partition-id": 0}], tested=reports.Tested(0.5, 1.0, [None])
+    )
     line = json.loads(json.dumps(report.line(), allow_nan=False))
     assert line["server_round"] == 1
     assert line["tested"]["class_accuracy"] == [None]

@@ -138,7 +138,7 @@ def _inputs(array: npt.NDArray[np.generic]) -> torch.Tensor:
     if array.ndim == 2 and is_real:
         return torch.from_numpy(array.astype(np.float32))
     if array.dtype == np.uint8:
-        pixels: npt.NDArray[np.uint8] | npt.NDArray[np.float32] = array.astype(np.uint8)
+        pixels: npt.NDArray[np.uint8] | npt.NDArray[np.float32] = array.astype(np.uint8, copy=False)
     elif np.issubdtype(array.dtype, np.floating):
         pixels = array.astype(np.float32)
         if array.size and not (pixels.min() >= 0 and pixels.max() <= 1):

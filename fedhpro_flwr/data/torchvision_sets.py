@@ -128,17 +128,19 @@ def _read_cifar(source: DataSource, class_name: str, folder_name: str) -> tuple[
     from torchvision import datasets  # slow to import
 
     reader: type[CIFAR10] = getattr(datasets, class_name)
+    splits: list[Split] = []
+    names: tuple[str, ...] = ()
     try:
-        train, test = (reader(str(root), train=part, download=source.download) for part in (True, False))
+        for train in (True, False):  # one after the other: each is in memory twice while it is read
+            part = reader(str(root), train=train, download=source.download)
+            names = tuple(part.classes)
+            splits.append(Split(_channels_first(part.data), torch.tensor(part.targets, dtype=torch.int64)))
     except RuntimeError as error:  # torchvision's word for a missing file or a wrong md5 sum
         raise ValueError(
             f"data set {source.name!r}: a file in {root / folder_name} is missing or damaged; "
             "delete the folder and set data.download = true"
         ) from error
-    splits = [
-        Split(_channels_first(part.data), torch.tensor(part.targets, dtype=torch.int64)) for part in (train, test)
-    ]
-    return splits[0], splits[1], tuple(train.classes)
+    return splits[0], splits[1], names
 
 
 def _channels_first(images: npt.NDArray[np.uint8]) -> torch.Tensor:

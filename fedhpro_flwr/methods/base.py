@@ -134,7 +134,10 @@ def method(name: str) -> Callable[[type[Method]], type[Method]]:
 
 
 @torch.no_grad()
-def encode(model: Model, inputs: Tensor, floats: Callable[[Tensor], Tensor], *, batch_size: int = 500) -> Tensor:
-    """Features z [N, D] of inputs that `floats` normalises, in eval mode: BatchNorm keeps its running statistics."""
+def encode(model: Model, inputs: Tensor, floats: Callable[[Tensor], Tensor], *, batch_size: int = 128) -> Tensor:
+    """Features z [N, D] of inputs that `floats` normalises, in eval mode: BatchNorm keeps its running statistics.
+
+    Larger batches are no faster on a CPU core and cost memory: 500 images of 32x32 take 350 MB in a ResNet-10.
+    """
     model.eval()
     return torch.cat([model.encoder(floats(chunk)) for chunk in torch.split(inputs, batch_size)])

@@ -1,0 +1,89 @@
+"""Replies of a round: which count, in which order they are summed, and why the others do not count."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from flwr.app import Message
+
+from fedhpro_flwr.records import BadReply, Expected, Update, error_reason, record_bytes, unpack_update
+
+NOBODY = -1  # the partition of a reply that answers none of the round's messages
+
+
+class QuorumError(RuntimeError):
+    """Too few clients replied well; the message names the round and every client that did not."""
+
+
+@dataclass(frozen=True, eq=False)
+class Collected:
+    """The replies of one round."""
+
+    updates: Sequence[Update]  # those that count, in partition order, so that float sums come out the same every time
+    set_aside: Sequence[str]  # the others, each with its client and reason
+
+    def require(self, share: float, asked: int, server_round: int) -> None:
+        """Go on only if enough clients replied well.
+
+        Raises:
+            QuorumError: fewer than `share` of the `asked` clients did.
+        """
+        needed = math.ceil(round(share * asked, 9))  # 0.7 * 10 is a little more than 7 in floating point
+        if len(self.updates) < needed:
+            raise QuorumError(
+                f"round {server_round}: {len(self.updates)} of {asked} clients replied well, clients.quorum = {share} "
+                f"needs {needed}; {'; '.join(self.set_aside)}"
+            )
+
+
+def collect(replies: Iterable[Message], asked: Mapping[str, int], expected: Expected) -> Collected:
+    """Check every reply before it touches the state.
+
+    Args:
+        replies: as they came.
+        asked: message id -> the partition it was for. Who replied is read off the message that is replied to: what the
+            reply itself says is the client's word.
+        expected: what a reply must look like.
+    """
+    good: dict[int, Update] = {}
+    problems = dict.fromkeys(asked.values(), "did not reply")
+    seen: set[int] = set()
+    for reply in replies:
+        client = asked.get(reply.metadata.reply_to_message_id, NOBODY)
+        try:
+            if client == NOBODY:
+                raise BadReply(f"from node {reply.metadata.src_node_id}")
+            if client in seen:
+                raise BadReply("replied twice")  # neither counts: which came first is chance
+            seen.add(client)
+            if reply.has_error():
+                raise BadReply(error_reason(reply))
+            update = unpack_update(reply, expected)
+            if update.partition_id != client:
+                raise BadReply(f"says that it is client {update.partition_id}")
+            good[client] = update
+            problems.pop(client)
+        except BadReply as problem:
+            good.pop(client, None)
+            problems[client] = str(problem)
+    return Collected(
+        [good[client] for client in sorted(good)], [_named(client, problems[client]) for client in sorted(problems)]
+    )
+
+
+def bytes_of(messages: Iterable[Message]) -> dict[str, int]:
+    """Bytes of tensor data per record, summed over the messages that carry any."""
+    total: dict[str, int] = {}
+    for message in messages:
+        if not message.has_error():
+            for name, size in record_bytes(message.content).items():
+                total[name] = total.get(name, 0) + size
+    return total
+
+
+def _named(client: int, reason: str) -> str:
+    if client == NOBODY:
+        return f"a reply to no message of this round: {reason}"
+    return reason if reason.startswith(f"client {client}") else f"client {client}: {reason}"

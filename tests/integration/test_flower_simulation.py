@@ -1,0 +1,240 @@
+"""The real Flower engine: exit statuses, bit-equal runs, failures with a reason, and nothing left running."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tomli_w
+
+from fedhpro_flwr.cli import prepare
+from fedhpro_flwr.config import RunConfig
+from fedhpro_flwr.launcher import QUIET, LaunchError, free_port, simulate, tool
+from fedhpro_flwr.run_folder import read_rounds
+
+pytestmark = pytest.mark.simulation
+ROOT = Path(__file__).resolve().parents[2]
+MARK = "FEDHPRO_TEST_SESSION"
+TENSORS = ("model.safetensors", "hyper-prototypes.safetensors")
+SMALL = {
+    "experiment": "tiny",
+    "rounds": 2,
+    "partition.num-partitions": 4,
+    "data.train-limit": 160,
+    "local.epochs": 1,
+    "model.width": 8,
+    "hyper-prototypes.matching-steps": 3,
+}
+
+
+def settings(folder: Path, **changes) -> dict:
+    """Complete settings of a small run in `folder`."""
+    merged = SMALL | {key.replace("__", ".").replace("_", "-"): value for key, value in changes.items()}
+    config = prepare(None, [f"{key}={value}" for key, value in merged.items()])
+    return config.flat() | {"run-folder": str(folder)}
+
+
+def marked_processes() -> list[int]:
+    """Processes that this session started, by its mark in their environment; this one is not among them."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            environment = (folder / "environ").read_bytes()
+            zombie = (folder / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        except OSError:
+            continue
+        if f"{MARK}={os.environ[MARK]}".encode() in environment.split(b"\0") and not zombie:
+            found.append(int(folder.name))
+    return sorted(set(found) - {os.getpid()})
+
+
+def assert_nothing_runs() -> None:
+    deadline = time.monotonic() + 20
+    while (running := marked_processes()) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    names = [Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")[:120] for pid in running]
+    assert names == []
+
+
+@pytest.fixture(scope="session", autouse=True)
+def mark():
+    os.environ[MARK] = uuid.uuid4().hex
+    yield
+    del os.environ[MARK]
+
+
+def fedhpro(folder: Path, *arguments: str, engine: str = "ray", **changes) -> subprocess.CompletedProcess[str]:
+    """`fedhpro run` as a process."""
+    merged = SMALL | {"run-folder": str(folder)}
+    merged |= {key.replace("__", ".").replace("_", "-"): value for key, value in changes.items()}
+    flags = [word for key, value in merged.items() for word in ("--set", f"{key}={value}")]
+    return subprocess.run(
+        [sys.executable, "-m", "fedhpro_flwr.cli", "run", *arguments, "--engine", engine, *flags],
+        cwd=folder.parent,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+
+
+@dataclass
+class Done:
+    folder: Path
+    status: int
+    said: str
+
+    def bits(self) -> list[bytes]:
+        return [(self.folder / name).read_bytes() for name in TENSORS]
+
+
+@pytest.fixture(scope="session")
+def on_ray(tmp_path_factory) -> Done:
+    """Four clients on four nodes, through the command line."""
+    folder = tmp_path_factory.mktemp("ray") / "run"
+    done = fedhpro(folder)
+    return Done(folder, done.returncode, done.stdout + done.stderr)
+
+
+@pytest.fixture(scope="session")
+def in_process(tmp_path_factory) -> Done:
+    """The same settings without Ray."""
+    folder = tmp_path_factory.mktemp("in-process") / "run"
+    done = fedhpro(folder, engine="in-process")
+    return Done(folder, done.returncode, done.stdout + done.stderr)
+
+
+def test_a_run_ends_with_0_and_all_its_files(on_ray):
+    assert on_ray.status == 0, on_ray.said
+    assert {path.name for path in on_ray.folder.iterdir()} == {
+        "config.toml", "partition.json", "metrics.jsonl", "summary.json", "curves.png", "flower.log", *TENSORS,
+    }  # fmt: skip
+    rounds = read_rounds(on_ray.folder)
+    assert [line["server_round"] for line in rounds] == [1, 2]
+    assert [[client["partition-id"] for client in line["clients"]] for line in rounds] == [[0, 1, 2, 3]] * 2
+    assert [line["set_aside"] for line in rounds] == [[], []]
+    assert "mean of last ten" in on_ray.said
+    assert_nothing_runs()
+
+
+def numbers(folder: Path) -> list:
+    """The lines of metrics.jsonl without what a clock measured."""
+    kept = []
+    for line in read_rounds(folder):
+        clients = [{k: v for k, v in client.items() if not k.startswith("seconds-")} for client in line["clients"]]
+        kept.append({k: v for k, v in line.items() if "seconds" not in k} | {"clients": clients})
+    return kept
+
+
+def test_ray_and_in_process_agree_bit_for_bit(on_ray, in_process):
+    assert in_process.status == 0, in_process.said
+    assert on_ray.bits() == in_process.bits()
+    assert numbers(on_ray.folder) == numbers(in_process.folder)
+
+
+def test_the_same_seed_again_on_fewer_nodes_than_clients_gives_the_same_bits(on_ray, tmp_path):
+    folder = tmp_path / "run"
+    simulate(settings(folder, clients__num_nodes=2), num_nodes=2, log_file=tmp_path / "flower.log")
+    assert Done(folder, 0, "").bits() == on_ray.bits()
+    assert numbers(folder) == numbers(on_ray.folder)
+    assert_nothing_runs()
+
+
+def test_another_seed_gives_another_run(in_process, tmp_path):
+    folder = tmp_path / "run"
+    assert fedhpro(folder, engine="in-process", seed=1).returncode == 0
+    assert all(one != two for one, two in zip(Done(folder, 0, "").bits(), in_process.bits(), strict=True))
+
+
+def test_missing_data_ends_with_1_and_the_servers_sentence(tmp_path):
+    done = fedhpro(tmp_path / "run", data__name="npz", data__path="/no/such.npz")
+    assert done.returncode == 1
+    wanted = "fedhpro: the run failed: data.path = '/no/such.npz' does not exist; put your data there or correct the path"
+    assert done.stdout.splitlines()[-1] == wanted
+    assert not (tmp_path / "run" / "summary.json").exists()
+    assert_nothing_runs()
+
+
+def test_an_unexpected_exception_of_the_server_ends_badly_with_a_reason(tmp_path):
+    folder = tmp_path / "run"
+    (folder / "partition.json").mkdir(parents=True)  # where the server app wants to write a file
+    with pytest.raises(LaunchError, match=r"^finished:failed: .*\(log: .*flower\.log\)$"):
+        simulate(settings(folder), num_nodes=2, log_file=tmp_path / "flower.log")
+    assert (folder / "failure.txt").read_text().startswith("IsADirectoryError: ")
+    assert "Traceback" in (tmp_path / "flower.log").read_text()
+    assert_nothing_runs()
+
+
+def test_a_lost_quorum_ends_with_1_and_every_clients_reason(tmp_path):
+    draw = np.random.default_rng(0)
+    vectors = tmp_path / "vectors.npz"
+    np.savez(vectors, images=draw.random((60, 6)).astype(np.float32), labels=np.arange(60) % 4)
+    changes = {"preset": "reference", "data__name": "npz", "data__path": vectors, "model__name": "mlp"}
+    done = fedhpro(tmp_path / "run", **changes, partition__num_partitions=3)
+    assert done.returncode == 1
+    said = done.stdout.splitlines()[-1]
+    assert "round 1: 0 of 3 clients replied well, clients.quorum = 0.5 needs 2; " in said
+    for client in range(3):
+        assert f"client {client}: class-gradients.augment = 'dsa' needs images" in said
+    assert_nothing_runs()
+
+
+@pytest.fixture
+def plain_flower(tmp_path):
+    """The environment of plain `flwr run`: its own home, its own port, and its SuperLink stopped afterwards."""
+    home = tmp_path / "home"
+    home.mkdir()
+    bin_folder = str(Path(sys.executable).parent)
+    yield os.environ | QUIET | {
+        "FLWR_HOME": str(home),
+        "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT": str(free_port()),
+        "PATH": os.pathsep.join([bin_folder, os.environ["PATH"]]),
+    }
+    for number in (signal.SIGTERM, signal.SIGKILL):  # it is detached on purpose; the mark tells whose it is
+        for pid in marked_processes():
+            os.kill(pid, number)
+        deadline = time.monotonic() + 10
+        while marked_processes() and time.monotonic() < deadline:
+            time.sleep(0.3)
+
+
+def test_plain_flwr_run_with_a_conf_file(plain_flower, tmp_path):
+    nested: dict = tomllib.loads((ROOT / "conf" / "digits-small.toml").read_text())
+    nested["rounds"] = 1
+    nested["results-dir"] = str(tmp_path / "results")
+    nested["partition"]["num-partitions"] = 3
+    nested["local"]["epochs"] = 1
+    conf = tmp_path / "digits-small.toml"
+    conf.write_text(tomli_w.dumps(nested))
+
+    def flwr(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [tool("flwr"), *arguments], cwd=tmp_path, env=plain_flower, capture_output=True, text=True, timeout=240
+        )
+
+    engine = "num-supernodes=3 client-resources-num-cpus=1"
+    sent = flwr("run", str(ROOT), "--run-config", str(conf), "--federation-config", engine, "--format", "json")
+    assert "run-id" in sent.stdout, sent.stdout + sent.stderr
+    run_id = str(json.loads(sent.stdout)["run-id"])
+    deadline = time.monotonic() + 180
+    while True:
+        (run,) = json.loads(flwr("ls", "--run-id", run_id, "--format", "json").stdout)["runs"]
+        if run["status"].startswith("finished") or time.monotonic() > deadline:
+            break
+        time.sleep(2)
+    assert run["status"] == "finished:completed", flwr("log", run_id, "--show").stdout[-3000:]
+    (folder,) = (tmp_path / "results" / "digits-small").iterdir()
+    assert json.loads((folder / "summary.json").read_text())["accuracy"]["best-round"] == 1
+    stored = RunConfig.parse(SMALL).flat()  # every key of the app
+    assert len(read_rounds(folder)) == 1
+    assert tomllib.loads((folder / "config.toml").read_text())["local"]["epochs"] == 1 != stored["rounds"]

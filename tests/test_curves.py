@@ -1,0 +1,60 @@
+"""curves.png: a picture whatever a run holds."""
+
+import json
+import struct
+import warnings
+
+import pytest
+
+from fedhpro_flwr.config import RunConfig
+from fedhpro_flwr.curves import draw_curves
+from fedhpro_flwr.reports import RoundReport
+from fedhpro_flwr.reports import Tested as ServerTested
+
+
+def lines(rounds, *, tested=True, groups=True, **changes):
+    found = []
+    for number in range(1, rounds + 1):
+        values = {
+            "server_round": number,
+            "seconds": 1.5,
+            "server_seconds": {"waiting": 1.0, "aggregation": 0.01, "matching": 0.25},
+            "client_seconds": {"class-gradients": 0.2, "local-training": 3.0},
+            "bytes_down": {"model": 123_456},
+            "bytes_up": {"model": 123_456, "class-gradients": 999},
+            "clients": [],
+            "train_loss": 2.5 / number,
+            "received_accuracy": None if number == 1 else 0.25,
+            "tested": ServerTested(0.5, 1.0, [0.5], *([0.75, 0.5, None] if groups else [None] * 3)) if tested else None,
+        }
+        found.append(json.loads(json.dumps(RoundReport(**(values | changes)).line())))
+    return found
+
+
+CASES = {
+    "one round": lines(1),
+    "many rounds": lines(30),
+    "no round tested": lines(3, tested=False),
+    "no client tested": lines(3, received_accuracy=None),
+    "no groups": lines(3, groups=False),
+    "no numbers of time and bytes": lines(2, server_seconds={}, client_seconds={}, bytes_down={}, bytes_up={}),
+    "zeros": lines(2, train_loss=0.0, client_seconds={"evaluation": 0.0}, bytes_up={"model": 0}),
+}
+
+
+@pytest.mark.parametrize(
+    ("case", "imbalance"),
+    [*((case, 1.0) for case in CASES), *((case, 100.0) for case in ("one round", "many rounds", "no round tested"))],
+)
+def test_a_picture_of_the_right_size(case, imbalance):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        picture = draw_curves(CASES[case], RunConfig.parse(partition__imbalance=imbalance))
+    assert picture[:8] == b"\x89PNG\r\n\x1a\n"
+    assert struct.unpack(">II", picture[16:24]) == (1210, 682)
+    assert len(picture) > 20_000
+
+
+def test_the_groups_are_drawn_with_imbalance_only():
+    balanced, tailed = (draw_curves(lines(5), RunConfig.parse(partition__imbalance=rho)) for rho in (1.0, 10.0))
+    assert balanced != tailed

@@ -1,0 +1,238 @@
+"""What a run looks like on a terminal of 80 columns."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from fedhpro_flwr.config import RunConfig
+from fedhpro_flwr.progress import RunProgress, closing, milliseconds, partition_table, percent, round_line, size
+from fedhpro_flwr.reports import RoundReport, headline
+from fedhpro_flwr.reports import Tested as ServerTested
+from fedhpro_flwr.run_folder import RunFolder
+
+CONFIG = RunConfig.parse(rounds=3)
+
+
+def report(number, *, tested=True, set_aside=(), **changes):
+    values = {
+        "server_round": number,
+        "seconds": 1.5,
+        "server_seconds": {"waiting": 1.0, "aggregation": 0.01, "matching": 0.25},
+        "client_seconds": {"evaluation": 0.1, "class-gradients": 0.2, "local-training": 3.0},
+        "bytes_down": {"model": 123_456, "hyper-prototypes": 7_890},
+        "bytes_up": {"model": 123_456, "class-gradients": 999},
+        "clients": [{"partition-id": client, "num-examples": 5} for client in range(10)],
+        "set_aside": list(set_aside),
+        "train_loss": 2.5,
+        "received_accuracy": None if number == 1 else 0.25,
+        "tested": ServerTested(0.5, 1.0, [0.5], 0.75, 0.5, 0.25) if tested else None,
+    }
+    return RoundReport(**(values | changes))
+
+
+def console(width=80):
+    return Console(file=io.StringIO(), width=width, highlight=False, color_system=None)
+
+
+def shown(on):
+    return on.file.getvalue()
+
+
+def folder_with(path, *reports, classes=10, clients=10, names=None):
+    folder = RunFolder(path, CONFIG)
+    counts = np.arange(clients * classes).reshape(clients, classes) % 150
+    folder.partition(names or tuple(str(c) for c in range(classes)), counts, "f00d")
+    for one in reports:
+        folder.on_round(one)
+    return folder
+
+
+def test_rows_fit_80_columns_and_come_once_each(tmp_path):
+    on = console()
+    progress = RunProgress(tmp_path, CONFIG, on)
+    progress.update()
+    assert shown(on) == ""
+    folder = folder_with(tmp_path, report(1))
+    progress.update()
+    folder.on_round(report(2))
+    progress.update()
+    progress.update()
+    lines = shown(on).splitlines()
+    assert max(map(len, lines)) <= 80
+    rows = [line for line in lines if "75.0/50.0/25.0" in line]
+    assert [row.split() for row in rows] == [
+        ["1", "50.0", "75.0/50.0/25.0", "-", "2.5000", "1.5", "124.5", "kB", "131.3", "kB", "10"],
+        ["2", "50.0", "75.0/50.0/25.0", "25.0", "2.5000", "1.5", "124.5", "kB", "131.3", "kB", "10"],
+    ]
+    heading = next(line for line in lines if "accuracy" in line)
+    assert heading.split() == ["round", "accuracy", "head/med/tail", "clients'", "loss", "sec", "up", "down", "ok"]
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        report(100, received_accuracy=1.0, tested=True),
+        report(
+            999,
+            train_loss=123.4567,
+            seconds=1234.5,
+            received_accuracy=1.0,
+            bytes_up={"model": 999.9e6},
+            bytes_down={"model": 12e9},
+        ),
+        report(5, tested=False, train_loss=float("nan")),
+    ],
+)
+def test_even_wide_rows_fit(one):
+    assert len(round_line(json.loads(json.dumps(one.line())))) <= 80
+
+
+def test_a_perfect_model_fits():
+    perfect = ServerTested(1.0, 0.0, [1.0], 1.0, 1.0, 1.0)
+    line = json.loads(json.dumps(report(100, tested=perfect, received_accuracy=1.0).line() | {"tested": vars(perfect)}))
+    assert len(round_line(line)) <= 80
+    assert "100.0/100.0/100.0" in round_line(line)
+
+
+def test_a_round_without_a_test_shows_dashes():
+    assert round_line(report(1, tested=False).line()).split()[:4] == ["1", "-", "-", "-"]
+
+
+def test_why_replies_were_set_aside_is_shown_as_it_is(tmp_path):
+    on = console(200)
+    reason = "client 2: shape [5], [4] was expected [/bold] [red]"
+    folder_with(tmp_path, report(1, set_aside=[reason]))
+    RunProgress(tmp_path, CONFIG, on).update()
+    assert f"       set aside: {reason}\n" in shown(on)
+
+
+def test_the_partition_table_fits_and_sums(tmp_path):
+    on = console()
+    on.print(partition_table({"fingerprint": "f00d", "class-names": list("abc"), "counts": [[1, 0, 2], [3, 4, 0]]}))
+    assert "f00d" in shown(on)
+    lines = [line.split() for line in shown(on).splitlines()]
+    assert lines[-4:] == [
+        ["client", "a", "b", "c", "all"],
+        ["0", "1", "·", "2", "3"],
+        ["1", "3", "4", "·", "7"],
+        ["all", "4", "4", "2", "10"],
+    ]
+
+
+def test_many_classes_and_clients_are_summed_up():
+    on = console()
+    counts = [[client + c for c in range(100)] for client in range(30)]
+    on.print(partition_table({"fingerprint": "f", "class-names": [str(c) for c in range(100)], "counts": counts}))
+    text = shown(on)
+    assert max(map(len, text.splitlines())) <= 80
+    rows = {line.split()[0]: line.split() for line in text.splitlines() if line.split()}
+    assert rows["20-29"][-1] == str(sum(map(sum, counts[20:])))
+    assert rows["all"][-1] == str(sum(map(sum, counts)))
+    assert "+89" in text
+
+
+def test_numbers_are_never_cut_short_on_80_columns():
+    names = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+    counts = [[5000 - client] * 10 for client in range(10)]
+    on = console()
+    on.print(partition_table({"fingerprint": "f", "class-names": names, "counts": counts}))
+    text = shown(on)
+    assert max(map(len, text.splitlines())) <= 80
+    rows = [line.split() for line in text.splitlines()]
+    for client in range(10):
+        assert [str(client), *[str(5000 - client)] * 10, str(10 * (5000 - client))] in rows
+
+
+@pytest.mark.parametrize("samples", [50_000, 9_000_000])
+@pytest.mark.parametrize("classes", [2, 9, 10, 11, 12, 13, 100])
+def test_any_table_fits_and_every_row_has_a_number_or_dot_for_every_column(classes, samples):
+    counts = [[samples] * classes for _ in range(3)]
+    on = console()
+    on.print(partition_table({"fingerprint": "f", "class-names": ["name"] * classes, "counts": counts}))
+    lines = shown(on).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "…" not in "".join(lines[-4:])
+    *shares, total = map(int, lines[-1].split()[1:])
+    assert sum(shares) == total == 3 * samples * classes
+
+
+def test_class_names_are_shown_as_they_are():
+    on = console()
+    on.print(partition_table({"fingerprint": "f", "class-names": ["[/red]", "[b]"], "counts": [[1, 2]]}))
+    assert "[/red]" in shown(on)
+    assert "[b]" in shown(on)
+
+
+def finish(folder, *, tested=True):
+    clients = [
+        {"partition-id": client, "test-correct": client + 1, "test-examples": 4 if tested else 0} for client in range(3)
+    ]
+    folder.models({}, {})
+    folder.summary(
+        {
+            "accuracy": headline([(1, 0.5), (2, 0.75)] if tested else []),
+            "clients-accuracy": 0.5 if tested else None,
+            "clients": clients,
+            "seconds": 3.0,
+        }
+    )
+
+
+def test_the_closing_table_names_numbers_and_all_files(tmp_path):
+    folder = folder_with(tmp_path / "run [x]", report(1), report(2))
+    finish(folder)
+    (folder.path / "curves.png").write_bytes(b"")
+    (folder.path / ".scratch").write_bytes(b"")
+    on = console(300)
+    on.print(closing(folder.path, 4.0))
+    text = shown(on)
+    assert "best 75.0 (round 2), last 75.0, mean of last ten 62.5" in text
+    assert "mean over clients 50.0, worst 25.0" in text
+    assert "evaluation 100.0 ms, class-gradients 200.0 ms, local-training 3.0 s a round, clients summed" in text
+    assert "aggregation 10.0 ms, matching 250.0 ms a round" in text
+    assert "model 123.5 kB, class-gradients 999 B a round" in text
+    assert "4.0 s, of which 2 rounds of 1.50 s" in text
+    assert str(folder.path) in text
+    files = "config.toml, curves.png, metrics.jsonl, model.safetensors, partition.json, summary.json"
+    assert text.splitlines()[-1].strip() == files
+    assert ".scratch" not in text
+
+
+def test_the_closing_table_fits_80_columns(tmp_path):
+    folder = folder_with(tmp_path, report(1))
+    finish(folder)
+    on = console()
+    on.print(closing(folder.path, 4.0))
+    assert max(map(len, shown(on).splitlines())) <= 80
+
+
+def test_the_closing_table_without_tests(tmp_path):
+    folder = folder_with(tmp_path, report(1, tested=False))
+    finish(folder, tested=False)
+    on = console(200)
+    on.print(closing(folder.path, 4.0))
+    assert "mean over clients" not in shown(on)
+    assert str(folder.path) in shown(on)
+
+
+def test_the_watcher_shows_rounds_while_they_come_and_ends(tmp_path):
+    on = console()
+    with RunProgress(tmp_path, CONFIG, on) as progress:
+        folder_with(tmp_path, report(1), report(2))
+    assert not progress.watcher.is_alive()
+    assert progress.shown == 2
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (2.5e6, "2.5 MB"), (3e9, "3.0 GB")]
+)
+def test_size(count, text):
+    assert size(count) == text
+
+
+def test_percent_and_milliseconds():
+    assert (percent(None), percent(0.5), percent(1.0)) == ("-", "50.0", "100.0")
+    assert (milliseconds(0.0015), milliseconds(2.0)) == ("1.5 ms", "2.0 s")

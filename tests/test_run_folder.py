@@ -1,0 +1,156 @@
+"""The files of a run: whole or not there at all."""
+
+import json
+import os
+import re
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from fedhpro_flwr import run_folder
+from fedhpro_flwr.config import ConfigError, RunConfig
+from fedhpro_flwr.flat_keys import flatten
+from fedhpro_flwr.reports import RoundReport
+from fedhpro_flwr.run_folder import RunFolder, new_folder, read_rounds, write_whole
+
+CONFIG = RunConfig.parse({"seed": 3, "data.path": 'a "b" \\ c'})
+
+
+def report(number):
+    return RoundReport(number, 0.5, {}, {}, {"model": 1}, {"model": 2}, [{"partition-id": 0}], train_loss=0.25)
+
+
+def test_write_whole_writes_and_replaces(tmp_path):
+    write_whole(tmp_path / "a", b"old")
+    write_whole(tmp_path / "a", b"new")
+    assert (tmp_path / "a").read_bytes() == b"new"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_crash_before_the_rename_leaves_the_old_file(tmp_path, monkeypatch):
+    write_whole(tmp_path / "a", b"old")
+
+    def crash(self, target):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", crash)
+    with pytest.raises(KeyboardInterrupt):
+        write_whole(tmp_path / "a", b"new")
+    assert (tmp_path / "a").read_bytes() == b"old"
+
+
+def test_a_crash_while_writing_leaves_the_old_file(tmp_path, monkeypatch):
+    write_whole(tmp_path / "a", b"old")
+
+    def full(descriptor):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="no space left"):
+        write_whole(tmp_path / "a", b"new")
+    assert (tmp_path / "a").read_bytes() == b"old"
+
+
+def test_the_settings_read_back(tmp_path):
+    folder = RunFolder(tmp_path / "run", CONFIG)
+    stored = flatten(tomllib.loads((folder.path / "config.toml").read_text()))
+    assert RunConfig.parse(stored) == CONFIG
+
+
+def test_a_new_folder_is_named_by_experiment_and_time(tmp_path):
+    one, two = new_folder(tmp_path, "x"), new_folder(tmp_path, "x")
+    assert one != two
+    assert one.parent == tmp_path / "x"
+    assert re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]{4}", one.name)
+
+
+def test_of_makes_a_folder_under_results_or_takes_the_named_one(tmp_path):
+    config = RunConfig.parse(results_dir=str(tmp_path), experiment="mine")
+    assert RunFolder.of(config).path.parent == tmp_path / "mine"
+    named = RunFolder.of(RunConfig.parse(run_folder=str(tmp_path / "here" / "it")))
+    assert named.path == tmp_path / "here" / "it"
+    assert (named.path / "config.toml").exists()
+
+
+def test_rounds_read_back_and_are_on_the_disk_at_once(tmp_path):
+    folder = RunFolder(tmp_path, CONFIG)
+    for number in (1, 2):
+        folder.on_round(report(number))
+        assert [line["server_round"] for line in read_rounds(tmp_path)] == list(range(1, number + 1))
+    assert read_rounds(tmp_path)[0] == json.loads(json.dumps(report(1).line()))
+
+
+@pytest.mark.parametrize("cut", range(1, 40, 6))
+def test_a_line_that_is_not_complete_does_not_count(tmp_path, cut):
+    folder = RunFolder(tmp_path, CONFIG)
+    for number in (1, 2):
+        folder.on_round(report(number))
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(path.read_bytes()[:-cut])
+    assert [line["server_round"] for line in read_rounds(tmp_path)] == [1]
+
+
+def test_no_rounds_yet(tmp_path):
+    assert read_rounds(tmp_path) == []
+
+
+def test_tensors_read_back_bit_for_bit(tmp_path):
+    draw = torch.Generator().manual_seed(0)
+    model = {
+        "conv": torch.randn(2, 3, 4, 4, generator=draw).to(memory_format=torch.channels_last),
+        "batches": torch.tensor(7),
+    }
+    state = {"hyper-prototypes": torch.randn(3, 2, 4, generator=draw)}
+    folder = RunFolder(tmp_path, CONFIG)
+    folder.models(model, state)
+    stored = load_file(tmp_path / "model.safetensors")
+    assert stored.keys() == model.keys()
+    assert all(torch.equal(stored[name], model[name]) and stored[name].dtype == model[name].dtype for name in model)
+    assert torch.equal(
+        load_file(tmp_path / "hyper-prototypes.safetensors")["hyper-prototypes"], state["hyper-prototypes"]
+    )
+
+
+def test_a_method_without_state_leaves_no_file_of_it(tmp_path):
+    RunFolder(tmp_path, CONFIG).models({"w": torch.zeros(1)}, {})
+    assert not (tmp_path / "hyper-prototypes.safetensors").exists()
+
+
+def test_partition_summary_and_failure(tmp_path):
+    folder = RunFolder(tmp_path, CONFIG)
+    folder.partition(("a", "b"), np.array([[1, 2], [3, 0]]), "f00d")
+    folder.summary({"accuracy": {"best": 0.5}})
+    folder.failure("too few clients: ü")
+    assert json.loads((tmp_path / "partition.json").read_text()) == {
+        "fingerprint": "f00d",
+        "class-names": ["a", "b"],
+        "counts": [[1, 2], [3, 0]],
+    }
+    assert json.loads((tmp_path / "summary.json").read_text()) == {"accuracy": {"best": 0.5}}
+    assert (tmp_path / "failure.txt").read_text(encoding="utf-8") == "too few clients: ü"
+
+
+def test_a_finished_run_is_not_written_over(tmp_path):
+    config = RunConfig.parse(run_folder=str(tmp_path))
+    folder = RunFolder.of(config)
+    folder.on_round(report(1))
+    folder.summary({})
+    with pytest.raises(ConfigError) as refused:
+        RunFolder.of(config)
+    assert str(refused.value) == f"run-folder = {str(tmp_path)!r} holds a finished run; name another folder"
+    assert len(read_rounds(tmp_path)) == 1
+
+
+def test_a_run_that_failed_is_begun_anew(tmp_path):
+    config = RunConfig.parse(run_folder=str(tmp_path))
+    folder = RunFolder.of(config)
+    folder.on_round(report(1))
+    folder.failure("no clients")
+    again = RunFolder.of(config)
+    assert not (tmp_path / run_folder.FAILURE_FILE).exists()
+    again.on_round(report(1))
+    assert len(read_rounds(tmp_path)) == 1
