@@ -1,10 +1,10 @@
 """The tables of docs/results.md: every variant of the method on every data set and kind of skew, three seeds each.
 
-    python benchmarks/results.py            # run what is missing (results/table), then write the tables
-    python benchmarks/results.py --jobs 1   # one process instead of two
+    python benchmarks/results.py            # run what docs/results.json lacks, two at a time, and write the tables anew
+    python benchmarks/results.py --jobs 0   # only write the tables
 
-A cell is the run `fedhpro run CONF --engine in-process --set ...` with the keys below; finished ones are not run again.
-Each is one thread, so two at a time use two cores and the numbers do not depend on it.
+A cell is the run `fedhpro run CONF --engine in-process --set ...` with the keys below. Each is one thread, so the
+numbers do not depend on how many run at a time. Delete docs/results.json to measure everything again.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import json
 import multiprocessing
 import statistics
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,13 @@ VARIANTS: dict[str, dict[str, str | float]] = {
 SEEDS = (0, 1, 2)
 
 
+STORE = ROOT / "docs" / "results.json"
+PAGE = ROOT / "docs" / "results.md"
+BEGIN, END = "<!-- tables: made by benchmarks/results.py -->", "<!-- end of tables -->"
+MEASURES = ("mean-of-last-ten", "last", "best")
+Results = dict[str, dict[str, float]]  # name of a cell -> its accuracies in percent, and seconds
+
+
 @dataclass(frozen=True)
 class Cell:
     """One run."""
@@ -50,40 +58,41 @@ class Cell:
     skew: str
     variant: str
     seed: int
-    folder: Path
 
     @property
-    def done(self) -> bool:
-        """Whether it has been run."""
-        return (self.folder / "summary.json").exists()
-
-    @property
-    def accuracy(self) -> dict[str, float]:
-        """best, last and mean-of-last-ten, in percent."""
-        kept = json.loads((self.folder / "summary.json").read_text())["accuracy"]
-        return {name: 100 * kept[name] for name in ("best", "last", "mean-of-last-ten")}
+    def name(self) -> str:
+        """As the key in docs/results.json."""
+        return f"{self.conf} | {self.skew} | {self.variant} | {self.seed}"
 
 
 def main() -> None:
     """Run the missing cells, then write the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--results", type=Path, default=ROOT / "results" / "table")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time; 0 only writes the tables")
     parser.add_argument("--confs", default=",".join(CONFS))
     options = parser.parse_args()
-    cells = [
-        Cell(conf, skew, variant, seed, options.results / conf / _name(skew) / _name(variant) / f"seed-{seed}")
-        for seed, conf, skew, variant in itertools.product(SEEDS, options.confs.split(","), SKEWS, VARIANTS)
-    ]
-    missing = [cell for cell in cells if not cell.done]
+    confs = options.confs.split(",")
+    cells = [Cell(*each) for each in itertools.product(confs, SKEWS, VARIANTS, SEEDS)]
+    cells.sort(key=lambda cell: (confs.index(cell.conf), cell.seed))  # whole tables of one seed first
+    results = read()
+    missing = [cell for cell in cells if cell.name not in results] if options.jobs else []
     print(f"{len(cells)} cells, {len(missing)} to run", flush=True)
-    with multiprocessing.get_context("spawn").Pool(options.jobs) as pool:
-        for number, line in enumerate(pool.imap_unordered(run, missing), 1):
-            print(f"{number}/{len(missing)} {line}", flush=True)
-    print(tables(cells))
+    if missing:
+        with multiprocessing.get_context("spawn").Pool(options.jobs) as pool:
+            for number, (cell, found) in enumerate(pool.imap_unordered(run, missing), 1):
+                results[cell.name] = found
+                STORE.write_text(json.dumps(dict(sorted(results.items())), indent=0) + "\n", encoding="utf-8")
+                print(f"{number}/{len(missing)} {cell.name}: {found}", flush=True)
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+    PAGE.write_text(f"{before}{BEGIN}\n{tables(results)}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
 
 
-def run(cell: Cell) -> str:
+def read() -> Results:
+    """The cells that have been run."""
+    return dict(json.loads(STORE.read_text(encoding="utf-8"))) if STORE.exists() else {}
+
+
+def run(cell: Cell) -> tuple[Cell, dict[str, float]]:
     """Run one cell in this process."""
     from logging import ERROR, getLogger
 
@@ -94,34 +103,36 @@ def run(cell: Cell) -> str:
 
     getLogger("flwr").setLevel(ERROR)
     began = time.monotonic()
-    changes = {**SKEWS[cell.skew], **VARIANTS[cell.variant], "seed": cell.seed, "run-folder": str(cell.folder)}
-    config = prepare(cell.conf, [f"{key}={value}" for key, value in changes.items()])
-    run_in_process(server_app, client_app, config.partition.num_partitions, config.flat())
-    return f"{cell.conf} | {cell.skew} | {cell.variant} | {cell.seed}: {cell.accuracy} {time.monotonic() - began:.0f} s"
+    with tempfile.TemporaryDirectory() as folder:
+        changes = {**SKEWS[cell.skew], **VARIANTS[cell.variant], "seed": cell.seed, "run-folder": folder}
+        config = prepare(cell.conf, [f"{key}={value}" for key, value in changes.items()])
+        run_in_process(server_app, client_app, config.partition.num_partitions, config.flat())
+        accuracy = json.loads((Path(folder) / "summary.json").read_text(encoding="utf-8"))["accuracy"]
+    found = {measure: round(100 * accuracy[measure], 3) for measure in MEASURES}
+    return cell, found | {"seconds": round(time.monotonic() - began, 1)}
 
 
-def tables(cells: list[Cell]) -> str:
-    """One markdown table a data set: mean and deviation over seeds of the mean accuracy of the last ten rounds."""
+def tables(results: Results) -> str:
+    """For each data set and measure: mean and deviation over the seeds, and how many seeds where some are missing."""
     lines: list[str] = []
-    for conf in dict.fromkeys(cell.conf for cell in cells):
-        lines += ["", f"### {conf}", "", "| variant | " + " | ".join(SKEWS) + " |", "|---|" + "---|" * len(SKEWS)]
+    for conf, measure in itertools.product(CONFS, MEASURES):
+        lines += ["", f"### {conf}: {measure.replace('-', ' ')}", ""]
+        lines += ["| variant | " + " | ".join(SKEWS) + " |", "|---|" + "---:|" * len(SKEWS)]
         for variant in VARIANTS:
             row = []
             for skew in SKEWS:
-                values = [
-                    cell.accuracy["mean-of-last-ten"]
-                    for cell in cells
-                    if (cell.conf, cell.skew, cell.variant) == (conf, skew, variant) and cell.done
-                ]
-                row.append(
-                    f"{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f}" if len(values) > 1 else "-"
-                )
+                names = [Cell(conf, skew, variant, seed).name for seed in SEEDS]
+                row.append(_mean([results[name][measure] for name in names if name in results]))
             lines.append(f"| {variant} | " + " | ".join(row) + " |")
     return "\n".join(lines)
 
 
-def _name(text: str) -> str:
-    return "".join(letter if letter.isalnum() or letter == "." else "-" for letter in text).strip("-")
+def _mean(values: list[float]) -> str:
+    if not values:
+        return "–"
+    spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    note = "" if len(values) == len(SEEDS) else f" ({len(values)} of {len(SEEDS)} seeds)"
+    return f"{statistics.mean(values):.1f}{spread}{note}"
 
 
 if __name__ == "__main__":

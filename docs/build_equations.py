@@ -36,7 +36,8 @@ EQUATIONS = {
 HEAD = """# Which line computes which equation
 
 Made by `python docs/build_equations.py` from the tags in the code; a test keeps it true. P: the paper
-(arXiv 2605.13475), R: the reference, the authors' released code. How the two differ is in [DEVIATIONS.md](../DEVIATIONS.md).
+(arXiv 2605.13475), R: the reference, the authors' released code.
+How the two differ is in [DEVIATIONS.md](../DEVIATIONS.md).
 
 | tag | equation | computed at |
 |---|---|---|

@@ -16,8 +16,10 @@ from typing import Any
 from rich.console import Console
 
 from fedhpro_flwr.config import ConfigError, RunConfig, Scalar
+from fedhpro_flwr.engine import check_names
 from fedhpro_flwr.flat_keys import flatten
 from fedhpro_flwr.launcher import LaunchError, simulate
+from fedhpro_flwr.methods import build_method
 from fedhpro_flwr.progress import RunProgress, closing
 from fedhpro_flwr.run_folder import FAILURE_FILE, METRICS_FILE, PARTITION_FILE, new_folder, refuse_finished
 
@@ -98,7 +100,10 @@ def prepare(conf: str | None, changes: Sequence[str]) -> RunConfig:
     for key in ("data.root", "data.path"):
         if settings.get(key):
             settings[key] = str(Path(str(settings[key])).expanduser().resolve())
-    return RunConfig.parse(settings)
+    config = RunConfig.parse(settings)
+    check_names(config)
+    build_method(config)  # refuses a name that no method has
+    return config
 
 
 def read_settings(conf: str | None, changes: Sequence[str]) -> dict[str, Scalar]:

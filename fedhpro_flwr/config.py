@@ -152,7 +152,7 @@ class Evaluation(Section):
 
     every: Count = 1
     clients_every: CountOrNone = 1
-    batch_size: Count = 500
+    batch_size: Count = 100
 
 
 class RunConfig(Section):

@@ -23,6 +23,7 @@ def draw_curves(rounds: Sequence[Mapping[str, Any]], config: RunConfig) -> bytes
         [line["server_round"] for line in tested],
         [100 * line["tested"]["accuracy"] for line in tested],
         lw=2,
+        marker=".",
         label="all classes",
     )
     if config.partition.imbalance > 1:
@@ -32,6 +33,7 @@ def draw_curves(rounds: Sequence[Mapping[str, Any]], config: RunConfig) -> bytes
                 [line["server_round"] for line in tested],
                 [None if v is None else 100 * v for v in values],
                 lw=1,
+                marker=".",
                 label=group,
             )
     received = [
@@ -40,7 +42,9 @@ def draw_curves(rounds: Sequence[Mapping[str, Any]], config: RunConfig) -> bytes
         if line["received_accuracy"] is not None
     ]
     if received:
-        accuracy.plot(*zip(*received, strict=True), lw=1, ls="--", color="grey", label="on the clients' own test data")
+        accuracy.plot(
+            *zip(*received, strict=True), lw=1, ls="--", marker=".", color="grey", label="on the clients' own test data"
+        )
     accuracy.set(title="accuracy of the global model", xlabel="round", ylabel="%")
     accuracy.legend(fontsize=8)
     accuracy.grid(alpha=0.3)
@@ -48,11 +52,13 @@ def draw_curves(rounds: Sequence[Mapping[str, Any]], config: RunConfig) -> bytes
     losses.plot(
         [line["server_round"] for line in rounds],
         [line["train_loss"] for line in rounds],
+        marker=".",
         label="training (all terms, clients)",
     )
     losses.plot(
         [line["server_round"] for line in tested],
         [line["tested"]["loss"] for line in tested],
+        marker=".",
         label="test (cross-entropy, server)",
     )
     losses.set(title="loss", xlabel="round", yscale="log")

@@ -19,9 +19,9 @@ import torch
 
 from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.config import ConfigError, RunConfig
-from fedhpro_flwr.data import DataSet, DataSource, load
+from fedhpro_flwr.data import DATA_SETS, DataSet, DataSource, load
 from fedhpro_flwr.data.partition import Partition, PartitionPlan, partition, split_test
-from fedhpro_flwr.models import Model, build
+from fedhpro_flwr.models import MODELS, Model, build
 from fedhpro_flwr.seeding import Draws
 
 T = TypeVar("T")
@@ -72,6 +72,17 @@ class Federation:
         return ClientData(
             train, self.data.test.subset(own_test) if len(own_test) else None, self.data.mean, self.data.std
         )
+
+
+def check_names(config: RunConfig) -> None:
+    """Names that registries decide on, looked at before anything starts.
+
+    Raises:
+        ConfigError: a data set or model of that name does not exist; the message lists those that do.
+    """
+    for key, name, registry in (("data.name", config.data.name, DATA_SETS), ("model.name", config.model.name, MODELS)):
+        if name not in registry:
+            raise ConfigError(f"{key} = {name!r} is unknown, there are: {', '.join(sorted(registry))}")
 
 
 def federation(config: RunConfig) -> Federation:

@@ -23,6 +23,7 @@ MODEL, CONFIG, METRICS = "model", "config", "metrics"
 CLASS_GRADIENTS, CLASS_IDS, CLASS_COUNTS = "class-gradients", "class-ids", "class-counts"
 HYPER_PROTOTYPES = "hyper-prototypes"
 
+OUT_OF_RANGE = 1e9  # no trained number is near it, and squares of larger ones overflow float32
 LARGEST = sys.float_info.max
 ASKED = "task."  # prefix of the keys in `config` that are about this one message
 
@@ -185,6 +186,8 @@ def _check_tensor(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torc
         raise BadReply(f"{name} has type {tensor.dtype}, {dtype} was expected")
     if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
         raise BadReply(f"{name} is not finite")
+    if tensor.is_floating_point() and bool((tensor.abs() > OUT_OF_RANGE).any()):
+        raise BadReply(f"{name} has an entry beyond {OUT_OF_RANGE:.0e}")
 
 
 def array_record(tensors: Tensors) -> ArrayRecord:

@@ -33,7 +33,7 @@ from fedhpro_flwr.records import (
     pack_broadcast,
     scalars,
     tensors_of,
-)  # fmt: skip
+)
 from fedhpro_flwr.replies import Collected, bytes_of, collect
 from fedhpro_flwr.reports import Observer, RoundReport, Tested, clients_accuracy, mean_loss
 from fedhpro_flwr.seeding import Draws, sample_partitions
@@ -233,7 +233,8 @@ class FedHProStrategy(Strategy):
         *,
         evaluate: bool,
     ) -> list[Message]:
-        broadcast = {name: array_record({name: tensor}) for name, tensor in self.method.broadcast(self.state).items()}
+        sent = self.method.broadcast(self.state) if kind == "train" else {}  # a test needs the model alone
+        broadcast = {name: array_record({name: tensor}) for name, tensor in sent.items()}
         settings = {**self.config.flat(), **scalars(extra)}
         messages = []
         for partition in partitions:

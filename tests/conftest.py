@@ -1,4 +1,4 @@
-"""One thread, as the runs themselves have: sums of floats are then the same everywhere, and xdist's workers share the cores."""
+"""One thread, as the runs themselves have: sums of floats are then the same everywhere, and xdist shares the cores."""
 
 import torch
 

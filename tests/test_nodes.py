@@ -90,7 +90,7 @@ def test_too_few_nodes():
 
 
 def test_no_node_at_all():
-    with pytest.raises(ConfigError, match="^0 nodes after 0 s"):
+    with pytest.raises(ConfigError, match=r"^0 nodes after 0 s"):
         introduce(FakeGrid({}), 3)
 
 

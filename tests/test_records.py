@@ -294,3 +294,12 @@ def test_record_bytes_are_those_of_the_serialised_tensors():
 )
 def test_error_reason(reason, wanted):
     assert error_reason(Message(Error(code=1, reason=reason), reply_to=to_client(RecordDict()))) == wanted
+
+
+def test_an_entry_that_would_overflow_is_refused():
+    content = pack_update(Update(1, 4, MODEL, SENT))
+    bias = content["model"]["head.bias"].numpy().copy()
+    bias[0] = 2e9
+    content["model"]["head.bias"] = Array(bias)
+    with pytest.raises(BadReply, match=r"model tensor head\.bias has an entry beyond 1e\+09"):
+        unpack_update(reply_with(content), EXPECTED)

@@ -450,7 +450,8 @@ def test_what_becomes_of_the_calibrated_head():
     tests = {mode: ServerTest() for mode in ("off", "replace", "separate")}
     runs = {mode: Played(rounds=1, calibration__head=mode, test=test).strategy for mode, test in tests.items()}
     off, replaced, separate = (runs[mode] for mode in ("off", "replace", "separate"))
-    means = weighted_mean([update.model for update in off.updates], [update.num_examples for update in off.updates])
+    updates = off.replies.updates
+    means = weighted_mean([update.model for update in updates], [update.num_examples for update in updates])
     # off and separate: the global model is the mean of the clients', head included.
     assert all(torch.equal(off.model[name], means[name]) for name in means)
     assert all(torch.equal(separate.model[name], means[name]) for name in means)

@@ -48,6 +48,6 @@ def dirichlet(
             return [np.concatenate([piece[k] for piece in pieces]) for k in range(num_partitions)]
     raise ValueError(
         f"partition.scheme = 'dirichlet': {MAX_REDRAWS} draws with alpha = {alpha} left one of "
-        f"{num_partitions} clients with fewer than min_samples = {min_samples} samples; "
+        f"{num_partitions} clients with fewer than partition.min-samples = {min_samples} samples; "
         "use a larger alpha, fewer clients or a smaller minimum"
     )

@@ -32,7 +32,7 @@ def hold_out(labels: npt.NDArray[np.int64], test_share: float, seed: int) -> tup
     test_ids = np.sort(np.concatenate(test)) if test else np.empty(0, np.int64)
     if len(test_ids) == 0:
         raise ValueError(
-            f"data.test_share = {test_share} of {len(labels)} samples leaves no test sample; "
+            f"data.test-share = {test_share} of {len(labels)} samples leaves no test sample; "
             "use a larger share or more data"
         )
     train_ids = np.setdiff1d(np.arange(len(labels)), test_ids)

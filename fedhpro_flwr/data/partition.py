@@ -114,12 +114,12 @@ def partition(labels: npt.ArrayLike, num_classes: int, plan: PartitionPlan) -> P
     targets = _checked(labels, num_classes)
     if plan.scheme == "shards" and plan.classes_per_client > num_classes:
         raise ValueError(
-            f"partition.classes_per_client = {plan.classes_per_client}, but there are {num_classes} classes"
+            f"partition.classes-per-client = {plan.classes_per_client}, but there are {num_classes} classes"
         )
     kept = long_tail(targets, num_classes, plan.imbalance, plan.seed)
     clients = plan.num_partitions
     if clients > len(kept):
-        raise ValueError(f"partition.num_partitions = {clients}, but there are only {len(kept)} training samples")
+        raise ValueError(f"partition.num-partitions = {clients}, but there are only {len(kept)} training samples")
     match plan.scheme:
         case "iid":
             parts = np.array_split(np.random.default_rng(plan.seed).permutation(kept), clients)
@@ -133,7 +133,7 @@ def partition(labels: npt.ArrayLike, num_classes: int, plan: PartitionPlan) -> P
     if len(parts[smallest]) < plan.min_samples:
         raise ValueError(
             f"partition.scheme = {plan.scheme!r}: client {smallest} gets {len(parts[smallest])} samples, "
-            f"but min_samples = {plan.min_samples}; use fewer clients or a smaller minimum"
+            f"but partition.min-samples = {plan.min_samples}; use fewer clients or a smaller minimum"
         )
     return Partition(tuple(parts))
 

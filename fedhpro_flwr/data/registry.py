@@ -37,11 +37,11 @@ class DataSource:
 
     def __post_init__(self) -> None:
         if not 0 < self.test_share < 1:
-            raise ValueError(f"data.test_share = {self.test_share}: it must lie between 0 and 1, both excluded")
+            raise ValueError(f"data.test-share = {self.test_share}: it must lie between 0 and 1, both excluded")
         if self.train_limit < 0:
-            raise ValueError(f"data.train_limit = {self.train_limit}: it must be 0 (all samples) or larger")
+            raise ValueError(f"data.train-limit = {self.train_limit}: it must be 0 (all samples) or larger")
         if self.split_seed < 0:
-            raise ValueError(f"data.split_seed = {self.split_seed}: it must be 0 or larger")
+            raise ValueError(f"data.split-seed = {self.split_seed}: it must be 0 or larger")
 
     def folder(self) -> Path:
         """The data folder, from `root` or FEDHPRO_DATA_DIR.

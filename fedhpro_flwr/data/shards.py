@@ -41,7 +41,7 @@ def shards(
     present = np.array([c for c, members in enumerate(by_class) if len(members)], dtype=np.int64)
     if classes_per_client > len(present):
         raise ValueError(
-            f"partition.classes_per_client = {classes_per_client}, "
+            f"partition.classes-per-client = {classes_per_client}, "
             f"but only {len(present)} of the {num_classes} classes have samples"
         )
     dealt = np.zeros(len(present), dtype=np.int64)

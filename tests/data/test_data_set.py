@@ -82,8 +82,8 @@ def test_a_name_is_registered_once() -> None:
 
 @pytest.mark.parametrize(
     ("values", "message"),
-    [({"test_share": 0.0}, "test_share"), ({"test_share": 1.0}, "test_share"), ({"train_limit": -1}, "train_limit"),
-     ({"split_seed": -1}, "split_seed")],
+    [({"test_share": 0.0}, "test-share"), ({"test_share": 1.0}, "test-share"), ({"train_limit": -1}, "train-limit"),
+     ({"split_seed": -1}, "split-seed")],
 )  # fmt: skip
 def test_source_refuses(values: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
@@ -139,5 +139,5 @@ def test_hold_out_by_hand() -> None:
     train, test = hold_out(targets, 0.5, seed=3)
     assert sorted([*train, *test]) == list(range(7))
     np.testing.assert_array_equal(np.bincount(targets[test], minlength=3), [2, 1, 0])  # never all of a class
-    with pytest.raises(ValueError, match=r"test_share = 0\.1 of 7 samples leaves no test sample"):
+    with pytest.raises(ValueError, match=r"test-share = 0\.1 of 7 samples leaves no test sample"):
         hold_out(targets, 0.1, seed=3)

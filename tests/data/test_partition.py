@@ -75,7 +75,7 @@ def test_shards_with_a_missing_class():
     labels = np.array([0, 2] * 10)
     counts = partition(labels, 3, PartitionPlan("shards", 2, classes_per_client=2)).class_counts(labels, 3)
     assert counts.tolist() == [[5, 0, 5], [5, 0, 5]]
-    with pytest.raises(ValueError, match=r"classes_per_client = 3, but only 2 of the 3 classes have samples"):
+    with pytest.raises(ValueError, match=r"classes-per-client = 3, but only 2 of the 3 classes have samples"):
         partition(labels, 3, PartitionPlan("shards", 2, classes_per_client=3))
 
 
@@ -126,10 +126,10 @@ def test_plan_refuses(values, message):
 @pytest.mark.parametrize(
     ("plan", "message"),
     [
-        (PartitionPlan("iid", 601), r"num_partitions = 601, but there are only 600 training samples"),
+        (PartitionPlan("iid", 601), r"num-partitions = 601, but there are only 600 training samples"),
         (PartitionPlan("iid", 300, imbalance=50.0), "but there are only 180 training samples"),
-        (PartitionPlan("iid", 100, min_samples=7), r"client 0 gets 6 samples, but min_samples = 7"),
-        (PartitionPlan("shards", 5, classes_per_client=7), "classes_per_client = 7, but there are 6 classes"),
+        (PartitionPlan("iid", 100, min_samples=7), r"client 0 gets 6 samples, but partition.min-samples = 7"),
+        (PartitionPlan("shards", 5, classes_per_client=7), "classes-per-client = 7, but there are 6 classes"),
         (PartitionPlan("nid1", 9), r"'nid1' needs at least 10 clients, got 9"),
     ],
 )

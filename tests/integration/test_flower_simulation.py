@@ -17,10 +17,12 @@ import numpy as np
 import pytest
 import tomli_w
 
+from client_app.app import app as client_app
 from fedhpro_flwr.cli import prepare
-from fedhpro_flwr.config import RunConfig
+from fedhpro_flwr.in_process import run_in_process
 from fedhpro_flwr.launcher import QUIET, LaunchError, free_port, simulate, tool
 from fedhpro_flwr.run_folder import read_rounds
+from server_app.app import app as server_app
 
 pytestmark = pytest.mark.simulation
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,13 +75,13 @@ def mark():
     del os.environ[MARK]
 
 
-def fedhpro(folder: Path, *arguments: str, engine: str = "ray", **changes) -> subprocess.CompletedProcess[str]:
+def fedhpro(folder: Path, **changes) -> subprocess.CompletedProcess[str]:
     """`fedhpro run` as a process."""
     merged = SMALL | {"run-folder": str(folder)}
     merged |= {key.replace("__", ".").replace("_", "-"): value for key, value in changes.items()}
     flags = [word for key, value in merged.items() for word in ("--set", f"{key}={value}")]
     return subprocess.run(
-        [sys.executable, "-m", "fedhpro_flwr.cli", "run", *arguments, "--engine", engine, *flags],
+        [sys.executable, "-m", "fedhpro_flwr.cli", "run", *flags],
         cwd=folder.parent,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -109,9 +111,12 @@ def on_ray(tmp_path_factory) -> Done:
 @pytest.fixture(scope="session")
 def in_process(tmp_path_factory) -> Done:
     """The same settings without Ray."""
-    folder = tmp_path_factory.mktemp("in-process") / "run"
-    done = fedhpro(folder, engine="in-process")
-    return Done(folder, done.returncode, done.stdout + done.stderr)
+    return without_ray(tmp_path_factory.mktemp("in-process") / "run")
+
+
+def without_ray(folder: Path, **changes) -> Done:
+    run_in_process(server_app, client_app, 4, settings(folder, **changes))
+    return Done(folder, 0, "")
 
 
 def test_a_run_ends_with_0_and_all_its_files(on_ray):
@@ -137,7 +142,6 @@ def numbers(folder: Path) -> list:
 
 
 def test_ray_and_in_process_agree_bit_for_bit(on_ray, in_process):
-    assert in_process.status == 0, in_process.said
     assert on_ray.bits() == in_process.bits()
     assert numbers(on_ray.folder) == numbers(in_process.folder)
 
@@ -151,15 +155,16 @@ def test_the_same_seed_again_on_fewer_nodes_than_clients_gives_the_same_bits(on_
 
 
 def test_another_seed_gives_another_run(in_process, tmp_path):
-    folder = tmp_path / "run"
-    assert fedhpro(folder, engine="in-process", seed=1).returncode == 0
-    assert all(one != two for one, two in zip(Done(folder, 0, "").bits(), in_process.bits(), strict=True))
+    other = without_ray(tmp_path / "run", seed=1)
+    assert all(one != two for one, two in zip(other.bits(), in_process.bits(), strict=True))
 
 
 def test_missing_data_ends_with_1_and_the_servers_sentence(tmp_path):
     done = fedhpro(tmp_path / "run", data__name="npz", data__path="/no/such.npz")
     assert done.returncode == 1
-    wanted = "fedhpro: the run failed: data.path = '/no/such.npz' does not exist; put your data there or correct the path"
+    wanted = (
+        "fedhpro: the run failed: data.path = '/no/such.npz' does not exist; put your data there or correct the path"
+    )
     assert done.stdout.splitlines()[-1] == wanted
     assert not (tmp_path / "run" / "summary.json").exists()
     assert_nothing_runs()
@@ -195,11 +200,15 @@ def plain_flower(tmp_path):
     home = tmp_path / "home"
     home.mkdir()
     bin_folder = str(Path(sys.executable).parent)
-    yield os.environ | QUIET | {
-        "FLWR_HOME": str(home),
-        "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT": str(free_port()),
-        "PATH": os.pathsep.join([bin_folder, os.environ["PATH"]]),
-    }
+    yield (
+        os.environ
+        | QUIET
+        | {
+            "FLWR_HOME": str(home),
+            "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT": str(free_port()),
+            "PATH": os.pathsep.join([bin_folder, os.environ["PATH"]]),
+        }
+    )
     for number in (signal.SIGTERM, signal.SIGKILL):  # it is detached on purpose; the mark tells whose it is
         for pid in marked_processes():
             os.kill(pid, number)
@@ -235,6 +244,7 @@ def test_plain_flwr_run_with_a_conf_file(plain_flower, tmp_path):
     assert run["status"] == "finished:completed", flwr("log", run_id, "--show").stdout[-3000:]
     (folder,) = (tmp_path / "results" / "digits-small").iterdir()
     assert json.loads((folder / "summary.json").read_text())["accuracy"]["best-round"] == 1
-    stored = RunConfig.parse(SMALL).flat()  # every key of the app
     assert len(read_rounds(folder)) == 1
-    assert tomllib.loads((folder / "config.toml").read_text())["local"]["epochs"] == 1 != stored["rounds"]
+    stored = tomllib.loads((folder / "config.toml").read_text())
+    assert {key: stored["partition"][key] for key in nested["partition"]} == nested["partition"]
+    assert {key: stored["local"][key] for key in nested["local"]} == nested["local"]

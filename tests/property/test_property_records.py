@@ -108,7 +108,7 @@ def test_any_metrics(values):
 
 
 @given(
-    arrays.arrays("f4", (3, 2), elements=st.floats(-(2.0**100), 2.0**100, width=32)),
+    arrays.arrays("f4", (3, 2), elements=st.floats(-(2.0**29), 2.0**29, width=32)),
     st.sets(st.integers(0, 2), min_size=1),
     st.integers(1, 2**62),
 )
