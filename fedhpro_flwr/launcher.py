@@ -28,7 +28,7 @@ from fedhpro_flwr.config import Scalar
 
 START_TIMEOUT = 90.0  # seconds for the SuperLink to answer, and for a submitted run to leave "pending"
 POLL_SECONDS = 0.2
-STATUS_SECONDS = 2.0  # `flwr ls` is a process of its own that costs a second of a core: ask rarely
+STATUS_SECONDS = 15.0  # `flwr ls` is a process that takes seconds of a core: the end of the log stream tells sooner
 QUIET = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
@@ -122,7 +122,7 @@ class PrivateSuperLink:
 
     def wait(self, run_id: str) -> None:
         """Wait for the end of a run; `flwr log` goes into the log file meanwhile."""
-        started, asked = time.monotonic(), 0.0
+        started = asked = time.monotonic()
         with self.log_file.open("ab") as log:
             stream = subprocess.Popen(
                 [tool("flwr"), "log", run_id, "private", "--stream"],
@@ -130,18 +130,18 @@ class PrivateSuperLink:
             )  # fmt: skip
             try:
                 while True:
+                    if self.process.poll() is not None:
+                        raise LaunchError(
+                            f"the SuperLink died with status {self.process.returncode}, see {self.log_file}"
+                        )
                     if time.monotonic() - asked > STATUS_SECONDS or stream.poll() is not None:
                         asked = time.monotonic()
                         run = self._flwr("ls", "private", "--run-id", run_id)["runs"][0]
                         if run["status"].startswith("finished"):
                             break
-                        if run["status"] == "pending" and time.monotonic() - started > START_TIMEOUT:
+                        if run["status"] == "pending" and asked - started > START_TIMEOUT:
                             raise LaunchError(
-                                f"the run is still pending after {START_TIMEOUT:.0f} s (log: {self.log_file})"
-                            )
-                        if self.process.poll() is not None:
-                            raise LaunchError(
-                                f"the SuperLink died with status {self.process.returncode} (log: {self.log_file})"
+                                f"the run is still pending after {START_TIMEOUT:.0f} s, see {self.log_file}"
                             )
                     time.sleep(POLL_SECONDS)
             finally:
