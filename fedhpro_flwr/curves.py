@@ -46,7 +46,7 @@ def draw_curves(rounds: Sequence[Mapping[str, Any]], config: RunConfig) -> bytes
             *zip(*received, strict=True), lw=1, ls="--", marker=".", color="grey", label="on the clients' own test data"
         )
     accuracy.set(title="accuracy of the global model", xlabel="round", ylabel="%")
-    accuracy.legend(fontsize=8)
+    accuracy.legend(fontsize=8, loc="lower right")
     accuracy.grid(alpha=0.3)
 
     losses.plot(
@@ -62,7 +62,7 @@ def draw_curves(rounds: Sequence[Mapping[str, Any]], config: RunConfig) -> bytes
         label="test (cross-entropy, server)",
     )
     losses.set(title="loss", xlabel="round", yscale="log")
-    losses.legend(fontsize=8)
+    losses.legend(fontsize=8, loc="upper right")
     losses.grid(alpha=0.3, which="both")
 
     phases = {f"client: {name}": value for name, value in means(rounds, "client_seconds").items()}

@@ -8,7 +8,7 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
@@ -108,7 +108,7 @@ def size(count: float) -> str:
     return f"{count:.1f} GB"
 
 
-def partition_table(content: Mapping[str, Any]) -> Table:
+def partition_table(content: Mapping[str, Any]) -> Group:
     """Training samples by client and class."""
     names, counts = content["class-names"], content["counts"]
     totals = [sum(column) for column in zip(*counts, strict=True)]
@@ -116,13 +116,7 @@ def partition_table(content: Mapping[str, Any]) -> Table:
     shown = min(WIDEST_CLASSES, (COLUMNS_WIDTH - len("client") - 2 * widest - 3) // (digits + 1))
     if len(names) <= min(WIDEST_CLASSES, shown + 1):
         shown = len(names)  # the last class fits where the others' sum would stand
-    table = Table(
-        title=f"training samples by client and class, partition {content['fingerprint']}",
-        title_justify="left",
-        box=None,
-        padding=(0, 0, 0, 1),
-        pad_edge=False,
-    )
+    table = Table(box=None, padding=(0, 0, 0, 1), pad_edge=False)
     table.add_column("client", justify="right", no_wrap=True, min_width=len("client"))
     for name in names[:shown]:  # a name is cut where a number would have to be
         table.add_column(escape(str(name)[:9]), justify="right", no_wrap=True, min_width=digits)
@@ -140,7 +134,8 @@ def partition_table(content: Mapping[str, Any]) -> Table:
     if len(counts) > MOST_CLIENTS:
         row(f"{MOST_CLIENTS}-{len(counts) - 1}", [sum(column) for column in zip(*counts[MOST_CLIENTS:], strict=True)])
     row("all", totals, "bold")
-    return table
+    # A table's own title would be wrapped to the width of the table.
+    return Group(f"training samples by client and class, partition {escape(content['fingerprint'])}", table)
 
 
 def closing(folder: Path, seconds: float) -> Table:

@@ -200,15 +200,26 @@ def test_own_data_runs(tmp_path):
     assert run(tmp_path, data__name="npz", data__path=npz(tmp_path / "my.npz"), data__train_limit=0) == 0
 
 
+@pytest.mark.parametrize(
+    ("key", "name", "sentence"),
+    [
+        ("data__name", "imagenet", "data.name = 'imagenet' is unknown, there are: cifar10,"),
+        ("model__name", "vgg", "model.name = 'vgg' is unknown, there are: cnn, mlp, resnet10"),
+        ("method__name", "fedsgd", "method.name = 'fedsgd': there are fedavg, fedhpro"),
+    ],
+)
+def test_an_unknown_name_lists_what_exists_and_nothing_starts(key, name, sentence, tmp_path, capsys):
+    assert run(tmp_path, **{key: name}) == 2
+    assert sentence in " ".join(capsys.readouterr().out.split())
+    assert list(tmp_path.iterdir()) == []
+
+
 FAILURES = [
     ({"data__name": "npz", "data__path": "/no/such.npz"}, "data.path = '/no/such.npz' does not exist"),
     ({"data__name": "npz"}, "data.name = 'npz' needs data.path"),
-    ({"data__name": "imagenet"}, "data.name = 'imagenet' is unknown"),
     ({"data__name": "mnist", "data__root": "/no/such/folder"}, "/no/such/folder"),
-    ({"partition__num_partitions": 500}, "partition.num_partitions = 500, but there are only 120 training samples"),
-    ({"partition__num_partitions": 61, "partition__scheme": "iid"}, "min_samples = 2"),
-    ({"model__name": "vgg"}, "model.name = 'vgg' is unknown"),
-    ({"method__name": "fedsgd"}, "method.name = 'fedsgd': there are fedavg, fedhpro"),
+    ({"partition__num_partitions": 500}, "partition.num-partitions = 500, but there are only 120 training samples"),
+    ({"partition__num_partitions": 61, "partition__scheme": "iid"}, "partition.min-samples = 2"),
     ({"seed": 2**33}, "seed"),
 ]
 
@@ -255,7 +266,7 @@ def test_an_unexpected_exception_ends_with_1_a_reason_and_a_traceback(tmp_path, 
 
 def test_a_failed_run_can_be_begun_anew_in_its_folder(tmp_path, capsys):
     folder = tmp_path / "named"
-    assert run(tmp_path, run_folder=folder, model__name="vgg") == 1
+    assert run(tmp_path, run_folder=folder, partition__num_partitions=500) == 1
     assert run(tmp_path, run_folder=folder) == 0
     assert not (folder / "failure.txt").exists()
     assert len(read_rounds(folder)) == 1
