@@ -19,7 +19,6 @@ from fedhpro_flwr.config import ConfigError, RunConfig, Scalar
 from fedhpro_flwr.engine import check_names
 from fedhpro_flwr.flat_keys import flatten
 from fedhpro_flwr.launcher import LaunchError, simulate
-from fedhpro_flwr.methods import build_method
 from fedhpro_flwr.progress import RunProgress, closing
 from fedhpro_flwr.run_folder import FAILURE_FILE, METRICS_FILE, PARTITION_FILE, new_folder, refuse_finished
 
@@ -102,7 +101,6 @@ def prepare(conf: str | None, changes: Sequence[str]) -> RunConfig:
             settings[key] = str(Path(str(settings[key])).expanduser().resolve())
     config = RunConfig.parse(settings)
     check_names(config)
-    build_method(config)  # refuses a name that no method has
     return config
 
 

@@ -21,6 +21,7 @@ from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.data import DATA_SETS, DataSet, DataSource, load
 from fedhpro_flwr.data.partition import Partition, PartitionPlan, partition, split_test
+from fedhpro_flwr.methods import METHODS
 from fedhpro_flwr.models import MODELS, Model, build
 from fedhpro_flwr.seeding import Draws
 
@@ -75,14 +76,14 @@ class Federation:
 
 
 def check_names(config: RunConfig) -> None:
-    """Names that registries decide on, looked at before anything starts.
+    """What settings choose by name, looked at before anything starts.
 
     Raises:
-        ConfigError: a data set or model of that name does not exist; the message lists those that do.
+        ConfigError: a data set, model or method of that name does not exist; the message lists those that do.
     """
-    for key, name, registry in (("data.name", config.data.name, DATA_SETS), ("model.name", config.model.name, MODELS)):
-        if name not in registry:
-            raise ConfigError(f"{key} = {name!r} is unknown, there are: {', '.join(sorted(registry))}")
+    DATA_SETS.find(config.data.name)
+    MODELS.find(config.model.name)
+    METHODS.find(config.method.name)
 
 
 def federation(config: RunConfig) -> Federation:

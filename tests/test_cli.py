@@ -205,7 +205,7 @@ def test_own_data_runs(tmp_path):
     [
         ("data__name", "imagenet", "data.name = 'imagenet' is unknown, there are: cifar10,"),
         ("model__name", "vgg", "model.name = 'vgg' is unknown, there are: cnn, mlp, resnet10"),
-        ("method__name", "fedsgd", "method.name = 'fedsgd': there are fedavg, fedhpro"),
+        ("method__name", "fedsgd", "method.name = 'fedsgd' is unknown, there are: fedavg, fedhpro"),
     ],
 )
 def test_an_unknown_name_lists_what_exists_and_nothing_starts(key, name, sentence, tmp_path, capsys):

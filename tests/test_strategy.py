@@ -500,7 +500,7 @@ def test_start_honours_flowers_own_arguments():
 
 
 def test_an_unknown_method_is_named():
-    with pytest.raises(ConfigError, match=r"^method\.name = 'fedsgd': there are fedavg, fedhpro$"):
+    with pytest.raises(ConfigError, match=r"^method\.name = 'fedsgd' is unknown, there are: fedavg, fedhpro$"):
         FedHProStrategy(RunConfig.parse({"method.name": "fedsgd"}))
 
 

@@ -43,9 +43,7 @@ def load(source: DataSource) -> DataSet:
         ValueError: an unknown name, or data that cannot be used.
         FileNotFoundError: a file is missing.
     """
-    loader = DATA_SETS.get(source.name)
-    if loader is None:
-        raise ValueError(f"data.name = {source.name!r} is unknown, there are: {', '.join(sorted(DATA_SETS))}")
+    loader = DATA_SETS.find(source.name)
     loaded = loader(source)
     total = len(loaded.train)
     if source.train_limit == 0 or source.train_limit >= total:

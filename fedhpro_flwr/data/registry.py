@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedhpro_flwr.data.data_set import DataSet
+from fedhpro_flwr.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -60,20 +61,5 @@ class DataSource:
 
 Loader = Callable[[DataSource], DataSet]
 
-DATA_SETS: dict[str, Loader] = {}
-
-
-def data_set(name: str) -> Callable[[Loader], Loader]:
-    """Register the decorated loader under `name`.
-
-    Raises:
-        ValueError: the name is taken.
-    """
-
-    def register(loader: Loader) -> Loader:
-        if name in DATA_SETS:
-            raise ValueError(f"a data set named {name!r} is registered already")
-        DATA_SETS[name] = loader
-        return loader
-
-    return register
+DATA_SETS: Registry[Loader] = Registry("data.name")
+data_set = DATA_SETS.register

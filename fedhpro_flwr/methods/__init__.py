@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fedhpro_flwr.config import ConfigError, RunConfig
+from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.methods import fedavg, fedhpro
 from fedhpro_flwr.methods.base import METHODS, Arrival, LocalLoss, Method, ServerStep, method
 
@@ -15,6 +15,4 @@ def build_method(config: RunConfig) -> Method:
     Raises:
         ConfigError: there is none of that name.
     """
-    if config.method.name not in METHODS:
-        raise ConfigError(f"method.name = {config.method.name!r}: there are {', '.join(sorted(METHODS))}")
-    return METHODS[config.method.name](config)
+    return METHODS.find(config.method.name)(config)

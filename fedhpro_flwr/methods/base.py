@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from fedhpro_flwr.data import Split
 from fedhpro_flwr.head import Head
 from fedhpro_flwr.models import Model
 from fedhpro_flwr.records import Broadcast, Shape, Tensors, Update
+from fedhpro_flwr.registry import Registry
 from fedhpro_flwr.seeding import Draws
 from fedhpro_flwr.timing import Stopwatch
 
@@ -117,17 +118,16 @@ class Method:
         return {}
 
 
-METHODS: dict[str, type[Method]] = {}
+METHODS: Registry[type[Method]] = Registry("method.name")
+M = TypeVar("M", bound=type[Method])
 
 
-def method(name: str) -> Callable[[type[Method]], type[Method]]:
+def method(name: str) -> Callable[[M], M]:
     """Register the decorated class under `name`."""
 
-    def register(cls: type[Method]) -> type[Method]:
-        if name in METHODS:
-            raise ValueError(f"a method named {name!r} is registered already")
+    def register(cls: M) -> M:
         cls.name = name
-        METHODS[name] = cls
+        METHODS.register(name)(cls)
         return cls
 
     return register

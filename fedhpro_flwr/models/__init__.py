@@ -26,9 +26,7 @@ def build(name: str, *, input_shape: tuple[int, ...], num_classes: int, width: i
     Raises:
         ValueError: an unknown name, or a shape or width the model cannot have.
     """
-    builder = MODELS.get(name)
-    if builder is None:
-        raise ValueError(f"model.name = {name!r} is unknown, there are: {', '.join(sorted(MODELS))}")
+    builder = MODELS.find(name)
     if num_classes < 2:
         raise ValueError(f"a model needs at least 2 classes, got {num_classes}")
     if width < 0:

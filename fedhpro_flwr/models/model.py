@@ -8,6 +8,8 @@ from typing import cast
 
 from torch import Tensor, nn
 
+from fedhpro_flwr.registry import Registry
+
 
 class Model(nn.Module):
     """encoder: x -> z [B, D]; head: z -> logits [B, C]; forward(x) = head(encoder(x)).
@@ -69,20 +71,5 @@ class ModelShape:
 
 Builder = Callable[[ModelShape], Model]
 
-MODELS: dict[str, Builder] = {}
-
-
-def model(name: str) -> Callable[[Builder], Builder]:
-    """Register the decorated builder under `name`.
-
-    Raises:
-        ValueError: the name is taken.
-    """
-
-    def register(builder: Builder) -> Builder:
-        if name in MODELS:
-            raise ValueError(f"a model named {name!r} is registered already")
-        MODELS[name] = builder
-        return builder
-
-    return register
+MODELS: Registry[Builder] = Registry("model.name")
+model = MODELS.register

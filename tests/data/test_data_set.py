@@ -76,7 +76,7 @@ def test_unknown_name_lists_what_exists() -> None:
 
 
 def test_a_name_is_registered_once() -> None:
-    with pytest.raises(ValueError, match="'digits' is registered already"):
+    with pytest.raises(ValueError, match=r"^data\.name: 'digits' is registered already"):
         data_set("digits")(DATA_SETS["digits"])
 
 

@@ -115,6 +115,6 @@ def test_build_refuses(name, values, message):
 
 
 def test_a_new_model_is_registered_once():
-    with pytest.raises(ValueError, match="'cnn' is registered already"):
+    with pytest.raises(ValueError, match=r"^model\.name: 'cnn' is registered already"):
         model("cnn")(MODELS["cnn"])
     assert ModelShape((1, 8, 8), 10).image("x", 8) == (1, 8, 8)

@@ -1,0 +1,47 @@
+"""Things that a setting chooses by name: data sets, models, methods. The project's only way of extension."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from fedhpro_flwr.flat_keys import ConfigError
+
+T = TypeVar("T")
+
+
+class Registry(dict[str, T]):
+    """What exists for a setting, by name.
+
+    Args:
+        key: the setting that chooses, as in `data.name`.
+    """
+
+    def __init__(self, key: str) -> None:
+        super().__init__()
+        self.key = key
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """Decorator: the decorated object exists under `name`.
+
+        Raises:
+            ValueError: the name is taken.
+        """
+
+        def add(thing: T) -> T:
+            if name in self:
+                raise ValueError(f"{self.key}: {name!r} is registered already")
+            self[name] = thing
+            return thing
+
+        return add
+
+    def find(self, name: str) -> T:
+        """The object of that name.
+
+        Raises:
+            ConfigError: there is none; the message lists those there are.
+        """
+        if name not in self:
+            raise ConfigError(f"{self.key} = {name!r} is unknown, there are: {', '.join(sorted(self))}")
+        return self[name]

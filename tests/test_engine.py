@@ -1,0 +1,63 @@
+"""What a process keeps between messages."""
+
+import pytest
+import torch
+
+from fedhpro_flwr.config import ConfigError, RunConfig
+from fedhpro_flwr.engine import Resident, code_fingerprint, device_of, federation, initial_model, resident_model
+
+
+def test_a_value_is_made_once_for_a_key_and_one_is_kept():
+    resident, made = Resident(), []
+
+    def make(name):
+        made.append(name)
+        return name
+
+    assert [resident.get("kind", key, lambda key=key: make(key)) for key in "aabab"] == list("aabab")
+    assert made == list("abab")
+    assert list(resident.entries) == ["kind"]
+
+
+def test_the_data_is_read_once_for_all_partitions_of_it():
+    one = federation(RunConfig.parse(seed=0))
+    two = federation(RunConfig.parse(seed=1))
+    assert one.data is two.data
+    assert one.parts.fingerprint != two.parts.fingerprint
+
+
+def test_clients_divide_all_training_and_test_samples():
+    divided = federation(RunConfig.parse(partition__num_partitions=4))
+    clients = [divided.client(partition) for partition in range(4)]
+    assert sum(len(client.train) for client in clients) == len(divided.data.train)
+    assert sum(len(client.test) for client in clients if client.test) == len(divided.data.test)
+    assert divided.class_counts.sum() == len(divided.data.train)
+    with pytest.raises(ValueError, match=r"^partition-id = 4: this run has partitions 0 to 3$"):
+        divided.client(4)
+
+
+def test_the_first_model_depends_on_the_seed_alone():
+    config, other = RunConfig.parse(seed=3), RunConfig.parse(seed=4)
+    data = federation(config).data
+    first, again, different = (initial_model(each, data).state_dict() for each in (config, config, other))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["head.weight"], different["head.weight"])
+    assert resident_model(config, data) is resident_model(config, data)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="asks what happens without CUDA, and this machine has it")
+def test_a_device_that_is_not_there_is_refused():
+    assert device_of(RunConfig.parse()) == torch.device("cpu")
+    with pytest.raises(ConfigError, match=r"^device = 'cuda': this process sees no CUDA device"):
+        device_of(RunConfig.parse(device="cuda"))
+
+
+def test_a_model_that_cannot_take_the_data_is_refused():
+    config = RunConfig.parse(model__name="resnet10", model__width=0)
+    with pytest.raises(ConfigError, match="images of at least"):
+        initial_model(config, federation(config).data)
+
+
+def test_the_code_has_one_fingerprint():
+    assert code_fingerprint() == code_fingerprint()
+    assert len(code_fingerprint()) == 16
