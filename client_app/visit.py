@@ -73,7 +73,7 @@ def train(model: Model, data: ClientData, local: Local, extra_loss: LocalLoss | 
         total = torch.zeros((), device=data.device)
         for chosen in batches(len(data.train), local.batch_size, order):
             chosen = chosen.to(data.device)  # [B]
-            x, labels = data.floats(data.train.inputs[chosen]), data.train.labels[chosen]
+            x, labels = data.encoder_inputs(data.train.inputs[chosen]), data.train.labels[chosen]
             if local.augment != "none" and x.ndim == 4:
                 x = crop_and_flip(x, draw=local.augment, flip=local.flip, generator=augmentation)
             loss = batch_loss(model, x, labels, extra_loss)

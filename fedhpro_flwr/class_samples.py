@@ -42,7 +42,7 @@ def draw_class_samples(data: ClientData, num_classes: int, options: ClassGradien
             of_class = (labels == label).nonzero().flatten()
             count = min(len(of_class), options.samples_per_class or len(of_class))
             chosen = of_class[torch.randperm(len(of_class), generator=generator)[:count].to(of_class.device)]
-            batch = data.floats(data.train.inputs[chosen])
+            batch = data.encoder_inputs(data.train.inputs[chosen])
             inputs.append(dsa(batch, generator) if options.augment == "dsa" else batch)
             chosen_labels.append(labels[chosen])
     drawn = torch.cat(chosen_labels)

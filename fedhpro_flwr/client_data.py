@@ -1,4 +1,4 @@
-"""What a client (or the server, for testing) holds: its samples on the device, and how they become floats."""
+"""What a client (or the server, for testing) holds: its samples on the device, and what an encoder is given of them."""
 
 from __future__ import annotations
 
@@ -32,15 +32,14 @@ class ClientData:
         split = self.train or self.test
         return split.inputs.device if split else torch.device("cpu")
 
-    def floats(self, inputs: Tensor) -> Tensor:
-        """Inputs of a batch, normalised; images in channels_last, in which convolutions are fastest."""
+    def encoder_inputs(self, inputs: Tensor) -> Tensor:
+        """A batch as encoders take it: numbers normalised, images in channels_last (fastest), tokens as they are."""
+        if inputs.dtype == torch.int32:
+            return inputs
         x = to_float(inputs, self.mean, self.std)
         return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
 
     def to(self, device: torch.device) -> ClientData:
         """The same samples on a device."""
-        return ClientData(_moved(self.train, device), _moved(self.test, device), self.mean, self.std)
-
-
-def _moved(split: Split | None, device: torch.device) -> Split | None:
-    return split and Split(split.inputs.to(device), split.labels.to(device))
+        train, test = (split and split.to(device) for split in (self.train, self.test))
+        return ClientData(train, test, self.mean, self.std)

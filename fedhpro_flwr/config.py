@@ -51,6 +51,12 @@ class Data(Section):
     test_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
     split_seed: CountOrNone = 0
     train_limit: CountOrNone = 0
+    domains: str = ""
+    image_size: CountOrNone = 0
+    text_length: Count = 64
+    vocabulary: Annotated[int, Field(ge=2, le=2**31)] = 20_000
+    tokenizer: str = "hashing"
+    weights: str = ""
 
 
 class Partition(Section):
@@ -80,6 +86,7 @@ class ModelChoice(Section):
 
     name: str = "cnn"
     width: CountOrNone = 64
+    path: str = ""
 
 
 class Local(Section):

@@ -108,7 +108,7 @@ def _divide(data: DataSet, plan: PartitionPlan) -> Federation:
 
 def resident_model(config: RunConfig, data: DataSet) -> Model:
     """A model of the configured architecture, built once in a process; whoever takes it loads its own weights."""
-    key = (config.model, data.input_shape, data.num_classes, str(device_of(config)))
+    key = (config.model, data.input_shape, data.num_classes, data.vocabulary, str(device_of(config)))
     return RESIDENT.get("model", key, lambda: initial_model(config, data).to(device_of(config)))
 
 
@@ -125,6 +125,8 @@ def initial_model(config: RunConfig, data: DataSet) -> Model:
             input_shape=data.input_shape,
             num_classes=data.num_classes,
             width=config.model.width,
+            vocabulary=data.vocabulary,
+            path=config.model.path,
             seed=seed,
         )
     except ValueError as error:
@@ -161,10 +163,7 @@ def code_fingerprint() -> str:
 
 
 def _source(config: RunConfig) -> DataSource:
-    data = config.data
-    return DataSource(
-        data.name, data.root, data.path, data.download, data.test_share, data.split_seed, data.train_limit
-    )
+    return DataSource(**config.data.model_dump())
 
 
 def _plan(config: RunConfig) -> PartitionPlan:

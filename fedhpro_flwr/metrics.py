@@ -70,7 +70,8 @@ def evaluate(
     to_logits = logits or model.head
     for start in range(0, len(data.test), batch_size):
         labels = data.test.labels[start : start + batch_size]  # [B]
-        predicted = to_logits(model.encoder(data.floats(data.test.inputs[start : start + batch_size])))  # [B, C]
+        x = data.encoder_inputs(data.test.inputs[start : start + batch_size])
+        predicted = to_logits(model.encoder(x))  # [B, C]
         loss += F.cross_entropy(predicted, labels, reduction="sum").double()
         confusion += torch.bincount(labels * classes + predicted.argmax(1), minlength=classes * classes)
     return Evaluation(confusion.view(classes, classes).cpu(), float(loss) / len(data.test))

@@ -1,7 +1,7 @@
-"""A data set in memory: two splits of tensors, the class names and the normalisation constants.
+"""A data set in memory: two splits of tensors, the names of its classes and domains, the normalisation constants.
 
 Images stay uint8 until a batch is made (a quarter of the memory of float32); `augment.to_float` turns a batch
-into normalised floats on the device.
+into normalised floats on the device. Text is token ids, padded with 0.
 """
 
 from __future__ import annotations
@@ -11,6 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+PADDING = 0  # token id behind the end of a text
+RANKS = {torch.uint8: (4,), torch.float32: (2, 4), torch.int32: (2,)}
+
 
 # eq=False: comparing tensors element by element is never what `==` should mean here.
 @dataclass(frozen=True, eq=False)
@@ -18,23 +21,28 @@ class Split:
     """One part of a data set.
 
     Args:
-        inputs: uint8 images [N, ch, H, W] (0..255), float32 images [N, ch, H, W] or float32 vectors [N, F].
+        inputs: uint8 images [N, ch, H, W] (0..255), float32 images [N, ch, H, W], float32 vectors [N, F], or int32
+            token ids [N, L], PADDING behind the end of a text.
         labels: int64 class ids [N].
+        domains: int64 domain ids [N]; None where all samples are of one domain.
 
     Raises:
-        ValueError: wrong type or shape, lengths that differ, no samples, negative labels, floats that are not
-            finite.
+        ValueError: wrong type or shape, lengths that differ, no samples, negative labels, domains or tokens, floats
+            that are not finite.
     """
 
     inputs: Tensor
     labels: Tensor
+    domains: Tensor | None = None
 
     def __post_init__(self) -> None:
         shape = list(self.inputs.shape)
-        if self.inputs.dtype not in (torch.uint8, torch.float32):
-            raise ValueError(f"inputs must be uint8 or float32, got {self.inputs.dtype}")
-        if self.inputs.ndim not in (2, 4) or (self.inputs.ndim == 2 and self.inputs.dtype == torch.uint8):
-            raise ValueError(f"inputs must be images [N, ch, H, W] or float32 vectors [N, F], got {shape}")
+        if self.inputs.dtype not in RANKS:
+            raise ValueError(f"inputs must be uint8, float32 or int32, got {self.inputs.dtype}")
+        if self.inputs.ndim not in RANKS[self.inputs.dtype]:
+            raise ValueError(
+                f"inputs must be images [N, ch, H, W], float32 vectors [N, F] or int32 tokens [N, L], got {shape}"
+            )
         if self.labels.dtype != torch.int64 or self.labels.ndim != 1:
             raise ValueError(f"labels must be int64 [N], got {self.labels.dtype} {list(self.labels.shape)}")
         if len(self.labels) != len(self.inputs):
@@ -45,13 +53,28 @@ class Split:
             raise ValueError(f"labels must be 0 or larger, the smallest is {int(self.labels.min())}")
         if self.inputs.is_floating_point() and not bool(torch.isfinite(self.inputs).all()):
             raise ValueError("inputs hold NaN or infinite numbers, only finite ones are allowed")
+        if self.inputs.dtype == torch.int32 and int(self.inputs.min()) < 0:
+            raise ValueError(f"token ids must be 0 or larger, the smallest is {int(self.inputs.min())}")
+        if self.domains is not None:
+            if self.domains.dtype != torch.int64 or self.domains.shape != self.labels.shape:
+                raise ValueError(
+                    f"domains must be int64 [{len(self.labels)}], got {self.domains.dtype} {list(self.domains.shape)}"
+                )
+            if int(self.domains.min()) < 0:
+                raise ValueError(f"domains must be 0 or larger, the smallest is {int(self.domains.min())}")
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def subset(self, indices: Tensor) -> Split:
         """The samples `indices` [n], in that order."""
-        return Split(self.inputs[indices], self.labels[indices])
+        domains = None if self.domains is None else self.domains[indices]
+        return Split(self.inputs[indices], self.labels[indices], domains)
+
+    def to(self, device: torch.device) -> Split:
+        """The same samples on a device."""
+        domains = None if self.domains is None else self.domains.to(device)
+        return Split(self.inputs.to(device), self.labels.to(device), domains)
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,19 +85,23 @@ class DataSet:
         name: the name it was loaded by.
         train, test: splits whose samples have the same shape.
         class_names: one name a class, its position is the label.
-        mean, std: normalisation per channel of inputs scaled to [0, 1] (one number for vectors).
+        mean, std: normalisation per channel of inputs scaled to [0, 1] (one number for vectors, not used for text).
+        domain_names: one name a domain, its position is the domain id; empty where the splits have none.
+        vocabulary: of text, how many token ids there are, PADDING included; 0 for anything else.
 
     Raises:
-        ValueError: splits of different shapes, labels outside 0..C-1, mean or std of the wrong length,
-            std <= 0.
+        ValueError: splits of different shapes, labels, domains or tokens outside their range, mean or std of the
+            wrong length, std <= 0.
     """
 
     name: str
     train: Split
     test: Split
     class_names: tuple[str, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    domain_names: tuple[str, ...] = ()
+    vocabulary: int = 0
 
     def __post_init__(self) -> None:
         if self.train.inputs.shape[1:] != self.test.inputs.shape[1:]:
@@ -82,7 +109,21 @@ class DataSet:
                 f"data set {self.name!r}: training samples have shape {list(self.train.inputs.shape[1:])}, "
                 f"test samples {list(self.test.inputs.shape[1:])}; they must agree"
             )
+        if (self.train.inputs.dtype == torch.int32) != (self.vocabulary > 0):
+            raise ValueError(f"data set {self.name!r}: int32 token ids and a vocabulary belong together")
         for part, split in (("training", self.train), ("test", self.test)):
+            if self.vocabulary and int(split.inputs.max()) >= self.vocabulary:
+                raise ValueError(
+                    f"data set {self.name!r}: a {part} token is {int(split.inputs.max())}, "
+                    f"allowed are 0..{self.vocabulary - 1}"
+                )
+            if (split.domains is not None) != bool(self.domain_names):
+                raise ValueError(f"data set {self.name!r}: domain names and the {part} split's domains belong together")
+            if split.domains is not None and int(split.domains.max()) >= len(self.domain_names):
+                raise ValueError(
+                    f"data set {self.name!r}: a {part} domain is {int(split.domains.max())}, "
+                    f"allowed are 0..{len(self.domain_names) - 1}"
+                )
             largest = int(split.labels.max())
             if largest >= self.num_classes:
                 raise ValueError(
@@ -105,5 +146,5 @@ class DataSet:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Shape of one sample: (ch, H, W) or (F,)."""
+        """Shape of one sample: (ch, H, W), (F,) or (L,)."""
         return tuple(self.train.inputs.shape[1:])

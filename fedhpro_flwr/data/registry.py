@@ -18,14 +18,21 @@ class DataSource:
     Args:
         name: a registered name, see `DATA_SETS`.
         root: folder that holds the public data sets; empty means the environment variable FEDHPRO_DATA_DIR.
-        path: file or folder of the user's own data (`npz`, `image-folder`).
+        path: file or folder of the user's own data (`npz`, `image-folder`, `domain-folder`, `text-csv`).
         download: fetch a public data set that is not in `root` yet.
         test_share: share of the samples split off as test data where a data set has no test part.
         split_seed: seed of that split and of `train_limit`'s choice.
         train_limit: keep this many training samples, chosen at random; 0 keeps all.
+        domains: names of the domains, separated by commas, where a data set lets one choose; empty means its default.
+        image_size: height and width that images are resized to; 0 keeps them, or is the data set's default.
+        text_length: L, tokens kept of a text.
+        vocabulary: token ids of the hashing tokenizer, PADDING included.
+        tokenizer: `hashing`, or the folder of a Hugging Face tokenizer.
+        weights: file or folder of the frozen encoder, for data sets whose samples are its features.
 
     Raises:
-        ValueError: `test_share` not in (0, 1), a negative `train_limit` or `split_seed`.
+        ValueError: `test_share` not in (0, 1), a negative `train_limit`, `split_seed` or `image_size`, fewer than one
+            token or than two token ids.
     """
 
     name: str
@@ -35,6 +42,12 @@ class DataSource:
     test_share: float = 0.2
     split_seed: int = 0
     train_limit: int = 0
+    domains: str = ""
+    image_size: int = 0
+    text_length: int = 64
+    vocabulary: int = 20_000
+    tokenizer: str = "hashing"
+    weights: str = ""
 
     def __post_init__(self) -> None:
         if not 0 < self.test_share < 1:
@@ -43,6 +56,12 @@ class DataSource:
             raise ValueError(f"data.train-limit = {self.train_limit}: it must be 0 (all samples) or larger")
         if self.split_seed < 0:
             raise ValueError(f"data.split-seed = {self.split_seed}: it must be 0 or larger")
+        if self.image_size < 0:
+            raise ValueError(f"data.image-size = {self.image_size}: it must be 0 (as they are) or larger")
+        if self.text_length < 1:
+            raise ValueError(f"data.text-length = {self.text_length}: it must be 1 or larger")
+        if self.vocabulary < 2:
+            raise ValueError(f"data.vocabulary = {self.vocabulary}: it must be 2 or larger")
 
     def folder(self) -> Path:
         """The data folder, from `root` or FEDHPRO_DATA_DIR.

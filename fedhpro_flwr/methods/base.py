@@ -50,7 +50,7 @@ class Arrival:
     @cached_property
     def features(self) -> Tensor:
         """z [N, D] of all training samples at the received model in eval mode, encoded once for all who ask."""
-        return encode(self.model, self.train.inputs, self.data.floats)
+        return encode(self.model, self.train.inputs, self.data.encoder_inputs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,10 +134,10 @@ def method(name: str) -> Callable[[M], M]:
 
 
 @torch.no_grad()
-def encode(model: Model, inputs: Tensor, floats: Callable[[Tensor], Tensor], *, batch_size: int = 128) -> Tensor:
-    """Features z [N, D] of inputs that `floats` normalises, in eval mode: BatchNorm keeps its running statistics.
+def encode(model: Model, inputs: Tensor, prepare: Callable[[Tensor], Tensor], *, batch_size: int = 128) -> Tensor:
+    """Features z [N, D] of inputs that `prepare` normalises, in eval mode: BatchNorm keeps its running statistics.
 
     Larger batches are no faster on a CPU core and cost memory: 500 images of 32x32 take 350 MB in a ResNet-10.
     """
     model.eval()
-    return torch.cat([model.encoder(floats(chunk)) for chunk in torch.split(inputs, batch_size)])
+    return torch.cat([model.encoder(prepare(chunk)) for chunk in torch.split(inputs, batch_size)])

@@ -13,14 +13,25 @@ from fedhpro_flwr.models.model import MODELS, Builder, Model, ModelShape, model
 __all__ = ["MODELS", "Builder", "Model", "ModelShape", "build", "cnn", "mlp", "model", "resnet"]
 
 
-def build(name: str, *, input_shape: tuple[int, ...], num_classes: int, width: int = 0, seed: int) -> Model:
+def build(
+    name: str,
+    *,
+    input_shape: tuple[int, ...],
+    num_classes: int,
+    width: int = 0,
+    vocabulary: int = 0,
+    path: str = "",
+    seed: int,
+) -> Model:
     """Build model `name` on the CPU with weights drawn from `seed`; the global generator is left as it was.
 
     Args:
         name: a registered name.
-        input_shape: of one sample, (ch, H, W) or (F,).
+        input_shape: of one sample, (ch, H, W), (F,), or (L,) for text.
         num_classes: C.
         width: D, the number of features; 0 means the model's own default.
+        vocabulary: of text, how many token ids there are; 0 for anything else.
+        path: file or folder with weights that the model starts from, for models that need one.
         seed: the same seed gives the same weights bit by bit.
 
     Raises:
@@ -32,7 +43,7 @@ def build(name: str, *, input_shape: tuple[int, ...], num_classes: int, width: i
     if width < 0:
         raise ValueError(f"model.width = {width}: it must be 0 (the model's default) or larger")
     if len(input_shape) not in (1, 3) or min(input_shape) < 1:
-        raise ValueError(f"a sample must have shape (ch, H, W) or (F,), got {tuple(input_shape)}")
+        raise ValueError(f"a sample must have shape (ch, H, W), (F,) or (L,), got {tuple(input_shape)}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return builder(ModelShape(tuple(input_shape), num_classes, width))
+        return builder(ModelShape(tuple(input_shape), num_classes, width, vocabulary, path))

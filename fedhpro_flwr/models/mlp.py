@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from math import prod
-
 from torch import nn
 
 from fedhpro_flwr.models.model import Model, ModelShape, model
@@ -13,11 +11,15 @@ DEFAULT_WIDTH = 64
 
 @model("mlp")
 def mlp(shape: ModelShape) -> Model:
-    """Flatten, then twice linear-ReLU of D units, then the head; features are non-negative."""
+    """Flatten, then twice linear-ReLU of D units, then the head; features are non-negative.
+
+    Raises:
+        ValueError: the inputs are text.
+    """
     width = shape.width or DEFAULT_WIDTH
     encoder = nn.Sequential(
         nn.Flatten(),
-        nn.Linear(prod(shape.input_shape), width),
+        nn.Linear(shape.numbers("mlp"), width),
         nn.ReLU(inplace=True),
         nn.Linear(width, width),
         nn.ReLU(inplace=True),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 from typing import cast
 
 from torch import Tensor, nn
@@ -35,7 +36,7 @@ class Model(nn.Module):
         return self.head.out_features
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits [B, C] of inputs [B, ch, H, W] or [B, F]."""
+        """Logits [B, C] of inputs [B, ch, H, W], [B, F] or [B, L]."""
         return cast(Tensor, self.head(self.encoder(x)))
 
 
@@ -44,14 +45,38 @@ class ModelShape:
     """What a model is built for.
 
     Args:
-        input_shape: of one sample, (ch, H, W) or (F,).
+        input_shape: of one sample, (ch, H, W), (F,), or (L,) for text.
         num_classes: C.
         width: D; 0 means the model's own default.
+        vocabulary: of text, how many token ids there are; 0 for anything else.
+        path: file or folder with weights that the model starts from, for models that need one.
     """
 
     input_shape: tuple[int, ...]
     num_classes: int
     width: int = 0
+    vocabulary: int = 0
+    path: str = ""
+
+    def numbers(self, name: str) -> int:
+        """Numbers of one sample that is a vector or an image.
+
+        Raises:
+            ValueError: the input is text.
+        """
+        if self.vocabulary:
+            raise ValueError(f"model {name!r} needs images or vectors, the data is text")
+        return prod(self.input_shape)
+
+    def tokens(self, name: str) -> tuple[int, int]:
+        """Length L of a text and size of the vocabulary.
+
+        Raises:
+            ValueError: the input is no text.
+        """
+        if not self.vocabulary:
+            raise ValueError(f"model {name!r} needs text, the data has shape {list(self.input_shape)}")
+        return self.input_shape[0], self.vocabulary
 
     def image(self, name: str, smallest: int) -> tuple[int, int, int]:
         """The input shape as (ch, H, W).
@@ -60,7 +85,8 @@ class ModelShape:
             ValueError: the input is a vector, or a side is shorter than `smallest` pixels.
         """
         if len(self.input_shape) != 3:
-            raise ValueError(f"model {name!r} needs images [ch, H, W], the data has shape {list(self.input_shape)}")
+            kind = "is text" if self.vocabulary else f"has shape {list(self.input_shape)}"
+            raise ValueError(f"model {name!r} needs images [ch, H, W], the data {kind}")
         channels, height, width = self.input_shape
         if min(height, width) < smallest:
             raise ValueError(

@@ -29,8 +29,9 @@ def test_split_accepts_images_and_vectors() -> None:
 @pytest.mark.parametrize(
     ("inputs", "targets", "message"),
     [
-        (images(2).to(torch.int32), labels(0, 1), "uint8 or float32"),
-        (torch.zeros(2, 3, dtype=torch.float64), labels(0, 1), "uint8 or float32"),
+        (images(2).to(torch.int32), labels(0, 1), r"int32 tokens \[N, L\]"),
+        (torch.zeros(2, 3, dtype=torch.float64), labels(0, 1), "uint8, float32 or int32"),
+        (torch.tensor([[3, -1]], dtype=torch.int32), labels(0), "token ids must be 0 or larger, the smallest is -1"),
         (torch.zeros(2, 3, dtype=torch.uint8), labels(0, 1), "images"),
         (torch.zeros(2, 3, 4), labels(0, 1), "images"),
         (images(2), torch.zeros(2), "int64"),
@@ -45,6 +46,40 @@ def test_split_accepts_images_and_vectors() -> None:
 def test_split_refuses(inputs: torch.Tensor, targets: torch.Tensor, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Split(inputs, targets)
+
+
+@pytest.mark.parametrize(
+    ("domains", "message"),
+    [
+        (labels(0), r"domains must be int64 \[2\]"),
+        (torch.zeros(2), r"domains must be int64 \[2\], got torch.float32"),
+        (labels(0, -1), "domains must be 0 or larger, the smallest is -1"),
+    ],
+)
+def test_split_refuses_domains(domains: torch.Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Split(images(2), labels(0, 1), domains)
+
+
+def test_domains_follow_their_samples() -> None:
+    split = Split(images(3), labels(0, 1, 2), labels(5, 6, 7)).subset(torch.tensor([2, 0]))
+    assert split.domains is not None and split.domains.tolist() == [7, 5]
+    moved = split.to(torch.device("cpu"))
+    assert moved.domains is not None and moved.domains.tolist() == [7, 5]
+
+
+def test_data_set_refuses_domains_and_tokens_that_nothing_names() -> None:
+    plain, marked = Split(images(2), labels(0, 1)), Split(images(2), labels(0, 1), labels(0, 2))
+    with pytest.raises(ValueError, match="domain names and the training split's domains belong together"):
+        DataSet("x", plain, plain, ("a", "b"), domain_names=("here",))
+    with pytest.raises(ValueError, match=r"a training domain is 2, allowed are 0\.\.1"):
+        DataSet("x", marked, marked, ("a", "b"), domain_names=("here", "there"))
+    text = Split(torch.tensor([[1, 9]], dtype=torch.int32), labels(0))
+    with pytest.raises(ValueError, match="int32 token ids and a vocabulary belong together"):
+        DataSet("x", text, text, ("a", "b"))
+    with pytest.raises(ValueError, match=r"a training token is 9, allowed are 0\.\.8"):
+        DataSet("x", text, text, ("a", "b"), vocabulary=9)
+    assert DataSet("x", text, text, ("a", "b"), vocabulary=10).input_shape == (2,)
 
 
 def test_data_set_knows_its_shape() -> None:

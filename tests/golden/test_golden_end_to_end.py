@@ -64,7 +64,7 @@ class Mlp(nn.Module):
 class Floats(ClientData):
     """Inputs as the file has them, in the precision of the run."""
 
-    def floats(self, inputs: Tensor) -> Tensor:
+    def encoder_inputs(self, inputs: Tensor) -> Tensor:
         return inputs.to(torch.get_default_dtype())
 
 
