@@ -13,28 +13,38 @@ from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.config import Local
 from fedhpro_flwr.data.augment import crop_and_flip
 from fedhpro_flwr.data.batches import batches
+from fedhpro_flwr.exchange import exchanged, personal, travels
 from fedhpro_flwr.local_sgd import LocalSGD
 from fedhpro_flwr.methods import Arrival, LocalLoss, Method, build_method
 from fedhpro_flwr.metrics import evaluate
 from fedhpro_flwr.models import Model
-from fedhpro_flwr.records import Broadcast, Update
+from fedhpro_flwr.personal import PersonalState
+from fedhpro_flwr.records import Broadcast, OwnTest, Update
 from fedhpro_flwr.reports import PHASE
 from fedhpro_flwr.seeding import Draws
 from fedhpro_flwr.timing import Stopwatch
 
 
-def visit(model: Model, data: ClientData, received: Broadcast, method: Method | None = None) -> Update:
+def visit(
+    model: Model,
+    data: ClientData,
+    received: Broadcast,
+    method: Method | None = None,
+    *,
+    state: PersonalState | None = None,
+) -> Update:
     """One visit of one client.
 
     Args:
-        model: any instance of the right architecture on the device of the data; its weights are overwritten with the
-            received ones and are the trained ones afterwards.
+        model: any instance of the client's architecture on the device of the data; its weights are overwritten with
+            the received ones and are the trained ones afterwards.
         data: the client's own samples.
         received: what the server sent.
         method: the client half of the federated method; built from the received settings if left out.
+        state: where the client keeps the part of its model that does not travel; needed where there is such a part.
 
     Returns:
-        The trained model, the method's upload, and the client's numbers.
+        The trained model (what of it travels), the method's upload, and the client's numbers.
 
     Raises:
         ValueError: the received tensors do not fit the model, or the client has no training data.
@@ -42,24 +52,40 @@ def visit(model: Model, data: ClientData, received: Broadcast, method: Method | 
     config, task = received.config, received.task
     method = method or build_method(config)
     draws, watch = Draws(config.seed, task.server_round, task.partition_id), Stopwatch()
-    load(model, received)
+    load(model, received, method, state)
     arrival = Arrival(model, data, received, draws)
-    metrics: dict[str, float] = {}
 
     with watch("evaluation"):
-        if task.evaluate and data.test is not None:
-            tested = evaluate(model, data, batch_size=config.evaluation.batch_size)  # the model as received
-            metrics |= {"test-correct": tested.correct, "test-examples": tested.examples, "test-loss": tested.loss}
+        test = measure(model, data, received, method) if task.evaluate and data.test is not None else None
     with watch("class-gradients"):
         # FedHPro: class gradients g_k [P, D] at the received model [P.1]
         upload = method.upload(arrival)
         # FedHPro: HPCL with the margin d_k of this client, and HPAL [P.3] [P.4]
         extra_loss = method.local_loss(arrival)
     with watch("local-training"):
-        metrics["train-loss"] = train(model, data, config.local, extra_loss, draws)
+        train_loss = train(model, data, config.local, extra_loss, draws)
 
-    metrics |= {f"{PHASE}{phase}": seconds for phase, seconds in watch.seconds.items()}
-    return Update(task.partition_id, len(arrival.train), model.state_dict(), upload, metrics)
+    trained = model.state_dict()
+    if state and (stays := personal(trained, method.share)):
+        state.keep(task.server_round, stays)
+    metrics = {"train-loss": train_loss} | {f"{PHASE}{phase}": seconds for phase, seconds in watch.seconds.items()}
+    sent = exchanged(trained, method.share)
+    return Update(task.partition_id, len(arrival.train), sent, upload, metrics, test)
+
+
+def own_test(model: Model, data: ClientData, received: Broadcast, *, state: PersonalState | None = None) -> OwnTest:
+    """The received model, and what the client kept of its own, on the client's own test data."""
+    method = build_method(received.config)
+    load(model, received, method, state)
+    return measure(model, data, received, method)
+
+
+def measure(model: Model, data: ClientData, received: Broadcast, method: Method) -> OwnTest:
+    """The loaded model by its head and, where asked, by the nearest of the prototypes that were received."""
+    options, by_prototype = received.config.evaluation, None
+    if options.nearest_prototype and (scores := method.prototype_scores(received.tensors)):
+        by_prototype = evaluate(model, data, batch_size=options.batch_size, scores=scores)
+    return OwnTest(received.task.partition_id, evaluate(model, data, batch_size=options.batch_size), by_prototype)
 
 
 def train(model: Model, data: ClientData, local: Local, extra_loss: LocalLoss | None, draws: Draws) -> float:
@@ -91,13 +117,21 @@ def batch_loss(model: Model, x: Tensor, labels: Tensor, extra_loss: LocalLoss | 
     return loss if extra_loss is None else loss + extra_loss(z, labels)  # [P.5]
 
 
-def load(model: Model, received: Broadcast) -> None:
-    """Copy the received weights into the model, in place.
+def load(model: Model, received: Broadcast, method: Method, state: PersonalState | None = None) -> None:
+    """Copy the received weights into the model, in place, and those that the client kept from its last visit.
 
     Raises:
         ValueError: a tensor is missing, unknown or of another shape.
     """
+    kept = state and state.before(received.task.server_round)
+    expected = {name for name in model.state_dict() if travels(name, method.share)}
+    wrong = sorted(expected ^ received.model.keys())
+    if wrong:
+        raise ValueError(
+            f"the received model does not fit this client's: "
+            f"{wrong[0]} is {'missing' if wrong[0] in expected else 'unknown'}"
+        )
     try:
-        model.load_state_dict(received.model)
+        model.load_state_dict({**(kept or {}), **received.model}, strict=False)
     except RuntimeError as error:
         raise ValueError(f"the received model does not fit this client's: {' '.join(str(error).split())}") from None

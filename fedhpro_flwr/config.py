@@ -13,9 +13,12 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from fedhpro_flwr.data.domains import DomainClasses
+from fedhpro_flwr.data.partition import Scheme
 from fedhpro_flwr.flat_keys import ConfigError, Scalar, flatten, nest
 from fedhpro_flwr.gradient_matching import GradientScale, MatchingDistance
 from fedhpro_flwr.losses import MarginReading
+from fedhpro_flwr.named_counts import dealt_in_turn, named_counts
 from fedhpro_flwr.presets import PRESETS
 
 FROM_PRESET = "preset"
@@ -24,7 +27,7 @@ Count = Annotated[int, Field(ge=1)]
 CountOrNone = Annotated[int, Field(ge=0)]  # 0 stands for "all" or "off", as the key says
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(gt=0, le=1)]
+Portion = Annotated[float, Field(gt=0, le=1)]
 
 
 __all__ = ["ConfigError", "RunConfig", "Scalar", "known_keys"]
@@ -62,12 +65,16 @@ class Data(Section):
 class Partition(Section):
     """How the training samples are divided among clients."""
 
-    scheme: Literal["iid", "dirichlet", "nid1", "shards"] = "dirichlet"
+    scheme: Scheme = "dirichlet"
     num_partitions: Count = 10
     alpha: Positive = 0.5
     classes_per_client: Count = 2
     imbalance: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.0
     min_samples: Count = 2
+    domain_clients: str = ""
+    domain_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    samples_per_client: CountOrNone = 0
+    domain_classes: DomainClasses = "any"
 
 
 class Clients(Section):
@@ -75,18 +82,35 @@ class Clients(Section):
 
     per_round: CountOrNone = 0
     sampling: Literal["round", "stream"] = "round"
-    quorum: Share = 0.5
+    quorum: Portion = 0.5
     timeout: Positive = 3600
     num_nodes: CountOrNone = 0
     threads: Count = 1
+    state_path: str = ""
 
 
 class ModelChoice(Section):
-    """Which network, and D."""
+    """Which network a client trains, D, and how much of it travels."""
 
     name: str = "cnn"
     width: CountOrNone = 64
     path: str = ""
+    groups: str = ""
+    share: Literal["all", "group", "head"] = "all"
+
+    @property
+    def group_sizes(self) -> dict[str, int]:
+        """Clients of each architecture; empty where all have the same.
+
+        Raises:
+            ConfigError: `model.groups` is not of its form.
+        """
+        return named_counts(self.groups, "model.groups")
+
+    def architecture(self, partition_id: int) -> str:
+        """The name of the model that a client trains."""
+        groups = dealt_in_turn(self.group_sizes)
+        return groups[partition_id] if groups else self.name
 
 
 class Local(Section):
@@ -160,6 +184,8 @@ class Evaluation(Section):
     every: Count = 1
     clients_every: CountOrNone = 1
     batch_size: Count = 100
+    nearest_prototype: bool = False
+    alone: str = ""
 
 
 class RunConfig(Section):
@@ -190,6 +216,17 @@ class RunConfig(Section):
             raise ValueError(
                 f"clients.per-round = {self.clients.per_round}: only {self.partition.num_partitions} clients exist, "
                 "see partition.num-partitions"
+            )
+        sizes = self.model.group_sizes
+        if sizes and sum(sizes.values()) != self.partition.num_partitions:
+            raise ValueError(
+                f"model.groups gives {sum(sizes.values())} clients, but partition.num-partitions = "
+                f"{self.partition.num_partitions}; make them equal"
+            )
+        if len(sizes) > 1 and self.model.share == "all":
+            raise ValueError(
+                "model.share = 'all': models of different architectures cannot be averaged; "
+                "use 'group' (encoders averaged within their group) or 'head' (encoders stay with their clients)"
             )
         if self.hyper_prototypes.matching_head == "calibrated" and self.calibration.head == "off":
             raise ValueError(

@@ -19,13 +19,19 @@ def draw_curves(rounds: Sequence[Mapping[str, Any]], config: RunConfig) -> bytes
     figure.suptitle(f"{config.experiment}: {config.method.name}, preset {config.preset}, seed {config.seed}")
     tested = [line for line in rounds if line["tested"]]
 
+    rounds_tested = [line["server_round"] for line in tested]
+    domains = list(tested[0]["tested"]["domain_accuracy"]) if tested else []
+    score = "mean_over_domains" if domains else "accuracy"
     accuracy.plot(
-        [line["server_round"] for line in tested],
-        [100 * line["tested"]["accuracy"] for line in tested],
+        rounds_tested,
+        [100 * line["tested"][score] for line in tested],
         lw=2,
         marker=".",
-        label="all classes",
+        label="mean over domains" if domains else "all classes",
     )
+    for name in domains:
+        values = [line["tested"]["domain_accuracy"][name] for line in tested]
+        accuracy.plot(rounds_tested, [None if v is None else 100 * v for v in values], lw=1, label=name)
     if config.partition.imbalance > 1:
         for group in ("head", "medium", "tail"):
             values = [line["tested"][group] for line in tested]
@@ -36,11 +42,7 @@ def draw_curves(rounds: Sequence[Mapping[str, Any]], config: RunConfig) -> bytes
                 marker=".",
                 label=group,
             )
-    received = [
-        (line["server_round"] - 1, 100 * line["received_accuracy"])
-        for line in rounds
-        if line["received_accuracy"] is not None
-    ]
+    received = [(line["server_round"] - 1, 100 * line["received"]["accuracy"]) for line in rounds if line["received"]]
     if received:
         accuracy.plot(
             *zip(*received, strict=True), lw=1, ls="--", marker=".", color="grey", label="on the clients' own test data"

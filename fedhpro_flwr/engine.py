@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.config import ConfigError, RunConfig
-from fedhpro_flwr.data import DATA_SETS, DataSet, DataSource, load
+from fedhpro_flwr.data import DATA_SETS, DataSet, DataSource, Split, load
 from fedhpro_flwr.data.partition import Partition, PartitionPlan, partition, split_test
 from fedhpro_flwr.methods import METHODS
 from fedhpro_flwr.models import MODELS, Model, build
@@ -74,6 +76,12 @@ class Federation:
             train, self.data.test.subset(own_test) if len(own_test) else None, self.data.mean, self.data.std
         )
 
+    def client_domains(self) -> tuple[str, ...]:
+        """The domain of each client; "" for a client of several, or where there are no domains."""
+        train = self.data.train.domains
+        owned = self.parts.domains(None if train is None else train.numpy())
+        return tuple("" if domain is None else self.data.domain_names[domain] for domain in owned)
+
 
 def check_names(config: RunConfig) -> None:
     """What settings choose by name, looked at before anything starts.
@@ -82,7 +90,8 @@ def check_names(config: RunConfig) -> None:
         ConfigError: a data set, model or method of that name does not exist; the message lists those that do.
     """
     DATA_SETS.find(config.data.name)
-    MODELS.find(config.model.name)
+    for architecture in (config.model.name, *config.model.group_sizes):
+        MODELS.find(architecture)
     METHODS.find(config.method.name)
 
 
@@ -101,18 +110,47 @@ def federation(config: RunConfig) -> Federation:
 
 
 def _divide(data: DataSet, plan: PartitionPlan) -> Federation:
-    parts = partition(data.train.labels.numpy(), data.num_classes, plan)
-    counts = parts.class_counts(data.train.labels.numpy(), data.num_classes)
-    return Federation(data, parts, split_test(data.test.labels.numpy(), counts, plan.seed))
+    train, test, classes = data.train, data.test, data.num_classes
+    parts = partition(
+        train.labels.numpy(),
+        classes,
+        plan,
+        domain_ids=None if train.domains is None else train.domains.numpy(),
+        domain_names=data.domain_names,
+    )
+    # A client's own test data has its mixture of classes, and of domains where there are any.
+    kinds = classes * max(len(data.domain_names), 1)
+    counts = parts.class_counts(_kinds(train, classes), kinds)
+    return Federation(data, parts, split_test(_kinds(test, classes), counts, plan.seed))
 
 
-def resident_model(config: RunConfig, data: DataSet) -> Model:
-    """A model of the configured architecture, built once in a process; whoever takes it loads its own weights."""
-    key = (config.model, data.input_shape, data.num_classes, data.vocabulary, str(device_of(config)))
-    return RESIDENT.get("model", key, lambda: initial_model(config, data).to(device_of(config)))
+def _kinds(split: Split, classes: int) -> npt.NDArray[np.int64]:
+    """Class and domain of each sample as one number."""
+    numbers = split.labels if split.domains is None else split.domains * classes + split.labels
+    return numbers.numpy()
 
 
-def initial_model(config: RunConfig, data: DataSet) -> Model:
+def configured_model(config: RunConfig, data: DataSet, architecture: str = "") -> Model:
+    """A model of an architecture, built once in a process, with its initial weights where some stay with the client.
+
+    Args:
+        config: the settings.
+        data: what it is to be trained on.
+        architecture: a registered name; `model.name` if left out.
+    """
+    name, device = architecture or config.model.name, device_of(config)
+    key = (config.model, name, data.input_shape, data.num_classes, data.vocabulary, str(device), config.seed)
+
+    def make() -> tuple[Model, dict[str, Tensor]]:
+        model = initial_model(config, data, name).to(device)
+        return model, {entry: tensor.clone() for entry, tensor in model.state_dict().items()}
+
+    model, initial = RESIDENT.get(f"model {name}", key, make)
+    model.load_state_dict(initial)  # the last client of this process left its own in it
+    return model
+
+
+def initial_model(config: RunConfig, data: DataSet, architecture: str = "") -> Model:
     """A new model with weights drawn from the run's seed, its convolutions laid out channels_last.
 
     Raises:
@@ -121,7 +159,7 @@ def initial_model(config: RunConfig, data: DataSet) -> Model:
     seed = Draws(config.seed).torch("model").initial_seed()
     try:
         model = build(
-            config.model.name,
+            architecture or config.model.name,
             input_shape=data.input_shape,
             num_classes=data.num_classes,
             width=config.model.width,
@@ -132,6 +170,12 @@ def initial_model(config: RunConfig, data: DataSet) -> Model:
     except ValueError as error:
         raise ConfigError(str(error)) from error
     return model.to(memory_format=torch.channels_last)
+
+
+def initial_models(config: RunConfig, data: DataSet) -> dict[str, Model]:
+    """An initial model of every architecture of the run, the first client's first."""
+    names = dict.fromkeys(config.model.architecture(client) for client in range(config.partition.num_partitions))
+    return {name: initial_model(config, data, name) for name in names}
 
 
 def device_of(config: RunConfig) -> torch.device:

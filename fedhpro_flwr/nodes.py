@@ -3,63 +3,124 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from logging import WARNING
 
-from flwr.app import Message, RecordDict
+from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.common.logger import log
 from flwr.serverapp import Grid
 
-from fedhpro_flwr.config import ConfigError
+from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.engine import code_fingerprint
-from fedhpro_flwr.records import CONFIG, METRICS, error_reason, numbers_of, scalars
+from fedhpro_flwr.records import CONFIG, METRICS, Task, error_reason, numbers_of, pack_task, scalars
 
 POLL_SECONDS = 0.2
+UNNAMED = -1  # partition id of a node that was given none
 
 
-def introductions(grid: Grid, num_partitions: int, *, num_nodes: int, timeout: float) -> dict[int, int]:
-    """Partition id -> node id, after asking every node who it is.
+@dataclass(frozen=True)
+class Introduction:
+    """What a node says of itself before round 1."""
+
+    node_id: int
+    partition_id: int  # UNNAMED if it was given none
+    code: str  # fingerprint of its sources
+    architecture: str = ""
+    width: int = 0  # D of its model; 0 where it does not know yet which client it plays
+
+    @property
+    def name(self) -> str:
+        """For a sentence."""
+        who = f"node {self.node_id}" if self.partition_id == UNNAMED else f"client {self.partition_id}"
+        return who + (f" ({self.architecture})" if self.architecture else "")
+
+    def pack(self) -> RecordDict:
+        """The content of the reply."""
+        numbers = MetricRecord({"partition-id": self.partition_id, "width": self.width})
+        return RecordDict({METRICS: numbers, CONFIG: ConfigRecord({"code": self.code, "model": self.architecture})})
+
+    @classmethod
+    def unpack(cls, reply: Message) -> Introduction:
+        """The inverse."""
+        numbers = numbers_of(reply.content.metric_records[METRICS])
+        texts = scalars(reply.content.config_records[CONFIG])
+        return cls(
+            node_id=reply.metadata.src_node_id,
+            partition_id=int(numbers["partition-id"]),
+            code=str(texts["code"]),
+            architecture=str(texts.get("model", "")),
+            width=int(numbers.get("width", 0)),
+        )
+
+
+def introductions(grid: Grid, config: RunConfig, run: str, width: int, timeout: float) -> dict[int, int]:
+    """Partition id -> node id, after asking every node who it is and whether it could train.
 
     A node that names a partition plays it. Partitions without a node of their own are played by the others in turn, so
     a run of 10 clients works on 2 SuperNodes too (each message names the partition it is for).
 
     Args:
         grid: to ask through.
-        num_partitions: clients of the run.
-        num_nodes: wait until so many nodes are there; 0 = until no more appear.
+        config: the settings, which the nodes are told: each builds its model and loads its data once.
+        run: the run's name.
+        width: D of the server's head.
         timeout: seconds to wait for nodes and for their answers.
 
     Raises:
-        ConfigError: too few nodes, a node that runs other code, or two nodes with one partition.
+        ConfigError: too few nodes, none that could train, a node that runs other code, two nodes with one partition, or
+            two clients whose features have different widths.
     """
-    node_ids = wait_for_nodes(grid, num_nodes, timeout)
-    asked = [Message(RecordDict(), dst_node_id=node_id, message_type="query") for node_id in node_ids]
-    named: dict[int, int] = {}
-    unnamed: list[int] = []
-    failures: list[str] = []
-    for reply in grid.send_and_receive(asked, timeout=timeout):
-        if reply.has_error():
-            failures.append(error_reason(reply))
-            continue
-        node_id = reply.metadata.src_node_id
-        partition_id = int(numbers_of(reply.content.metric_records[METRICS])["partition-id"])
-        code = scalars(reply.content.config_records[CONFIG])["code"]
-        if code != code_fingerprint():
-            raise ConfigError(f"node {node_id} runs other code ({code}) than the server ({code_fingerprint()})")
-        if partition_id in named:
-            raise ConfigError(
-                f"nodes {named[partition_id]} and {node_id} both say partition-id = {partition_id}; give each its own"
-            )
-        if partition_id < 0:
-            unnamed.append(node_id)
-        else:
-            named[partition_id] = node_id
-    if not named and not unnamed:
+    node_ids = wait_for_nodes(grid, config.clients.num_nodes, timeout)
+    settings = RecordDict({CONFIG: pack_task(config.flat(), Task(0, UNNAMED, run=run))})
+    asked = [Message(settings, dst_node_id=node_id, message_type="query") for node_id in node_ids]
+    replies = list(grid.send_and_receive(asked, timeout=timeout))
+    failures = [error_reason(reply) for reply in replies if reply.has_error()]
+    present = [Introduction.unpack(reply) for reply in replies if not reply.has_error()]
+    if not present:
         raise ConfigError(f"no node introduced itself: {failures[0] if failures else f'no answer in {timeout:.0f} s'}")
-    return assign(num_partitions, named, sorted(unnamed))
+    for reason in failures:
+        log(WARNING, "not ready to train: %s", reason)
+    for node in present:
+        if node.code != code_fingerprint():
+            raise ConfigError(
+                f"node {node.node_id} runs other code ({node.code}) than the server ({code_fingerprint()})"
+            )
+    check_widths(present, width)
+    named: dict[int, int] = {}
+    for node in present:
+        if node.partition_id in named:
+            raise ConfigError(
+                f"nodes {named[node.partition_id]} and {node.node_id} both say partition-id = {node.partition_id}; "
+                "give each its own"
+            )
+        if node.partition_id != UNNAMED:
+            named[node.partition_id] = node.node_id
+    unnamed = sorted(node.node_id for node in present if node.partition_id == UNNAMED)
+    return assign(config.partition.num_partitions, named, unnamed)
 
 
-def assign(num_partitions: int, named: Mapping[int, int], unnamed: list[int]) -> dict[int, int]:
+def check_widths(nodes: Iterable[Introduction], width: int) -> None:
+    """All clients' features must have the width of the server's head, which they share.
+
+    Raises:
+        ConfigError: two widths; the message names a client of each.
+    """
+    fitting = ""
+    for node in sorted(nodes, key=lambda node: node.partition_id):
+        if node.width == width:
+            fitting = fitting or node.name
+        elif node.width:
+            other = f"{fitting} and the server's head" if fitting else "the server's head"
+            raise ConfigError(
+                f"{node.name} has features of width {node.width}, {other} of width {width}; "
+                "give every model the same width (model.width)"
+            )
+
+
+def assign(num_partitions: int, named: Mapping[int, int], unnamed: Sequence[int]) -> dict[int, int]:
     """Partition id -> node id: its own node first, the rest in turn."""
-    players = [named[partition_id] for partition_id in sorted(named)] + unnamed
+    players = [named[partition_id] for partition_id in sorted(named)] + list(unnamed)
     return {partition: named.get(partition, players[partition % len(players)]) for partition in range(num_partitions)}
 
 

@@ -83,9 +83,9 @@ def round_line(line: Mapping[str, Any]) -> str:
     tested = line["tested"] or {}
     return COLUMNS.format(
         line["server_round"],
-        percent(tested.get("accuracy")),
+        percent(tested.get("accuracy") if tested.get("mean_over_domains") is None else tested["mean_over_domains"]),
         "/".join(percent(tested.get(group)) for group in ("head", "medium", "tail")) if tested else "-",
-        percent(line["received_accuracy"]),
+        percent((line["received"] or {}).get("accuracy")),
         f"{line['train_loss']:.4f}",
         f"{line['seconds']:.1f}",
         size(sum(line["bytes_up"].values())),
@@ -124,13 +124,16 @@ def partition_table(content: Mapping[str, Any]) -> Group:
         table.add_column(f"+{len(names) - shown}", justify="right", no_wrap=True, min_width=widest)
     table.add_column("all", justify="right", style="bold", no_wrap=True, min_width=widest)
 
+    domains = content.get("client-domains") or []
+    labels = [f"{client} {domains[client]}".strip() if domains else str(client) for client in range(len(counts))]
+
     def row(label: str, values: Sequence[int], style: str | None = None) -> None:
         cells = [str(value) if value else "·" for value in values[:shown]]
         rest = [str(sum(values[shown:]))] if len(values) > shown else []
         table.add_row(label, *cells, *rest, str(sum(values)), style=style)
 
     for client, values in enumerate(counts[:MOST_CLIENTS]):
-        row(str(client), values)
+        row(escape(labels[client]), values)
     if len(counts) > MOST_CLIENTS:
         row(f"{MOST_CLIENTS}-{len(counts) - 1}", [sum(column) for column in zip(*counts[MOST_CLIENTS:], strict=True)])
     row("all", totals, "bold")
@@ -145,15 +148,11 @@ def closing(folder: Path, seconds: float) -> Table:
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     best, last, mean = (percent(summary["accuracy"][name]) for name in ("best", "last", "mean-of-last-ten"))
-    table.add_row(
-        "accuracy", f"best {best} (round {summary['accuracy']['best-round']}), last {last}, mean of last ten {mean}"
-    )
-    own = [client["test-correct"] / client["test-examples"] for client in summary["clients"] if client["test-examples"]]
-    if own:
-        mean = percent(summary["clients-accuracy"])
-        table.add_row(
-            "clients", f"accuracy on their own test data: mean over clients {mean}, worst {percent(min(own))}"
-        )
+    of = "" if summary["accuracy-of"] == "test data" else f" ({summary['accuracy-of']})"
+    best_round = summary["accuracy"]["best-round"]
+    table.add_row("accuracy", f"best {best} (round {best_round}), last {last}, mean of last ten {mean}{of}")
+    for name, said in accuracy_rows(summary):
+        table.add_row(name, escape(said))
     for side, note in (("client", "a round, clients summed"), ("server", "a round")):
         phases = means(rounds, f"{side}_seconds")
         listed = ", ".join(f"{name} {milliseconds(value)}" for name, value in phases.items() if name != "waiting")
@@ -166,6 +165,26 @@ def closing(folder: Path, seconds: float) -> Table:
     table.add_row("results", escape(str(folder)))
     table.add_row("", ", ".join(sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))))
     return table
+
+
+def accuracy_rows(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Rows on the last round: domains, clients, architectures, nearest prototypes, and training alone."""
+    tested, clients = summary["last-round"] or {}, summary["clients-tested"] or {}
+    rows = []
+    if by_domain := tested.get("domain_accuracy") or clients.get("domain_accuracy"):
+        rows.append(("domains", ", ".join(f"{name} {percent(value)}" for name, value in by_domain.items())))
+    if clients:
+        mean, deviation, worst = (percent(clients[name]) for name in ("accuracy", "deviation", "worst"))
+        who = f"worst {worst} (client {clients['worst_client']})"
+        rows.append(("clients", f"on their own test data: mean {mean}, deviation {deviation}, {who}"))
+    if by_architecture := clients.get("by_architecture"):
+        said = ", ".join(f"{name} {percent(value)}" for name, value in by_architecture.items())
+        rows.append(("architectures", f"mean over their clients: {said}"))
+    if (by_prototype := tested.get("by_prototype", clients.get("by_prototype"))) is not None:
+        rows.append(("prototypes", f"by the nearest instead of the head: {percent(by_prototype)}"))
+    if summary["worse-than-alone"] is not None:
+        rows.append(("alone", f"{percent(summary['worse-than-alone'])} % of the clients do worse than training alone"))
+    return rows
 
 
 def milliseconds(seconds: float) -> str:

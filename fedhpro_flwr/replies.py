@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from flwr.app import Message
 
-from fedhpro_flwr.records import BadReply, Expected, Update, error_reason, record_bytes, unpack_update
+from fedhpro_flwr.records import OwnTest, Update, error_reason, record_bytes
+from fedhpro_flwr.reply_checks import BadReply
+
+Reply = TypeVar("Reply", Update, OwnTest)
 
 NOBODY = -1  # the partition of a reply that answers none of the round's messages
 
@@ -18,10 +22,10 @@ class QuorumError(RuntimeError):
 
 
 @dataclass(frozen=True, eq=False)
-class Collected:
+class Collected(Generic[Reply]):
     """The replies of one round."""
 
-    updates: Sequence[Update]  # those that count, in partition order, so that float sums come out the same every time
+    good: Sequence[Reply]  # those that count, in partition order, so that float sums come out the same every time
     set_aside: Sequence[str]  # the others, each with its client and reason
 
     def require(self, share: float, asked: int, server_round: int) -> None:
@@ -31,23 +35,25 @@ class Collected:
             QuorumError: fewer than `share` of the `asked` clients did.
         """
         needed = math.ceil(round(share * asked, 9))  # 0.7 * 10 is a little more than 7 in floating point
-        if len(self.updates) < needed:
+        if len(self.good) < needed:
             raise QuorumError(
-                f"round {server_round}: {len(self.updates)} of {asked} clients replied well, clients.quorum = {share} "
+                f"round {server_round}: {len(self.good)} of {asked} clients replied well, clients.quorum = {share} "
                 f"needs {needed}; {'; '.join(self.set_aside)}"
             )
 
 
-def collect(replies: Iterable[Message], asked: Mapping[str, int], expected: Expected) -> Collected:
+def collect(
+    replies: Iterable[Message], asked: Mapping[str, int], unpack: Callable[[Message, int], Reply]
+) -> Collected[Reply]:
     """Check every reply before it touches the state.
 
     Args:
         replies: as they came.
         asked: message id -> the partition it was for. Who replied is read off the message that is replied to: what the
             reply itself says is the client's word.
-        expected: what a reply must look like.
+        unpack: reads and checks the reply of a client; raises BadReply.
     """
-    good: dict[int, Update] = {}
+    good: dict[int, Reply] = {}
     problems = dict.fromkeys(asked.values(), "did not reply")
     seen: set[int] = set()
     for reply in replies:
@@ -60,10 +66,10 @@ def collect(replies: Iterable[Message], asked: Mapping[str, int], expected: Expe
             seen.add(client)
             if reply.has_error():
                 raise BadReply(error_reason(reply))
-            update = unpack_update(reply, expected)
-            if update.partition_id != client:
-                raise BadReply(f"says that it is client {update.partition_id}")
-            good[client] = update
+            unpacked = unpack(reply, client)
+            if unpacked.partition_id != client:
+                raise BadReply(f"says that it is client {unpacked.partition_id}")
+            good[client] = unpacked
             problems.pop(client)
         except BadReply as problem:
             good.pop(client, None)

@@ -6,29 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
-from fedhpro_flwr.metrics import Evaluation
+from fedhpro_flwr.accuracies import ClientsTested, ServerTested, client_numbers
 from fedhpro_flwr.records import Update
 
 PHASE = "seconds-"  # prefix of a phase among a client's metrics
 LAST_ROUNDS = 10  # "mean of the last ten", as the reference's log is read
-
-
-@dataclass(frozen=True)
-class Tested:
-    """Accuracy of the global model on the server's test data."""
-
-    accuracy: float
-    loss: float
-    class_accuracy: Sequence[float | None]  # [C]
-    head: float | None = None  # over the third of the classes with most training samples
-    medium: float | None = None
-    tail: float | None = None
-
-    @classmethod
-    def of(cls, evaluation: Evaluation, groups: Sequence[Sequence[int]] = ()) -> Tested:
-        """Read off a confusion matrix; `groups` are the head, medium and tail classes."""
-        of_groups = evaluation.group_accuracy(groups) if groups else [None, None, None]
-        return cls(evaluation.accuracy, evaluation.loss, evaluation.class_accuracy(), *of_groups)
 
 
 @dataclass(frozen=True)
@@ -44,10 +26,8 @@ class RoundReport:
     clients: Sequence[Mapping[str, float]]  # one entry a client: its own numbers, nothing averaged away
     set_aside: Sequence[str] = ()  # replies that did not count, each with its reason
     train_loss: float = 0.0  # mean over the clients, weighted by samples
-    received_accuracy: float | None = (
-        None  # of the model this round began with: mean over clients on their own test data
-    )
-    tested: Tested | None = None
+    received: ClientsTested | None = None  # the models this round began with, on the clients' own test data
+    tested: ServerTested | None = None  # the model this round ended with, on the server's test data
     method: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
@@ -61,12 +41,18 @@ class RoundReport:
         bytes_up: Mapping[str, int],
         updates: Sequence[Update],
         set_aside: Sequence[str],
-        tested: Tested | None,
+        received: ClientsTested | None,
+        tested: ServerTested | None,
         method: Mapping[str, float],
     ) -> RoundReport:
         """From a round's replies: each client's numbers as they came, and what they add up to."""
         clients = [
-            {"partition-id": update.partition_id, "num-examples": update.num_examples, **update.metrics}
+            {
+                "partition-id": update.partition_id,
+                "num-examples": update.num_examples,
+                **update.metrics,
+                **(client_numbers(update.test) if update.test else {}),
+            }
             for update in updates
         ]
         phases = dict.fromkeys(name for client in clients for name in client if name.startswith(PHASE))
@@ -82,7 +68,7 @@ class RoundReport:
             clients=clients,
             set_aside=set_aside,
             train_loss=mean_loss(updates),
-            received_accuracy=clients_accuracy(clients),
+            received=received,
             tested=tested,
             method=method,
         )
@@ -103,16 +89,6 @@ def mean_loss(updates: Sequence[Update]) -> float:
     """Training loss of the clients' last epochs, weighted by their samples."""
     total = sum(update.num_examples for update in updates)
     return sum(update.metrics.get("train-loss", 0.0) * update.num_examples for update in updates) / max(total, 1)
-
-
-def clients_accuracy(clients: Sequence[Mapping[str, float]]) -> float | None:
-    """Mean over clients of the accuracy on their own test data, each client counted once; None if nobody tested."""
-    own = [client["test-correct"] / client["test-examples"] for client in clients if _tested(client)]
-    return sum(own) / len(own) if own else None
-
-
-def _tested(client: Mapping[str, float]) -> bool:
-    return client.get("test-examples", 0) > 0 and "test-correct" in client
 
 
 def headline(accuracies: Sequence[tuple[int, float]]) -> dict[str, float | int | None]:

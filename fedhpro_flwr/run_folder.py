@@ -6,7 +6,7 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +16,14 @@ from safetensors.torch import save
 from torch import Tensor
 
 from fedhpro_flwr.config import ConfigError, RunConfig
+from fedhpro_flwr.exchange import GlobalModel
 from fedhpro_flwr.flat_keys import nest
 from fedhpro_flwr.reports import RoundReport
+from fedhpro_flwr.whole_file import write_whole
 
 CONFIG_FILE, METRICS_FILE, SUMMARY_FILE = "config.toml", "metrics.jsonl", "summary.json"
 PARTITION_FILE, FAILURE_FILE, CURVES_FILE = "partition.json", "failure.txt", "curves.png"
 MODEL_FILE, HYPER_PROTOTYPES_FILE = "model.safetensors", "hyper-prototypes.safetensors"
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that after a crash at any moment there is the old one or the new one, never a part."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with scratch.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    scratch.replace(path)
 
 
 def new_folder(results: Path, experiment: str) -> Path:
@@ -72,9 +64,16 @@ class RunFolder:
         refuse_finished(named)
         return cls(named.resolve(), config)
 
-    def partition(self, class_names: tuple[str, ...], counts: np.ndarray, fingerprint: str) -> None:
-        """The client-by-class table: `counts` [N, C] training samples."""
-        table = {"fingerprint": fingerprint, "class-names": list(class_names), "counts": counts.tolist()}
+    def partition(
+        self, class_names: tuple[str, ...], counts: np.ndarray, fingerprint: str, *, domains: Sequence[str] = ()
+    ) -> None:
+        """The client-by-class table: `counts` [N, C] training samples, and the domain of each client."""
+        table = {
+            "fingerprint": fingerprint,
+            "class-names": list(class_names),
+            "client-domains": list(domains),
+            "counts": counts.tolist(),
+        }
         write_whole(self.path / PARTITION_FILE, json.dumps(table).encode())
 
     def on_round(self, report: RoundReport) -> None:
@@ -83,13 +82,12 @@ class RunFolder:
         self._metrics.flush()
         os.fsync(self._metrics.fileno())
 
-    def models(self, model: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
-        """The global model and the method's own tensors."""
-        write_whole(self.path / MODEL_FILE, save({name: tensor.contiguous() for name, tensor in model.items()}))
-        if state:
-            write_whole(
-                self.path / HYPER_PROTOTYPES_FILE, save({name: tensor.contiguous() for name, tensor in state.items()})
-            )
+    def models(self, model: GlobalModel, state: Mapping[str, Tensor]) -> None:
+        """The global model (its head where encoders stay with clients; one file a group) and the method's tensors."""
+        files = {f"model-{group}.safetensors" if group else MODEL_FILE: model.of(group) for group in model.groups}
+        for name, tensors in {**files, HYPER_PROTOTYPES_FILE: state}.items():
+            if tensors:
+                write_whole(self.path / name, save({key: tensor.contiguous() for key, tensor in tensors.items()}))
 
     def summary(self, content: Mapping[str, Any]) -> None:
         """Written last: a folder with a summary is a finished run."""

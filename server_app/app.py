@@ -10,20 +10,21 @@ from flwr.app import Context
 from flwr.common.logger import log
 from flwr.serverapp import Grid, ServerApp
 
-from fedhpro_flwr.client_data import ClientData
+from fedhpro_flwr.accuracies import Breakdown
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.curves import draw_curves
 from fedhpro_flwr.data.long_tail import class_groups
-from fedhpro_flwr.engine import Federation, device_of, federation, initial_model, settle
-from fedhpro_flwr.head import Head
-from fedhpro_flwr.metrics import evaluate
+from fedhpro_flwr.engine import federation, initial_models, settle
 from fedhpro_flwr.progress import HEADING, round_line
-from fedhpro_flwr.records import Tensors, array_record
+from fedhpro_flwr.records import array_record
 from fedhpro_flwr.replies import QuorumError
-from fedhpro_flwr.reports import RoundReport, Tested, clients_accuracy, headline
-from fedhpro_flwr.run_folder import CURVES_FILE, FAILURE_FILE, RunFolder, read_rounds, write_whole
+from fedhpro_flwr.reports import RoundReport
+from fedhpro_flwr.run_folder import CURVES_FILE, FAILURE_FILE, RunFolder, read_rounds
+from fedhpro_flwr.server_test import encoders_of, server_test
+from fedhpro_flwr.summary import read_alone, summary
+from fedhpro_flwr.whole_file import write_whole
 
-from .strategy import FedHProStrategy, ServerTest
+from .strategy import FedHProStrategy
 
 app = ServerApp()
 
@@ -55,25 +56,29 @@ def run(grid: Grid, config: RunConfig, folder: RunFolder) -> None:
     began = time.time()
     settle(config)
     divided = federation(config)
-    folder.partition(divided.data.class_names, divided.class_counts, divided.parts.fingerprint)
-    model = initial_model(config, divided.data)
-    strategy = FedHProStrategy(
-        config, test=server_test(config, divided), observers=[folder, RoundLog()], data=divided.parts.fingerprint
+    members = [config.model.architecture(client) for client in range(config.partition.num_partitions)]
+    domains = divided.client_domains()
+    alone = read_alone(config.evaluation.alone, divided.parts.fingerprint)
+    folder.partition(divided.data.class_names, divided.class_counts, divided.parts.fingerprint, domains=domains)
+    breakdown = Breakdown(
+        class_groups(divided.class_counts.sum(0)), divided.data.domain_names, members if config.model.groups else ()
     )
-    strategy.start(grid, array_record(model.state_dict()))
+    models = initial_models(config, divided.data)
+    strategy = FedHProStrategy(
+        config,
+        test=server_test(config, divided, models, breakdown),
+        observers=[folder, RoundLog()],
+        data=divided.parts.fingerprint,
+        breakdown=breakdown,
+        encoders=encoders_of(config, models),
+    )
+    strategy.start(grid, array_record(models[members[0]].state_dict()))
 
     folder.models(strategy.model, strategy.tensors())
     rounds = read_rounds(folder.path)
     write_whole(folder.path / CURVES_FILE, draw_curves(rounds, config))
-    tested = [(line["server_round"], line["tested"]["accuracy"]) for line in rounds if line["tested"]]
     folder.summary(
-        {
-            "accuracy": headline(tested),
-            "last-round": rounds[-1]["tested"],
-            "clients-accuracy": clients_accuracy(strategy.tested_clients),
-            "clients": strategy.tested_clients,
-            "seconds": time.time() - began,
-        }
+        summary(rounds, strategy.tests, breakdown, members, domains, alone) | {"seconds": time.time() - began}
     )
     log(INFO, "results: %s", folder.path)
 
@@ -86,18 +91,3 @@ class RoundLog:
         if report.server_round == 1:
             log(INFO, "%s", HEADING)
         log(INFO, "%s", round_line(report.line()))
-
-
-def server_test(config: RunConfig, divided: Federation) -> ServerTest:
-    """Tests the global model on all test data of the run: in total, per class, over head, medium and tail classes."""
-    device = device_of(config)
-    data = ClientData(None, divided.data.test, divided.data.mean, divided.data.std).to(device)
-    groups = class_groups(divided.class_counts.sum(0))
-    model = initial_model(config, divided.data).to(device)
-
-    def test(weights: Tensors, head: Head | None) -> Tested:
-        model.load_state_dict(weights)
-        logits = None if head is None else Head(head.weight.to(device), head.bias.to(device)).logits
-        return Tested.of(evaluate(model, data, batch_size=config.evaluation.batch_size, logits=logits), groups)
-
-    return test

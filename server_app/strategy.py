@@ -5,10 +5,10 @@ What is particular to FedHPro is named at the line that calls it and written in 
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from logging import INFO, WARNING
+from secrets import token_hex
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.common.logger import log
@@ -16,30 +16,30 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 from torch import Tensor
 
-from fedhpro_flwr.aggregation import weighted_mean
+from fedhpro_flwr.accuracies import NO_BREAKDOWN, Breakdown, ClientsTested
 from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.engine import code_fingerprint
-from fedhpro_flwr.head import Head
+from fedhpro_flwr.exchange import GlobalModel
 from fedhpro_flwr.methods import Method, build_method
 from fedhpro_flwr.nodes import introductions
 from fedhpro_flwr.records import (
-    METRICS,
-    Expected,
+    OwnTest,
     Task,
     Tensors,
+    Update,
     array_record,
     asked_partition,
-    numbers_of,
     pack_broadcast,
     scalars,
     tensors_of,
 )
 from fedhpro_flwr.replies import Collected, bytes_of, collect
-from fedhpro_flwr.reports import Observer, RoundReport, Tested, clients_accuracy, mean_loss
+from fedhpro_flwr.reply_checks import Expected, unpack_test, unpack_update
+from fedhpro_flwr.reports import Observer, RoundReport, mean_loss
 from fedhpro_flwr.seeding import Draws, sample_partitions
+from fedhpro_flwr.server_test import ServerTest
 from fedhpro_flwr.timing import Stopwatch
 
-ServerTest = Callable[[Tensors, Head | None], Tested]  # the global model, and the head to use in place of its own
 EvaluateFn = Callable[[int, ArrayRecord], MetricRecord | None]
 
 
@@ -56,6 +56,8 @@ class FedHProStrategy(Strategy):
         observers: told of every round.
         data: fingerprint of the partition the server expects its clients to use; "" where clients bring their own data.
         method: the server half of the federated method; built from `config` if left out.
+        breakdown: along what the clients' own tests are reported.
+        encoders: initial models by architecture, where `model.share = "group"` averages several.
     """
 
     def __init__(
@@ -66,17 +68,22 @@ class FedHProStrategy(Strategy):
         observers: Sequence[Observer] = (),
         data: str = "",
         method: Method | None = None,
+        breakdown: Breakdown = NO_BREAKDOWN,
+        encoders: Mapping[str, Tensors] | None = None,
     ) -> None:
         self.config, self.test, self.observers, self.data = config, test, tuple(observers), data
         self.method = method or build_method(config)
-        self.model: Tensors = {}
+        self.breakdown, self.encoders = breakdown, encoders
+        self.run = token_hex(4)  # names this attempt in what clients keep of it: another's state is not taken for it
+        self.num_classes = 0
+        self.model = GlobalModel({})
         self.state: object = None
         self.nodes: dict[int, int] = {}  # partition id -> node id
         self.watch = Stopwatch()
         self.sent: list[Message] = []  # the messages of the round
-        self.replies = Collected([], [])
+        self.replies: Collected[Update] = Collected([], [])
         self.method_metrics: dict[str, float] = {}
-        self.tested_clients: list[dict[str, float]] = []
+        self.tests: Sequence[OwnTest] = ()  # of the clients, after the last round
 
     def start(
         self,
@@ -97,16 +104,17 @@ class FedHProStrategy(Strategy):
         config, result = self.config, Result()
         num_rounds, timeout = num_rounds or config.rounds, timeout or config.clients.timeout
         self.summary()
-        self.model = tensors_of(initial_arrays)
-        self.state = self.method.start(self.model)  # FedHPro: S ~ N(0, 1)
-        self.nodes = introductions(
-            grid, config.partition.num_partitions, num_nodes=config.clients.num_nodes, timeout=timeout
-        )
+        initial = tensors_of(initial_arrays)
+        members = [config.model.architecture(partition) for partition in range(config.partition.num_partitions)]
+        self.model = GlobalModel.start(initial, self.method.share, self.encoders, members)
+        self.num_classes, width = initial["head.weight"].shape
+        self.state = self.method.start(initial)  # FedHPro: S ~ N(0, 1)
+        self.nodes = introductions(grid, config, self.run, width, timeout)
         for server_round in range(1, num_rounds + 1):
             report = self.play(
                 server_round, grid, timeout, train_config or ConfigRecord(), is_last=server_round == num_rounds
             )
-            result.arrays = array_record(self.model)
+            result.arrays = array_record(self.model.shared)
             result.train_metrics_clientapp[server_round] = MetricRecord({"train-loss": report.train_loss})
             if report.tested:
                 result.evaluate_metrics_serverapp[server_round] = MetricRecord(
@@ -114,10 +122,9 @@ class FedHProStrategy(Strategy):
                 )
             if evaluate_fn and (extra := evaluate_fn(server_round, result.arrays)) is not None:
                 result.evaluate_metrics_serverapp.setdefault(server_round, MetricRecord()).update(extra)
-        messages = self.configure_evaluate(
-            num_rounds, array_record(self.model), evaluate_config or ConfigRecord(), grid
-        )
-        tested = self.aggregate_evaluate(num_rounds, grid.send_and_receive(messages, timeout=timeout))
+        arrays = array_record(self.model.shared)
+        self.sent = list(self.configure_evaluate(num_rounds, arrays, evaluate_config or ConfigRecord(), grid))
+        tested = self.aggregate_evaluate(num_rounds, grid.send_and_receive(self.sent, timeout=timeout))
         if tested is not None:
             result.evaluate_metrics_clientapp[num_rounds] = tested
         return result
@@ -125,22 +132,27 @@ class FedHProStrategy(Strategy):
     def play(self, server_round: int, grid: Grid, timeout: float, extra: ConfigRecord, *, is_last: bool) -> RoundReport:
         """One round: one message to each drawn client and one reply from it."""
         began, self.watch = time.perf_counter(), Stopwatch()
-        messages = list(self.configure_train(server_round, array_record(self.model), extra, grid))
+        messages = list(self.configure_train(server_round, array_record(self.model.shared), extra, grid))
         with self.watch("waiting"):
             replies = list(grid.send_and_receive(messages, timeout=timeout))
         self.aggregate_train(server_round, replies)
         tested = None
         if self.test and (is_last or server_round % self.config.evaluation.every == 0):
             with self.watch("evaluation"):
-                tested = self.test(self.model, self.method.evaluation_head(self.state))
+                by_prototype = self.method.prototype_scores(self.method.broadcast(self.state))
+                head = self.method.evaluation_head(self.state)
+                tested = self.test(
+                    self.model, head and head.logits, by_prototype if self.config.evaluation.nearest_prototype else None
+                )
         report = RoundReport.of(
             server_round,
             seconds=time.perf_counter() - began,
             server_seconds=self.watch.seconds,
             bytes_down=bytes_of(messages),
             bytes_up=bytes_of(replies),
-            updates=self.replies.updates,
+            updates=self.replies.good,
             set_aside=self.replies.set_aside,
+            received=ClientsTested.of([u.test for u in self.replies.good if u.test], self.breakdown),
             tested=tested,
             method=self.method_metrics,
         )
@@ -173,21 +185,25 @@ class FedHProStrategy(Strategy):
             QuorumError: fewer good replies than `clients.quorum` asks for.
         """
         asked = {message.metadata.message_id: asked_partition(message) for message in self.sent}
-        expected = Expected(self.model, self.method.expects(self.model), len(self.model["head.bias"]))
-        self.replies = collect(replies, asked, expected)
+        records = self.method.expects(self.model.shared)
+        expected = {group: Expected(self.model.of(group), records, self.num_classes) for group in self.model.groups}
+        self.replies = collect(
+            replies, asked, lambda reply, client: unpack_update(reply, expected[self.model.group(client)])
+        )
         for reason in self.replies.set_aside:
             log(WARNING, "round %d: set aside: %s", server_round, reason)
         self.replies.require(self.config.clients.quorum, len(asked), server_round)
 
-        sent, updates = self.model, self.replies.updates  # in partition order
+        sent, updates = self.model, self.replies.good  # in partition order
         with self.watch("aggregation"):
-            mean = weighted_mean([update.model for update in updates], [update.num_examples for update in updates])
+            mean = sent.mean(updates)  # w = sum_k n_k w_k / sum_k n_k [R.c1]
         # FedHPro: mean class gradients g [C, D], calibration where asked, M matching steps on S [P.2]
         step = self.method.server_step(
-            self.state, sent, mean, updates, Draws(self.config.seed, server_round), self.watch
+            self.state, sent.shared, mean.shared, updates, Draws(self.config.seed, server_round), self.watch
         )
-        self.model, self.state, self.method_metrics = step.model, step.state, dict(step.metrics)
-        return array_record(self.model), MetricRecord({"train-loss": mean_loss(updates)})
+        self.model = mean.with_shared(step.model)
+        self.state, self.method_metrics = step.state, dict(step.metrics)
+        return array_record(self.model.shared), MetricRecord({"train-loss": mean_loss(updates)})
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -196,18 +212,14 @@ class FedHProStrategy(Strategy):
         return self._messages("evaluate", server_round, arrays, config, sorted(self.nodes), evaluate=True)
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
-        """Accuracy over all clients' test samples, and each client's own."""
-        tested: dict[int, dict[str, float]] = {}
-        for reply in replies:
-            numbers = {} if reply.has_error() else numbers_of(reply.content.metric_records.get(METRICS, MetricRecord()))
-            correct, examples = numbers.get("test-correct", -1), numbers.get("test-examples", -1)
-            if numbers.get("partition-id") in self.nodes and 0 <= correct <= examples < math.inf:
-                tested[int(numbers["partition-id"])] = numbers
-            else:
-                log(WARNING, "evaluation: a reply of node %s is set aside", reply.metadata.src_node_id)
-        self.tested_clients = [tested[partition] for partition in sorted(tested)]
-        accuracy = clients_accuracy(self.tested_clients)
-        return None if accuracy is None else MetricRecord({"accuracy": accuracy, "clients": len(self.tested_clients)})
+        """Mean over the clients of their accuracy on their own test data; `tests` keeps each client's results."""
+        asked = {message.metadata.message_id: asked_partition(message) for message in self.sent}
+        tests = collect(replies, asked, lambda reply, client: unpack_test(reply.content, self.num_classes))
+        for reason in tests.set_aside:
+            log(WARNING, "evaluation: set aside: %s", reason)
+        self.tests = tests.good
+        tested = ClientsTested.of(self.tests, self.breakdown)
+        return MetricRecord({"accuracy": tested.accuracy, "clients": len(self.tests)}) if tested else None
 
     def summary(self) -> None:
         """Log the settings as a tree."""
@@ -233,12 +245,17 @@ class FedHProStrategy(Strategy):
         *,
         evaluate: bool,
     ) -> list[Message]:
-        sent = self.method.broadcast(self.state) if kind == "train" else {}  # a test needs the model alone
+        by_head = kind == "evaluate" and not self.config.evaluation.nearest_prototype  # which needs the model alone
+        sent = {} if by_head else self.method.broadcast(self.state)
         broadcast = {name: array_record({name: tensor}) for name, tensor in sent.items()}
+        models = {
+            group: ArrayRecord({**array_record(encoder), **arrays}) for group, encoder in self.model.encoders.items()
+        }
         settings = {**self.config.flat(), **scalars(extra)}
         messages = []
         for partition in partitions:
-            task = Task(server_round, partition, evaluate, code_fingerprint(), self.data)
-            content = pack_broadcast(arrays, broadcast, settings, task)
+            task = Task(server_round, partition, evaluate, code_fingerprint(), self.data, self.run)
+            model = models.get(self.model.group(partition), arrays)
+            content = pack_broadcast(model, broadcast, settings, task)
             messages.append(Message(content, dst_node_id=self.nodes[partition], message_type=kind))
         return messages

@@ -53,7 +53,7 @@ MISTAKES = [
     (["--set", "clients.per-round=99"], "clients.per-round = 99: only 3 clients exist, see partition.num-partitions"),
     (["--set", "rounds"], "--set rounds: write it as key=value"),
     (["--set", "partition={alpha=1}"], "partition = '{alpha=1}': partition is a section with keys of its own"),
-    (["nosuch"], "there is no file nosuch, and no experiment of that name; there are cifar10-lt, "),
+    (["nosuch"], "there is no file nosuch, and no experiment of that name; there are "),
     (["nosuch.toml"], "there is no file nosuch.toml, and no experiment of that name"),
 ]
 
@@ -203,9 +203,10 @@ def test_own_data_runs(tmp_path):
 @pytest.mark.parametrize(
     ("key", "name", "sentence"),
     [
-        ("data__name", "imagenet", "data.name = 'imagenet' is unknown, there are: cifar10,"),
-        ("model__name", "vgg", "model.name = 'vgg' is unknown, there are: cnn, mlp, resnet10"),
-        ("method__name", "fedsgd", "method.name = 'fedsgd' is unknown, there are: fedavg, fedhpro"),
+        ("data__name", "imagenet", "data.name = 'imagenet' is unknown, there are: "),
+        ("model__name", "vgg", "model.name = 'vgg' is unknown, there are: cnn, "),
+        ("model__groups", "vgg=3", "model.name = 'vgg' is unknown, there are: cnn, "),
+        ("method__name", "fedsgd", "method.name = 'fedsgd' is unknown, there are: fedavg, fedhpro, local"),
     ],
 )
 def test_an_unknown_name_lists_what_exists_and_nothing_starts(key, name, sentence, tmp_path, capsys):

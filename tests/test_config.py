@@ -27,7 +27,23 @@ REFUSED = [
     ({"partition.alpha": -1}, "partition.alpha = -1: it must be greater than 0"),
     ({"partition.alpha": NAN}, "partition.alpha = nan: it must be a finite number"),
     ({"partition.num-partitions": 0}, "partition.num-partitions = 0: it must be greater than or equal to 1"),
-    ({"partition.scheme": "x"}, "partition.scheme = 'x': it must be 'iid', 'dirichlet', 'nid1' or 'shards'"),
+    (
+        {"partition.scheme": "x"},
+        "partition.scheme = 'x': it must be 'iid', 'dirichlet', 'nid1', 'shards', 'quantity' or 'domains'",
+    ),
+    (
+        {"model.groups": "cnn=4, mlp=5", "model.share": "head"},
+        "model.groups gives 9 clients, but partition.num-partitions = 10; make them equal",
+    ),
+    (
+        {"model.groups": "cnn=5, mlp=5"},
+        "model.share = 'all': models of different architectures cannot be averaged; "
+        "use 'group' (encoders averaged within their group) or 'head' (encoders stay with their clients)",
+    ),
+    ({"model.groups": "cnn"}, "model.groups = 'cnn': write it as name=count, name=count with counts from 1"),
+    ({"model.share": "nothing"}, "model.share = 'nothing': it must be 'all', 'group' or 'head'"),
+    ({"partition.domain-share": 1.5}, "partition.domain-share = 1.5: it must be less than or equal to 1"),
+    ({"data.vocabulary": 1}, "data.vocabulary = 1: it must be greater than or equal to 2"),
     ({"rounds": "3"}, "rounds = '3': it must be a valid integer"),
     ({"rounds": 3.0}, "rounds = 3.0: it must be a valid integer"),
     ({"rounds": True}, "rounds = True: it must be a valid integer"),
@@ -160,7 +176,7 @@ VALID = {
     "data.path": st.text(max_size=20),
     "data.download": st.booleans(),
     "data.test-share": st.floats(0.01, 0.99),
-    "partition.scheme": st.sampled_from(["iid", "dirichlet", "nid1", "shards"]),
+    "partition.scheme": st.sampled_from(["iid", "dirichlet", "nid1", "shards", "quantity", "domains"]),
     "partition.num-partitions": st.integers(10, 1000),
     "partition.alpha": positive,
     "partition.imbalance": st.floats(1, 1e6),

@@ -6,13 +6,15 @@ import warnings
 
 import pytest
 
+from fedhpro_flwr.accuracies import ClientsTested, ServerTested
 from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.curves import draw_curves
 from fedhpro_flwr.reports import RoundReport
-from fedhpro_flwr.reports import Tested as ServerTested
+
+RECEIVED = ClientsTested(accuracy=0.25, deviation=0.0, worst=0.25, worst_client=0)
 
 
-def lines(rounds, *, tested=True, groups=True, **changes):
+def lines(rounds, *, tested=True, groups=True, domains=None, **changes):
     found = []
     for number in range(1, rounds + 1):
         values = {
@@ -24,9 +26,13 @@ def lines(rounds, *, tested=True, groups=True, **changes):
             "bytes_up": {"model": 123_456, "class-gradients": 999},
             "clients": [],
             "train_loss": 2.5 / number,
-            "received_accuracy": None if number == 1 else 0.25,
-            "tested": ServerTested(0.5, 1.0, [0.5], *([0.75, 0.5, None] if groups else [None] * 3)) if tested else None,
+            "received": None if number == 1 else RECEIVED,
+            "tested": None,
         }
+        if tested:
+            head, medium, tail = (0.75, 0.5, None) if groups else (None, None, None)
+            by_domain = {"domain_accuracy": domains, "mean_over_domains": 0.5} if domains else {}
+            values["tested"] = ServerTested(accuracy=0.5, loss=1.0, head=head, medium=medium, tail=tail, **by_domain)
         found.append(json.loads(json.dumps(RoundReport(**(values | changes)).line())))
     return found
 
@@ -35,8 +41,9 @@ CASES = {
     "one round": lines(1),
     "many rounds": lines(30),
     "no round tested": lines(3, tested=False),
-    "no client tested": lines(3, received_accuracy=None),
+    "no client tested": lines(3, received=None),
     "no groups": lines(3, groups=False),
+    "domains": lines(3, domains={"here": 0.25, "there": 0.75, "nowhere": None}),
     "no numbers of time and bytes": lines(2, server_seconds={}, client_seconds={}, bytes_down={}, bytes_up={}),
     "zeros": lines(2, train_loss=0.0, client_seconds={"evaluation": 0.0}, bytes_up={"model": 0}),
 }

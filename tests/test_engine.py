@@ -4,7 +4,15 @@ import pytest
 import torch
 
 from fedhpro_flwr.config import ConfigError, RunConfig
-from fedhpro_flwr.engine import Resident, code_fingerprint, device_of, federation, initial_model, resident_model
+from fedhpro_flwr.engine import (
+    Resident,
+    code_fingerprint,
+    configured_model,
+    device_of,
+    federation,
+    initial_model,
+    initial_models,
+)
 
 
 def test_a_value_is_made_once_for_a_key_and_one_is_kept():
@@ -42,7 +50,25 @@ def test_the_first_model_depends_on_the_seed_alone():
     first, again, different = (initial_model(each, data).state_dict() for each in (config, config, other))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["head.weight"], different["head.weight"])
-    assert resident_model(config, data) is resident_model(config, data)
+    assert configured_model(config, data) is configured_model(config, data)
+
+
+def test_a_model_that_another_client_trained_begins_anew():
+    config = RunConfig.parse()
+    data = federation(config).data
+    with torch.no_grad():
+        configured_model(config, data).head.weight.zero_()
+    first = initial_model(config, data).state_dict()
+    assert all(torch.equal(value, first[name]) for name, value in configured_model(config, data).state_dict().items())
+
+
+def test_architectures_are_built_in_turn_and_kept_side_by_side():
+    config = RunConfig.parse({"model.groups": "mlp=6, cnn=4", "model.share": "head"})
+    data = federation(config).data
+    assert list(initial_models(config, data)) == ["mlp", "cnn"]
+    assert [config.model.architecture(client) for client in range(10)] == ["mlp", "cnn"] * 4 + ["mlp"] * 2
+    one, other = configured_model(config, data, "mlp"), configured_model(config, data, "cnn")
+    assert configured_model(config, data, "mlp") is one is not other
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="asks what happens without CUDA, and this machine has it")

@@ -23,7 +23,7 @@ def data_of(samples, classes, width=3, seed=0):
     return ClientData(None, split, (0.0,), (1.0,))
 
 
-BY_HAND = Evaluation(torch.tensor([[3, 1, 0, 0], [0, 2, 2, 0], [0, 0, 0, 0], [1, 0, 0, 0]]), 0.25)
+BY_HAND = Evaluation(torch.tensor([[[3, 1, 0, 0], [0, 2, 2, 0], [0, 0, 0, 0], [1, 0, 0, 0]]]), 0.25)
 
 
 def test_by_hand():
@@ -40,7 +40,7 @@ def test_identity_head_by_hand():
     inputs = torch.tensor([[5.0, 0, 0], [0, 5, 0], [5, 0, 0]])
     data = ClientData(None, Split(inputs, torch.tensor([0, 1, 2])), (0.0,), (1.0,))
     result = evaluate(model, data, batch_size=2)
-    assert result.confusion.tolist() == [[1, 0, 0], [0, 1, 0], [1, 0, 0]]
+    assert result.confusion.tolist() == [[[1, 0, 0], [0, 1, 0], [1, 0, 0]]]
     assert result.loss == pytest.approx(float(F.cross_entropy(inputs, torch.tensor([0, 1, 2]))), rel=1e-6)
 
 
@@ -54,7 +54,7 @@ def test_against_a_double_loop(batch_size):
         logits = model(x[None])[0].detach()
         losses.append(float(torch.logsumexp(logits, 0) - logits[label]))
         wanted[label][int(logits.argmax())] += 1
-    assert result.confusion.tolist() == wanted
+    assert result.confusion.tolist() == [wanted]
     assert result.loss == pytest.approx(sum(losses) / 50, rel=1e-5)
     assert result.correct == sum(wanted[c][c] for c in range(4))
     assert result.class_accuracy() == [wanted[c][c] / sum(wanted[c]) if sum(wanted[c]) else None for c in range(4)]
@@ -67,10 +67,10 @@ def test_without_samples():
     assert result.group_accuracy([[0, 1]]) == [None]
 
 
-def test_other_logits_take_the_place_of_the_head():
+def test_other_scores_take_the_place_of_the_head():
     data = data_of(20, 4)
-    constant = evaluate(model_of(), data, batch_size=8, logits=lambda z: F.one_hot(torch.tensor([2] * len(z)), 4) * 1.0)
-    assert constant.confusion[:, [0, 1, 3]].sum() == 0
+    constant = evaluate(model_of(), data, batch_size=8, scores=lambda z: F.one_hot(torch.tensor([2] * len(z)), 4) * 1.0)
+    assert constant.confusion[:, :, [0, 1, 3]].sum() == 0
     assert constant.correct == int((data.test.labels == 2).sum())
 
 
@@ -81,3 +81,40 @@ def test_the_model_is_in_eval_mode_and_unchanged():
     evaluate(model, data_of(20, 4), batch_size=6)
     assert not model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+TWO_DOMAINS = Evaluation(torch.tensor([[[3, 1], [0, 2]], [[0, 0], [5, 1]]]), 0.5)
+
+
+def test_domains_by_hand():
+    assert TWO_DOMAINS.domain_accuracy() == [5 / 6, 1 / 6]
+    assert TWO_DOMAINS.class_accuracy() == [3 / 4, 3 / 8]
+    assert TWO_DOMAINS.group_accuracy([[1], [0, 1]]) == [3 / 8, 6 / 12]
+    assert Evaluation(torch.tensor([[[1, 0], [0, 0]], [[0, 0], [0, 0]]]), 0.0).domain_accuracy() == [1.0, None]
+
+
+def test_domains_against_a_double_loop():
+    model, data = model_of(), data_of(60, 4)
+    domains = torch.randint(3, (60,), generator=torch.Generator().manual_seed(4))
+    split = Split(data.test.inputs, data.test.labels, domains)
+    result = evaluate(model, ClientData(None, split, (0.0,), (1.0,)), batch_size=7)
+    wanted = torch.zeros(3, 4, 4, dtype=torch.int64)
+    for x, label, domain in zip(split.inputs, split.labels.tolist(), domains.tolist(), strict=True):
+        wanted[domain, label, int(model(x[None])[0].argmax())] += 1
+    assert torch.equal(result.confusion, wanted)
+    assert result.accuracy == evaluate(model, data, batch_size=7).accuracy
+
+
+def test_cells_and_back():
+    assert TWO_DOMAINS.cells().tolist() == [[0, 0, 0, 3], [0, 0, 1, 1], [0, 1, 1, 2], [1, 1, 0, 5], [1, 1, 1, 1]]
+    assert torch.equal(Evaluation.of_cells(TWO_DOMAINS.cells(), 2, 0.5).confusion, TWO_DOMAINS.confusion)
+    empty = Evaluation.of_cells(torch.zeros(0, 4, dtype=torch.int64), 3, 0.0)
+    assert (empty.examples, empty.confusion.shape) == (0, (1, 3, 3))
+
+
+def test_a_sum_weighs_the_loss_by_samples_and_pads_domains():
+    one = Evaluation(torch.tensor([[[1, 0], [1, 0]]]), 2.0)
+    total = one + TWO_DOMAINS
+    assert total.confusion.tolist() == [[[4, 1], [1, 2]], [[0, 0], [5, 1]]]
+    assert total.loss == pytest.approx((2 * 2.0 + 12 * 0.5) / 14)
+    assert torch.equal((TWO_DOMAINS + one).confusion, total.confusion)

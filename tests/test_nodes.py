@@ -1,21 +1,21 @@
 """Which node plays which client."""
 
 import pytest
-from flwr.app import ConfigRecord, Error, Message, MetricRecord, RecordDict
+from flwr.app import Error, Message
 
 from fedhpro_flwr import nodes
-from fedhpro_flwr.config import ConfigError
+from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.engine import code_fingerprint
 from fedhpro_flwr.in_process import InProcessGrid
-from fedhpro_flwr.nodes import assign, introductions, wait_for_nodes
+from fedhpro_flwr.nodes import Introduction, assign, introductions, wait_for_nodes
 
 
 class FakeGrid(InProcessGrid):
     """Nodes that introduce themselves as told: a partition id, an exception's text, or None for silence."""
 
-    def __init__(self, says, code=None, appear=None):
+    def __init__(self, says, code=None, appear=None, models=None):
         super().__init__(None, 0)
-        self.says, self.code = says, code or {}
+        self.says, self.code, self.models = says, code or {}, models or {}
         self.appear = iter(appear or [])
 
     def get_node_ids(self):
@@ -31,8 +31,8 @@ class FakeGrid(InProcessGrid):
                 yield Message(Error(code=1, reason=said), reply_to=message)
                 continue
             code = self.code.get(node_id, code_fingerprint())
-            content = {"metrics": MetricRecord({"partition-id": said}), "config": ConfigRecord({"code": code})}
-            yield Message(RecordDict(content), reply_to=message)
+            who = Introduction(node_id, said, code, *self.models.get(node_id, ("cnn", 64)))
+            yield Message(who.pack(), reply_to=message)
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +41,8 @@ def no_pauses(monkeypatch):
 
 
 def introduce(grid, num_partitions, num_nodes=0):
-    return introductions(grid, num_partitions, num_nodes=num_nodes, timeout=0.05)
+    config = RunConfig.parse({"partition.num-partitions": num_partitions, "clients.num-nodes": num_nodes})
+    return introductions(grid, config, "run", 64, timeout=0.05)
 
 
 @pytest.mark.parametrize(
@@ -120,3 +121,28 @@ def test_nodes_that_come_late_are_waited_for():
     assert wait_for_nodes(grid, 2, 10) == [3, 5]
     grid = FakeGrid({}, appear=[[], [5], [5, 3], [3, 5], [1, 3, 5]])
     assert wait_for_nodes(grid, 0, 10) == [3, 5]
+
+
+@pytest.mark.parametrize(
+    ("models", "sentence"),
+    [
+        (
+            {12: ("mlp", 32)},
+            "client 1 (mlp) has features of width 32, client 0 (cnn) and the server's head of width 64; "
+            "give every model the same width (model.width)",
+        ),
+        (
+            {11: ("mlp", 32)},
+            "client 0 (mlp) has features of width 32, the server's head of width 64; "
+            "give every model the same width (model.width)",
+        ),
+    ],
+)
+def test_features_of_two_widths_end_the_run_before_round_1(models, sentence):
+    with pytest.raises(ConfigError) as refused:
+        introduce(FakeGrid({11: 0, 12: 1}, models=models), 2)
+    assert str(refused.value) == sentence
+
+
+def test_a_node_that_does_not_know_its_client_has_no_width_yet():
+    assert introduce(FakeGrid({11: 0, 12: -1}, models={12: ("", 0)}), 2) == {0: 11, 1: 12}

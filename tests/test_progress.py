@@ -2,18 +2,36 @@
 
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
 
+from fedhpro_flwr.accuracies import Breakdown, ClientsTested, ServerTested
 from fedhpro_flwr.config import RunConfig
+from fedhpro_flwr.exchange import GlobalModel
+from fedhpro_flwr.metrics import Evaluation
 from fedhpro_flwr.progress import RunProgress, closing, milliseconds, partition_table, percent, round_line, size
-from fedhpro_flwr.reports import RoundReport, headline
-from fedhpro_flwr.reports import Tested as ServerTested
-from fedhpro_flwr.run_folder import RunFolder
+from fedhpro_flwr.records import OwnTest
+from fedhpro_flwr.reports import RoundReport
+from fedhpro_flwr.run_folder import RunFolder, read_rounds
+from fedhpro_flwr.summary import summary
 
 CONFIG = RunConfig.parse(rounds=3)
+
+
+def server_tested(accuracy, head, medium, tail, **more):
+    return ServerTested(accuracy=accuracy, loss=1.0, head=head, medium=medium, tail=tail, **more)
+
+
+def own_test(client, correct, examples=4, **more):
+    return OwnTest(client, Evaluation(torch.tensor([[[correct, examples - correct], [0, 0]]]), 0.5), **more)
+
+
+def clients_tested(accuracy):
+    return ClientsTested(accuracy=accuracy, deviation=0.0, worst=accuracy, worst_client=0)
 
 
 def report(number, *, tested=True, set_aside=(), **changes):
@@ -27,8 +45,8 @@ def report(number, *, tested=True, set_aside=(), **changes):
         "clients": [{"partition-id": client, "num-examples": 5} for client in range(10)],
         "set_aside": list(set_aside),
         "train_loss": 2.5,
-        "received_accuracy": None if number == 1 else 0.25,
-        "tested": ServerTested(0.5, 1.0, [0.5], 0.75, 0.5, 0.25) if tested else None,
+        "received": None if number == 1 else clients_tested(0.25),
+        "tested": server_tested(0.5, 0.75, 0.5, 0.25) if tested else None,
     }
     return RoundReport(**(values | changes))
 
@@ -74,12 +92,12 @@ def test_rows_fit_80_columns_and_come_once_each(tmp_path):
 @pytest.mark.parametrize(
     "one",
     [
-        report(100, received_accuracy=1.0, tested=True),
+        report(100, received=clients_tested(1.0), tested=True),
         report(
             999,
             train_loss=123.4567,
             seconds=1234.5,
-            received_accuracy=1.0,
+            received=clients_tested(1.0),
             bytes_up={"model": 999.9e6},
             bytes_down={"model": 12e9},
         ),
@@ -91,8 +109,9 @@ def test_even_wide_rows_fit(one):
 
 
 def test_a_perfect_model_fits():
-    perfect = ServerTested(1.0, 0.0, [1.0], 1.0, 1.0, 1.0)
-    line = json.loads(json.dumps(report(100, tested=perfect, received_accuracy=1.0).line() | {"tested": vars(perfect)}))
+    perfect = server_tested(1.0, 1.0, 1.0, 1.0)
+    one = report(100, received=clients_tested(1.0)).line() | {"tested": vars(perfect)}
+    line = json.loads(json.dumps(one))
     assert len(round_line(line)) <= 80
     assert "100.0/100.0/100.0" in round_line(line)
 
@@ -166,23 +185,17 @@ def test_class_names_are_shown_as_they_are():
     assert "[b]" in shown(on)
 
 
-def finish(folder, *, tested=True):
-    clients = [
-        {"partition-id": client, "test-correct": client + 1, "test-examples": 4 if tested else 0} for client in range(3)
-    ]
-    folder.models({}, {})
-    folder.summary(
-        {
-            "accuracy": headline([(1, 0.5), (2, 0.75)] if tested else []),
-            "clients-accuracy": 0.5 if tested else None,
-            "clients": clients,
-            "seconds": 3.0,
-        }
-    )
+def finish(folder, *, tested=True, alone=(), breakdown=None):
+    folder.models(GlobalModel({"w": torch.zeros(1)}), {})
+    tests = [own_test(client, client + 1) for client in range(3)] if tested else []
+    rounds = read_rounds(folder.path)
+    said = summary(rounds, tests, breakdown or Breakdown(), ["cnn", "mlp", "cnn"], ["", "", ""], alone)
+    folder.summary(said | {"seconds": 3.0})
 
 
 def test_the_closing_table_names_numbers_and_all_files(tmp_path):
-    folder = folder_with(tmp_path / "run [x]", report(1), report(2))
+    better = server_tested(0.75, 0.75, 0.5, 0.25)
+    folder = folder_with(tmp_path / "run [x]", report(1), replace(report(2), tested=better))
     finish(folder)
     (folder.path / "curves.png").write_bytes(b"")
     (folder.path / ".scratch").write_bytes(b"")
@@ -190,7 +203,7 @@ def test_the_closing_table_names_numbers_and_all_files(tmp_path):
     on.print(closing(folder.path, 4.0))
     text = shown(on)
     assert "best 75.0 (round 2), last 75.0, mean of last ten 62.5" in text
-    assert "mean over clients 50.0, worst 25.0" in text
+    assert "on their own test data: mean 50.0, deviation 20.4, worst 25.0 (client 0)" in text
     assert "evaluation 100.0 ms, class-gradients 200.0 ms, local-training 3.0 s a round, clients summed" in text
     assert "aggregation 10.0 ms, matching 250.0 ms a round" in text
     assert "model 123.5 kB, class-gradients 999 B a round" in text
@@ -209,12 +222,46 @@ def test_the_closing_table_fits_80_columns(tmp_path):
     assert max(map(len, shown(on).splitlines())) <= 80
 
 
+def test_the_closing_table_of_domains_architectures_prototypes_and_training_alone(tmp_path):
+    tested = server_tested(0.5, 1, 1, 1, domain_accuracy={"here": 0.5, "there": None}, mean_over_domains=0.25)
+    folder = folder_with(tmp_path, replace(report(1), tested=replace(tested, by_prototype=0.125)))
+    alone = [{"partition-id": 0, "test-correct": 2, "test-examples": 4}, {"partition-id": 1, "test-examples": 0}]
+    alone.append({"partition-id": 2, "test-correct": 1, "test-examples": 2})
+    finish(folder, alone=alone, breakdown=Breakdown(architectures=["cnn", "mlp", "cnn"]))
+    on = console(200)
+    on.print(closing(folder.path, 4.0))
+    text = shown(on)
+    assert "best 25.0 (round 1), last 25.0, mean of last ten 25.0 (mean over domains)" in text
+    assert "here 50.0, there -" in text
+    assert "mean over their clients: cnn 50.0, mlp 50.0" in text
+    assert "by the nearest instead of the head: 12.5" in text
+    assert "50.0 % of the clients do worse than training alone" in text
+
+
+def test_without_a_global_model_the_clients_models_are_the_headline(tmp_path):
+    folder = folder_with(tmp_path, report(1, tested=False), report(2, tested=False))
+    finish(folder)
+    on = console(200)
+    on.print(closing(folder.path, 4.0))
+    assert "best 50.0 (round 2), last 50.0, mean of last ten 37.5 (mean over clients)" in shown(on)
+
+
+def test_the_domain_of_a_client_stands_beside_it():
+    on = console()
+    table = {"fingerprint": "f", "class-names": ["a", "b"], "counts": [[1, 2], [3, 4]]}
+    on.print(partition_table(table | {"client-domains": ["mnist", ""]}))
+    assert [line.split() for line in shown(on).splitlines()[2:4]] == [
+        ["0", "mnist", "1", "2", "3"],
+        ["1", "3", "4", "7"],
+    ]
+
+
 def test_the_closing_table_without_tests(tmp_path):
     folder = folder_with(tmp_path, report(1, tested=False))
     finish(folder, tested=False)
     on = console(200)
     on.print(closing(folder.path, 4.0))
-    assert "mean over clients" not in shown(on)
+    assert "own test data" not in shown(on)
     assert str(folder.path) in shown(on)
 
 

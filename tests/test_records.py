@@ -8,8 +8,6 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.records import (
-    BadReply,
-    Expected,
     Task,
     Update,
     array_record,
@@ -20,8 +18,8 @@ from fedhpro_flwr.records import (
     record_bytes,
     tensors_of,
     unpack_broadcast,
-    unpack_update,
 )
+from fedhpro_flwr.reply_checks import BadReply, Expected, unpack_update
 
 MODEL = {
     "encoder.weight": torch.tensor([[1.5, -2.0, 1e-40], [3.0, 0.1, -0.0]]),

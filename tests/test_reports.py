@@ -3,11 +3,9 @@
 import json
 
 import pytest
-import torch
 
-from fedhpro_flwr import reports
-from fedhpro_flwr.metrics import Evaluation
-from fedhpro_flwr.reports import RoundReport, clients_accuracy, headline, means
+from fedhpro_flwr.accuracies import ServerTested
+from fedhpro_flwr.reports import RoundReport, headline, means
 
 
 def test_best_is_the_first_of_equals():
@@ -29,25 +27,6 @@ def test_nothing_tested():
     assert headline([]) == {"best": None, "best-round": None, "last": None, "mean-of-last-ten": None}
 
 
-def test_clients_count_once_each_whatever_their_size():
-    clients = [{"test-correct": 1, "test-examples": 2}, {"test-correct": 90, "test-examples": 100}]
-    assert clients_accuracy(clients) == pytest.approx((0.5 + 0.9) / 2)
-
-
-@pytest.mark.parametrize(
-    "other", [{}, {"test-correct": 0, "test-examples": 0}, {"test-examples": 5}, {"test-correct": 1}]
-)
-def test_a_client_without_test_data_does_not_count(other):
-    assert clients_accuracy([{"test-correct": 1, "test-examples": 4}, other]) == 0.25
-    assert clients_accuracy([other]) is None
-
-
-def test_tested_is_read_off_the_confusion_matrix():
-    tested = reports.Tested.of(Evaluation(torch.tensor([[3, 1], [2, 2]]), 0.5), [[0], [], [1]])
-    assert tested == reports.Tested(5 / 8, 0.5, [0.75, 0.5], 0.75, None, 0.5)
-    assert reports.Tested.of(Evaluation(torch.tensor([[3, 1], [2, 2]]), 0.5)).head is None
-
-
 def test_means_count_an_absent_entry_as_zero():
     rounds = [{"x": {"a": 2.0}}, {"x": {"a": 4.0, "b": 3.0}}]
     assert means(rounds, "x") == {"a": 3.0, "b": 1.5}
@@ -56,7 +35,14 @@ def test_means_count_an_absent_entry_as_zero():
 
 def test_a_line_is_json():
     report = RoundReport(
-        1, 0.5, {"a": 1.0}, {}, {"model": 3}, {}, [{"partition-id": 0}], tested=reports.Tested(0.5, 1.0, [None])
+        1,
+        0.5,
+        {"a": 1.0},
+        {},
+        {"model": 3},
+        {},
+        [{"partition-id": 0}],
+        tested=ServerTested(accuracy=0.5, loss=1.0, class_accuracy=[None]),
     )
     line = json.loads(json.dumps(report.line(), allow_nan=False))
     assert line["server_round"] == 1

@@ -13,9 +13,11 @@ from safetensors.torch import load_file
 
 from fedhpro_flwr import run_folder
 from fedhpro_flwr.config import ConfigError, RunConfig
+from fedhpro_flwr.exchange import GlobalModel
 from fedhpro_flwr.flat_keys import flatten
 from fedhpro_flwr.reports import RoundReport
-from fedhpro_flwr.run_folder import RunFolder, new_folder, read_rounds, write_whole
+from fedhpro_flwr.run_folder import RunFolder, new_folder, read_rounds
+from fedhpro_flwr.whole_file import write_whole
 
 CONFIG = RunConfig.parse({"seed": 3, "data.path": 'a "b" \\ c'})
 
@@ -106,7 +108,7 @@ def test_tensors_read_back_bit_for_bit(tmp_path):
     }
     state = {"hyper-prototypes": torch.randn(3, 2, 4, generator=draw)}
     folder = RunFolder(tmp_path, CONFIG)
-    folder.models(model, state)
+    folder.models(GlobalModel(model), state)
     stored = load_file(tmp_path / "model.safetensors")
     assert stored.keys() == model.keys()
     assert all(torch.equal(stored[name], model[name]) and stored[name].dtype == model[name].dtype for name in model)
@@ -116,8 +118,16 @@ def test_tensors_read_back_bit_for_bit(tmp_path):
 
 
 def test_a_method_without_state_leaves_no_file_of_it(tmp_path):
-    RunFolder(tmp_path, CONFIG).models({"w": torch.zeros(1)}, {})
+    RunFolder(tmp_path, CONFIG).models(GlobalModel({"w": torch.zeros(1)}), {})
     assert not (tmp_path / "hyper-prototypes.safetensors").exists()
+
+
+def test_every_group_of_encoders_has_its_own_file_with_the_shared_head(tmp_path):
+    head, encoders = {"head.bias": torch.ones(2)}, {"cnn": {"encoder.w": torch.zeros(1)}, "mlp": {}}
+    RunFolder(tmp_path, CONFIG).models(GlobalModel(head, encoders, ["cnn", "mlp"]), {})
+    assert set(load_file(tmp_path / "model-cnn.safetensors")) == {"head.bias", "encoder.w"}
+    assert set(load_file(tmp_path / "model-mlp.safetensors")) == {"head.bias"}
+    assert not (tmp_path / "model.safetensors").exists()
 
 
 def test_partition_summary_and_failure(tmp_path):
@@ -128,6 +138,7 @@ def test_partition_summary_and_failure(tmp_path):
     assert json.loads((tmp_path / "partition.json").read_text()) == {
         "fingerprint": "f00d",
         "class-names": ["a", "b"],
+        "client-domains": [],
         "counts": [[1, 2], [3, 0]],
     }
     assert json.loads((tmp_path / "summary.json").read_text()) == {"accuracy": {"best": 0.5}}

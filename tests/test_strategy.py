@@ -10,14 +10,16 @@ from torch import nn
 
 from client_app.app import make_client_app
 from fedhpro_flwr import reports
+from fedhpro_flwr.accuracies import ServerTested
 from fedhpro_flwr.aggregation import weighted_mean
 from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.data import Split
 from fedhpro_flwr.engine import code_fingerprint
 from fedhpro_flwr.in_process import InProcessGrid
+from fedhpro_flwr.metrics import Evaluation
 from fedhpro_flwr.models import Model
-from fedhpro_flwr.records import Update, array_record, pack_update, tensors_of, unpack_broadcast
+from fedhpro_flwr.records import OwnTest, Update, array_record, pack_update, tensors_of, unpack_broadcast
 from fedhpro_flwr.replies import QuorumError
 from fedhpro_flwr.seeding import sample_partitions
 from server_app.strategy import FedHProStrategy
@@ -91,7 +93,7 @@ class Played:
         self.reports.append(report)
 
     def bits(self):
-        named = {**self.strategy.model, **{f"state {k}": v for k, v in self.strategy.tensors().items()}}
+        named = {**self.strategy.model.shared, **{f"state {k}": v for k, v in self.strategy.tensors().items()}}
         return {name: value.contiguous().numpy().tobytes() for name, value in named.items()}
 
 
@@ -296,8 +298,10 @@ def constant_app(shift=lambda partition: float(partition), examples=lambda parti
         received = unpack_broadcast(message)
         partition = received.task.partition_id
         model = {k: v + shift(partition) if v.is_floating_point() else v for k, v in received.model.items()}
-        metrics = {"train-loss": float(partition), "test-correct": 1, "test-examples": 2 + partition}
-        return Message(pack_update(Update(partition, examples(partition), model, {}, metrics)), reply_to=message)
+        confusion = torch.tensor([[[1, 1 + partition], [0, 0]]])
+        own = OwnTest(partition, Evaluation(confusion, 0.5))
+        update = Update(partition, examples(partition), model, {}, {"train-loss": float(partition)}, own)
+        return Message(pack_update(update), reply_to=message)
 
     @app.evaluate()
     def test(message, context):
@@ -311,16 +315,16 @@ def test_the_mean_is_weighted_by_samples():
     shift = (0 * 1 + 1 * 2 + 2 * 3 + 3 * 4) / 10
     for name, value in new_model().state_dict().items():
         wanted = value + shift if value.is_floating_point() else value
-        torch.testing.assert_close(run.strategy.model[name], wanted)
+        torch.testing.assert_close(run.strategy.model.shared[name], wanted)
     report = run.reports[0]
     assert report.train_loss == pytest.approx(2.0)
-    assert report.received_accuracy == pytest.approx((1 / 2 + 1 / 3 + 1 / 4 + 1 / 5) / 4)
+    assert report.received.accuracy == pytest.approx((1 / 2 + 1 / 3 + 1 / 4 + 1 / 5) / 4)
     assert [client["num-examples"] for client in report.clients] == [1, 2, 3, 4]
 
 
 def test_evaluation_replies_without_numbers_are_left_out():
     run = Played(Meddling(constant_app()), method__name="fedavg", rounds=1)
-    assert run.strategy.tested_clients == []
+    assert run.strategy.tests == []
     assert run.result.evaluate_metrics_clientapp == {}
 
 
@@ -328,12 +332,15 @@ def test_a_bad_evaluation_reply_is_left_out():
     def meddle(kind, turn, partition, message, reply):
         if kind != "evaluate":
             return [reply]
-        bad = {0: {"partition-id": 77}, 1: {"test-correct": math.nan}, 2: {"test-correct": 99}}
-        content = RecordDict({"metrics": MetricRecord(dict(reply.content["metrics"]) | bad.get(partition, {}))})
-        return [Message(content, reply_to=message)]
+        cells = tensor_of(reply, "confusion")
+        wrong = {
+            0: {"metrics": numbers(reply, partition_id=77)},
+            1: {"metrics": numbers(reply, test_loss=math.nan)},
+            2: {"confusion": array_record({"confusion": cells * torch.tensor([1, 1, 1, -1])})},
+        }
+        return [rewritten(reply, message, **wrong.get(partition, {}))]
 
-    tested = Played(Meddling(meddle=meddle), rounds=1).strategy.tested_clients
-    assert [client["partition-id"] for client in tested] == [3]
+    assert [test.partition_id for test in Played(Meddling(meddle=meddle), rounds=1).strategy.tests] == [3]
 
 
 @pytest.mark.parametrize(("quorum", "needed"), [(0.28, 7), (0.29, 8), (1.0, 25), (0.001, 1)])
@@ -356,7 +363,7 @@ def test_the_order_of_the_replies_does_not_matter(preset):
         run = Played(Meddling(order=order), preset=preset)
         assert run.bits() == wanted.bits()
         assert [client["partition-id"] for client in run.reports[0].clients] == [0, 1, 2, 3]
-        assert [client["partition-id"] for client in run.strategy.tested_clients] == [0, 1, 2, 3]
+        assert [test.partition_id for test in run.strategy.tests] == [0, 1, 2, 3]
 
 
 def test_fewer_nodes_play_all_clients_with_the_same_result():
@@ -380,7 +387,7 @@ def test_the_report_keeps_every_clients_own_numbers():
     assert [client["test-examples"] for client in report.clients] == [4, 4, 4, 4]
     wanted = sum(client["train-loss"] * client["num-examples"] for client in report.clients) / 44
     assert report.train_loss == pytest.approx(wanted)
-    assert report.received_accuracy == pytest.approx(sum(client["test-correct"] for client in report.clients) / 16)
+    assert report.received.accuracy == pytest.approx(sum(client["test-correct"] for client in report.clients) / 16)
     for phase in ("evaluation", "class-gradients", "local-training"):
         assert report.client_seconds[phase] == pytest.approx(
             sum(client[f"seconds-{phase}"] for client in report.clients)
@@ -420,8 +427,8 @@ def test_per_round_asks_so_many_and_tests_all_at_the_end(sampling):
 @pytest.mark.parametrize(("every", "tested"), [(0, []), (1, [2, 3, 4, 5]), (2, [3, 5])])
 def test_clients_test_the_result_of_every_so_many_rounds(every, tested):
     run = Played(rounds=5, evaluation__clients_every=every)
-    assert [report.server_round for report in run.reports if report.received_accuracy is not None] == tested
-    assert len(run.strategy.tested_clients) == CLIENTS
+    assert [report.server_round for report in run.reports if report.received] == tested
+    assert len(run.strategy.tests) == CLIENTS
 
 
 class ServerTest:
@@ -430,9 +437,9 @@ class ServerTest:
     def __init__(self):
         self.heads = []
 
-    def __call__(self, model, head):
-        self.heads.append(head)
-        return reports.Tested(0.5, 1.0, [])
+    def __call__(self, model, in_place_of_head, by_prototype):
+        self.heads.append(in_place_of_head)
+        return ServerTested(accuracy=0.5, loss=1.0)
 
 
 @pytest.mark.parametrize(("every", "tested"), [(1, [1, 2, 3]), (2, [2, 3]), (9, [3])])
@@ -450,20 +457,20 @@ def test_what_becomes_of_the_calibrated_head():
     tests = {mode: ServerTest() for mode in ("off", "replace", "separate")}
     runs = {mode: Played(rounds=1, calibration__head=mode, test=test).strategy for mode, test in tests.items()}
     off, replaced, separate = (runs[mode] for mode in ("off", "replace", "separate"))
-    updates = off.replies.updates
+    updates = off.replies.good
     means = weighted_mean([update.model for update in updates], [update.num_examples for update in updates])
     # off and separate: the global model is the mean of the clients', head included.
-    assert all(torch.equal(off.model[name], means[name]) for name in means)
-    assert all(torch.equal(separate.model[name], means[name]) for name in means)
+    assert all(torch.equal(off.model.shared[name], means[name]) for name in means)
+    assert all(torch.equal(separate.model.shared[name], means[name]) for name in means)
     # replace: the head, and nothing else, is the calibrated one; separate keeps that one for itself.
     calibrated = separate.state.signal_head
-    assert not same_heads(replaced.model, means)
-    assert torch.equal(replaced.model["head.weight"], calibrated.weight)
-    assert torch.equal(replaced.model["head.bias"], calibrated.bias)
-    assert all(torch.equal(replaced.model[name], means[name]) for name in means if not name.startswith("head."))
+    assert not same_heads(replaced.model.shared, means)
+    assert torch.equal(replaced.model.shared["head.weight"], calibrated.weight)
+    assert torch.equal(replaced.model.shared["head.bias"], calibrated.bias)
+    assert all(torch.equal(replaced.model.shared[name], means[name]) for name in means if not name.startswith("head."))
     # what is tested, and what clients get beside the model
     assert tests["off"].heads == tests["replace"].heads == [None]
-    assert tests["separate"].heads == [calibrated]
+    assert tests["separate"].heads == [calibrated.logits]
     assert (
         set(off.method.broadcast(off.state)) == set(replaced.method.broadcast(replaced.state)) == {"hyper-prototypes"}
     )
@@ -496,11 +503,11 @@ def test_start_honours_flowers_own_arguments():
     assert [result.evaluate_metrics_serverapp[turn]["mine"] for turn in seen] == seen
     assert list(result.train_metrics_clientapp) == seen
     assert result.evaluate_metrics_clientapp[3]["clients"] == CLIENTS
-    assert all(torch.equal(tensors_of(result.arrays)[name], value) for name, value in strategy.model.items())
+    assert all(torch.equal(tensors_of(result.arrays)[name], value) for name, value in strategy.model.shared.items())
 
 
 def test_an_unknown_method_is_named():
-    with pytest.raises(ConfigError, match=r"^method\.name = 'fedsgd' is unknown, there are: fedavg, fedhpro$"):
+    with pytest.raises(ConfigError, match=r"^method\.name = 'fedsgd' is unknown, there are: fedavg, fedhpro, local$"):
         FedHProStrategy(RunConfig.parse({"method.name": "fedsgd"}))
 
 

@@ -146,17 +146,18 @@ def test_the_received_model_is_what_is_tested():
     config, data, start = settings(), new_data(), new_model()
     update = visit(new_model(seed=9), data, broadcast(config, start, evaluate=True))
     wanted = evaluate(copy.deepcopy(start), data, batch_size=3)
-    assert update.metrics["test-correct"] == wanted.correct
-    assert update.metrics["test-examples"] == 7
-    assert update.metrics["test-loss"] == pytest.approx(wanted.loss, rel=1e-6)
+    assert torch.equal(update.test.by_head.confusion, wanted.confusion)
+    assert update.test.by_head.examples == 7
+    assert update.test.by_head.loss == pytest.approx(wanted.loss, rel=1e-6)
+    assert (update.test.partition_id, update.test.by_prototype) == (3, None)
     trained = visit(new_model(seed=9), data, broadcast(config, start))
     assert all(torch.equal(update.model[name], value) for name, value in trained.model.items())
-    assert "test-correct" not in trained.metrics
+    assert trained.test is None
 
 
 def test_without_test_data_nothing_is_tested():
     update = visit(new_model(), new_data(test=False), broadcast(settings(), new_model(), evaluate=True))
-    assert "test-examples" not in update.metrics
+    assert update.test is None
 
 
 def test_the_seconds_of_every_phase_are_told():
@@ -212,7 +213,7 @@ def test_a_model_of_another_architecture_is_refused():
 def test_a_missing_tensor_is_refused():
     received = broadcast(settings(), new_model())
     del received.model["head.bias"]
-    with pytest.raises(ValueError, match=r'Missing key\(s\) in state_dict: "head\.bias"'):
+    with pytest.raises(ValueError, match=r"^the received model does not fit this client's: head\.bias is missing$"):
         visit(new_model(), new_data(), received)
 
 

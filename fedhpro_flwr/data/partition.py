@@ -6,11 +6,14 @@ iid        shuffled, near-equal parts
 dirichlet  class shares of the clients drawn from Dirichlet(alpha)
 nid1       the reference's balanced Dirichlet with equal client sizes
 shards     a fixed number of classes for each client
+quantity   client sizes drawn from Dirichlet(alpha), classes not skewed
+domains    every client owns samples of one domain
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -18,13 +21,16 @@ import numpy as np
 import numpy.typing as npt
 
 from fedhpro_flwr.data.dirichlet import dirichlet
+from fedhpro_flwr.data.domains import DomainClasses, clients_of_domains, domains
 from fedhpro_flwr.data.long_tail import long_tail
 from fedhpro_flwr.data.nid1 import nid1
+from fedhpro_flwr.data.quantity import quantity
 from fedhpro_flwr.data.shards import shards
+from fedhpro_flwr.named_counts import named_counts
 
 IndexArray = npt.NDArray[np.int64]
 
-Scheme = Literal["iid", "dirichlet", "nid1", "shards"]
+Scheme = Literal["iid", "dirichlet", "nid1", "shards", "quantity", "domains"]
 
 
 @dataclass(frozen=True)
@@ -32,12 +38,16 @@ class PartitionPlan:
     """How to divide samples among clients.
 
     Args:
-        scheme: one of iid, dirichlet, nid1, shards.
+        scheme: see above.
         num_partitions: number of clients.
-        alpha: Dirichlet concentration (dirichlet, nid1).
+        alpha: Dirichlet concentration (dirichlet, nid1, quantity).
         classes_per_client: classes of one client (shards).
         imbalance: rho, largest over smallest class after the long tail; 1 keeps every sample.
         min_samples: the fewest samples a client may have.
+        domain_clients: `name=count, ...`, the clients of each domain (domains); empty deals them evenly.
+        domain_share: of its domain's samples that a client gets (domains); 0 divides the domain evenly.
+        samples_per_client: how many samples a client gets, whatever the share (domains); 0 leaves it to the share.
+        domain_classes: "every" makes sure that each class of its domain appears at each client (domains).
         seed: of every draw, 0 .. 2**32 - 1.
 
     Raises:
@@ -50,6 +60,10 @@ class PartitionPlan:
     classes_per_client: int = 2
     imbalance: float = 1.0
     min_samples: int = 1
+    domain_clients: str = ""
+    domain_share: float = 0.0
+    samples_per_client: int = 0
+    domain_classes: DomainClasses = "any"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -66,6 +80,8 @@ class PartitionPlan:
         ):
             if value < 1:
                 raise ValueError(f"partition.{name} = {value}: it must be 1 or larger")
+        if not 0 <= self.domain_share <= 1:
+            raise ValueError(f"partition.domain-share = {self.domain_share}: it must lie in 0 .. 1")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"partition.seed = {self.seed}: it must lie in 0 .. 2**32 - 1")
 
@@ -89,27 +105,44 @@ class Partition:
             digest.update(ids.astype("<i8").tobytes())
         return digest.hexdigest()[:16]
 
+    def domains(self, domain_ids: IndexArray | None) -> tuple[int | None, ...]:
+        """The one domain of each client's samples; None for a client of several, or where there are no domains."""
+        if domain_ids is None:
+            return (None,) * len(self)
+        held = [np.unique(domain_ids[ids]) for ids in self.indices]
+        return tuple(int(ids[0]) if len(ids) == 1 else None for ids in held)
+
     def class_counts(self, labels: IndexArray, num_classes: int) -> IndexArray:
         """Samples of every class at every client, [N, C]."""
         counts = [np.bincount(labels[ids], minlength=num_classes) for ids in self.indices]
         return np.stack(counts).astype(np.int64)
 
 
-def partition(labels: npt.ArrayLike, num_classes: int, plan: PartitionPlan) -> Partition:
+def partition(
+    labels: npt.ArrayLike,
+    num_classes: int,
+    plan: PartitionPlan,
+    *,
+    domain_ids: IndexArray | None = None,
+    domain_names: Sequence[str] = (),
+) -> Partition:
     """Divide samples among clients by `plan`; the same labels and plan give the same partition.
 
     Args:
         labels: class ids [N] in 0..C-1.
         num_classes: C.
         plan: the scheme and its numbers.
+        domain_ids: of every sample [N], where the data has domains.
+        domain_names: of the domains.
 
     Returns:
         Ids into `labels`, one array a client. Every kept sample belongs to exactly one client (with `shards`,
-        to none if clients * classes_per_client is smaller than the number of classes).
+        to none if clients * classes_per_client is smaller than the number of classes; with `domains`, to none if
+        the clients' shares leave some).
 
     Raises:
         ValueError: bad labels, more clients than samples, classes_per_client above C, fewer than ten clients
-            with nid1, or a client left with fewer than min_samples.
+            with nid1, domains that do not fit, or a client left with fewer than min_samples.
     """
     targets = _checked(labels, num_classes)
     if plan.scheme == "shards" and plan.classes_per_client > num_classes:
@@ -129,6 +162,16 @@ def partition(labels: npt.ArrayLike, num_classes: int, plan: PartitionPlan) -> P
             parts = nid1(targets, kept, num_classes, clients, plan.alpha, plan.seed)
         case "shards":
             parts = shards(targets, kept, num_classes, clients, plan.classes_per_client, plan.seed)
+        case "quantity":
+            parts = quantity(kept, clients, plan.alpha, plan.min_samples, plan.seed)
+        case "domains":
+            wanted = named_counts(plan.domain_clients, "partition.domain-clients")
+            owners = clients_of_domains(domain_names, wanted, clients)
+            assert domain_ids is not None  # named domains have ids: the data set's own check
+            parts = domains(
+                targets, domain_ids, kept, owners, domain_names, share=plan.domain_share,
+                samples=plan.samples_per_client, classes=plan.domain_classes, seed=plan.seed,
+            )  # fmt: skip
     smallest = min(range(clients), key=lambda client: len(parts[client]))
     if len(parts[smallest]) < plan.min_samples:
         raise ValueError(

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from fedhpro_flwr.config import RunConfig
-from fedhpro_flwr.methods import fedavg, fedhpro
+from fedhpro_flwr.methods import fedavg, fedhpro, local
 from fedhpro_flwr.methods.base import METHODS, Arrival, LocalLoss, Method, ServerStep, method
 
-__all__ = ["METHODS", "Arrival", "LocalLoss", "Method", "ServerStep", "build_method", "fedavg", "fedhpro", "method"]
+__all__ = [
+    "METHODS",
+    "Arrival",
+    "LocalLoss",
+    "Method",
+    "ServerStep",
+    "build_method",
+    "fedavg",
+    "fedhpro",
+    "local",
+    "method",
+]
 
 
 def build_method(config: RunConfig) -> Method:

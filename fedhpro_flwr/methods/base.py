@@ -17,7 +17,9 @@ from torch import Tensor
 from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.data import Split
+from fedhpro_flwr.exchange import Share
 from fedhpro_flwr.head import Head
+from fedhpro_flwr.metrics import Scores
 from fedhpro_flwr.models import Model
 from fedhpro_flwr.records import Broadcast, Shape, Tensors, Update
 from fedhpro_flwr.registry import Registry
@@ -70,6 +72,11 @@ class Method:
     def __init__(self, config: RunConfig) -> None:
         self.config = config
 
+    @property
+    def share(self) -> Share:
+        """What of a client's model travels."""
+        return self.config.model.share
+
     # --- at the client, in the order of a visit -----------------------------------------------------------------------
 
     def upload(self, arrival: Arrival) -> dict[str, Tensor]:
@@ -108,6 +115,14 @@ class Method:
             watch: for the seconds of each phase.
         """
         return ServerStep(model, state, {})
+
+    def prototype_scores(self, sent: Tensors) -> Scores | None:
+        """How near features are to each class's prototypes, for accuracy by the nearest; None without prototypes.
+
+        Args:
+            sent: what the clients receive, as `broadcast` gives it.
+        """
+        return None
 
     def evaluation_head(self, state: object) -> Head | None:
         """The head to test with in place of the model's own."""

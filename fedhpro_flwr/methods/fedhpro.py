@@ -13,6 +13,7 @@ from typing import cast
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from fedhpro_flwr.aggregation import class_mean
 from fedhpro_flwr.calibration import fresh_head, match_prototypes, retrain_head
@@ -22,6 +23,7 @@ from fedhpro_flwr.head import Head
 from fedhpro_flwr.hyper_prototypes import HyperPrototypes
 from fedhpro_flwr.losses import Anchors, client_margin, hpal, hpcl
 from fedhpro_flwr.methods.base import Arrival, LocalLoss, Method, ServerStep, encode, method
+from fedhpro_flwr.metrics import Scores
 from fedhpro_flwr.records import CLASS_COUNTS, CLASS_GRADIENTS, CLASS_IDS, HYPER_PROTOTYPES, Shape, Tensors, Update
 from fedhpro_flwr.seeding import Draws
 from fedhpro_flwr.timing import Stopwatch
@@ -174,6 +176,11 @@ class FedHPro(Method):
                 "classes-matched": int(class_mask.sum()),
             },
         )
+
+    def prototype_scores(self, sent: Tensors) -> Scores:
+        """Mean cosine similarity with the K hyper-prototypes of each class, as in HPCL [P.3]."""
+        anchors = Anchors.of(sent[HYPER_PROTOTYPES])
+        return lambda z: F.normalize(z, dim=1) @ anchors.directions.T.to(z)  # [B, D] -> [B, C]
 
     def evaluation_head(self, state: object) -> Head | None:
         """The calibrated head where it is kept apart from the model's own."""

@@ -21,7 +21,7 @@ strategy, result = results[0]
 print("theirs" if "library_app" in theirs.__file__ else "ours")
 tensors = strategy.tensors()
 print(sorted(result.train_metrics_clientapp), sorted(tensors), tuple(tensors["hyper-prototypes"].shape))
-print(len(strategy.tested_clients), type(strategy).__module__)
+print(len(strategy.tests), type(strategy).__module__)
 """
 
 

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from fedhpro_flwr.records import BadReply, Expected, Update, array_record, pack_update, unpack_update
+from fedhpro_flwr.records import Update, array_record, pack_update
+from fedhpro_flwr.reply_checks import BadReply, Expected, unpack_update
 
 MODEL = {"head.weight": torch.ones(3, 2), "head.bias": torch.zeros(3)}
 SENT = {

@@ -1,0 +1,109 @@
+"""What of a client's model travels: all of it, its encoder within a group and its head, its head alone, or nothing.
+
+With different architectures only the head W [C, D] fits everyone. The rest of a model either stays with its client
+(`head`) or is averaged among the clients of the same architecture (`group`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from torch import Tensor
+
+from fedhpro_flwr.aggregation import weighted_mean
+
+if TYPE_CHECKING:
+    from fedhpro_flwr.records import Update
+
+Share = Literal["all", "group", "head", "nothing"]
+Tensors = Mapping[str, Tensor]
+HEAD_PREFIX = "head."
+
+
+def travels(name: str, share: Share) -> bool:
+    """Whether the model's tensor of that name is exchanged with the server."""
+    return share in ("all", "group") or (share == "head" and name.startswith(HEAD_PREFIX))
+
+
+def exchanged(model: Tensors, share: Share) -> dict[str, Tensor]:
+    """The part of a model that travels."""
+    return {name: tensor for name, tensor in model.items() if travels(name, share)}
+
+
+def personal(model: Tensors, share: Share) -> dict[str, Tensor]:
+    """The part of a model that stays with its client."""
+    return {name: tensor for name, tensor in model.items() if not travels(name, share)}
+
+
+@dataclass(frozen=True, eq=False)
+class GlobalModel:
+    """What the server holds of the clients' models.
+
+    Args:
+        shared: tensors that every client exchanges.
+        encoders: by group, the tensors that only its clients exchange; empty unless encoders are averaged in groups.
+        members: the group of each client [N]; empty where there are no groups.
+    """
+
+    shared: Tensors
+    encoders: Mapping[str, Tensors] = field(default_factory=dict)
+    members: Sequence[str] = ()
+
+    @classmethod
+    def start(
+        cls, initial: Tensors, share: Share, encoders: Mapping[str, Tensors] | None = None, members: Sequence[str] = ()
+    ) -> GlobalModel:
+        """Before round 1.
+
+        Args:
+            initial: an initial model, of which `share` says what travels; with `encoders` its head alone counts.
+            share: what travels.
+            encoders: initial encoders of the groups, where they are averaged in groups.
+            members: the group of each client [N] then.
+        """
+        if not encoders:
+            return cls(exchanged(initial, share))
+        return cls(
+            exchanged(initial, "head"), {name: personal(model, "head") for name, model in encoders.items()}, members
+        )
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """All groups; one without a name where there are none."""
+        return tuple(self.encoders) or ("",)
+
+    def group(self, partition_id: int) -> str:
+        """The client's group; "" where there are none."""
+        return self.members[partition_id] if self.members else ""
+
+    def of(self, group: str) -> dict[str, Tensor]:
+        """All tensors that a client of this group exchanges."""
+        return {**self.encoders.get(group, {}), **self.shared}
+
+    def with_shared(self, shared: Tensors) -> GlobalModel:
+        """The same encoders under other shared tensors."""
+        return GlobalModel(shared, self.encoders, self.members)
+
+    def mean(self, updates: Sequence[Update]) -> GlobalModel:
+        """Each tensor's mean over the clients that exchange it, weighted by samples [R.c1].
+
+        A group that nobody replied for keeps its encoder.
+
+        Args:
+            updates: replies, in the order in which they are summed.
+        """
+        encoders = dict(self.encoders)
+        for group, sent in self.encoders.items():
+            own = [update for update in updates if self.group(update.partition_id) == group]
+            if own:
+                encoders[group] = _mean(own, sent)
+        return GlobalModel(_mean(updates, self.shared), encoders, self.members)
+
+
+def _mean(updates: Sequence[Update], names: Tensors) -> Tensors:
+    return weighted_mean(
+        [{name: update.model[name] for name in names} for update in updates],
+        [update.num_examples for update in updates],
+    )

@@ -1,0 +1,19 @@
+"""Local-only training: every client trains its own model on its own data, and nothing is averaged.
+
+What federation is worth to a client is measured against this.
+"""
+
+from __future__ import annotations
+
+from fedhpro_flwr.exchange import Share
+from fedhpro_flwr.methods.base import Method, method
+
+
+@method("local")
+class Local(Method):
+    """No tensor of the model travels; a client goes on with the model it kept from its last visit."""
+
+    @property
+    def share(self) -> Share:
+        """Nothing."""
+        return "nothing"

@@ -1,0 +1,147 @@
+"""Replies unpacked and checked: what keeps a broken or hostile reply from the server's state."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from flwr.app import Message, RecordDict
+from torch import Tensor
+
+from fedhpro_flwr.metrics import Evaluation
+from fedhpro_flwr.records import (
+    CLASS_COUNTS,
+    CLASS_IDS,
+    CONFUSION,
+    CONFUSION_BY_PROTOTYPE,
+    METRICS,
+    MODEL,
+    OwnTest,
+    Shape,
+    Tensors,
+    Update,
+    numbers_of,
+    tensors_of,
+)
+
+OUT_OF_RANGE = 1e9  # no trained number is near it, and squares of larger ones overflow float32
+LARGEST = sys.float_info.max
+MOST_DOMAINS = 1024  # a confusion tensor has as many planes as the largest domain id says
+MOST_SAMPLES = 2**53  # counts up to here are exact as floats
+
+
+class BadReply(ValueError):
+    """A reply that must not touch the state; the message says what is wrong with it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Expected:
+    """What a reply must look like: the tensors of the model that was sent, and the method's records."""
+
+    model: Tensors
+    records: Mapping[str, Shape]
+    num_classes: int
+
+
+def unpack_update(message: Message, expected: Expected) -> Update:
+    """The inverse of `pack_update`, at the server.
+
+    Raises:
+        BadReply: a record is missing, a shape, type or name differs, a number is not finite, a class id is unknown or
+            comes twice, or a count is not positive.
+    """
+    content = message.content
+    try:
+        metrics = numbers_of(content.metric_records[METRICS])
+        model = tensors_of(content.array_records[MODEL])
+        tensors = {name: tensors_of(content.array_records[name])[name] for name in expected.records}
+        num_examples, partition_id = metrics.pop("num-examples"), metrics.pop("partition-id")
+    except KeyError as missing:
+        raise BadReply(f"{missing} is missing") from None
+    except Exception as broken:  # the bytes of a tensor are the client's, and NumPy fails on bad ones in many ways
+        raise BadReply(f"a record cannot be read ({broken})") from None
+    if not isinstance(num_examples, int) or num_examples < 1:
+        raise BadReply(f"num-examples = {num_examples}, it must be a positive whole number")
+    if not isinstance(partition_id, int):
+        raise BadReply(f"partition-id = {partition_id}, it must be a whole number")
+    for name, value in metrics.items():
+        if not -LARGEST <= value <= LARGEST:  # NaN is not within, and no JSON either
+            raise BadReply(f"metric {name} = {value} is not finite")
+    _check_model(model, expected.model)
+    _check_records(tensors, expected)
+    test = unpack_test(content, expected.num_classes) if CONFUSION in content.array_records else None
+    numbers = {name: float(value) for name, value in metrics.items()}
+    return Update(partition_id, num_examples, model, tensors, numbers, test)
+
+
+def unpack_test(content: RecordDict, num_classes: int) -> OwnTest:
+    """The inverse of `pack_test`, at the server.
+
+    Raises:
+        BadReply: a record is missing or no confusion tensor of C classes.
+    """
+    numbers = numbers_of(content.metric_records[METRICS]) if METRICS in content.metric_records else {}
+    partition_id, loss = numbers.get("partition-id"), numbers.get("test-loss", 0.0)
+    if not isinstance(partition_id, int):
+        raise BadReply(f"partition-id = {partition_id}, it must be a whole number")
+    if not -LARGEST <= loss <= LARGEST:
+        raise BadReply(f"metric test-loss = {loss} is not finite")
+    results: dict[str, Evaluation] = {}
+    for name in (CONFUSION, CONFUSION_BY_PROTOTYPE):
+        if name in content.array_records:
+            try:
+                cells = tensors_of(content.array_records[name])[name]
+            except Exception as broken:
+                raise BadReply(f"record {name} cannot be read ({broken})") from None
+            _check_cells(name, cells, num_classes)
+            results[name] = Evaluation.of_cells(cells, num_classes, float(loss))
+    if CONFUSION not in results:
+        raise BadReply(f"{CONFUSION!r} is missing")
+    return OwnTest(partition_id, results[CONFUSION], results.get(CONFUSION_BY_PROTOTYPE))
+
+
+def _check_cells(name: str, cells: Tensor, num_classes: int) -> None:
+    _check_tensor(name, cells, (len(cells) if cells.ndim else 0, 4), torch.int64)
+    for column, (what, size) in enumerate((("domain", MOST_DOMAINS), ("class", num_classes), ("class", num_classes))):
+        wrong = cells[(cells[:, column] < 0) | (cells[:, column] >= size), column]
+        if len(wrong):
+            raise BadReply(f"{name}: {what} id {int(wrong[0])} is unknown, there are 0 to {size - 1}")
+    wrong = cells[(cells[:, 3] < 1) | (cells[:, 3] > MOST_SAMPLES), 3]
+    if len(wrong):
+        raise BadReply(f"{name}: a count is {int(wrong[0])}, it must be positive")
+
+
+def _check_model(model: Tensors, sent: Tensors) -> None:
+    for name in sent.keys() ^ model.keys():
+        raise BadReply(f"the model {'lacks' if name in sent else 'has an unknown'} tensor {name}")
+    for name, tensor in model.items():
+        _check_tensor(f"model tensor {name}", tensor, tuple(sent[name].shape), sent[name].dtype)
+
+
+def _check_records(tensors: Tensors, expected: Expected) -> None:
+    held = len(tensors[CLASS_IDS]) if CLASS_IDS in tensors and tensors[CLASS_IDS].ndim else 0
+    for name, shape in expected.records.items():
+        dtype = torch.int64 if name in (CLASS_IDS, CLASS_COUNTS) else torch.float32
+        _check_tensor(name, tensors[name], tuple(held if size == "P" else size for size in shape), dtype)
+    if CLASS_IDS in tensors:
+        ids = tensors[CLASS_IDS].tolist()
+        unknown = [number for number in ids if not 0 <= number < expected.num_classes]
+        if unknown:
+            raise BadReply(f"class id {unknown[0]} is unknown, there are 0 to {expected.num_classes - 1}")
+        if len(set(ids)) != len(ids):
+            raise BadReply("a class id comes twice")
+    if CLASS_COUNTS in tensors and bool((tensors[CLASS_COUNTS] < 1).any()):
+        raise BadReply(f"class count {int(tensors[CLASS_COUNTS].min())}, it must be positive")
+
+
+def _check_tensor(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    if tuple(tensor.shape) != shape:
+        raise BadReply(f"{name} has shape {list(tensor.shape)}, {list(shape)} was expected")
+    if tensor.dtype != dtype:
+        raise BadReply(f"{name} has type {tensor.dtype}, {dtype} was expected")
+    if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        raise BadReply(f"{name} is not finite")
+    if tensor.is_floating_point() and bool((tensor.abs() > OUT_OF_RANGE).any()):
+        raise BadReply(f"{name} has an entry beyond {OUT_OF_RANGE:.0e}")

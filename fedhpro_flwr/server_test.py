@@ -1,0 +1,61 @@
+"""The global model tested on the server, where there is a global model and the server has the test data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from torch import Tensor
+
+from fedhpro_flwr.accuracies import Breakdown, ServerTested
+from fedhpro_flwr.client_data import ClientData
+from fedhpro_flwr.config import RunConfig
+from fedhpro_flwr.engine import Federation, device_of
+from fedhpro_flwr.exchange import GlobalModel
+from fedhpro_flwr.methods import build_method
+from fedhpro_flwr.metrics import Evaluation, Scores, evaluate
+from fedhpro_flwr.models import Model
+
+# Tests the global model: by its head or, where given, by scores in its place; and by the nearest prototypes.
+ServerTest = Callable[[GlobalModel, Scores | None, Scores | None], ServerTested]
+
+
+def encoders_of(config: RunConfig, models: Mapping[str, Model]) -> dict[str, dict[str, Tensor]]:
+    """Initial models of the groups whose encoders are averaged apart from each other; empty for one architecture."""
+    if config.model.share != "group" or len(models) < 2:
+        return {}
+    return {name: model.state_dict() for name, model in models.items()}
+
+
+def server_test(
+    config: RunConfig, divided: Federation, models: Mapping[str, Model], breakdown: Breakdown
+) -> ServerTest | None:
+    """A test on all test data of the run; with several architectures each is tested on all of it.
+
+    Args:
+        config: the settings.
+        divided: the run's data.
+        models: an instance of each architecture, whose weights are overwritten.
+        breakdown: along what the accuracy is broken down.
+
+    Returns:
+        None where encoders stay with their clients: then there is no global model to test.
+    """
+    if build_method(config).share not in ("all", "group"):
+        return None
+    device = device_of(config)
+    data = ClientData(None, divided.data.test, divided.data.mean, divided.data.std).to(device)
+
+    def results(model: GlobalModel, scores: Scores | None) -> dict[str, Evaluation]:
+        tested = {}
+        for group in model.groups:
+            net = models[group or next(iter(models))].to(device)
+            net.load_state_dict(model.of(group))
+            tested[group] = evaluate(net, data, batch_size=config.evaluation.batch_size, scores=scores)
+        return tested
+
+    def test(model: GlobalModel, in_place_of_head: Scores | None, by_prototype: Scores | None) -> ServerTested:
+        return ServerTested.of(
+            results(model, in_place_of_head), results(model, by_prototype) if by_prototype else None, breakdown
+        )
+
+    return test

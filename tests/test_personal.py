@@ -1,0 +1,79 @@
+"""What a client keeps between rounds."""
+
+import pytest
+import torch
+from flwr.app import Context, RecordDict
+
+from fedhpro_flwr import whole_file
+from fedhpro_flwr.config import RunConfig
+from fedhpro_flwr.personal import PersonalState
+from fedhpro_flwr.records import Task
+
+TENSORS = {"encoder.w": torch.arange(6.0).view(2, 3).T, "encoder.n": torch.tensor(3)}
+
+
+def context(**node_config):
+    return Context(run_id=7, node_id=1, node_config=node_config, state=RecordDict(), run_config={})
+
+
+def test_what_is_kept_comes_back_bit_for_bit_in_a_later_round(tmp_path):
+    state = PersonalState(tmp_path / "client-0")
+    assert state.before(1) is None
+    state.keep(1, TENSORS)
+    found = state.before(2)
+    assert all(torch.equal(found[name], value) and found[name].dtype == value.dtype for name, value in TENSORS.items())
+    assert state.before(1) is None  # a round that is played again begins where it began
+
+
+def test_the_newest_before_the_round_counts_and_two_are_kept(tmp_path):
+    state = PersonalState(tmp_path)
+    for number in (1, 2, 5, 9):
+        state.keep(number, {"w": torch.tensor([float(number)])})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["round-5.safetensors", "round-9.safetensors"]
+    assert state.before(30)["w"].item() == 9
+    assert state.before(9)["w"].item() == 5
+
+
+def test_a_round_played_again_replaces_its_state(tmp_path):
+    state = PersonalState(tmp_path)
+    for number, value in ((4, 1.0), (5, 2.0), (5, 3.0)):
+        state.keep(number, {"w": torch.tensor([value])})
+    assert (state.before(6)["w"].item(), state.before(5)["w"].item()) == (3.0, 1.0)
+
+
+def test_a_crash_while_writing_leaves_the_state_before(tmp_path, monkeypatch):
+    state = PersonalState(tmp_path)
+    state.keep(1, {"w": torch.ones(1)})
+
+    def full(descriptor):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(whole_file.os, "fsync", full)
+    with pytest.raises(OSError, match="no space left"):
+        state.keep(2, {"w": torch.zeros(1)})
+    assert state.before(3)["w"].item() == 1
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    state = PersonalState(tmp_path)
+    state.keep(1, TENSORS)
+    file = tmp_path / "round-1.safetensors"
+    file.write_bytes(file.read_bytes()[:20])
+    with pytest.raises(ValueError, match=r"round-1\.safetensors is damaged"):
+        state.before(2)
+
+
+def test_where_the_state_lies(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    config, task = RunConfig.parse(), Task(1, 4, run="abc")
+    assert PersonalState.of(config, task, context()).folder == tmp_path / "state" / "fedhpro" / "abc" / "client-4"
+    assert PersonalState.of(config, Task(1, 4), context()).folder.parent.name == "run-7"
+    there = RunConfig.parse(run_folder=str(tmp_path))
+    assert PersonalState.of(there, task, context()).folder == tmp_path / "clients" / "abc" / "client-4"
+    elsewhere = RunConfig.parse(run_folder=str(tmp_path / "on-the-server-only"))
+    assert PersonalState.of(elsewhere, task, context()).folder.is_relative_to(tmp_path / "state")
+    named = RunConfig.parse(run_folder=str(tmp_path), clients__state_path=str(tmp_path / "named"))
+    assert PersonalState.of(named, task, context()).folder.is_relative_to(tmp_path / "named")
+    node = context(**{"state-path": str(tmp_path / "node")})
+    assert PersonalState.of(named, task, node).folder.is_relative_to(tmp_path / "node")
+    assert not any(path.is_dir() for path in tmp_path.iterdir())  # nothing is made before something is kept
