@@ -17,7 +17,7 @@ from fedhpro_flwr.data.domains import DomainClasses
 from fedhpro_flwr.data.partition import Scheme
 from fedhpro_flwr.flat_keys import ConfigError, Scalar, flatten, nest
 from fedhpro_flwr.gradient_matching import GradientScale, MatchingDistance
-from fedhpro_flwr.losses import MarginReading
+from fedhpro_flwr.losses import MarginPairs, MarginReading
 from fedhpro_flwr.named_counts import dealt_in_turn, named_counts
 from fedhpro_flwr.presets import PRESETS
 
@@ -141,6 +141,19 @@ class HyperPrototypeOptions(Section):
     matching_distance: MatchingDistance
     matching_head: Literal["client", "calibrated"]
     virtual_scale: Literal["mean", "mean-of-mean"]
+    counts: str
+
+    @property
+    def counts_by_class(self) -> dict[int, int]:
+        """K of single classes.
+
+        Raises:
+            ConfigError: `hyper-prototypes.counts` is not of its form.
+        """
+        counts = named_counts(self.counts, "hyper-prototypes.counts")
+        if not all(label.isdecimal() for label in counts):
+            raise ConfigError(f"hyper-prototypes.counts = {self.counts!r}: write it as class=count, class=count")
+        return {int(label): count for label, count in counts.items()}
 
 
 class LossOptions(Section):
@@ -152,6 +165,8 @@ class LossOptions(Section):
     hpal: Literal["paper", "unit", "reference", "off"]
     hpcl_weight: NotNegative
     hpal_weight: NotNegative
+    margin_pairs: MarginPairs
+    margin_schedule: Literal["constant", "ramp"]
 
 
 class ClassGradientOptions(Section):
@@ -217,6 +232,14 @@ class RunConfig(Section):
                 f"clients.per-round = {self.clients.per_round}: only {self.partition.num_partitions} clients exist, "
                 "see partition.num-partitions"
             )
+        if self.losses.margin_pairs != "same" and (
+            self.losses.margin not in ("l2", "l2-unit") or self.losses.hpcl != "paper"
+        ):
+            raise ValueError(
+                f"losses.margin-pairs = {self.losses.margin_pairs!r} needs losses.margin = 'l2' or 'l2-unit' "
+                "and losses.hpcl = 'paper'"
+            )
+        self.hyper_prototypes.counts_by_class  # noqa: B018  its form is looked at
         sizes = self.model.group_sizes
         if sizes and sum(sizes.values()) != self.partition.num_partitions:
             raise ValueError(

@@ -7,7 +7,7 @@ mean class gradient [P.2] [R.c5]. The step's derivative is a closed form: nothin
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,11 +25,30 @@ VirtualScale = Literal["mean", "mean-of-mean"]
 _BLOCK_LOGITS = 1 << 19
 
 
+def slot_weights(vectors: Tensor) -> Tensor:
+    """What each vector counts in its class's mean: S [C, K, D] -> [C, K], rows that sum to one.
+
+    Where counts differ by class, K is the largest and the slots that a class does not use hold zeros, which no used
+    vector is: so S says by itself which they are.
+    """
+    used = vectors.ne(0).any(dim=-1)  # [C, K]
+    used |= ~used.any(dim=1, keepdim=True)  # a class of zeros alone uses them all
+    return used.to(vectors) / used.sum(dim=1, keepdim=True)
+
+
+def mean_over_slots(values: Tensor, vectors: Tensor) -> Tensor:
+    """Mean over the used slots of S [C, K, D]: values [C, K, ...] -> [C, ...]."""
+    weights = slot_weights(vectors)
+    if bool((weights == weights[0, 0]).all()):
+        return values.mean(dim=1)
+    return torch.einsum("ck,ck...->c...", weights.to(values), values)
+
+
 @dataclass(frozen=True, eq=False)
 class HyperPrototypes:
     """The state that lives on the server and travels to every client."""
 
-    vectors: Tensor  # S [C, K, D]
+    vectors: Tensor  # S [C, K, D]; zeros in the slots that a class does not use
 
     @classmethod
     def start(
@@ -39,6 +58,7 @@ class HyperPrototypes:
         width: int,
         *,
         init: Start = "normal",
+        counts: Mapping[int, int] | None = None,
         generator: torch.Generator,
     ) -> HyperPrototypes:
         """S before the first round, in float32 on the generator's device.
@@ -47,12 +67,27 @@ class HyperPrototypes:
         random orthonormal frame, all K vectors of the class on it, with norm sqrt(D / K): that of a class
         mean under "normal".
 
+        Args:
+            num_classes: C.
+            prototypes_per_class: K of every class that `counts` does not name.
+            width: D.
+            init: see above.
+            counts: K of single classes, by class id.
+            generator: of the draws.
+
         Raises:
-            ValueError: if "orthogonal" is asked for more classes than the features are wide.
+            ValueError: if "orthogonal" is asked for more classes than the features are wide, or a count is of no class.
         """
-        device = generator.device
+        device, counts = generator.device, counts or {}
+        unknown = [label for label in counts if not 0 <= label < num_classes]
+        if unknown:
+            raise ValueError(f"a count is for class {unknown[0]}, there are 0 to {num_classes - 1}")
+        per_class = torch.tensor([counts.get(label, prototypes_per_class) for label in range(num_classes)]).to(device)
+        slots = int(per_class.max())
+        used = torch.arange(slots, device=device) < per_class[:, None]  # [C, K]
         if init == "normal":
-            return cls(torch.randn(num_classes, prototypes_per_class, width, generator=generator, device=device))
+            drawn = torch.randn(num_classes, slots, width, generator=generator, device=device)
+            return cls(drawn * used[..., None])
         if init != "orthogonal":
             raise ValueError(f"init must be 'normal' or 'orthogonal', got {init!r}")
         if num_classes > width:
@@ -61,12 +96,12 @@ class HyperPrototypes:
                 f" got {num_classes} classes and width {width}"
             )
         draw = torch.randn(width, num_classes, generator=generator, device=device)
-        frame = torch.linalg.qr(draw).Q.T * math.sqrt(width / prototypes_per_class)  # [C, D]
-        return cls(frame[:, None, :].repeat(1, prototypes_per_class, 1))
+        frame = torch.linalg.qr(draw).Q.T * (width / per_class[:, None]).sqrt()  # [C, D]
+        return cls(frame[:, None, :] * used[..., None])
 
     def class_means(self) -> Tensor:
         """H, the mean over the K vectors of each class: [C, D]."""
-        return self.vectors.mean(dim=1)
+        return mean_over_slots(self.vectors, self.vectors)
 
     def update(
         self,
@@ -109,15 +144,17 @@ class HyperPrototypes:
             )
         if virtual_scale not in ("mean", "mean-of-mean"):
             raise ValueError(f"virtual_scale must be 'mean' or 'mean-of-mean', got {virtual_scale!r}")
-        scale = 1.0 if virtual_scale == "mean" else 1.0 / per_class
+        weights = slot_weights(self.vectors)  # [C, K]
+        # of the virtual gradient, [C, 1]: 1, or one over a class's count once more
+        scale = torch.ones_like(weights[:, :1]) if virtual_scale == "mean" else weights.amax(dim=1, keepdim=True)
         head = head.like(self.vectors)
         gram = head.weight @ head.weight.T if num_classes <= 2 * width else None  # [C, C]
         vectors = self.vectors.clone()
         classes_a_block = max(1, _BLOCK_LOGITS // (per_class * num_classes))
+        target = target.to(vectors)
         for ids in torch.split(class_mask.to(vectors.device).nonzero().squeeze(1), classes_a_block):
-            vectors[ids] = _matched(
-                self.vectors[ids], target.to(vectors)[ids], ids, head, gram, steps, lr, distance, scale
-            )
+            block = (self.vectors[ids], target[ids], weights[ids], scale[ids])
+            vectors[ids] = _matched(*block, ids, head, gram, steps, lr, distance)
         return HyperPrototypes(vectors)
 
     def relative_movement(self, before: HyperPrototypes) -> float:
@@ -129,30 +166,33 @@ class HyperPrototypes:
 def _matched(
     vectors: Tensor,
     target: Tensor,
+    weights: Tensor,
+    scale: Tensor,
     ids: Tensor,
     head: Head,
     gram: Tensor | None,
     steps: int,
     lr: float,
     distance: MatchingDistance,
-    scale: float,
 ) -> Tensor:
-    """A block of A classes after all their steps: S [A, K, D] with targets [A, D] of the classes ids [A].
+    """A block of A classes after all their steps: S [A, K, D], targets [A, D] of the classes ids [A].
+
+    `weights` [A, K] and `scale` [A, 1] make the virtual gradient of a class out of those of its vectors.
 
     dL/dS = Q W with Q [A, K, C] below, so S never leaves S_0 + (row space of W). With the Gram matrix W W^T
     the logits are therefore stepped directly and S is formed once, at the end; without it (C > 2 D, where the
     Gram matrix would be the larger factor) S is stepped and the logits are formed anew.
     """
-    per_class = vectors.shape[1]
+    weights = weights[:, None, :]  # [A, 1, K]
     logits = head.logits(vectors)  # [A, K, C]
     travelled = torch.zeros_like(logits)  # sum of Q over the steps, for the Gram form
     for _ in range(steps):
         p = logits.softmax(dim=-1)
-        errors = prediction_errors(p.mean(dim=1), ids)  # mean_k softmax - e_c [A, C]
+        errors = prediction_errors((weights @ p).squeeze(1), ids)  # mean_k softmax - e_c [A, C]
         g = (errors @ head.weight).mul_(scale)  # virtual gradient [A, D]
         u = matching_gradient(g, target, distance)  # [A, D]
-        v = (u @ head.weight.T).mul_(lr * scale / per_class)[:, None, :]  # [A, 1, C]
-        q = (v - p @ v.mT).mul_(p)  # back through the softmax, times lr: [A, K, C]
+        v = (u @ head.weight.T).mul_(lr * scale)[:, None, :]  # [A, 1, C]
+        q = (v - p @ v.mT).mul_(p).mul_(weights.mT)  # back through the softmax, times lr: [A, K, C]
         if gram is None:
             vectors = vectors - q @ head.weight  # [P.2] [R.c5] S <- S - lr dL/dS
             logits = head.logits(vectors)

@@ -16,15 +16,20 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fedhpro_flwr.gradient_matching import count_classes
+from fedhpro_flwr.hyper_prototypes import mean_over_slots
 
 HpclForm = Literal["paper", "reference"]
 HpalForm = Literal["paper", "unit", "reference"]
 MarginReading = Literal["l2", "l2-unit", "inner", "none"]
+MarginPairs = Literal["same", "far", "near"]
 
 
 @dataclass(frozen=True, eq=False)
 class Anchors:
-    """What the losses need of S [C, K, D], computed once a visit because S stands still during it."""
+    """What the losses need of S [C, K, D], computed once a visit because S stands still during it.
+
+    Means over K are over a class's own vectors where counts differ by class (hyper_prototypes.py).
+    """
 
     directions: Tensor  # A [C, D], mean over K of the unit vectors: z^ . A_c is the mean of K cosines
     means: Tensor  # H [C, D], mean over K of the vectors
@@ -34,8 +39,9 @@ class Anchors:
     def of(cls, vectors: Tensor) -> Anchors:
         """Anchors of hyper-prototypes S [C, K, D], without a gradient."""
         vectors = vectors.detach()
-        means = vectors.mean(dim=1)
-        return cls(F.normalize(vectors, dim=-1).mean(dim=1), means, F.normalize(means, dim=-1))
+        means = mean_over_slots(vectors, vectors)
+        directions = mean_over_slots(F.normalize(vectors, dim=-1), vectors)
+        return cls(directions, means, F.normalize(means, dim=-1))
 
 
 def hpcl(
@@ -44,7 +50,7 @@ def hpcl(
     anchors: Anchors,
     *,
     temperature: float,
-    margin: float = 0.0,
+    margin: float | Tensor = 0.0,
     form: HpclForm = "paper",
 ) -> Tensor:
     """Hyper-prototype contrastive loss of a batch: z [B, D], y [B] -> scalar.
@@ -52,11 +58,17 @@ def hpcl(
     With s_j = z^ . A_j, the mean cosine similarity of a sample with class j:
     "paper" [P.3]: mean_i log(1 + sum_{j != y} exp((s_j + margin) / t) / exp(s_y / t));
     "reference" [R.hpcl]: (1/B) mean_i [log(sum_j exp(s_j / t) + margin) - s_y / t].
-    Both are one cross-entropy, so no exponential ever overflows.
+    Both are one cross-entropy, so no exponential ever overflows. A tensor of margins [C, C] has one for each pair
+    (label, other class) and zeros on its diagonal; only "paper" takes it.
 
     Raises:
-        ValueError: if the margin is negative or not finite.
+        ValueError: if a margin is negative or not finite.
     """
+    if isinstance(margin, Tensor):
+        if form != "paper" or not bool(((margin >= 0) & margin.isfinite()).all()):
+            raise ValueError("margins of pairs must be >= 0 and finite, and the form 'paper'")
+        similarity = F.normalize(z, dim=1) @ anchors.directions.T
+        return F.cross_entropy((similarity + margin[labels]) / temperature, labels)  # [P.3] with d_k^{y,j}
     if not 0.0 <= margin < math.inf:
         raise ValueError(f"margin must be >= 0 and finite, got {margin}")
     similarity = F.normalize(z, dim=1) @ anchors.directions.T / temperature  # s / t [B, C]
@@ -102,13 +114,9 @@ def client_margin(features: Tensor, labels: Tensor, num_classes: int, reading: M
     Raises:
         ValueError: for a label outside 0..C-1.
     """
-    features = features.detach()
-    counts = count_classes(labels, num_classes)
-    present = counts.nonzero().squeeze(1)  # [P]
+    present, class_means = _class_means(features, labels, num_classes)
     if reading == "none" or len(present) < 2:
         return features.new_zeros(())
-    membership = (present[:, None] == labels).to(features) / counts[present, None]  # [P, n]
-    class_means = membership @ features  # [P, D]
     pairs = (num_classes - 1) ** 2
     if reading == "l2":
         return _sum_of_distances(class_means) / pairs  # [P.3]
@@ -119,6 +127,45 @@ def client_margin(features: Tensor, labels: Tensor, num_classes: int, reading: M
     raise ValueError(f"margin must be read as 'l2', 'l2-unit', 'inner' or 'none', got {reading!r}")
 
 
+def pair_margins(
+    features: Tensor, labels: Tensor, num_classes: int, reading: MarginReading, pairs: MarginPairs
+) -> Tensor:
+    """The client's margin d_k spread over pairs of its classes: features [n, D], y [n] -> [C, C], its diagonal zero.
+
+    An extension, in no publication. With r_ab the distance of the two class means over the mean of all such distances:
+    "far" d_k r_ab, "near" d_k max(2 - r_ab, 0), "same" d_k. The mean over the pairs is d_k each time (for "near" up to
+    the clamp), so only its spread differs; a pair of which the client lacks a class has d_k itself.
+
+    Raises:
+        ValueError: for a reading that is no distance, or a label outside 0..C-1.
+    """
+    if reading not in ("l2", "l2-unit"):
+        raise ValueError(f"margins of pairs need a margin read as 'l2' or 'l2-unit', got {reading!r}")
+    margin = client_margin(features, labels, num_classes, reading)
+    spread = torch.ones(num_classes, num_classes, dtype=features.dtype, device=features.device)
+    present, means = _class_means(features, labels, num_classes)
+    if len(present) >= 2 and pairs != "same":
+        points = means if reading == "l2" else F.normalize(means, dim=1)
+        distances = _distances(points)  # [P, P]
+        mean = distances.sum() / (len(present) * (len(present) - 1))
+        relative = distances / mean.clamp_min(torch.finfo(points.dtype).tiny)
+        spread[present[:, None], present] = relative if pairs == "far" else (2 - relative).clamp_min(0)
+    return margin * spread.fill_diagonal_(0)
+
+
+def _class_means(features: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+    """The classes that are present [P], and the mean feature of each [P, D]."""
+    features = features.detach()
+    counts = count_classes(labels, num_classes)
+    present = counts.nonzero().squeeze(1)
+    membership = (present[:, None] == labels).to(features) / counts[present, None]  # [P, n]
+    return present, membership @ features
+
+
+def _distances(points: Tensor) -> Tensor:
+    """|p_a - p_b| for all pairs; without the matrix-product shortcut, which loses near points."""
+    return torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
+
+
 def _sum_of_distances(points: Tensor) -> Tensor:
-    """Sum of |p_a - p_b| over ordered pairs; without the matrix-product shortcut, which loses near points."""
-    return torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist").sum()
+    return _distances(points).sum()  # over ordered pairs

@@ -41,6 +41,14 @@ REFUSED = [
         "use 'group' (encoders averaged within their group) or 'head' (encoders stay with their clients)",
     ),
     ({"model.groups": "cnn"}, "model.groups = 'cnn': write it as name=count, name=count with counts from 1"),
+    (
+        {"losses.margin-pairs": "far", "losses.margin": "inner"},
+        "losses.margin-pairs = 'far' needs losses.margin = 'l2' or 'l2-unit' and losses.hpcl = 'paper'",
+    ),
+    (
+        {"hyper-prototypes.counts": "cat=3"},
+        "hyper-prototypes.counts = 'cat=3': write it as class=count, class=count",
+    ),
     ({"model.share": "nothing"}, "model.share = 'nothing': it must be 'all', 'group' or 'head'"),
     ({"partition.domain-share": 1.5}, "partition.domain-share = 1.5: it must be less than or equal to 1"),
     ({"data.vocabulary": 1}, "data.vocabulary = 1: it must be greater than or equal to 2"),

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from fedhpro_flwr import hyper_prototypes as module
 from fedhpro_flwr.gradient_matching import matching_distance
 from fedhpro_flwr.head import Head
-from fedhpro_flwr.hyper_prototypes import HyperPrototypes
+from fedhpro_flwr.hyper_prototypes import HyperPrototypes, slot_weights
 
 DISTANCES = ["cosine", "coordinate", "mse"]
 
@@ -66,6 +66,57 @@ def test_orthogonal_start_fills_the_space_but_no_more():
 def test_unknown_start_is_refused():
     with pytest.raises(ValueError, match="'normal' or 'orthogonal', got 'zeros'"):
         HyperPrototypes.start(5, 2, 4, init="zeros", generator=seeded())
+
+
+# --- counts that differ by class
+
+
+COUNTS = {0: 1, 2: 5}  # of 4 classes, the others 3
+
+
+def differing(init="normal"):
+    return HyperPrototypes.start(4, 3, 8, init=init, counts=COUNTS, generator=seeded())
+
+
+def test_slots_that_a_class_does_not_use_are_zero():
+    s = differing().vectors
+    assert s.shape == (4, 5, 8)
+    assert [int(s[c].ne(0).any(-1).sum()) for c in range(4)] == [1, 3, 5, 3]
+    assert slot_weights(s).tolist()[0] == [1, 0, 0, 0, 0]
+    torch.testing.assert_close(slot_weights(s).sum(1), torch.ones(4))
+    torch.testing.assert_close(differing().class_means()[1], s[1, :3].mean(0))
+
+
+def test_counts_that_are_equal_change_nothing():
+    plain = HyperPrototypes.start(4, 3, 8, generator=seeded()).vectors
+    assert torch.equal(
+        HyperPrototypes.start(4, 9, 8, counts=dict.fromkeys(range(4), 3), generator=seeded()).vectors, plain
+    )
+
+
+def test_an_orthogonal_class_mean_has_its_norm_whatever_its_count():
+    norms = torch.linalg.vector_norm(differing("orthogonal").class_means(), dim=1).square()
+    torch.testing.assert_close(norms, torch.tensor([8 / 1, 8 / 3, 8 / 5, 8 / 3]))
+
+
+@pytest.mark.parametrize("virtual_scale", ["mean", "mean-of-mean"])
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_a_class_moves_as_it_would_with_its_own_vectors_alone(distance, virtual_scale):
+    start = HyperPrototypes(differing().vectors.double())
+    head, target, mask = Head(draw(4, 8), draw(4, seed=1)), draw(4, 8, seed=2) * 0.1, torch.tensor([True] * 4)
+    options = {"steps": 3, "lr": 0.1, "distance": distance, "virtual_scale": virtual_scale}
+    moved = start.update(target, mask, head, **options).vectors
+    for c, count in enumerate((1, 3, 5, 3)):
+        own = HyperPrototypes(start.vectors[:, :count].clone())
+        own.vectors[c] = start.vectors[c, :count]
+        alone = own.update(target, torch.arange(4) == c, head, **options).vectors[c]
+        torch.testing.assert_close(moved[c, :count], alone, rtol=0, atol=1e-12)
+        assert not moved[c, count:].any()
+
+
+def test_a_count_for_no_class_is_refused():
+    with pytest.raises(ValueError, match="a count is for class 4, there are 0 to 3"):
+        HyperPrototypes.start(4, 3, 8, counts={4: 2}, generator=seeded())
 
 
 # --- update

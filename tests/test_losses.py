@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from fedhpro_flwr.losses import Anchors, client_margin, hpal, hpcl
+from fedhpro_flwr.losses import Anchors, client_margin, hpal, hpcl, pair_margins
 
 TEMPERATURE = 0.05
 
@@ -187,3 +187,69 @@ def test_margin_refuses():
         client_margin(draw(3, 2), torch.tensor([0, 1, 2]), 2)
     with pytest.raises(ValueError, match="'l2', 'l2-unit', 'inner' or 'none', got 'l1'"):
         client_margin(draw(2, 2), torch.tensor([0, 1]), 2, "l1")
+
+
+# --- margins of pairs
+
+
+def test_hpcl_with_margins_of_pairs_is_the_double_loop():
+    z, labels, vectors = batch()
+    margins = draw(4, 4, seed=3).abs().fill_diagonal_(0)
+    s, expected = similarities(z, vectors), 0.0
+    for i, y in enumerate(labels.tolist()):
+        others = sum(math.exp((s[i][j] + float(margins[y, j]) - s[i][y]) / TEMPERATURE) for j in range(4) if j != y)
+        expected += math.log(1 + others) / len(labels)
+    loss = hpcl(z, labels, Anchors.of(vectors), temperature=TEMPERATURE, margin=margins)
+    assert float(loss) == pytest.approx(expected, abs=1e-12)
+
+
+def test_equal_margins_of_pairs_are_the_one_margin():
+    z, labels, vectors = batch()
+    equal = torch.full((4, 4), 0.3, dtype=torch.float64).fill_diagonal_(0)
+    losses = [hpcl(z, labels, Anchors.of(vectors), temperature=TEMPERATURE, margin=m) for m in (0.3, equal)]
+    assert float(losses[0]) == pytest.approx(float(losses[1]), abs=1e-12)
+
+
+def test_margins_of_pairs_by_hand():
+    """Three class means on a line at 0, 1 and 4: distances 1, 3, 4, their mean 8/3; class 3 is absent."""
+    features = torch.tensor([[0.0], [1.0], [4.0]], dtype=torch.float64)
+    labels = torch.tensor([0, 1, 2])
+    d = 2 * (1 + 3 + 4) / 9  # d_k, over (C - 1)^2
+    same, far, near = (pair_margins(features, labels, 4, "l2", pairs) for pairs in ("same", "far", "near"))
+    assert torch.equal(same, d * (1 - torch.eye(4, dtype=torch.float64)))
+    wanted = torch.tensor([[0, 1, 4], [1, 0, 3], [4, 3, 0]], dtype=torch.float64) * 3 / 8
+    torch.testing.assert_close(far[:3, :3], d * wanted)
+    torch.testing.assert_close(near[:3, :3], d * (2 - wanted).fill_diagonal_(0))
+    for spread in (far, near):
+        assert torch.equal(spread[3], same[3]) and torch.equal(spread[:, 3], same[:, 3])
+        assert float(spread[:3, :3].sum()) / 6 == pytest.approx(d)
+
+
+def test_a_client_of_one_class_or_of_one_point_has_no_margins_or_equal_ones():
+    one_class = pair_margins(draw(3, 2), torch.tensor([1, 1, 1]), 3, "l2-unit", "far")
+    assert not one_class.any()
+    one_point = pair_margins(torch.ones(4, 2), torch.tensor([0, 0, 1, 2]), 3, "l2", "near")
+    assert one_point.isfinite().all() and not one_point.any()
+
+
+@pytest.mark.parametrize("reading", ["inner", "none"])
+def test_margins_of_pairs_need_a_distance(reading):
+    with pytest.raises(ValueError, match="need a margin read as 'l2' or 'l2-unit'"):
+        pair_margins(draw(2, 2), torch.tensor([0, 1]), 2, reading, "far")
+
+
+@pytest.mark.parametrize(
+    ("form", "value"), [("reference", 0.1), ("paper", -0.1), ("paper", math.inf), ("paper", math.nan)]
+)
+def test_hpcl_refuses_margins_of_pairs(form, value):
+    z, labels, vectors = batch()
+    margins = torch.full((4, 4), value, dtype=torch.float64)
+    with pytest.raises(ValueError, match="margins of pairs must be >= 0 and finite, and the form 'paper'"):
+        hpcl(z, labels, Anchors.of(vectors), temperature=TEMPERATURE, margin=margins, form=form)
+
+
+def test_anchors_leave_out_slots_that_a_class_does_not_use():
+    vectors = torch.tensor([[[3.0, 0.0], [0.0, 5.0]], [[4.0, 0.0], [0.0, 0.0]]])
+    anchors = Anchors.of(vectors)
+    assert anchors.directions.tolist() == [[0.5, 0.5], [1.0, 0.0]]
+    assert anchors.means.tolist() == [[1.5, 2.5], [4.0, 0.0]]

@@ -13,9 +13,11 @@ from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.data import Split
 from fedhpro_flwr.hyper_prototypes import HyperPrototypes
+from fedhpro_flwr.methods import Arrival, build_method
 from fedhpro_flwr.metrics import evaluate
 from fedhpro_flwr.models import Model
 from fedhpro_flwr.records import Broadcast, Task
+from fedhpro_flwr.seeding import Draws
 
 CLASSES, WIDTH, INPUTS, SAMPLES = 4, 5, 6, 12
 
@@ -222,3 +224,18 @@ def test_a_client_without_training_data_says_so(method):
     received = broadcast(settings(method__name=method), new_model())
     with pytest.raises(ValueError, match=r"training data$"):
         visit(new_model(), new_data(train=False), received)
+
+
+def margin_of(**options):
+    config, data, start = settings(rounds=4, **options), new_data(), new_model()
+    arrival = Arrival(start, data, broadcast(config, start, server_round=3), Draws(0, 3, 3))
+    return build_method(config)._margin(arrival)
+
+
+def test_the_margin_may_grow_with_the_rounds_and_differ_by_pair():
+    constant, ramp = margin_of(), margin_of(losses__margin_schedule="ramp")
+    assert ramp == pytest.approx(0.75 * constant) and constant > 0
+    far = margin_of(losses__margin_pairs="far")
+    assert far.shape == (CLASSES, CLASSES) and len(set(far.flatten().tolist())) > 2
+    torch.testing.assert_close(margin_of(losses__margin_pairs="far", losses__margin_schedule="ramp"), 0.75 * far)
+    assert margin_of(losses__margin="none") == margin_of(losses__hpcl="off") == 0.0

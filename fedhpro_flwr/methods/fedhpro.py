@@ -21,7 +21,7 @@ from fedhpro_flwr.class_samples import draw_class_samples
 from fedhpro_flwr.gradient_matching import ClassGradients, class_gradients, count_classes
 from fedhpro_flwr.head import Head
 from fedhpro_flwr.hyper_prototypes import HyperPrototypes
-from fedhpro_flwr.losses import Anchors, client_margin, hpal, hpcl
+from fedhpro_flwr.losses import Anchors, client_margin, hpal, hpcl, pair_margins
 from fedhpro_flwr.methods.base import Arrival, LocalLoss, Method, ServerStep, encode, method
 from fedhpro_flwr.metrics import Scores
 from fedhpro_flwr.records import CLASS_COUNTS, CLASS_GRADIENTS, CLASS_IDS, HYPER_PROTOTYPES, Shape, Tensors, Update
@@ -86,12 +86,7 @@ class FedHPro(Method):
         if options.hpcl == "off" and options.hpal == "off":
             return None
         anchors = Anchors.of(arrival.received.tensors[HYPER_PROTOTYPES].to(arrival.data.device))
-        margin = 0.0
-        if options.hpcl != "off" and options.margin != "none":
-            # Once a visit, in eval mode: see D7 in DEVIATIONS.md.
-            margin = float(
-                client_margin(arrival.features, arrival.train.labels, arrival.model.num_classes, options.margin)
-            )
+        margin = self._margin(arrival)
 
         def loss(z: Tensor, labels: Tensor) -> Tensor:  # z: [B, D], labels: [B]
             total = z.new_zeros(())
@@ -105,21 +100,41 @@ class FedHPro(Method):
 
         return loss
 
+    def _margin(self, arrival: Arrival) -> float | Tensor:
+        """The client's margin d_k, or one for each pair of classes, once a visit in eval mode (D7 in DEVIATIONS.md)."""
+        options, task = self.config.losses, arrival.received.task
+        if options.hpcl == "off" or options.margin == "none":
+            return 0.0
+        share = 1.0 if options.margin_schedule == "constant" else min(1.0, task.server_round / self.config.rounds)
+        z, labels, classes = arrival.features, arrival.train.labels, arrival.model.num_classes
+        if options.margin_pairs != "same":
+            return share * pair_margins(z, labels, classes, options.margin, options.margin_pairs)
+        return share * float(client_margin(z, labels, classes, options.margin))
+
     # --- on the server ------------------------------------------------------------------------------------------------
 
     def start(self, model: Tensors) -> FedHProState:
-        """S drawn from its start distribution; prototypes and first head of the calibration where it is on."""
+        """S drawn from its start distribution; prototypes and first head of the calibration where it is on.
+
+        Raises:
+            ValueError: `hyper-prototypes.counts` names a class that is not there.
+        """
         hyper, calibration, draws = self.config.hyper_prototypes, self.config.calibration, Draws(self.config.seed)
         classes, width = head_of(model).weight.shape
+        hyper_prototypes = HyperPrototypes.start(
+            classes,
+            hyper.prototypes_per_class,
+            width,
+            init=hyper.init,
+            counts=hyper.counts_by_class,
+            generator=draws.torch("hyper-prototypes"),
+        )
+        prototypes = torch.randn(
+            classes, calibration.prototypes_per_class, width, generator=draws.torch("calibration-prototypes")
+        )
         return FedHProState(
-            HyperPrototypes.start(
-                classes, hyper.prototypes_per_class, width, init=hyper.init, generator=draws.torch("hyper-prototypes")
-            ),
-            torch.randn(
-                classes, calibration.prototypes_per_class, width, generator=draws.torch("calibration-prototypes")
-            )
-            if self._calibrates
-            else None,
+            hyper_prototypes,
+            prototypes if self._calibrates else None,
             fresh_head(classes, width, draws.torch("first-head")) if calibration.first_head == "fresh" else None,
         )
 
