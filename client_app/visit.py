@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fedhpro_flwr.client_data import ClientData
-from fedhpro_flwr.config import Local
 from fedhpro_flwr.data.augment import crop_and_flip
 from fedhpro_flwr.data.batches import batches
 from fedhpro_flwr.exchange import exchanged, personal, travels
@@ -21,6 +20,7 @@ from fedhpro_flwr.models import Model
 from fedhpro_flwr.personal import PersonalState
 from fedhpro_flwr.records import Broadcast, OwnTest, Update
 from fedhpro_flwr.reports import PHASE
+from fedhpro_flwr.sections import Local
 from fedhpro_flwr.seeding import Draws
 from fedhpro_flwr.timing import Stopwatch
 

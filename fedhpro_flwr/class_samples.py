@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from fedhpro_flwr.client_data import ClientData
-from fedhpro_flwr.config import ClassGradientOptions
 from fedhpro_flwr.data.dsa import dsa
+from fedhpro_flwr.sections import ClassGradientOptions
 from fedhpro_flwr.seeding import Draws
 
 

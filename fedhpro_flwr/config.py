@@ -11,196 +11,30 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from fedhpro_flwr.data.domains import DomainClasses
-from fedhpro_flwr.data.partition import Scheme
 from fedhpro_flwr.flat_keys import ConfigError, Scalar, flatten, nest
-from fedhpro_flwr.gradient_matching import GradientScale, MatchingDistance
-from fedhpro_flwr.losses import MarginPairs, MarginReading
-from fedhpro_flwr.named_counts import dealt_in_turn, named_counts
 from fedhpro_flwr.presets import PRESETS
-
-FROM_PRESET = "preset"
-
-Count = Annotated[int, Field(ge=1)]
-CountOrNone = Annotated[int, Field(ge=0)]  # 0 stands for "all" or "off", as the key says
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Portion = Annotated[float, Field(gt=0, le=1)]
-
+from fedhpro_flwr.sections import (
+    CalibrationOptions,
+    ClassGradientOptions,
+    Clients,
+    Count,
+    CountOrNone,
+    Data,
+    Evaluation,
+    HyperPrototypeOptions,
+    Local,
+    LossOptions,
+    MethodChoice,
+    ModelChoice,
+    Partition,
+    Section,
+)
 
 __all__ = ["ConfigError", "RunConfig", "Scalar", "known_keys"]
 
-
-class Section(BaseModel):
-    """Frozen, strict (no text where a number belongs), and closed: an unknown key is an error."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        strict=True,
-        alias_generator=lambda name: name.replace("_", "-"),
-    )
-
-
-class Data(Section):
-    """Which samples exist, and where their files lie."""
-
-    name: str = "digits"
-    root: str = ""
-    path: str = ""
-    download: bool = False
-    test_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    split_seed: CountOrNone = 0
-    train_limit: CountOrNone = 0
-    domains: str = ""
-    image_size: CountOrNone = 0
-    text_length: Count = 64
-    vocabulary: Annotated[int, Field(ge=2, le=2**31)] = 20_000
-    tokenizer: str = "hashing"
-    weights: str = ""
-
-
-class Partition(Section):
-    """How the training samples are divided among clients."""
-
-    scheme: Scheme = "dirichlet"
-    num_partitions: Count = 10
-    alpha: Positive = 0.5
-    classes_per_client: Count = 2
-    imbalance: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.0
-    min_samples: Count = 2
-    domain_clients: str = ""
-    domain_share: Annotated[float, Field(ge=0, le=1)] = 0.0
-    samples_per_client: CountOrNone = 0
-    domain_classes: DomainClasses = "any"
-
-
-class Clients(Section):
-    """Who takes part in a round."""
-
-    per_round: CountOrNone = 0
-    sampling: Literal["round", "stream"] = "round"
-    quorum: Portion = 0.5
-    timeout: Positive = 3600
-    num_nodes: CountOrNone = 0
-    threads: Count = 1
-    state_path: str = ""
-
-
-class ModelChoice(Section):
-    """Which network a client trains, D, and how much of it travels."""
-
-    name: str = "cnn"
-    width: CountOrNone = 64
-    path: str = ""
-    groups: str = ""
-    share: Literal["all", "group", "head"] = "all"
-
-    @property
-    def group_sizes(self) -> dict[str, int]:
-        """Clients of each architecture; empty where all have the same.
-
-        Raises:
-            ConfigError: `model.groups` is not of its form.
-        """
-        return named_counts(self.groups, "model.groups")
-
-    def architecture(self, partition_id: int) -> str:
-        """The name of the model that a client trains."""
-        groups = dealt_in_turn(self.group_sizes)
-        return groups[partition_id] if groups else self.name
-
-
-class Local(Section):
-    """A client's own SGD."""
-
-    epochs: Count = 5
-    batch_size: Count = 32
-    lr: Positive = 0.05
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    weight_decay: NotNegative = 0.0
-    augment: Literal["none", "per-sample", "per-batch"] = "none"
-    flip: bool = True
-
-
-class MethodChoice(Section):
-    """Which federated method."""
-
-    name: str = "fedhpro"
-
-
-class HyperPrototypeOptions(Section):
-    """S [C, K, D] and its server update [P.2] [R.c5]."""
-
-    prototypes_per_class: Count
-    init: Literal["normal", "orthogonal"]
-    matching_steps: CountOrNone
-    matching_lr: Positive
-    matching_distance: MatchingDistance
-    matching_head: Literal["client", "calibrated"]
-    virtual_scale: Literal["mean", "mean-of-mean"]
-    counts: str
-
-    @property
-    def counts_by_class(self) -> dict[int, int]:
-        """K of single classes.
-
-        Raises:
-            ConfigError: `hyper-prototypes.counts` is not of its form.
-        """
-        counts = named_counts(self.counts, "hyper-prototypes.counts")
-        if not all(label.isdecimal() for label in counts):
-            raise ConfigError(f"hyper-prototypes.counts = {self.counts!r}: write it as class=count, class=count")
-        return {int(label): count for label, count in counts.items()}
-
-
-class LossOptions(Section):
-    """HPCL, HPAL and the client's margin [P.3] [P.4] [R.hpcl] [R.hpal] [R.margin]."""
-
-    temperature: Positive
-    margin: MarginReading
-    hpcl: Literal["paper", "reference", "off"]
-    hpal: Literal["paper", "unit", "reference", "off"]
-    hpcl_weight: NotNegative
-    hpal_weight: NotNegative
-    margin_pairs: MarginPairs
-    margin_schedule: Literal["constant", "ramp"]
-
-
-class ClassGradientOptions(Section):
-    """What a client measures before it trains [P.1] [R.grads]."""
-
-    samples_per_class: CountOrNone
-    repeats: Count
-    augment: Literal["none", "dsa"]
-    scale: GradientScale
-    weighting: Literal["clients", "counts"]
-
-
-class CalibrationOptions(Section):
-    """The server's re-training of the head on learned prototypes [R.c3] [R.c4]."""
-
-    head: Literal["off", "replace", "separate"]
-    first_head: Literal["model", "fresh"]
-    prototypes_per_class: Count
-    matching_steps: CountOrNone
-    matching_lr: Positive
-    matching_distance: Literal["rowwise", "cosine", "mse"]
-    epochs: CountOrNone
-    batch_size: Count
-    lr: Positive
-
-
-class Evaluation(Section):
-    """When accuracy is measured."""
-
-    every: Count = 1
-    clients_every: CountOrNone = 1
-    batch_size: Count = 100
-    nearest_prototype: bool = False
-    alone: str = ""
+FROM_PRESET = "preset"
 
 
 class RunConfig(Section):

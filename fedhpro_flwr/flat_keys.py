@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 Scalar = str | int | float | bool
@@ -33,3 +33,14 @@ def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Scalar]:
     for key, value in nested.items():
         flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return flat
+
+
+def tree(flat: Mapping[str, Scalar]) -> Iterator[str]:
+    """The settings as lines of a tree, a branch a section."""
+    section = ""
+    for key, value in flat.items():
+        head, _, leaf = key.rpartition(".")
+        if head != section:
+            yield f"├── {head}"
+            section = head
+        yield f"{'│   ├──' if head else '├──'} {leaf} = {value}"

@@ -20,6 +20,7 @@ from fedhpro_flwr.accuracies import NO_BREAKDOWN, Breakdown, ClientsTested
 from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.engine import code_fingerprint
 from fedhpro_flwr.exchange import GlobalModel
+from fedhpro_flwr.flat_keys import tree
 from fedhpro_flwr.methods import Method, build_method
 from fedhpro_flwr.nodes import introductions
 from fedhpro_flwr.records import (
@@ -223,13 +224,8 @@ class FedHProStrategy(Strategy):
 
     def summary(self) -> None:
         """Log the settings as a tree."""
-        section = ""
-        for key, value in self.config.flat().items():
-            head, _, leaf = key.rpartition(".")
-            if head != section:
-                log(INFO, "├── %s", head)
-                section = head
-            log(INFO, "%s %s = %s", "│   ├──" if head else "├──", leaf, value)
+        for line in tree(self.config.flat()):
+            log(INFO, "%s", line)
 
     def tensors(self) -> dict[str, Tensor]:
         """The method's state as named tensors, to be saved."""
