@@ -1,98 +1,75 @@
-"""The tables of docs/results.md: every variant of the method on every data set and kind of skew, three seeds each.
+"""The tables of docs/results.md and docs/scenarios.md: what grids.py lists, three seeds each.
 
-    python benchmarks/results.py            # run what docs/results.json lacks, two at a time, and write the tables anew
-    python benchmarks/results.py --jobs 0   # only write the tables
+    python benchmarks/results.py                    # run what docs/results.json lacks, two at a time, write the tables
+    python benchmarks/results.py --pages scenarios  # of one page
+    python benchmarks/results.py --jobs 0           # only write the tables
 
-A cell is the run `fedhpro run CONF --engine in-process --set ...` with the keys below. Each is one thread, so the
-numbers do not depend on how many run at a time. Delete docs/results.json to measure everything again.
+A cell is the run `fedhpro run CONF --engine in-process --set ...` with the keys that grids.py gives. Each is one
+thread, so the numbers do not depend on how many run at a time. Delete docs/results.json to measure everything again.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import multiprocessing
 import statistics
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-CONFS = ("digits-small", "mnist-small", "cifar10-subset-small")
-SKEWS: dict[str, dict[str, float]] = {
-    "alpha 0.5": {"partition.alpha": 0.5},
-    "alpha 0.1": {"partition.alpha": 0.1},
-    "alpha 0.5, rho 20": {"partition.alpha": 0.5, "partition.imbalance": 20.0},
-}
-VARIANTS: dict[str, dict[str, str | float]] = {
-    "FedAvg": {"method.name": "fedavg"},
-    "FedHPro `paper`": {},
-    "FedHPro `reference`": {"preset": "reference"},
-    "HPCL only": {"losses.hpal": "off"},
-    "HPAL only": {"losses.hpcl": "off"},
-    "frozen at random": {"hyper-prototypes.matching-steps": 0},
-    "margin `l2`": {"losses.margin": "l2"},
-    "margin `inner`": {"losses.margin": "inner"},
-    "margin `none`": {"losses.margin": "none"},
-}
-SEEDS = (0, 1, 2)
-
+from benchmarks.grids import PAGES, SEEDS, Cell, Table, cells  # noqa: E402  after the path is set
 
 STORE = ROOT / "docs" / "results.json"
-PAGE = ROOT / "docs" / "results.md"
 BEGIN, END = "<!-- tables: made by benchmarks/results.py -->", "<!-- end of tables -->"
-MEASURES = ("mean-of-last-ten", "last", "best")
-Results = dict[str, dict[str, float]]  # name of a cell -> its accuracies in percent, and seconds
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One run."""
-
-    conf: str
-    skew: str
-    variant: str
-    seed: int
-
-    @property
-    def name(self) -> str:
-        """As the key in docs/results.json."""
-        return f"{self.conf} | {self.skew} | {self.variant} | {self.seed}"
+Found = dict[str, Any]  # a run's accuracies in percent, those of each client, and seconds
+TITLES = {
+    "mean-of-last-ten": "server's test data, mean of last ten rounds",
+    "last": "server's test data, last round",
+    "best": "server's test data, best round",
+    "clients": "clients' own test data, mean over clients",
+    "clients-deviation": "clients' own test data, deviation over clients",
+    "worst-client": "clients' own test data, worst client",
+    "worse-than-alone": "share of clients that do worse than each alone, percent",
+}
 
 
 def main() -> None:
     """Run the missing cells, then write the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time; 0 only writes the tables")
-    parser.add_argument("--confs", default=",".join(CONFS))
+    parser.add_argument("--pages", default=",".join(PAGES))
     options = parser.parse_args()
-    confs = options.confs.split(",")
-    cells = [Cell(*each) for each in itertools.product(confs, SKEWS, VARIANTS, SEEDS)]
-    cells.sort(key=lambda cell: (confs.index(cell.conf), cell.seed))  # whole tables of one seed first
+    pages = {name: PAGES[name] for name in options.pages.split(",")}
     results = read()
-    missing = [cell for cell in cells if cell.name not in results] if options.jobs else []
-    print(f"{len(cells)} cells, {len(missing)} to run", flush=True)
+    wanted = {cell.name: cell for tables in pages.values() for table in tables for cell in cells(table)}
+    missing = [cell for name, cell in wanted.items() if name not in results] if options.jobs else []
+    missing.sort(key=lambda cell: cell.seed)  # whole tables of one seed first
+    print(f"{len(wanted)} cells, {len(missing)} to run", flush=True)
     if missing:
         with multiprocessing.get_context("spawn").Pool(options.jobs) as pool:
-            for number, (cell, found) in enumerate(pool.imap_unordered(run, missing), 1):
-                results[cell.name] = found
+            for number, (name, found) in enumerate(pool.imap_unordered(run, missing), 1):
+                results = read() | {name: found}  # read again: another page may be running beside this one
                 STORE.write_text(json.dumps(dict(sorted(results.items())), indent=0) + "\n", encoding="utf-8")
-                print(f"{number}/{len(missing)} {cell.name}: {found}", flush=True)
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-    PAGE.write_text(f"{before}{BEGIN}\n{tables(results)}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+                print(f"{number}/{len(missing)} {name}: {found}", flush=True)
+    for name, tables in pages.items():
+        page = ROOT / "docs" / f"{name}.md"
+        before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+        shown = "\n".join(show(table, results) for table in tables)
+        page.write_text(f"{before}{BEGIN}\n{shown}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
 
 
-def read() -> Results:
+def read() -> dict[str, Found]:
     """The cells that have been run."""
     return dict(json.loads(STORE.read_text(encoding="utf-8"))) if STORE.exists() else {}
 
 
-def run(cell: Cell) -> tuple[Cell, dict[str, float]]:
+def run(cell: Cell) -> tuple[str, Found]:
     """Run one cell in this process."""
     from logging import ERROR, getLogger
 
@@ -104,27 +81,84 @@ def run(cell: Cell) -> tuple[Cell, dict[str, float]]:
     getLogger("flwr").setLevel(ERROR)
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        changes = {**SKEWS[cell.skew], **VARIANTS[cell.variant], "seed": cell.seed, "run-folder": folder}
+        changes = {**cell.settings, "seed": cell.seed, "run-folder": folder}
         config = prepare(cell.conf, [f"{key}={value}" for key, value in changes.items()])
         run_in_process(server_app, client_app, config.partition.num_partitions, config.flat())
-        accuracy = json.loads((Path(folder) / "summary.json").read_text(encoding="utf-8"))["accuracy"]
-    found = {measure: round(100 * accuracy[measure], 3) for measure in MEASURES}
-    return cell, found | {"seconds": round(time.monotonic() - began, 1)}
+        said = json.loads((Path(folder) / "summary.json").read_text(encoding="utf-8"))
+    return cell.name, measured(said) | {"seconds": round(time.monotonic() - began, 1)}
 
 
-def tables(results: Results) -> str:
-    """For each data set and measure: mean and deviation over the seeds, and how many seeds where some are missing."""
+def measured(summary: dict[str, Any]) -> Found:
+    """What the tables show of a run."""
+    found: Found = {}
+    if summary["accuracy-of"] != "mean over clients":  # that is no measure of a global model
+        found = {name: _percent(summary["accuracy"][name]) for name in ("mean-of-last-ten", "last", "best")}
+    domains = (summary["last-round"] or {}).get("domain_accuracy") or {}
+    found |= {f"domain {name}": _percent(value) for name, value in domains.items()}
+    if summary["clients-tested"]:
+        names = {"accuracy": "clients", "deviation": "clients-deviation", "worst": "worst-client"}
+        found |= {name: _percent(summary["clients-tested"][key]) for key, name in names.items()}
+        found["by-client"] = {
+            str(client["partition-id"]): _percent(client["test-correct"] / client["test-examples"])
+            for client in summary["clients"]
+            if client["test-examples"]
+        }
+    return found
+
+
+def show(table: Table, results: dict[str, Found]) -> str:
+    """For each measure: mean and deviation over the seeds, and how many seeds where some are missing."""
+    by_place: dict[tuple[str, str], list[Cell]] = {}
+    for cell in cells(table):
+        by_place.setdefault((cell.row, cell.column), []).append(cell)
     lines: list[str] = []
-    for conf, measure in itertools.product(CONFS, MEASURES):
-        lines += ["", f"### {conf}: {measure.replace('-', ' ')}", ""]
-        lines += ["| variant | " + " | ".join(SKEWS) + " |", "|---|" + "---:|" * len(SKEWS)]
-        for variant in VARIANTS:
-            row = []
-            for skew in SKEWS:
-                names = [Cell(conf, skew, variant, seed).name for seed in SEEDS]
-                row.append(_mean([results[name][measure] for name in names if name in results]))
-            lines.append(f"| {variant} | " + " | ".join(row) + " |")
+    for measure in table.measures:
+        lines += ["", f"### {table.title}: {TITLES[measure]}", ""]
+        lines += ["| | " + " | ".join(table.columns) + " |", "|---|" + "---:|" * len(table.columns)]
+        for row in table.rows:
+            values = [
+                [value(cell, measure, results) for cell in by_place[row, column] if cell.name in results]
+                for column in table.columns
+            ]
+            lines.append(f"| {row} | " + " | ".join(_mean([v for v in of if v is not None]) for of in values) + " |")
+    for column in table.columns:
+        lines += by_domain(table, column, by_place, results)
     return "\n".join(lines)
+
+
+def by_domain(
+    table: Table, column: str, by_place: dict[tuple[str, str], list[Cell]], results: dict[str, Found]
+) -> list[str]:
+    """A table of the domains of a column, in the last round, where it has any."""
+    found = {row: [results[c.name] for c in by_place[row, column] if c.name in results] for row in table.rows}
+    domains = dict.fromkeys(key for runs in found.values() for run in runs for key in run if key.startswith("domain "))
+    if not domains:
+        return []
+    lines = ["", f"### {column}: server's test data by domain, last round", ""]
+    lines += [
+        "| | " + " | ".join(key.removeprefix("domain ") for key in domains) + " |",
+        "|---|" + "---:|" * len(domains),
+    ]
+    for row, runs in found.items():
+        if any(key in run for run in runs for key in domains):
+            lines.append(f"| {row} | " + " | ".join(_mean([run[key] for run in runs]) for key in domains) + " |")
+    return lines
+
+
+def value(cell: Cell, measure: str, results: dict[str, Found]) -> float | None:
+    """One number of a run; None where the run has no such measure."""
+    if measure != "worse-than-alone":
+        number = results[cell.name].get(measure)
+        return None if number is None else float(number)
+    alone = results.get(f"{cell.conf} | {cell.column} | each client alone | {cell.seed}", {}).get("by-client", {})
+    own = results[cell.name].get("by-client", {})
+    if cell.row == "each client alone" or not alone.keys() & own.keys():
+        return None
+    return 100 * statistics.fmean(own[client] < alone[client] for client in alone.keys() & own.keys())
+
+
+def _percent(share: float | None) -> float | None:
+    return None if share is None else round(100 * share, 3)
 
 
 def _mean(values: list[float]) -> str:

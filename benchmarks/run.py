@@ -28,6 +28,7 @@ from local_training import cost_rows, training_rows  # noqa: E402
 from measure import Row, machine  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
+from scale import scale_rows  # noqa: E402
 from server_update import calibration_rows, update_rows  # noqa: E402
 
 OUT = HERE / "out" / "bench.json"
@@ -37,6 +38,7 @@ SECTIONS: dict[str, Callable[[], Iterator[Row]]] = {
     "training": training_rows,
     "cost": cost_rows,
     "engine": overhead_rows,
+    "scale": scale_rows,
     "quick-start": quick_start_rows,
 }
 QUICK = ("update", "calibration", "training")

@@ -15,7 +15,7 @@ from fedhpro_flwr.data.batches import batches
 from fedhpro_flwr.exchange import exchanged, personal, travels
 from fedhpro_flwr.local_sgd import LocalSGD
 from fedhpro_flwr.methods import Arrival, LocalLoss, Method, build_method
-from fedhpro_flwr.metrics import evaluate
+from fedhpro_flwr.metrics import Scores, evaluate_each
 from fedhpro_flwr.models import Model
 from fedhpro_flwr.personal import PersonalState
 from fedhpro_flwr.records import Broadcast, OwnTest, Update
@@ -82,10 +82,11 @@ def own_test(model: Model, data: ClientData, received: Broadcast, *, state: Pers
 
 def measure(model: Model, data: ClientData, received: Broadcast, method: Method) -> OwnTest:
     """The loaded model by its head and, where asked, by the nearest of the prototypes that were received."""
-    options, by_prototype = received.config.evaluation, None
-    if options.nearest_prototype and (scores := method.prototype_scores(received.tensors)):
-        by_prototype = evaluate(model, data, batch_size=options.batch_size, scores=scores)
-    return OwnTest(received.task.partition_id, evaluate(model, data, batch_size=options.batch_size), by_prototype)
+    options = received.config.evaluation
+    prototypes = method.prototype_scores(received.tensors) if options.nearest_prototype else None
+    scores: list[Scores] = [model.head, *([prototypes] if prototypes else [])]
+    results = evaluate_each(model, data, scores, batch_size=options.batch_size)
+    return OwnTest(received.task.partition_id, *results)
 
 
 def train(model: Model, data: ClientData, local: Local, extra_loss: LocalLoss | None, draws: Draws) -> float:

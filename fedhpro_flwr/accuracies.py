@@ -72,7 +72,7 @@ class ServerTested(ByClassAndDomain):
 
     accuracy: float
     loss: float
-    by_prototype: float | None = None  # accuracy when the nearest hyper-prototypes decide instead of the head
+    by_prototype: float | None = None  # the score when the nearest hyper-prototypes decide instead of the head
     by_architecture: Mapping[str, float] = field(default_factory=dict)  # where encoders are averaged in groups
 
     @classmethod
@@ -84,10 +84,11 @@ class ServerTested(ByClassAndDomain):
     ) -> ServerTested:
         """From the results of each architecture's global model (one, named "", where all clients share one)."""
         total = reduce(add, by_head.values())
+        nearest = cls.of(by_prototype, None, breakdown) if by_prototype else None
         return cls(
             accuracy=total.accuracy,
             loss=total.loss,
-            by_prototype=reduce(add, by_prototype.values()).accuracy if by_prototype else None,
+            by_prototype=nearest.score if nearest else None,
             by_architecture={name: result.accuracy for name, result in by_head.items() if name},
             **by_class_and_domain(total, breakdown),
         )

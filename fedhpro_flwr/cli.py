@@ -23,6 +23,16 @@ from fedhpro_flwr.progress import RunProgress, closing
 from fedhpro_flwr.run_folder import FAILURE_FILE, METRICS_FILE, PARTITION_FILE, new_folder, refuse_finished
 
 OK, FAILED, NOT_STARTED = 0, 1, 2
+PATHS = (
+    "data.root",
+    "data.path",
+    "data.weights",
+    "data.tokenizer",
+    "model.path",
+    "clients.state-path",
+    "evaluation.alone",
+)
+HASHING = "hashing"  # data.tokenizer names a folder or this
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -96,8 +106,8 @@ def prepare(conf: str | None, changes: Sequence[str]) -> RunConfig:
     settings = read_settings(conf, changes)
     if not settings.get("data.root"):
         settings["data.root"] = os.environ.get("FEDHPRO_DATA_DIR", "")
-    for key in ("data.root", "data.path"):
-        if settings.get(key):
+    for key in PATHS:
+        if settings.get(key) and settings[key] != HASHING:
             settings[key] = str(Path(str(settings[key])).expanduser().resolve())
     config = RunConfig.parse(settings)
     check_names(config)

@@ -9,6 +9,8 @@ from typing import Any
 from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.reports import means
 
+ALL_CLASSES, OVER_DOMAINS, OWN_DATA = "all classes", "mean over domains", "on the clients' own test data"
+
 
 def draw_curves(rounds: Sequence[Mapping[str, Any]], config: RunConfig) -> bytes:
     """A PNG of one run, from the lines of its metrics.jsonl."""
@@ -17,38 +19,15 @@ def draw_curves(rounds: Sequence[Mapping[str, Any]], config: RunConfig) -> bytes
     figure = Figure(figsize=(11, 6.2), layout="constrained")
     accuracy, losses, seconds, traffic = figure.subplots(2, 2).flat
     figure.suptitle(f"{config.experiment}: {config.method.name}, preset {config.preset}, seed {config.seed}")
-    tested = [line for line in rounds if line["tested"]]
 
-    rounds_tested = [line["server_round"] for line in tested]
-    domains = list(tested[0]["tested"]["domain_accuracy"]) if tested else []
-    score = "mean_over_domains" if domains else "accuracy"
-    accuracy.plot(
-        rounds_tested,
-        [100 * line["tested"][score] for line in tested],
-        lw=2,
-        marker=".",
-        label="mean over domains" if domains else "all classes",
-    )
-    for name in domains:
-        values = [line["tested"]["domain_accuracy"][name] for line in tested]
-        accuracy.plot(rounds_tested, [None if v is None else 100 * v for v in values], lw=1, label=name)
-    if config.partition.imbalance > 1:
-        for group in ("head", "medium", "tail"):
-            values = [line["tested"][group] for line in tested]
-            accuracy.plot(
-                [line["server_round"] for line in tested],
-                [None if v is None else 100 * v for v in values],
-                lw=1,
-                marker=".",
-                label=group,
-            )
-    received = [(line["server_round"] - 1, 100 * line["received"]["accuracy"]) for line in rounds if line["received"]]
-    if received:
-        accuracy.plot(
-            *zip(*received, strict=True), lw=1, ls="--", marker=".", color="grey", label="on the clients' own test data"
-        )
-    accuracy.set(title="accuracy of the global model", xlabel="round", ylabel="%")
-    accuracy.legend(fontsize=8, loc="lower right")
+    for name, curve in accuracy_curves(rounds, config).items():
+        style: dict[str, Any] = {"lw": 2} if name in (ALL_CLASSES, OVER_DOMAINS) else {"lw": 1}
+        style |= {"ls": "--", "color": "grey"} if name == OWN_DATA else {}
+        accuracy.plot(*zip(*curve, strict=True), marker=".", label=name, **style)
+    accuracy.set(title="accuracy", xlabel="round", ylabel="%")
+    accuracy.xaxis.get_major_locator().set_params(integer=True)
+    if accuracy.lines:
+        accuracy.legend(fontsize=8, loc="best")
     accuracy.grid(alpha=0.3)
 
     losses.plot(
@@ -57,14 +36,11 @@ def draw_curves(rounds: Sequence[Mapping[str, Any]], config: RunConfig) -> bytes
         marker=".",
         label="training (all terms, clients)",
     )
-    losses.plot(
-        [line["server_round"] for line in tested],
-        [line["tested"]["loss"] for line in tested],
-        marker=".",
-        label="test (cross-entropy, server)",
-    )
+    if tested := [(line["server_round"], line["tested"]["loss"]) for line in rounds if line["tested"]]:
+        losses.plot(*zip(*tested, strict=True), marker=".", label="test (cross-entropy, server)")
     losses.set(title="loss", xlabel="round", yscale="log")
-    losses.legend(fontsize=8, loc="upper right")
+    losses.xaxis.get_major_locator().set_params(integer=True)
+    losses.legend(fontsize=8, loc="best")
     losses.grid(alpha=0.3, which="both")
 
     phases = {f"client: {name}": value for name, value in means(rounds, "client_seconds").items()}
@@ -76,6 +52,34 @@ def draw_curves(rounds: Sequence[Mapping[str, Any]], config: RunConfig) -> bytes
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=110)
     return picture.getvalue()
+
+
+def accuracy_curves(
+    rounds: Sequence[Mapping[str, Any]], config: RunConfig
+) -> dict[str, list[tuple[int, float | None]]]:
+    """(round, percent) of everything that was measured: in total, by domain, group of classes, and architecture."""
+    tested = [(line["server_round"], line["tested"]) for line in rounds if line["tested"]]
+    # A round reports the clients' tests of the models it began with, those that the round before ended with.
+    received = [(line["server_round"] - 1, line["received"]) for line in rounds if line["received"]]
+    domains = tested[0][1]["domain_accuracy"] if tested else {}
+    curves = {OVER_DOMAINS if domains else ALL_CLASSES: _of(tested, "mean_over_domains" if domains else "accuracy")}
+    curves |= {name: _of(tested, "domain_accuracy", name) for name in domains}
+    if config.partition.imbalance > 1:
+        curves |= {group: _of(tested, group) for group in ("head", "medium", "tail")}
+    curves[OWN_DATA] = _of(received, "accuracy")
+    architectures = received[0][1]["by_architecture"] if received else {}
+    curves |= {f"clients with {name}": _of(received, "by_architecture", name) for name in architectures}
+    return {name: curve for name, curve in curves.items() if curve}
+
+
+def _of(lines: Sequence[tuple[int, Mapping[str, Any]]], *keys: str) -> list[tuple[int, float | None]]:
+    curve = []
+    for server_round, said in lines:
+        value: Any = said
+        for key in keys:
+            value = value.get(key)
+        curve.append((server_round, None if value is None else 100 * value))
+    return curve
 
 
 def _bars(axes: Any, values: Mapping[str, float], title: str) -> None:

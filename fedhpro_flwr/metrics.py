@@ -81,7 +81,6 @@ class Evaluation:
         return self.confusion.sum(2)
 
 
-@torch.no_grad()
 def evaluate(model: Model, data: ClientData, *, batch_size: int, scores: Scores | None = None) -> Evaluation:
     """Test a model in eval mode on `data.test`.
 
@@ -91,22 +90,34 @@ def evaluate(model: Model, data: ClientData, *, batch_size: int, scores: Scores 
         batch_size: samples at a time.
         scores: what decides in place of the model's own head; the loss is the cross-entropy of these scores.
     """
+    return evaluate_each(model, data, [scores or model.head], batch_size=batch_size)[0]
+
+
+@torch.no_grad()
+def evaluate_each(
+    model: Model, data: ClientData, scores: Sequence[Scores], *, batch_size: int
+) -> tuple[Evaluation, ...]:
+    """One evaluation for each of several ways to decide, on features that are computed once."""
     classes, test = model.num_classes, data.test
     if test is None:
-        return Evaluation(torch.zeros(1, classes, classes, dtype=torch.int64), 0.0)
+        return tuple(Evaluation(torch.zeros(1, classes, classes, dtype=torch.int64), 0.0) for _ in scores)
     domains = 1 if test.domains is None else int(test.domains.max()) + 1
-    confusion = torch.zeros(domains * classes * classes, dtype=torch.int64, device=data.device)
-    loss = torch.zeros((), dtype=torch.float64, device=data.device)
+    confusions = [torch.zeros(domains * classes * classes, dtype=torch.int64, device=data.device) for _ in scores]
+    losses = [torch.zeros((), dtype=torch.float64, device=data.device) for _ in scores]
     model.eval()
-    decide = scores or model.head
     for start in range(0, len(test), batch_size):
         batch = slice(start, start + batch_size)
         labels = test.labels[batch]  # [B]
-        predicted = decide(model.encoder(data.encoder_inputs(test.inputs[batch])))  # [B, C]
-        loss += F.cross_entropy(predicted, labels, reduction="sum").double()
         rows = labels if test.domains is None else test.domains[batch] * classes + labels
-        confusion += torch.bincount(rows * classes + predicted.argmax(1), minlength=len(confusion))
-    return Evaluation(confusion.view(domains, classes, classes).cpu(), float(loss) / len(test))
+        z = model.encoder(data.encoder_inputs(test.inputs[batch]))  # [B, D]
+        for decide, confusion, loss in zip(scores, confusions, losses, strict=True):
+            predicted = decide(z)  # [B, C]
+            loss += F.cross_entropy(predicted, labels, reduction="sum").double()
+            confusion += torch.bincount(rows * classes + predicted.argmax(1), minlength=len(confusion))
+    return tuple(
+        Evaluation(confusion.view(domains, classes, classes).cpu(), float(loss) / len(test))
+        for confusion, loss in zip(confusions, losses, strict=True)
+    )
 
 
 def _shares(hits: Tensor, totals: Tensor) -> list[float | None]:

@@ -15,12 +15,12 @@ from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.curves import draw_curves
 from fedhpro_flwr.data.long_tail import class_groups
 from fedhpro_flwr.engine import federation, initial_models, settle
+from fedhpro_flwr.global_evaluation import encoders_of, server_test
 from fedhpro_flwr.progress import HEADING, round_line
 from fedhpro_flwr.records import array_record
 from fedhpro_flwr.replies import QuorumError
 from fedhpro_flwr.reports import RoundReport
 from fedhpro_flwr.run_folder import CURVES_FILE, FAILURE_FILE, RunFolder, read_rounds
-from fedhpro_flwr.server_test import encoders_of, server_test
 from fedhpro_flwr.summary import read_alone, summary
 from fedhpro_flwr.whole_file import write_whole
 

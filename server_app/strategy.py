@@ -21,6 +21,7 @@ from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.engine import code_fingerprint
 from fedhpro_flwr.exchange import GlobalModel
 from fedhpro_flwr.flat_keys import tree
+from fedhpro_flwr.global_evaluation import ServerTest
 from fedhpro_flwr.methods import Method, build_method
 from fedhpro_flwr.nodes import introductions
 from fedhpro_flwr.records import (
@@ -38,7 +39,6 @@ from fedhpro_flwr.replies import Collected, bytes_of, collect
 from fedhpro_flwr.reply_checks import Expected, unpack_test, unpack_update
 from fedhpro_flwr.reports import Observer, RoundReport, mean_loss
 from fedhpro_flwr.seeding import Draws, sample_partitions
-from fedhpro_flwr.server_test import ServerTest
 from fedhpro_flwr.timing import Stopwatch
 
 EvaluateFn = Callable[[int, ArrayRecord], MetricRecord | None]

@@ -35,6 +35,8 @@ def test_each_domain_counts_once():
     assert tested.mean_over_domains == tested.score == pytest.approx(0.5)
     assert tested.worst_domain == "there"
     assert tested.accuracy == 6 / 12
+    nearest = ServerTested.of({"": ONE}, {"": TWO}, Breakdown(domain_names=["here", "there"]))
+    assert nearest.by_prototype == pytest.approx(0.5)
 
 
 def test_a_domain_without_samples_or_name_does_not_disturb():

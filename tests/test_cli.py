@@ -149,6 +149,11 @@ def test_paths_are_made_absolute_because_the_apps_run_elsewhere(tmp_path, monkey
     assert prepare(None, ["data.path=~/x"]).data.path == str(Path("~/x").expanduser())
     monkeypatch.delenv("FEDHPRO_DATA_DIR")
     assert prepare(None, []).data.root == ""
+    own = prepare(None, ["data.weights=w.pth", "model.path=m", "evaluation.alone=a", "clients.state-path=s"])
+    named = (own.data.weights, own.model.path, own.evaluation.alone, own.clients.state_path)
+    assert named == tuple(str(tmp_path / name) for name in ("w.pth", "m", "a", "s"))
+    assert prepare(None, []).data.tokenizer == "hashing"
+    assert prepare(None, ["data.tokenizer=bert"]).data.tokenizer == str(tmp_path / "bert")
 
 
 def only_folder(results):

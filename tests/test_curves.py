@@ -8,7 +8,7 @@ import pytest
 
 from fedhpro_flwr.accuracies import ClientsTested, ServerTested
 from fedhpro_flwr.config import RunConfig
-from fedhpro_flwr.curves import draw_curves
+from fedhpro_flwr.curves import accuracy_curves, draw_curves
 from fedhpro_flwr.reports import RoundReport
 
 RECEIVED = ClientsTested(accuracy=0.25, deviation=0.0, worst=0.25, worst_client=0)
@@ -65,3 +65,23 @@ def test_a_picture_of_the_right_size(case, imbalance):
 def test_the_groups_are_drawn_with_imbalance_only():
     balanced, tailed = (draw_curves(lines(5), RunConfig.parse(partition__imbalance=rho)) for rho in (1.0, 10.0))
     assert balanced != tailed
+
+
+def test_every_curve_by_hand():
+    received = ClientsTested(
+        accuracy=0.25, deviation=0.0, worst=0.25, worst_client=0, by_architecture={"cnn": 0.5, "mlp": 0.0}
+    )
+    found = lines(2, domains={"here": 0.25, "there": None}, received=received)
+    assert accuracy_curves(found, RunConfig.parse(partition__imbalance=2.0)) == {
+        "mean over domains": [(1, 50.0), (2, 50.0)],
+        "here": [(1, 25.0), (2, 25.0)],
+        "there": [(1, None), (2, None)],
+        "head": [(1, 75.0), (2, 75.0)],
+        "medium": [(1, 50.0), (2, 50.0)],
+        "tail": [(1, None), (2, None)],
+        "on the clients' own test data": [(0, 25.0), (1, 25.0)],
+        "clients with cnn": [(0, 50.0), (1, 50.0)],
+        "clients with mlp": [(0, 0.0), (1, 0.0)],
+    }
+    without_a_global_model = lines(2, tested=False, received=None)
+    assert accuracy_curves(without_a_global_model, RunConfig.parse()) == {}

@@ -10,7 +10,27 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from fedhpro_flwr.data import digits, image_folder, own, torchvision_sets
+from fedhpro_flwr.data import (
+    ag_news,
+    digit_domains,
+    digits,
+    domain_folder,
+    feature_folder,
+    ham10000,
+    image_folder,
+    mnist_m,
+    office_caltech,
+    office_caltech_surf,
+    own,
+    sun397,
+    svhn,
+    syn,
+    syn_rendered,
+    text_csv,
+    tiny_imagenet,
+    torchvision_sets,
+    usps,
+)
 from fedhpro_flwr.data.data_set import DataSet, Split
 from fedhpro_flwr.data.long_tail import class_groups
 from fedhpro_flwr.data.partition import Partition, PartitionPlan, partition, split_test
@@ -24,15 +44,30 @@ __all__ = [
     "Partition",
     "PartitionPlan",
     "Split",
+    "ag_news",
     "class_groups",
     "data_set",
+    "digit_domains",
     "digits",
+    "domain_folder",
+    "feature_folder",
+    "ham10000",
     "image_folder",
     "load",
+    "mnist_m",
+    "office_caltech",
+    "office_caltech_surf",
     "own",
     "partition",
     "split_test",
+    "sun397",
+    "svhn",
+    "syn",
+    "syn_rendered",
+    "text_csv",
+    "tiny_imagenet",
     "torchvision_sets",
+    "usps",
 ]
 
 

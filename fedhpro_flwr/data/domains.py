@@ -89,9 +89,7 @@ def domains(
     return parts
 
 
-def _every_class_first(
-    labels: IndexArray, members: IndexArray, clients: int, size: int, name: str
-) -> IndexArray:
+def _every_class_first(labels: IndexArray, members: IndexArray, clients: int, size: int, name: str) -> IndexArray:
     """Reorder a domain's samples so that each slice of `size` begins with one sample of every class."""
     by_class = [members[labels[members] == label] for label in np.unique(labels[members])]
     scarce = min(by_class, key=len)

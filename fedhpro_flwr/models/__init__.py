@@ -7,10 +7,38 @@ from __future__ import annotations
 
 import torch
 
-from fedhpro_flwr.models import cnn, mlp, resnet
+from fedhpro_flwr.models import (
+    cnn,
+    fasttext,
+    hf_encoder,
+    mlp,
+    mobilenet,
+    projection,
+    resnet,
+    text_cnn,
+    text_transformer,
+    vit,
+)
 from fedhpro_flwr.models.model import MODELS, Builder, Model, ModelShape, model
 
-__all__ = ["MODELS", "Builder", "Model", "ModelShape", "build", "cnn", "mlp", "model", "resnet"]
+__all__ = [
+    "MODELS",
+    "Builder",
+    "Model",
+    "ModelShape",
+    "build",
+    "cnn",
+    "fasttext",
+    "hf_encoder",
+    "mlp",
+    "mobilenet",
+    "model",
+    "projection",
+    "resnet",
+    "text_cnn",
+    "text_transformer",
+    "vit",
+]
 
 
 def build(

@@ -1,7 +1,9 @@
-"""`resnet10`: the reference's residual net of ten layers, 32 to 256 channels, made for 32x32 images.
+"""`resnet10`, `resnet18`: residual nets made for 32x32 images, with a 3x3 stem that keeps the size.
 
-1,228,970 parameters for 3 channels and 10 classes. The reference carries a projection head that is never
-trained and registers every layer twice; neither is here, so the state dict holds each tensor once.
+resnet10 is the reference's: 32 to 256 channels, 1,228,970 parameters for 3 channels and 10 classes. The reference
+carries a projection head that is never trained and registers every layer twice; neither is here, so the state dict
+holds each tensor once. resnet18 has the 64 to 512 channels and the two blocks a stage of He et al. 2016, 11,173,962
+parameters.
 """
 
 from __future__ import annotations
@@ -11,9 +13,9 @@ from typing import cast
 from torch import Tensor, nn
 
 from fedhpro_flwr.models.model import Model, ModelShape, model
+from fedhpro_flwr.models.projection import project
 
-WIDTHS = (32, 64, 128, 256)
-STRIDES = (1, 2, 2, 2)
+STRIDES = (1, 2, 2, 2)  # of the first block of each stage
 SMALLEST_SIDE = 9  # the last batch norm then sees 2x2 pixels, so a batch of one image can still be trained on
 
 
@@ -39,22 +41,39 @@ class BasicBlock(nn.Module):
 
 @model("resnet10")
 def resnet10(shape: ModelShape) -> Model:
-    """conv-BN-ReLU, four basic blocks, the mean over pixels (D = 256, non-negative), the head.
+    """conv-BN-ReLU, four basic blocks, the mean over pixels (256 features, non-negative), the head.
+
+    Another D than 256 is reached by a linear-ReLU behind the mean.
 
     Raises:
-        ValueError: the inputs are vectors or smaller than 9x9 pixels, or another width than 256 is asked for.
+        ValueError: the inputs are no images, or smaller than 9x9 pixels.
     """
-    channels, _, _ = shape.image("resnet10", SMALLEST_SIDE)
-    if shape.width not in (0, WIDTHS[-1]):
-        raise ValueError(f"model.width = {shape.width}: resnet10 always has 256 features; allowed are 256 and 0")
+    return _residual("resnet10", shape, widths=(32, 64, 128, 256), blocks=1)
+
+
+@model("resnet18")
+def resnet18(shape: ModelShape) -> Model:
+    """conv-BN-ReLU, eight basic blocks, the mean over pixels (512 features, non-negative), the head.
+
+    Another D than 512 is reached by a linear-ReLU behind the mean.
+
+    Raises:
+        ValueError: the inputs are no images, or smaller than 9x9 pixels.
+    """
+    return _residual("resnet18", shape, widths=(64, 128, 256, 512), blocks=2)
+
+
+def _residual(name: str, shape: ModelShape, widths: tuple[int, int, int, int], blocks: int) -> Model:
+    channels, _, _ = shape.image(name, SMALLEST_SIDE)
     layers: list[nn.Module] = [
-        nn.Conv2d(channels, WIDTHS[0], 3, 1, 1, bias=False),
-        nn.BatchNorm2d(WIDTHS[0]),
+        nn.Conv2d(channels, widths[0], 3, 1, 1, bias=False),
+        nn.BatchNorm2d(widths[0]),
         nn.ReLU(inplace=True),
     ]
-    inputs = WIDTHS[0]
-    for outputs, stride in zip(WIDTHS, STRIDES, strict=True):
-        layers.append(BasicBlock(inputs, outputs, stride))
-        inputs = outputs
-    encoder = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())  # [B, 256]
-    return Model(encoder, nn.Linear(WIDTHS[-1], shape.num_classes))
+    inputs = widths[0]
+    for outputs, stride in zip(widths, STRIDES, strict=True):
+        for block in range(blocks):
+            layers.append(BasicBlock(inputs, outputs, stride if block == 0 else 1))
+            inputs = outputs
+    encoder = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), *project(inputs, shape.width))  # [B, D]
+    return Model(encoder, nn.Linear(shape.width or inputs, shape.num_classes))

@@ -106,7 +106,7 @@ def test_data_set_refuses() -> None:
 
 
 def test_unknown_name_lists_what_exists() -> None:
-    with pytest.raises(ValueError, match=r"'nothing' is unknown, there are: cifar10, .*digits.*mnist.*npz"):
+    with pytest.raises(ValueError, match=r"'nothing' is unknown, there are: .*cifar10, .*digits.*mnist.*npz"):
         load(DataSource("nothing"))
 
 

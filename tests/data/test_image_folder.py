@@ -73,12 +73,40 @@ def test_one_colour_picture_makes_all_of_them_colour(source_of) -> None:
     assert loaded.mean == (0.5,) * 3
 
 
+def test_pictures_of_several_sizes_are_resized(source_of) -> None:
+    corner = np.zeros((4, 8), np.uint8)
+    corner[:2, :4] = 200  # the upper left quarter
+    buffer = io.BytesIO()
+    Image.fromarray(corner).save(buffer, "PNG")
+    files = {"train/a/1.png": buffer.getvalue(), "train/b/1.png": png(7, size=(9, 3)), "test/a/1.png": png(9)}
+    loaded = load(source_of(files, image_size=4))
+    assert (loaded.input_shape, loaded.train.inputs.dtype) == ((1, 4, 4), torch.uint8)
+    assert loaded.train.inputs[0, 0, [0, 0, 3], [0, 3, 0]].tolist() == [200, 0, 0]  # neither turned nor mirrored
+    assert loaded.train.inputs[1].unique().tolist() == [7]
+    assert loaded.test.inputs.unique().tolist() == [9]
+
+
+def test_a_large_jpeg_is_resized_as_if_it_were_decoded_whole(tmp_path: Path) -> None:
+    coarse = np.random.default_rng(0).integers(0, 256, (45, 60, 3), dtype=np.uint8)
+    photo = Image.fromarray(coarse).resize((600, 450), Image.Resampling.BICUBIC)
+    for part in ("train", "test"):
+        (tmp_path / part / "a").mkdir(parents=True)
+        photo.save(tmp_path / part / "a" / "photo.jpg", quality=90)
+    with Image.open(tmp_path / "train" / "a" / "photo.jpg") as whole:
+        expected = np.asarray(whole.resize((32, 32), Image.Resampling.BILINEAR)).astype(int)  # [32, 32, 3]
+    resized = load(DataSource("image-folder", path=str(tmp_path), image_size=32)).train.inputs[0].permute(1, 2, 0)
+    assert np.abs(resized.numpy().astype(int) - expected).max() <= 2
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"a/1.png": png(), "a/2.png": png(size=(7, 5))}, r"a/1\.png has 6x5 pixels and a/2\.png has 7x5"),
-        ({"a/1.png": png(), "b/2.png": png()[:40]}, r"b/2\.png is damaged"),
-        ({"a/1.png": png(), "b/2.png": b"no picture"}, r"b/2\.png is damaged, truncated or no picture"),
+        (
+            {"train/a/1.png": png(), "test/a/2.png": png(size=(7, 5))},
+            r"train/a/1\.png has 6x5 pixels and test/a/2\.png has 7x5; set data\.image-size",
+        ),
+        ({"train/a/1.png": png(), "test/a/2.png": png()[:40]}, r"test/a/2\.png is damaged"),
+        ({"train/a/1.png": b"no picture", "test/a/2.png": png()}, r"a/1\.png is damaged, truncated or no picture"),
         ({"a/1.png": png(), "b/notes.txt": b""}, "the class folder b holds no pictures"),
         ({"1.png": png()}, "has no folders of classes"),
         ({"a/1.png": png(), "cover.png": png()}, "cover.png lies outside of the folders of classes"),
@@ -122,3 +150,23 @@ def test_a_zip_without_folder_entries(tmp_path: Path) -> None:
     loaded = load(DataSource("image-folder", path=str(tmp_path / "flat.zip")))
     assert (loaded.class_names, len(loaded.train), len(loaded.test)) == (("x", "y"), 2, 1)
     np.testing.assert_array_equal(loaded.train.inputs, np.full((2, 1, 5, 6), 4, np.uint8))
+
+
+def test_a_zip_made_in_the_current_folder(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "dots.zip", "w") as archive:
+        archive.writestr("./", b"")
+        for name in ("./train/x/0.png", "./test/x/0.png"):
+            archive.writestr(name, png(5))
+    assert load(DataSource("image-folder", path=str(tmp_path / "dots.zip"))).class_names == ("x",)
+
+
+def test_a_damaged_picture_inside_a_zip_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "bad.zip"
+    with zipfile.ZipFile(file, "w") as archive:
+        for name in ("train/x/0.png", "test/x/0.png"):
+            archive.writestr(name, png(4))
+    content = bytearray(file.read_bytes())
+    content[content.index(b"train/x/0.png") + 40] ^= 255  # inside the first picture: its checksum no longer fits
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=r"bad\.zip: train/x/0\.png is damaged"):
+        load(DataSource("image-folder", path=str(file)))

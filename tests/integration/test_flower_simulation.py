@@ -154,6 +154,21 @@ def test_the_same_seed_again_on_fewer_nodes_than_clients_gives_the_same_bits(on_
     assert_nothing_runs()
 
 
+def test_clients_with_models_of_their_own_keep_them_in_files_and_both_engines_agree(tmp_path):
+    own = {"model__groups": "cnn=2, mlp=2", "model__share": "head", "evaluation__nearest_prototype": "true"}
+    (tmp_path / "ray").mkdir()
+    done = fedhpro(tmp_path / "ray" / "run", **own)
+    assert done.returncode == 0, done.stdout + done.stderr
+    here = without_ray(tmp_path / "run", **own)
+    there = Done(tmp_path / "ray" / "run", 0, "")
+    assert there.bits() == here.bits()
+    assert numbers(there.folder) == numbers(here.folder)
+    kept = [sorted(run.folder.glob("clients/*/*/round-2.safetensors")) for run in (here, there)]
+    assert len(kept[0]) == len(kept[1]) == 4
+    assert [file.read_bytes() for file in kept[0]] == [file.read_bytes() for file in kept[1]]
+    assert_nothing_runs()
+
+
 def test_another_seed_gives_another_run(in_process, tmp_path):
     other = without_ray(tmp_path / "run", seed=1)
     assert all(one != two for one, two in zip(other.bits(), in_process.bits(), strict=True))

@@ -17,6 +17,17 @@ CASES = [
     ("mlp", (1, 8, 8), 20, 20),
     ("resnet10", (3, 32, 32), 0, 256),
     ("resnet10", (1, 9, 9), 256, 256),
+    ("resnet10", (3, 16, 16), 64, 64),
+    ("resnet18", (1, 9, 9), 0, 512),
+    ("resnet18", (3, 9, 10), 64, 64),
+    ("mobilenet", (3, 32, 32), 0, 256),
+    ("mobilenet", (1, 8, 8), 64, 64),
+    ("mobilenet", (3, 5, 9), 64, 64),
+    ("mobilenet", (1, 9, 9), 64, 64),
+    ("vit", (3, 32, 32), 0, 128),
+    ("vit", (1, 8, 12), 64, 64),
+    ("projection", (20,), 0, 512),
+    ("projection", (20,), 20, 20),
 ]
 
 
@@ -60,7 +71,7 @@ def test_state_holds_each_tensor_once(name, shape, width, _features):
     assert all(key.startswith(("encoder.", "head.")) for key in state)
 
 
-@pytest.mark.parametrize("name", ["cnn", "resnet10"])
+@pytest.mark.parametrize("name", ["cnn", "resnet10", "mobilenet", "vit"])
 def test_channels_last_changes_nothing_but_rounding(name):
     net = build(name, input_shape=(3, 16, 16), num_classes=5, seed=0).double().eval()
     x = torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -98,11 +109,16 @@ def test_mlp_by_hand():
 @pytest.mark.parametrize(
     ("name", "values", "message"),
     [
-        ("vgg", {}, r"'vgg' is unknown, there are: cnn, mlp, resnet10"),
+        ("vgg", {}, r"'vgg' is unknown, there are: cnn, .*mlp, .*resnet10, resnet18"),
         ("cnn", {"input_shape": (64,)}, r"model 'cnn' needs images \[ch, H, W\], the data has shape \[64\]"),
         ("cnn", {"input_shape": (1, 4, 8)}, "at least 5x5 pixels, the data has 4x8"),
         ("resnet10", {"input_shape": (1, 8, 8)}, "at least 9x9 pixels, the data has 8x8"),
-        ("resnet10", {"width": 64}, r"model\.width = 64: resnet10 always has 256 features"),
+        ("resnet18", {"input_shape": (1, 28, 8)}, "model 'resnet18' needs images of at least 9x9 pixels"),
+        ("mobilenet", {"input_shape": (1, 4, 8)}, "at least 5x5 pixels, the data has 4x8"),
+        ("vit", {"input_shape": (1, 4, 8)}, "at least 8x8 pixels, the data has 4x8"),
+        ("vit", {"input_shape": (1, 16, 30)}, r"patches of 4x4 pixels, the data has 16x30; choose a data\.image-size"),
+        ("projection", {}, r"model 'projection' needs vectors \[F\], the data has shape \[3, 32, 32\]"),
+        ("projection", {"input_shape": (9,), "vocabulary": 5}, "needs images or vectors, the data is text"),
         ("cnn", {"width": -1}, r"model\.width = -1"),
         ("cnn", {"num_classes": 1}, "at least 2 classes, got 1"),
         ("mlp", {"input_shape": (3, 4)}, r"got \(3, 4\)"),

@@ -12,7 +12,7 @@ from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.engine import Federation, device_of
 from fedhpro_flwr.exchange import GlobalModel
 from fedhpro_flwr.methods import build_method
-from fedhpro_flwr.metrics import Evaluation, Scores, evaluate
+from fedhpro_flwr.metrics import Evaluation, Scores, evaluate_each
 from fedhpro_flwr.models import Model
 
 # Tests the global model: by its head or, where given, by scores in its place; and by the nearest prototypes.
@@ -45,17 +45,15 @@ def server_test(
     device = device_of(config)
     data = ClientData(None, divided.data.test, divided.data.mean, divided.data.std).to(device)
 
-    def results(model: GlobalModel, scores: Scores | None) -> dict[str, Evaluation]:
-        tested = {}
+    def test(model: GlobalModel, in_place_of_head: Scores | None, by_prototype: Scores | None) -> ServerTested:
+        results: dict[str, tuple[Evaluation, ...]] = {}
         for group in model.groups:
             net = models[group or next(iter(models))].to(device)
             net.load_state_dict(model.of(group))
-            tested[group] = evaluate(net, data, batch_size=config.evaluation.batch_size, scores=scores)
-        return tested
-
-    def test(model: GlobalModel, in_place_of_head: Scores | None, by_prototype: Scores | None) -> ServerTested:
-        return ServerTested.of(
-            results(model, in_place_of_head), results(model, by_prototype) if by_prototype else None, breakdown
-        )
+            scores = [in_place_of_head or net.head, *([by_prototype] if by_prototype else [])]
+            results[group] = evaluate_each(net, data, scores, batch_size=config.evaluation.batch_size)
+        by_head = {group: each[0] for group, each in results.items()}
+        nearest = {group: each[1] for group, each in results.items() if by_prototype}
+        return ServerTested.of(by_head, nearest, breakdown)
 
     return test

@@ -1,0 +1,119 @@
+"""The layout of pictures in folders of classes, and the two splits made of it.
+
+    class/picture.png
+    train/class/picture.png, test/class/picture.png
+
+In the second form each picture's part is given, in the first one the caller chooses the test part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from fedhpro_flwr.data.data_set import Split
+from fedhpro_flwr.data.pictures import SUFFIXES, PictureFolder, decode
+
+IndexArray = npt.NDArray[np.int64]
+TRAIN, TEST = "train", "test"
+
+
+@dataclass(frozen=True)
+class ClassFolders:
+    """Pictures and their classes.
+
+    Args:
+        names: of the pictures, sorted.
+        class_names: sorted, those of the training part.
+        has_test: whether there are train and test folders.
+    """
+
+    names: tuple[PurePosixPath, ...]
+    class_names: tuple[str, ...]
+    has_test: bool
+
+    def labels(self) -> IndexArray:
+        """Class ids [N]."""
+        ids = {name: label for label, name in enumerate(self.class_names)}
+        return np.array([ids[name.parent.name] for name in self.names], dtype=np.int64)
+
+    def is_test(self) -> npt.NDArray[np.bool_]:
+        """Whether a picture lies in the test folder [N]; all False where there is none."""
+        return np.array([self.has_test and name.parts[0] == TEST for name in self.names], dtype=np.bool_)
+
+
+def class_folders(place: str, names: Sequence[PurePosixPath], folders: Collection[PurePosixPath]) -> ClassFolders:
+    """Find the classes: the innermost folders, whose names are the classes'.
+
+    Args:
+        place: what is searched, for errors.
+        names: of the pictures, relative to that place, sorted.
+        folders: of the folders, relative to it too.
+
+    Raises:
+        ValueError: no classes, a class without pictures or in the test part alone, a picture outside of the classes.
+    """
+    classes = {name.parent for name in names} | set(folders)
+    classes -= {parent for folder in classes for parent in folder.parents}
+    parts = {folder.parts[:-1] for folder in classes if folder.parts}  # () or ("train",) and ("test",)
+    is_flat = classes <= {PurePosixPath(TRAIN), PurePosixPath(TEST)}  # parts without classes inside
+    if is_flat or parts not in ({()}, {(TRAIN,), (TEST,)}):
+        raise ValueError(
+            f"{place} has no folders of classes: it needs class/picture.png, "
+            "or train/class/picture.png and test/class/picture.png"
+        )
+    for name in names:
+        if name.parent not in classes:
+            raise ValueError(f"{place}: {name} lies outside of the folders of classes; move or delete it")
+    empty = sorted(classes - {name.parent for name in names})
+    if empty:
+        raise ValueError(
+            f"{place}: the class folder {empty[0]} holds no pictures ({', '.join(sorted(SUFFIXES))}); "
+            "fill it or delete it"
+        )
+    class_names = {folder.name for folder in classes if folder.parts[:-1] != (TEST,)}
+    for folder in sorted(classes):
+        if folder.name not in class_names:
+            raise ValueError(f"{place}: the class {folder} is in the test part alone; add it to train")
+    return ClassFolders(tuple(names), tuple(sorted(class_names)), (TEST,) in parts)
+
+
+def decode_splits(
+    pictures: PictureFolder,
+    names: Sequence[PurePosixPath],
+    labels: IndexArray,
+    parts: tuple[IndexArray, IndexArray],
+    *,
+    domains: IndexArray | None = None,
+    image_size: int = 0,
+    colour: bool = False,
+) -> tuple[Split, Split]:
+    """Decode the pictures of the training and of the test part.
+
+    Args:
+        pictures: where they are read.
+        names: of the pictures [N].
+        labels: their class ids [N].
+        parts: ids of the training and of the test pictures.
+        domains: their domain ids [N]; None where there are none.
+        image_size, colour: see `decode`.
+
+    Raises:
+        ValueError: a damaged picture, or pictures of several sizes where `image_size` is 0.
+    """
+    # Training first, then test: both are slices of the one array, nothing is copied.
+    ids = np.concatenate(parts)
+    inputs = decode(pictures, [names[i] for i in ids], image_size=image_size, colour=colour)
+    targets = torch.from_numpy(labels[ids])
+    owners = None if domains is None else torch.from_numpy(domains[ids])
+    cut = len(parts[0])
+    train, test = (
+        Split(inputs[part], targets[part], None if owners is None else owners[part])
+        for part in (slice(cut), slice(cut, None))
+    )
+    return train, test

@@ -1,0 +1,105 @@
+"""`digit-domains`: several sets of digits in one, each a domain; the domain skew of FPL (Huang et al., CVPR 2023).
+
+As published there, all images become 32x32 pixels with three channels and are normalised by ImageNet's constants.
+Every registered data set of images with the classes 0 to 9 can be a domain.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fedhpro_flwr.data.data_set import DataSet, Split
+from fedhpro_flwr.data.imagenet import IMAGENET_MEAN, IMAGENET_STD
+from fedhpro_flwr.data.registry import DATA_SETS, DataSource, data_set
+
+SHIPPED = ("mnist", "usps", "svhn", "svhn-part", "syn", "syn-rendered", "mnist-m", "digits")
+DEFAULT_DOMAINS = ("mnist", "usps", "svhn", "syn")
+DEFAULT_SIZE = 32  # pixels
+CLASSES = tuple("0123456789")
+CHUNK = 4096  # images resized at a time
+
+
+@data_set("digit-domains")
+def digit_domains(source: DataSource) -> DataSet:
+    """The data sets that `domains` names as one, images [N, 3, S, S] with S = `image_size` or 32.
+
+    Domain ids follow the order of the names; within a domain the samples keep theirs, and its test part is whole.
+
+    Raises:
+        ValueError: a name that is unknown or stands twice, or a data set that is not one of digit images.
+        FileNotFoundError: a file of one of them is missing.
+    """
+    names = domain_names(source)
+    size = source.image_size or DEFAULT_SIZE
+    train: list[Split] = []
+    test: list[Split] = []
+    for name in names:
+        try:
+            part = DATA_SETS.find(name)(replace(source, name=name, domains=""))
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"data.domains = {','.join(names)!r}: {error}") from error
+        is_images = part.train.inputs.dtype == torch.uint8 and part.input_shape[0] in (1, 3)
+        if not is_images or part.class_names != CLASSES:
+            raise ValueError(
+                f"data.domains = {source.domains!r}: {name!r} is not a set of uint8 images of the digits 0 to 9, "
+                f"as {', '.join(SHIPPED)} are"
+            )
+        train.append(part.train)
+        test.append(part.test)
+        del part  # `join` lets go of each domain as soon as it is copied
+    return DataSet(
+        "digit-domains", join(train, size), join(test, size), CLASSES, IMAGENET_MEAN, IMAGENET_STD, domain_names=names
+    )
+
+
+def domain_names(source: DataSource) -> tuple[str, ...]:
+    """The names in `domains`, or the published four.
+
+    Raises:
+        ValueError: one is unknown, has domains itself, or stands twice.
+    """
+    names = tuple(name for name in map(str.strip, source.domains.split(",")) if name) or DEFAULT_DOMAINS
+    for position, name in enumerate(names):
+        if name not in DATA_SETS or name == source.name:
+            raise ValueError(
+                f"data.domains = {source.domains!r}: {name!r} is unknown, there are {', '.join(SHIPPED)}, "
+                "and any data set with the classes 0 to 9 that you register"
+            )
+        if name in names[:position]:
+            raise ValueError(f"data.domains = {source.domains!r}: {name!r} stands twice, name each domain once")
+    return names
+
+
+def join(domains: list[Split], size: int) -> Split:
+    """One split of all domains, resized, with domain ids; empties `domains` to free their memory on the way.
+
+    Args:
+        domains: splits of uint8 images [n, 1 or 3, H, W].
+        size: S, the new height and width.
+
+    Returns:
+        Images [N, 3, S, S].
+    """
+    counts = torch.tensor([len(split) for split in domains])
+    labels = torch.cat([split.labels for split in domains])
+    images = torch.empty(len(labels), 3, size, size, dtype=torch.uint8)
+    start = 0
+    while domains:
+        inputs = domains.pop(0).inputs
+        for chunk in torch.split(inputs, CHUNK):
+            images[start : start + len(chunk)] = resize(chunk, size)  # one channel spreads to three
+            start += len(chunk)
+    return Split(images, labels, torch.repeat_interleave(torch.arange(len(counts)), counts))
+
+
+def resize(images: Tensor, size: int) -> Tensor:
+    """Bilinear, smoothed where images shrink, rounded: uint8 [N, ch, H, W] to [N, ch, size, size]."""
+    if images.shape[2:] == (size, size):
+        return images
+    # In float32, so that pixels are rounded once and not after each of the two axes.
+    resized = F.interpolate(images.float(), size=(size, size), mode="bilinear", antialias=True)
+    return resized.round().to(torch.uint8)

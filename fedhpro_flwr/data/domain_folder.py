@@ -1,0 +1,149 @@
+"""`domain-folder`: the user's own pictures of several domains (PACS and the like), in a folder or a .zip.
+
+    domain/class/picture.png                                           a test part is split off
+    domain/train/class/picture.png, domain/test/class/picture.png
+
+Every domain has the same classes. All pictures have one size, or are resized to `image_size`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+import numpy as np
+import numpy.typing as npt
+
+from fedhpro_flwr.data.class_folders import TEST, TRAIN, ClassFolders, class_folders, decode_splits
+from fedhpro_flwr.data.data_set import DataSet
+from fedhpro_flwr.data.hold_out import hold_out
+from fedhpro_flwr.data.own import own_normalisation, own_path
+from fedhpro_flwr.data.pictures import PictureFolder, open_pictures
+from fedhpro_flwr.data.registry import DataSource, data_set
+
+IndexArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class DomainFolders:
+    """Pictures with their classes and domains.
+
+    Args:
+        names: of the pictures, domain by domain, sorted within a domain.
+        labels, domains: class and domain ids [N].
+        is_test: whether a picture lies in a test folder [N].
+        class_names: of all domains.
+        has_test: whether there are train and test folders.
+    """
+
+    names: tuple[PurePosixPath, ...]
+    labels: IndexArray
+    domains: IndexArray
+    is_test: npt.NDArray[np.bool_]
+    class_names: tuple[str, ...]
+    has_test: bool
+
+    def groups(self) -> IndexArray:
+        """One id for each class of each domain [N]."""
+        return self.domains * len(self.class_names) + self.labels
+
+
+@data_set("domain-folder")
+def domain_folder(source: DataSource) -> DataSet:
+    """Pictures from the folder or .zip `path`; the domains are its sub-folders, the classes the sub-folders of those.
+
+    `domains` chooses some of them and their order; the default is all of them by name. Where there are no test
+    folders, `test_share` is split off of every class of every domain.
+
+    Raises:
+        FileNotFoundError: `path` is missing.
+        ValueError: an unknown domain, classes that differ between domains, a class without pictures, a damaged
+            picture, or pictures of several sizes.
+    """
+    with open_pictures(own_path(source)) as pictures:
+        folders = {name.parts[0] for name in pictures.folders} | {name.parts[0] for name in pictures.names}
+        outside = sorted(name for name in pictures.names if len(name.parts) == 1)
+        if outside:
+            raise ValueError(f"{pictures.path}: {outside[0]} lies outside of the folders of domains; move or delete it")
+        if not folders or folders <= {TRAIN, TEST}:
+            raise ValueError(
+                f"{pictures.path} has no folders of domains: it needs domain/class/picture.png, or "
+                "domain/train/class/picture.png and domain/test/class/picture.png"
+            )
+        domain_names = chosen_domains(source, sorted(folders))
+        found = domain_folders(pictures, {name: name for name in domain_names})
+        if found.has_test:
+            parts = np.flatnonzero(~found.is_test), np.flatnonzero(found.is_test)
+        else:
+            parts = hold_out(found.groups(), source.test_share, source.split_seed)
+        train, test = decode_splits(
+            pictures, found.names, found.labels, parts, domains=found.domains, image_size=source.image_size
+        )
+    mean, std = own_normalisation(train)
+    return DataSet("domain-folder", train, test, found.class_names, mean, std, domain_names)
+
+
+def chosen_domains(source: DataSource, available: Sequence[str]) -> tuple[str, ...]:
+    """The domains that `source.domains` names, in its order; all of them where it names none.
+
+    Raises:
+        ValueError: a domain that is not there, or one named twice.
+    """
+    wanted = tuple(name for name in (part.strip() for part in source.domains.split(",")) if name)
+    for i, name in enumerate(wanted):
+        if name not in available:
+            raise ValueError(f"data.domains names {name}; data set {source.name!r} has {', '.join(available)}")
+        if name in wanted[:i]:
+            raise ValueError(f"data.domains names {name} twice; name each domain once")
+    return wanted or tuple(available)
+
+
+def domain_folders(pictures: PictureFolder, folder_of: Mapping[str, str]) -> DomainFolders:
+    """Find the pictures of every domain.
+
+    Args:
+        pictures: the listed folder or .zip.
+        folder_of: the folder of each domain, in the order of the domain ids.
+
+    Raises:
+        ValueError: a layout that does not fit, a class without pictures, or classes that differ between domains.
+    """
+    found = {domain: _one_domain(pictures, domain, folder) for domain, folder in folder_of.items()}
+    first, *others = found
+    for domain in others:
+        _check_same(pictures, (first, found[first]), (domain, found[domain]))
+    sizes = [len(classes.names) for classes in found.values()]
+    return DomainFolders(
+        names=tuple(
+            PurePosixPath(folder_of[domain], name) for domain, classes in found.items() for name in classes.names
+        ),
+        labels=np.concatenate([classes.labels() for classes in found.values()]),
+        domains=np.repeat(np.arange(len(found), dtype=np.int64), sizes),
+        is_test=np.concatenate([classes.is_test() for classes in found.values()]),
+        class_names=found[first].class_names,
+        has_test=found[first].has_test,
+    )
+
+
+def _one_domain(pictures: PictureFolder, domain: str, folder: str) -> ClassFolders:
+    names, folders = (
+        [PurePosixPath(*name.parts[1:]) for name in among if name.parts[0] == folder and len(name.parts) > 1]
+        for among in (pictures.names, pictures.folders)
+    )
+    return class_folders(f"{pictures.path}, domain {domain}", names, folders)
+
+
+def _check_same(pictures: PictureFolder, first: tuple[str, ClassFolders], other: tuple[str, ClassFolders]) -> None:
+    for (name, here), (other_name, there) in ((first, other), (other, first)):
+        lacking = sorted(set(there.class_names) - set(here.class_names))
+        if lacking:
+            raise ValueError(
+                f"{pictures.path}: domain {name} lacks the class {lacking[0]}, which domain {other_name} has; "
+                "all domains need the same classes"
+            )
+        if here.has_test and not there.has_test:
+            raise ValueError(
+                f"{pictures.path}: domain {name} has train and test folders, domain {other_name} has not; "
+                "give them to every domain or to none"
+            )

@@ -1,0 +1,141 @@
+"""Features of picture files by a frozen pretrained encoder: computed once, then kept in a file beside the pictures.
+
+Pictures are read in batches, so a set that does not fit into memory can be used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import os
+import sys
+import time
+import zipfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fedhpro_flwr.data.frozen_encoder import FrozenEncoder, frozen_encoder
+from fedhpro_flwr.data.kept_tensor import kept_tensor
+from fedhpro_flwr.data.pictures import DAMAGE, ZIP_DAMAGE, Picture, PictureFolder
+
+RECIPE = "frozen features, 1"  # another number makes all kept features invalid: after a change of what is computed
+BATCH = 16  # small: every worker holds one batch's activations, about 150 MB for a ResNet-18
+MOST_WORKERS = 8
+SILENCE = 30.0  # seconds without a word
+
+
+def picture_features(pictures: PictureFolder, names: Sequence[PurePosixPath], weights: Path) -> Tensor:
+    """Features of pictures, kept beside `pictures.path` until the weights or the files change.
+
+    Each picture's features are divided by their own root mean square: encoders differ in scale by a factor of ten, and
+    one learning rate should do for all. Statistics over pictures would have to leave the clients.
+
+    Computed on a GPU where there is one, else on as many CPU cores as torch's threads leave free; the batches and
+    their arithmetic do not depend on that number.
+
+    Args:
+        pictures: where they are read.
+        names: of the pictures, at least one.
+        weights: file or folder of the encoder, see `frozen_encoder`.
+
+    Returns:
+        float32 [N, F] of mean square 1, in the order of `names`.
+
+    Raises:
+        FileNotFoundError: a picture is missing.
+        ValueError: unusable weights, or a damaged picture.
+    """
+    key = files_key(RECIPE, pictures, names, content_hash(weights))
+    return kept_tensor(pictures.path.parent, key, lambda: _compute(pictures, names, weights))
+
+
+def files_key(recipe: str, pictures: PictureFolder, names: Sequence[PurePosixPath], *others: str) -> str:
+    """A hash over a recipe, names and sizes of pictures, and whatever else a tensor made of them depends on.
+
+    Raises:
+        FileNotFoundError: a picture is missing.
+    """
+    if pictures.path.is_dir():
+        files = [[str(name), _size(pictures, name)] for name in names]
+    else:
+        with zipfile.ZipFile(pictures.path) as archive:
+            sizes = {PurePosixPath(info.filename): info.file_size for info in archive.infolist()}
+        files = [[str(name), sizes[name]] for name in names]
+    return hashlib.sha256(json.dumps([recipe, files, *others]).encode()).hexdigest()
+
+
+def _size(pictures: PictureFolder, name: PurePosixPath) -> int:
+    try:
+        return (pictures.path / name).stat().st_size
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{pictures.path}: the picture {name} is missing; unpack the data set again") from None
+
+
+def content_hash(path: Path) -> str:
+    """SHA-256 of a file, or of the names and contents of the files directly in a folder."""
+    if not path.is_dir():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    parts = [f"{file.name} {content_hash(file)}\n" for file in sorted(path.iterdir()) if file.is_file()]
+    return hashlib.sha256("".join(parts).encode()).hexdigest()
+
+
+def _compute(pictures: PictureFolder, names: Sequence[PurePosixPath], weights: Path) -> Tensor:
+    encoder = frozen_encoder(weights)
+    encoder.module.to("cuda" if torch.cuda.is_available() else "cpu")
+
+    def batch(first: int) -> Tensor:
+        images = [square(pictures, name, encoder) for name in names[first : first + BATCH]]
+        return encoder.features(torch.from_numpy(np.stack(images).transpose(0, 3, 1, 2))).cpu()
+
+    # Threads suffice: Pillow and torch let go of the interpreter while they work.
+    workers = max(1, min(MOST_WORKERS, (os.cpu_count() or 1) // torch.get_num_threads()))
+    features: list[Tensor] = []
+    started = told = time.monotonic()
+    with ThreadPoolExecutor(workers) as pool:
+        for part in pool.map(batch, range(0, len(names), BATCH)):
+            features.append(part)
+            now, done = time.monotonic(), BATCH * len(features)
+            if now - told > SILENCE and done < len(names):
+                told, left = now, (now - started) / done * (len(names) - done)
+                print(
+                    f"fedhpro: features by {encoder.name}: {done} of {len(names)} pictures, "
+                    f"about {left / 60:.0f} minutes left (once: they are kept)",
+                    file=sys.stderr,
+                )
+    found = torch.cat(features)  # [N, F]
+    if not bool(torch.isfinite(found).all()):
+        raise ValueError(f"data.weights = {str(weights)!r} gives features that are not finite; the file is damaged")
+    unit: Tensor = F.normalize(found)
+    return unit * math.sqrt(found.shape[1])
+
+
+def square(pictures: PictureFolder, name: PurePosixPath, encoder: FrozenEncoder) -> Picture:
+    """A picture as encoders were trained on it, [S, S, 3]: resized by its shorter side, cut square from the middle.
+
+    Pixel by pixel what torchvision's Resize and CenterCrop do.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    from PIL import Image  # not needed once the features are kept
+
+    try:
+        with Image.open(io.BytesIO(pictures.read(name))) as opened:
+            image = opened.convert("RGB")
+    except (*DAMAGE, *ZIP_DAMAGE, Image.DecompressionBombError) as error:
+        raise ValueError(f"{pictures.path}: {name} is damaged, truncated or no picture ({error})") from error
+    side, size = encoder.shorter_side, encoder.image_size
+    shorter = min(image.size)
+    width, height = (side if length == shorter else int(side * length / shorter) for length in image.size)
+    left, top = round((width - size) / 2), round((height - size) / 2)
+    resized = image.resize((width, height), Image.Resampling.BILINEAR)
+    return np.array(resized.crop((left, top, left + size, top + size)), dtype=np.uint8)

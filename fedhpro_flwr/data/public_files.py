@@ -1,0 +1,62 @@
+"""Where the files of a public data set lie: in a folder of their own or directly in the data folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fedhpro_flwr.data.registry import DataSource
+
+DOWNLOAD = "data.download = true would fetch it"
+
+
+def public_files(source: DataSource, folder: str, names: tuple[str, ...], advice: str) -> list[Path]:
+    """The files `names`, each from `root`/`folder` or from `root`.
+
+    Args:
+        source: its `root` is searched.
+        folder: the set's own folder in `root`.
+        names: of the files.
+        advice: what else helps where one is missing, for the message.
+
+    Raises:
+        FileNotFoundError: one is missing; the message says where to put it.
+    """
+    root = source.folder()
+    found = []
+    for name in names:
+        file = _find(root, folder, name)
+        if file is None:
+            raise FileNotFoundError(f"data set {source.name!r}: put {name} into {root / folder} ({advice})")
+        found.append(file)
+    return found
+
+
+def fetch_missing(source: DataSource, folder: str, torchvision_class: str) -> None:
+    """Download into `root`/`folder` what is not there yet, from the addresses that torchvision's class lists.
+
+    Args:
+        source: its `root` is searched and written to.
+        folder: the set's own folder in `root`.
+        torchvision_class: of torchvision.datasets, one with a `split_list`.
+
+    Raises:
+        FileNotFoundError: a file cannot be fetched, or arrives damaged.
+    """
+    from torchvision import datasets  # slow to import
+    from torchvision.datasets.utils import download_url
+
+    root = source.folder()
+    splits: dict[str, list[str]] = getattr(datasets, torchvision_class).split_list
+    for address, name, md5 in (splits[part] for part in ("train", "test")):
+        if _find(root, folder, name):
+            continue
+        try:
+            download_url(address, str(root / folder), filename=name, md5=md5)
+        except (OSError, RuntimeError) as error:  # RuntimeError: another md5 sum than torchvision expects
+            raise FileNotFoundError(
+                f"data set {source.name!r}: {address} cannot be fetched ({error}); put {name} into {root / folder}"
+            ) from error
+
+
+def _find(root: Path, folder: str, name: str) -> Path | None:
+    return next((file for file in (root / folder / name, root / name) if file.is_file()), None)

@@ -1,0 +1,103 @@
+"""`text-csv`: the user's own texts in a .csv file, or in a folder as train.csv and test.csv.
+
+    label,text
+    spam,"Win, now!"
+
+The header names the columns, in any order; further columns are ignored. Where there is no test.csv a test part is
+split off.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from fedhpro_flwr.data.csv_rows import Row, csv_rows
+from fedhpro_flwr.data.data_set import DataSet, Split
+from fedhpro_flwr.data.hold_out import hold_out
+from fedhpro_flwr.data.own import own_path
+from fedhpro_flwr.data.registry import DataSource, data_set
+from fedhpro_flwr.data.tokens import tokenize
+
+COLUMNS = ("label", "text")
+
+
+class Labelled(NamedTuple):
+    """A text, its label as it is written, and the row that both come from."""
+
+    row: Row
+    label: str
+    text: str
+
+
+@data_set("text-csv")
+def text_csv(source: DataSource) -> DataSet:
+    """Texts as tokens [L] from `path`.
+
+    Labels that are all whole numbers are the class ids 0, 1, 2, ... without a gap; anything else is a class name, and
+    the names are sorted.
+
+    Raises:
+        FileNotFoundError: the file, or the folder's train.csv, is missing.
+        ValueError: no header, a row that does not fit it, an empty label, fewer than two classes, a test label that
+            training does not have, or a tokenizer that cannot be used.
+    """
+    path = own_path(source)
+    file, test_file = (path / "train.csv", path / "test.csv") if path.is_dir() else (path, None)
+    if not file.is_file():
+        raise FileNotFoundError(f"data.path = {str(path)!r} is a folder without train.csv; put that file into it")
+    labelled = _read(file)
+    class_names = _class_names(file, {label for _, label, _ in labelled})
+    train, vocabulary = _split(labelled, class_names, source)
+    if test_file is not None and test_file.is_file():
+        test, _ = _split(_read(test_file), class_names, source)
+    else:
+        held = hold_out(train.labels.numpy(), source.test_share, source.split_seed)
+        train, test = (train.subset(torch.from_numpy(part)) for part in held)
+    return DataSet("text-csv", train, test, class_names, vocabulary=vocabulary)
+
+
+def _read(file: Path) -> list[Labelled]:
+    rows = csv_rows(file)
+    first = next(rows, None)
+    header = [name.strip() for name in first.fields] if first else []
+    if any(header.count(name) != 1 for name in COLUMNS):
+        found = ", ".join(header) or "nothing"
+        raise ValueError(f"{file}: the first line must name the columns label and text once each, it holds {found}")
+    label, text = (header.index(name) for name in COLUMNS)
+    labelled = []
+    for row in rows:
+        if len(row.fields) != len(header):
+            raise row.error(
+                f"the header has {len(header)} columns, the row {len(row.fields)}; quote texts that hold commas"
+            )
+        labelled.append(Labelled(row, row.fields[label].strip(), row.fields[text]))
+        if not labelled[-1].label:
+            raise row.error("the label is empty; name a class or delete the line")
+    if not labelled:
+        raise ValueError(f"{file} has no line below its header; put one line a text into it")
+    return labelled
+
+
+def _class_names(file: Path, labels: set[str]) -> tuple[str, ...]:
+    if len(labels) < 2:
+        raise ValueError(f"{file}: every label is {min(labels)!r}, at least two classes are needed")
+    if not all(label.isascii() and label.isdigit() for label in labels):
+        return tuple(sorted(labels))
+    numbers = tuple(str(number) for number in range(len(labels)))
+    missing = next((number for number in numbers if number not in labels), None)
+    if missing is not None:
+        raise ValueError(f"{file}: labels that are whole numbers must run from 0 without a gap, there is no {missing}")
+    return numbers
+
+
+def _split(labelled: list[Labelled], class_names: tuple[str, ...], source: DataSource) -> tuple[Split, int]:
+    ids = {name: c for c, name in enumerate(class_names)}
+    for row, label, _ in labelled:
+        if label not in ids:
+            raise row.error(f"no training text has the label {label!r}; add some or delete the line")
+    tokens, vocabulary = tokenize([text for _, _, text in labelled], source)
+    labels = [ids[label] for _, label, _ in labelled]
+    return Split(tokens, torch.tensor(labels, dtype=torch.int64)), vocabulary

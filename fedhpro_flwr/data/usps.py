@@ -1,0 +1,65 @@
+"""`usps`: the postal digits of Hull (1994), from the two LIBSVM files that torchvision's USPS reads.
+
+The text is read here and no md5 sum is asked for: a rebuilt file of the same layout will do.
+"""
+
+from __future__ import annotations
+
+import bz2
+import io
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from fedhpro_flwr.data.data_set import DataSet, Split
+from fedhpro_flwr.data.public_files import DOWNLOAD, fetch_missing, public_files
+from fedhpro_flwr.data.registry import DataSource, data_set
+
+FOLDER = "USPS"
+FILES = ("usps.bz2", "usps.t.bz2")
+SIDE = 16  # pixels
+
+
+@data_set("usps")
+def usps(source: DataSource) -> DataSet:
+    """7,291 + 2,007 grey digits of 16x16 pixels, [N, 1, 16, 16], from `root`/USPS or `root`.
+
+    Raises:
+        FileNotFoundError: a file is missing and `download` is off, or cannot be fetched.
+        ValueError: a file is damaged.
+    """
+    if source.download:
+        fetch_missing(source, FOLDER, "USPS")
+    train, test = (read_libsvm(file) for file in public_files(source, FOLDER, FILES, DOWNLOAD))
+    # mean and std of the training images
+    return DataSet("usps", train, test, tuple("0123456789"), mean=(0.2465,), std=(0.2996,))
+
+
+def read_libsvm(file: Path) -> Split:
+    """Read `label 1:x 2:x ... 256:x` a line, labels 1..10 for the digits 0..9, x in [-1, 1].
+
+    Pixels become (x + 1) / 2 * 255, cut off to whole numbers as torchvision does.
+
+    Raises:
+        ValueError: the file is damaged, or its lines are not of that layout.
+    """
+    try:
+        text = bz2.decompress(file.read_bytes()).decode("ascii")
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{file} is damaged or truncated ({error}); fetch it again") from error
+    pixels = SIDE * SIDE
+    layout = f"lines of a label and {pixels} pixels, 'label 1:x 2:x ... {pixels}:x'"
+    if not text.strip():
+        raise ValueError(f"{file} is empty; it needs {layout}")
+    try:
+        table = np.loadtxt(io.StringIO(text.replace(":", " ")), dtype=np.float32, comments=None, ndmin=2)
+    except ValueError as error:
+        raise ValueError(f"{file} needs {layout} ({error})") from error
+    labels, places, values = table[:, 0], table[:, 1::2], table[:, 2::2]
+    if table.shape[1] != 1 + 2 * pixels or not (places == np.arange(1, pixels + 1)).all():
+        raise ValueError(f"{file} needs {layout}")
+    if not (np.isin(labels, np.arange(1, 11)).all() and (np.abs(values) <= 1).all()):
+        raise ValueError(f"{file} needs labels in 1..10 and pixels in [-1, 1]")
+    images = ((values + 1) / 2 * 255).astype(np.uint8).reshape(-1, 1, SIDE, SIDE)
+    return Split(torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64) - 1))

@@ -1,0 +1,98 @@
+"""`vit`: a small vision transformer (Dosovitskiy et al. 2021) for images of 8x8 to 64x64 pixels.
+
+Features are the mean over the patches instead of a class token: better where there are few samples, and one token
+less. No dropout: two runs with the same seed are then equal in training too, whatever else drew from the generator.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fedhpro_flwr.models.model import Model, ModelShape, model
+from fedhpro_flwr.models.projection import linear_relu
+
+PATCH = 4  # pixels
+TOKEN = 128  # E, numbers a patch
+LAYERS = 6
+HEADS = 4
+HIDDEN = 256  # units between the two linears of a layer
+SMALLEST_SIDE = 8  # 2x2 patches: with one alone there is nothing to attend to
+
+
+@model("vit")
+def vit(shape: ModelShape) -> Model:
+    """Patches of 4x4 pixels, six pre-norm transformer layers, the mean over patches, linear-ReLU to D, the head.
+
+    D is 128 unless another is asked for; features are non-negative.
+
+    Raises:
+        ValueError: the inputs are no images, smaller than 8x8 pixels, or of a side that 4 does not divide.
+    """
+    channels, height, columns = shape.image("vit", SMALLEST_SIDE)
+    if height % PATCH or columns % PATCH:
+        raise ValueError(
+            f"model 'vit' cuts images into patches of {PATCH}x{PATCH} pixels, the data has {height}x{columns}; "
+            f"choose a data.image-size that {PATCH} divides, or another model"
+        )
+    width = shape.width or TOKEN
+    patches = (height // PATCH) * (columns // PATCH)
+    encoder = nn.Sequential(
+        Patches(channels, patches),
+        *(Layer() for _ in range(LAYERS)),
+        MeanToken(),
+        *linear_relu(TOKEN, width),
+    )
+    return Model(encoder, nn.Linear(width, shape.num_classes))
+
+
+class Patches(nn.Module):
+    """A linear map of each patch, plus what is learnt for its place."""
+
+    def __init__(self, channels: int, patches: int) -> None:
+        super().__init__()
+        self.linear = nn.Conv2d(channels, TOKEN, PATCH, PATCH)
+        self.places = nn.Parameter(nn.init.trunc_normal_(torch.empty(patches, TOKEN), std=0.02))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, ch, H, W] -> tokens [B, T, E], row by row."""
+        return cast(Tensor, self.linear(x)).flatten(2).transpose(1, 2) + self.places
+
+
+class Layer(nn.Module):
+    """x + attention(norm(x)), then x + linear(gelu(linear(norm(x))))."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(TOKEN)
+        self.queries_keys_values = nn.Linear(TOKEN, 3 * TOKEN)
+        self.mix = nn.Linear(TOKEN, TOKEN)
+        self.norm2 = nn.LayerNorm(TOKEN)
+        self.feed_forward = nn.Sequential(nn.Linear(TOKEN, HIDDEN), nn.GELU(), nn.Linear(HIDDEN, TOKEN))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Tokens [B, T, E] -> [B, T, E]."""
+        x = x + self._attention(self.norm1(x))
+        return x + cast(Tensor, self.feed_forward(self.norm2(x)))
+
+    def _attention(self, x: Tensor) -> Tensor:
+        count, tokens, _ = x.shape
+        split = self.queries_keys_values(x).view(count, tokens, 3, HEADS, -1)  # [B, T, 3, heads, E/heads]
+        q, k, v = split.permute(2, 0, 3, 1, 4)  # [B, heads, T, E/heads] each
+        seen = F.scaled_dot_product_attention(q, k, v)
+        return cast(Tensor, self.mix(seen.transpose(1, 2).flatten(2)))
+
+
+class MeanToken(nn.Module):
+    """The mean over the normalised tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(TOKEN)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, T, E] -> [B, E]."""
+        return cast(Tensor, self.norm(x)).mean(1)

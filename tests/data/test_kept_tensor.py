@@ -1,0 +1,107 @@
+"""A tensor kept beside the files it was made of: used again, never in part, never for another key."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from fedhpro_flwr.data.kept_tensor import FOLDER, kept_tensor
+
+KEY, OTHER = "a" * 64, "a" * 32 + "b" * 32  # the same file name
+NUMBERS = torch.arange(600, dtype=torch.float32).view(100, 6)
+
+
+@pytest.fixture(autouse=True)
+def user_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
+    return tmp_path / "user" / "fedhpro"
+
+
+class Maker:
+    def __init__(self, tensor: torch.Tensor = NUMBERS) -> None:
+        self.tensor, self.calls = tensor, 0
+
+    def __call__(self) -> torch.Tensor:
+        self.calls += 1
+        return self.tensor
+
+
+@pytest.mark.parametrize("tensor", [NUMBERS, torch.arange(24, dtype=torch.uint8).view(2, 3, 2, 2), NUMBERS.t()])
+def test_it_is_made_once(tmp_path: Path, tensor: torch.Tensor) -> None:
+    make = Maker(tensor)
+    for _ in range(3):
+        kept = kept_tensor(tmp_path, KEY, make)
+        assert kept.dtype == tensor.dtype and torch.equal(kept, tensor)
+    assert make.calls == 1
+    assert [file.name for file in (tmp_path / FOLDER).iterdir()] == ["a" * 32 + ".safetensors"]
+
+
+def test_another_key_is_another_tensor_even_under_the_same_name(tmp_path: Path) -> None:
+    kept_tensor(tmp_path, KEY, Maker())
+    make = Maker(-NUMBERS)
+    assert torch.equal(kept_tensor(tmp_path, OTHER, make), -NUMBERS) and make.calls == 1
+    assert torch.equal(kept_tensor(tmp_path, OTHER, Maker()), -NUMBERS)
+
+
+@pytest.mark.parametrize("length", [0, 1, 8, 100, -1])
+def test_a_part_of_the_file_is_made_anew(tmp_path: Path, length: int) -> None:
+    kept_tensor(tmp_path, KEY, Maker())
+    file = next((tmp_path / FOLDER).iterdir())
+    whole = file.read_bytes()
+    file.write_bytes(whole[:length])
+    make = Maker()
+    assert torch.equal(kept_tensor(tmp_path, KEY, make), NUMBERS) and make.calls == 1
+    assert file.read_bytes() == whole
+
+
+def test_a_strange_file_is_made_anew(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    kept_tensor(tmp_path, KEY, Maker())
+    file = next((tmp_path / FOLDER).iterdir())
+    for tensors, metadata in (({"tensor": -NUMBERS}, None), ({"other": NUMBERS}, {"fedhpro-key": KEY})):
+        save_file(tensors, file, metadata)
+        make = Maker()
+        assert torch.equal(kept_tensor(tmp_path, KEY, make), NUMBERS) and make.calls == 1
+
+
+def test_a_crash_while_writing_leaves_nothing_to_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(descriptor: int) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(os, "fsync", crash)
+        kept_tensor(tmp_path, KEY, Maker())
+    make = Maker()
+    kept_tensor(tmp_path, KEY, make)
+    assert make.calls == 1
+
+
+def test_the_users_cache_serves_where_the_data_folder_cannot_be_written(tmp_path: Path, user_folder: Path) -> None:
+    (tmp_path / FOLDER).write_bytes(b"")  # a file where the folder should be: refused for root as well
+    make = Maker()
+    for _ in range(2):
+        assert torch.equal(kept_tensor(tmp_path, KEY, make), NUMBERS)
+    assert make.calls == 1
+    assert len(list(user_folder.iterdir())) == 1
+
+
+def test_where_nothing_can_be_written_the_tensor_is_used_all_the_same(
+    tmp_path: Path, user_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / FOLDER).write_bytes(b"")
+    user_folder.parent.write_bytes(b"")
+    assert torch.equal(kept_tensor(tmp_path, KEY, Maker()), NUMBERS)
+    said = capsys.readouterr().err
+    assert "cannot be kept" in said and said.count("\n") == 1
+
+
+def test_home_holds_the_cache_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / FOLDER).write_bytes(b"")
+    kept_tensor(tmp_path, KEY, Maker())
+    assert len(list((tmp_path / "home" / ".cache" / "fedhpro").iterdir())) == 1
