@@ -23,7 +23,8 @@ def encoders_of(config: RunConfig, models: Mapping[str, Model]) -> dict[str, dic
     """Initial models of the groups whose encoders are averaged apart from each other; empty for one architecture."""
     if config.model.share != "group" or len(models) < 2:
         return {}
-    return {name: model.state_dict() for name, model in models.items()}
+    # Copies: the test loads other weights into these models.
+    return {name: {key: value.clone() for key, value in model.state_dict().items()} for name, model in models.items()}
 
 
 def server_test(

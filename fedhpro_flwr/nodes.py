@@ -54,8 +54,16 @@ class Introduction:
         )
 
 
-def introductions(grid: Grid, config: RunConfig, run: str, width: int, timeout: float) -> dict[int, int]:
-    """Partition id -> node id, after asking every node who it is and whether it could train.
+@dataclass(frozen=True)
+class Players:
+    """Who plays the clients."""
+
+    nodes: Mapping[int, int]  # partition id -> node id
+    architectures: Sequence[str]  # of each client [N]: the run's groups, unless a node brings its own
+
+
+def introductions(grid: Grid, config: RunConfig, run: str, width: int, timeout: float) -> Players:
+    """Who plays the clients, after asking every node who it is and whether it could train.
 
     A node that names a partition plays it. Partitions without a node of their own are played by the others in turn, so
     a run of 10 clients works on 2 SuperNodes too (each message names the partition it is for).
@@ -97,7 +105,10 @@ def introductions(grid: Grid, config: RunConfig, run: str, width: int, timeout: 
         if node.partition_id != UNNAMED:
             named[node.partition_id] = node.node_id
     unnamed = sorted(node.node_id for node in present if node.partition_id == UNNAMED)
-    return assign(config.partition.num_partitions, named, unnamed)
+    clients = config.partition.num_partitions
+    brought = {node.partition_id: node.architecture for node in present if node.architecture}
+    architectures = [brought.get(client, config.model.architecture(client)) for client in range(clients)]
+    return Players(assign(clients, named, unnamed), architectures)
 
 
 def check_widths(nodes: Iterable[Introduction], width: int) -> None:

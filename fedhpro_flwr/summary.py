@@ -21,7 +21,6 @@ def summary(
     rounds: Sequence[Line],
     tests: Sequence[OwnTest],
     breakdown: Breakdown,
-    architectures: Sequence[str],
     domains: Sequence[str],
     alone: Sequence[Line],
 ) -> dict[str, Any]:
@@ -31,14 +30,14 @@ def summary(
         rounds: the lines of metrics.jsonl.
         tests: the clients' own, after the last round.
         breakdown: along what they are broken down.
-        architectures, domains: of each client [N].
+        domains: of each client [N].
         alone: the clients of a local-only run on the same partition; empty if there is none to compare with.
     """
     final = ClientsTested.of(tests, breakdown)
     clients = [
         {
             "partition-id": test.partition_id,
-            "architecture": architectures[test.partition_id],
+            "architecture": breakdown.architectures[test.partition_id] if breakdown.architectures else "",
             "domain": domains[test.partition_id],
             **client_numbers(test),
             "class-accuracy": test.by_head.class_accuracy(),

@@ -56,13 +56,10 @@ def run(grid: Grid, config: RunConfig, folder: RunFolder) -> None:
     began = time.time()
     settle(config)
     divided = federation(config)
-    members = [config.model.architecture(client) for client in range(config.partition.num_partitions)]
     domains = divided.client_domains()
     alone = read_alone(config.evaluation.alone, divided.parts.fingerprint)
     folder.partition(divided.data.class_names, divided.class_counts, divided.parts.fingerprint, domains=domains)
-    breakdown = Breakdown(
-        class_groups(divided.class_counts.sum(0)), divided.data.domain_names, members if config.model.groups else ()
-    )
+    breakdown = Breakdown(class_groups(divided.class_counts.sum(0)), divided.data.domain_names)
     models = initial_models(config, divided.data)
     strategy = FedHProStrategy(
         config,
@@ -72,13 +69,13 @@ def run(grid: Grid, config: RunConfig, folder: RunFolder) -> None:
         breakdown=breakdown,
         encoders=encoders_of(config, models),
     )
-    strategy.start(grid, array_record(models[members[0]].state_dict()))
+    strategy.start(grid, array_record(next(iter(models.values())).state_dict()))
 
     folder.models(strategy.model, strategy.tensors())
     rounds = read_rounds(folder.path)
     write_whole(folder.path / CURVES_FILE, draw_curves(rounds, config))
     folder.summary(
-        summary(rounds, strategy.tests, breakdown, members, domains, alone) | {"seconds": time.time() - began}
+        summary(rounds, strategy.tests, strategy.breakdown, domains, alone) | {"seconds": time.time() - began}
     )
     log(INFO, "results: %s", folder.path)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from logging import INFO, WARNING
 from secrets import token_hex
 
@@ -79,7 +80,7 @@ class FedHProStrategy(Strategy):
         self.num_classes = 0
         self.model = GlobalModel({})
         self.state: object = None
-        self.nodes: dict[int, int] = {}  # partition id -> node id
+        self.nodes: Mapping[int, int] = {}  # partition id -> node id
         self.watch = Stopwatch()
         self.sent: list[Message] = []  # the messages of the round
         self.replies: Collected[Update] = Collected([], [])
@@ -110,7 +111,10 @@ class FedHProStrategy(Strategy):
         self.model = GlobalModel.start(initial, self.method.share, self.encoders, members)
         self.num_classes, width = initial["head.weight"].shape
         self.state = self.method.start(initial)  # FedHPro: S ~ N(0, 1)
-        self.nodes = introductions(grid, config, self.run, width, timeout)
+        players = introductions(grid, config, self.run, width, timeout)
+        self.nodes = players.nodes
+        if len(set(players.architectures)) > 1:
+            self.breakdown = replace(self.breakdown, architectures=players.architectures)
         for server_round in range(1, num_rounds + 1):
             report = self.play(
                 server_round, grid, timeout, train_config or ConfigRecord(), is_last=server_round == num_rounds

@@ -42,7 +42,7 @@ def no_pauses(monkeypatch):
 
 def introduce(grid, num_partitions, num_nodes=0):
     config = RunConfig.parse({"partition.num-partitions": num_partitions, "clients.num-nodes": num_nodes})
-    return introductions(grid, config, "run", 64, timeout=0.05)
+    return introductions(grid, config, "run", 64, timeout=0.05).nodes
 
 
 @pytest.mark.parametrize(
@@ -142,6 +142,12 @@ def test_features_of_two_widths_end_the_run_before_round_1(models, sentence):
     with pytest.raises(ConfigError) as refused:
         introduce(FakeGrid({11: 0, 12: 1}, models=models), 2)
     assert str(refused.value) == sentence
+
+
+def test_a_node_may_bring_its_architecture_and_the_others_have_the_runs():
+    config = RunConfig.parse({"partition.num-partitions": 4, "model.groups": "cnn=2, mlp=2", "model.share": "head"})
+    grid = FakeGrid({11: 0, 12: 1, 13: -1}, models={11: ("vit", 64), 12: ("mlp", 64), 13: ("", 0)})
+    assert introductions(grid, config, "run", 64, timeout=0.05).architectures == ["vit", "mlp", "cnn", "mlp"]
 
 
 def test_a_node_that_does_not_know_its_client_has_no_width_yet():

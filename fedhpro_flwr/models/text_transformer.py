@@ -36,11 +36,11 @@ class Layer(nn.Module):
             nn.Linear(4 * EMBEDDING, EMBEDDING),
         )
 
-    def forward(self, x: Tensor, seen: Tensor) -> Tensor:
-        """[B, L, E] -> [B, L, E]; every token attends to those that are `seen` [B, L]."""
+    def forward(self, x: Tensor, real: Tensor) -> Tensor:
+        """[B, L, E] -> [B, L, E]; every token attends to the `real` ones [B, L]."""
         qkv = self.queries_keys_values(self.attention_norm(x))  # [B, L, 3E]
         q, k, v = qkv.unflatten(2, (3, HEADS, -1)).permute(2, 0, 3, 1, 4)  # [B, heads, L, E / heads] each
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=seen[:, None, None])
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=real[:, None, None])
         x = x + self.output(mixed.transpose(1, 2).flatten(2))
         return cast(Tensor, x + self.mlp(x))
 
@@ -58,11 +58,9 @@ class TokenTransformer(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """[B, L] -> [B, E]; L may be shorter than the length the model is built for."""
         real = tokens != PADDING  # [B, L]
-        seen = real.clone()
-        seen[:, 0] = True  # an attention to nothing would be NaN
         x = self.embedding(tokens) + self.positions[: tokens.shape[1]]  # [B, L, E]
         for layer in self.layers:
-            x = layer(x, seen)
+            x = layer(x, real)
         return mean_over_tokens(self.norm(x), real)
 
 
