@@ -10,15 +10,17 @@ from flwr.clientapp import ClientApp
 
 from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.config import RunConfig
-from fedhpro_flwr.engine import code_fingerprint, configured_model, device_of, federation, settle
+from fedhpro_flwr.configured_client import architecture_of, configured_client
+from fedhpro_flwr.engine import code_fingerprint, settle
 from fedhpro_flwr.models import Model
-from fedhpro_flwr.nodes import UNNAMED, Introduction
+from fedhpro_flwr.nodes import Introduction, own_partition
 from fedhpro_flwr.personal import PersonalState
 from fedhpro_flwr.records import Broadcast, Task, asked_partition, pack_test, pack_update, unpack_broadcast, unpack_task
 
 from .visit import own_test, visit  # relative: the package also answers to another name, see front_doors.py
 
 ClientSide = Callable[[RunConfig, Task, Context], tuple[Model, ClientData]]
+FAULTS = (ValueError, KeyError, OSError, RuntimeError)  # answered with a sentence; anything else is a bug to be seen
 CLIENT_FAILED = 100  # code of an error reply whose reason is a sentence of ours
 
 
@@ -34,18 +36,19 @@ def make_client_app(client_side: ClientSide) -> ClientApp:
 
     @app.query()
     def introduce(message: Message, context: Context) -> Message:
-        """Before round 1: which client this node is, and that it has its data and a model of the right width."""
-        named = f"client {context.node_config.get('partition-id', UNNAMED)}"
-        return answered(message, named, lambda: who_i_am(message, context).pack())
-
-    def who_i_am(message: Message, context: Context) -> Introduction:
+        """Before round 1: which client this node is, and whether it has its data and a model of the right width."""
         config, task = unpack_task(message)
-        named = int(context.node_config.get("partition-id", UNNAMED))
-        if not 0 <= named < config.partition.num_partitions:  # it will be told whom to play
-            return Introduction(0, named, code_fingerprint())
+        me = own_partition(context)
+        if not 0 <= me < config.partition.num_partitions:  # it will be told whom to play
+            return Message(Introduction(0, me, code_fingerprint()).pack(), reply_to=message)
         settle(config)
-        model, _ = client_side(config, replace(task, partition_id=named), context)
-        return Introduction(0, named, code_fingerprint(), architecture_of(config, named, context), model.width)
+        try:
+            model, _ = client_side(config, replace(task, partition_id=me), context)
+            name = architecture_of(config, me, context)
+            known = Introduction(0, me, code_fingerprint(), name, model.width)
+        except FAULTS as error:
+            known = Introduction(0, me, code_fingerprint(), problem=f"client {me}: {error}")
+        return Message(known.pack(), reply_to=message)
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
@@ -85,42 +88,8 @@ def answered(message: Message, who: str, job: Callable[[], RecordDict]) -> Messa
     """The reply of a job; what goes wrong becomes an error reply that names this client, not a traceback far away."""
     try:
         return Message(job(), reply_to=message)
-    except (ValueError, KeyError, OSError, RuntimeError) as error:
+    except FAULTS as error:
         return Message(Error(code=CLIENT_FAILED, reason=f"{who}: {error}"), reply_to=message)
-
-
-def architecture_of(config: RunConfig, partition_id: int, context: Context) -> str:
-    """The model a client trains: what its node config says, else what the run's groups give it.
-
-    Raises:
-        ValueError: the node config names another architecture than the one that is averaged.
-    """
-    mine = config.model.architecture(partition_id)
-    named = str(context.node_config.get("model", "") or mine)
-    if named != mine and config.model.share != "head":
-        raise ValueError(
-            f"the node config says model = {named!r}, but {mine} is averaged; that needs model.share = 'head'"
-        )
-    return named
-
-
-def configured_client(config: RunConfig, task: Task, context: Context) -> tuple[Model, ClientData]:
-    """The model and the partition that the run's settings describe, out of this process's cache.
-
-    Raises:
-        ValueError: this client runs other code or divides other data than the server.
-    """
-    if task.code and task.code != code_fingerprint():
-        raise ValueError(
-            f"runs other code ({code_fingerprint()}) than the server ({task.code}); is another client_app on its path?"
-        )
-    divided = federation(config)
-    if task.data and task.data != divided.parts.fingerprint:
-        raise ValueError(
-            f"divides other data ({divided.parts.fingerprint}) than the server ({task.data}); are its files the same?"
-        )
-    model = configured_model(config, divided.data, architecture_of(config, task.partition_id, context))
-    return model, divided.client(task.partition_id).to(device_of(config))
 
 
 app = make_client_app(configured_client)

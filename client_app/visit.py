@@ -124,7 +124,7 @@ def load(model: Model, received: Broadcast, method: Method, state: PersonalState
     Raises:
         ValueError: a tensor is missing, unknown or of another shape.
     """
-    kept = state and state.before(received.task.server_round)
+    kept = (state and state.before(received.task.server_round)) or {}
     expected = {name for name in model.state_dict() if travels(name, method.share)}
     wrong = sorted(expected ^ received.model.keys())
     if wrong:
@@ -132,7 +132,9 @@ def load(model: Model, received: Broadcast, method: Method, state: PersonalState
             f"the received model does not fit this client's: "
             f"{wrong[0]} is {'missing' if wrong[0] in expected else 'unknown'}"
         )
+    if kept and (other := sorted(kept.keys() ^ personal(model.state_dict(), method.share).keys())):
+        raise ValueError(f"what this client kept is of another model: it has no or another {other[0]}")
     try:
-        model.load_state_dict({**(kept or {}), **received.model}, strict=False)
+        model.load_state_dict({**kept, **received.model}, strict=False)
     except RuntimeError as error:
         raise ValueError(f"the received model does not fit this client's: {' '.join(str(error).split())}") from None

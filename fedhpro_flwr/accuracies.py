@@ -8,8 +8,6 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
-from operator import add
 from typing import Any
 
 from fedhpro_flwr.metrics import Evaluation
@@ -24,13 +22,15 @@ class Breakdown:
     domain_names: Sequence[str] = ()
     architectures: Sequence[str] = ()  # of each client [N]
 
+    @property
+    def num_domains(self) -> int:
+        """G, 1 where there are no domains."""
+        return max(len(self.domain_names), 1)
+
     def domains(self, evaluation: Evaluation) -> dict[str, float | None]:
         """Accuracy by domain, where there are domains."""
-        values = evaluation.domain_accuracy() if self.domain_names else []
-        return {
-            self.domain_names[domain] if domain < len(self.domain_names) else str(domain): value
-            for domain, value in enumerate(values)
-        }
+        values = evaluation.domain_accuracy()
+        return {name: values[domain] if domain < len(values) else None for domain, name in enumerate(self.domain_names)}
 
 
 NO_BREAKDOWN = Breakdown()
@@ -83,7 +83,7 @@ class ServerTested(ByClassAndDomain):
         breakdown: Breakdown = NO_BREAKDOWN,
     ) -> ServerTested:
         """From the results of each architecture's global model (one, named "", where all clients share one)."""
-        total = reduce(add, by_head.values())
+        total = Evaluation.together(by_head.values())
         nearest = cls.of(by_prototype, None, breakdown) if by_prototype else None
         return cls(
             accuracy=total.accuracy,
@@ -103,7 +103,8 @@ class ServerTested(ByClassAndDomain):
 class ClientsTested(ByClassAndDomain):
     """Models on the clients' own test data. Classes and domains pool the samples of all clients."""
 
-    accuracy: float  # mean over clients, each counted once
+    clients: int  # that have test data
+    accuracy: float  # mean over them, each counted once
     deviation: float  # over clients (of a population)
     worst: float
     worst_client: int
@@ -123,13 +124,14 @@ class ClientsTested(ByClassAndDomain):
             if breakdown.architectures:
                 architectures.setdefault(breakdown.architectures[client], []).append(accuracy)
         return cls(
+            clients=len(own),
             accuracy=statistics.fmean(own.values()),
             deviation=statistics.pstdev(own.values()),
             worst=own[worst_client],
             worst_client=worst_client,
             by_prototype=statistics.fmean(by_prototype) if by_prototype else None,
             by_architecture={name: statistics.fmean(values) for name, values in architectures.items()},
-            **by_class_and_domain(reduce(add, (test.by_head for test in tests)), breakdown),
+            **by_class_and_domain(Evaluation.together(test.by_head for test in tests), breakdown),
         )
 
 

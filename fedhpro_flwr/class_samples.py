@@ -33,7 +33,7 @@ def draw_class_samples(data: ClientData, num_classes: int, options: ClassGradien
     if data.train is None:
         raise ValueError("class gradients need training data")
     if options.augment == "dsa" and data.train.inputs.ndim != 4:
-        raise ValueError("class-gradients.augment = 'dsa' needs images; use 'none' for vectors")
+        raise ValueError("class-gradients.augment = 'dsa' needs images; use 'none' for vectors and text")
     generator = draws.torch("class-samples")
     labels = data.train.labels
     inputs, chosen_labels = [], []

@@ -66,6 +66,16 @@ class RunConfig(Section):
                 f"clients.per-round = {self.clients.per_round}: only {self.partition.num_partitions} clients exist, "
                 "see partition.num-partitions"
             )
+        if self.calibration.head == "separate" and self.model.share == "head":
+            raise ValueError(
+                "calibration.head = 'separate' keeps a head for the server's test, and with model.share = 'head' "
+                "there is no global model to test; use 'replace' or 'off'"
+            )
+        if self.losses.margin_schedule != "constant" and (self.losses.margin == "none" or self.losses.hpcl == "off"):
+            raise ValueError(
+                f"losses.margin-schedule = {self.losses.margin_schedule!r} needs a margin: losses.margin is "
+                f"{self.losses.margin!r} and losses.hpcl is {self.losses.hpcl!r}"
+            )
         if self.losses.margin_pairs != "same" and (
             self.losses.margin not in ("l2", "l2-unit") or self.losses.hpcl != "paper"
         ):
@@ -80,7 +90,7 @@ class RunConfig(Section):
                 f"model.groups gives {sum(sizes.values())} clients, but partition.num-partitions = "
                 f"{self.partition.num_partitions}; make them equal"
             )
-        if len(sizes) > 1 and self.model.share == "all":
+        if len(sizes) > 1 and self.model.share == "all" and self.method.name != "local":
             raise ValueError(
                 "model.share = 'all': models of different architectures cannot be averaged; "
                 "use 'group' (encoders averaged within their group) or 'head' (encoders stay with their clients)"

@@ -67,7 +67,7 @@ def accuracy_curves(
     if config.partition.imbalance > 1:
         curves |= {group: _of(tested, group) for group in ("head", "medium", "tail")}
     curves[OWN_DATA] = _of(received, "accuracy")
-    architectures = received[0][1]["by_architecture"] if received else {}
+    architectures = dict.fromkeys(name for _, said in received for name in said["by_architecture"])
     curves |= {f"clients with {name}": _of(received, "by_architecture", name) for name in architectures}
     return {name: curve for name, curve in curves.items() if curve}
 

@@ -173,9 +173,20 @@ def initial_model(config: RunConfig, data: DataSet, architecture: str = "") -> M
 
 
 def initial_models(config: RunConfig, data: DataSet) -> dict[str, Model]:
-    """An initial model of every architecture of the run, the first client's first."""
-    names = dict.fromkeys(config.model.architecture(client) for client in range(config.partition.num_partitions))
-    return {name: initial_model(config, data, name) for name in names}
+    """An initial model of every architecture of the run, the first client's first.
+
+    Raises:
+        ConfigError: two architectures have features of different widths; the message names a client of each.
+    """
+    names = config.model.architectures(config.partition.num_partitions)
+    models = {name: initial_model(config, data, name) for name in dict.fromkeys(names)}
+    for name, model in models.items():
+        if model.width != models[names[0]].width:
+            raise ConfigError(
+                f"client {names.index(name)} ({name}) has features of width {model.width}, client 0 ({names[0]}) of "
+                f"width {models[names[0]].width}; give every model the same width (model.width)"
+            )
+    return models
 
 
 def device_of(config: RunConfig) -> torch.device:

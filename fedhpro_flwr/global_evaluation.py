@@ -21,7 +21,7 @@ ServerTest = Callable[[GlobalModel, Scores | None, Scores | None], ServerTested]
 
 def encoders_of(config: RunConfig, models: Mapping[str, Model]) -> dict[str, dict[str, Tensor]]:
     """Initial models of the groups whose encoders are averaged apart from each other; empty for one architecture."""
-    if config.model.share != "group" or len(models) < 2:
+    if build_method(config).share != "group" or len(models) < 2:
         return {}
     # Copies: the test loads other weights into these models.
     return {name: {key: value.clone() for key, value in model.state_dict().items()} for name, model in models.items()}
@@ -51,7 +51,7 @@ def server_test(
         for group in model.groups:
             net = models[group or next(iter(models))].to(device)
             net.load_state_dict(model.of(group))
-            scores = [in_place_of_head or net.head, *([by_prototype] if by_prototype else [])]
+            scores: list[Scores] = [in_place_of_head or net.head, *([by_prototype] if by_prototype else [])]
             results[group] = evaluate_each(net, data, scores, batch_size=config.evaluation.batch_size)
         by_head = {group: each[0] for group, each in results.items()}
         nearest = {group: each[1] for group, each in results.items() if by_prototype}

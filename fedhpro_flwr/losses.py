@@ -62,11 +62,11 @@ def hpcl(
     (label, other class) and zeros on its diagonal; only "paper" takes it.
 
     Raises:
-        ValueError: if a margin is negative or not finite.
+        ValueError: if the margin is negative or not finite, or margins of pairs meet another form.
     """
     if isinstance(margin, Tensor):
-        if form != "paper" or not bool(((margin >= 0) & margin.isfinite()).all()):
-            raise ValueError("margins of pairs must be >= 0 and finite, and the form 'paper'")
+        if form != "paper":  # their values are not looked at: that would make every step wait for the device
+            raise ValueError(f"margins of pairs need the form 'paper', got {form!r}")
         similarity = F.normalize(z, dim=1) @ anchors.directions.T
         return F.cross_entropy((similarity + margin[labels]) / temperature, labels)  # [P.3] with d_k^{y,j}
     if not 0.0 <= margin < math.inf:

@@ -1,8 +1,12 @@
-"""One confusion tensor per evaluation, and every accuracy read off it."""
+"""One confusion tensor per evaluation, and every accuracy read off it.
+
+The tensor counts samples by domain, true class and predicted class: [G, C, C], G = 1 where there are no domains. Only
+the cells that are not zero are kept: a thousand clients with a thousand classes would fill eight gigabytes otherwise.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,68 +21,69 @@ Scores = Callable[[Tensor], Tensor]  # features z [B, D] -> a score for each cla
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Test results of one model on one set of samples; a sum of them is the results of several."""
+    """Test results of one model on one set of samples, or of several together."""
 
-    confusion: Tensor  # [G, C, C] int64: domain, true class, predicted class; G = 1 where there are no domains
+    cells: Tensor  # [E, 4] int64: domain, true class, predicted class, count; a cell may come in several parts
+    num_classes: int  # C
     loss: float  # mean cross-entropy
 
     @property
     def examples(self) -> int:
         """Number of samples."""
-        return int(self.confusion.sum())
+        return int(self.cells[:, 3].sum())
 
     @property
     def correct(self) -> int:
         """Number of samples whose class was predicted."""
-        return int(self._hits.sum())
+        return int(self._hits[:, 3].sum())
 
     @property
     def accuracy(self) -> float:
         """Share of samples whose class was predicted; 0 without samples."""
         return self.correct / max(self.examples, 1)
 
+    @property
+    def confusion(self) -> Tensor:
+        """The whole tensor [G, C, C]; G is the largest domain that has samples, plus one."""
+        shape = (self._domains, self.num_classes, self.num_classes)
+        whole = torch.zeros(shape, dtype=torch.int64)
+        return whole.index_put_(tuple(self.cells[:, :3].T), self.cells[:, 3], accumulate=True)
+
     def class_accuracy(self) -> list[float | None]:
         """Accuracy of every class over all domains, None for a class without samples."""
-        return _shares(self._hits.sum(0), self._totals.sum(0))
+        return _shares(*(_by(1, cells, self.num_classes) for cells in (self._hits, self.cells)))
 
     def domain_accuracy(self) -> list[float | None]:
         """Accuracy of every domain over all classes, None for a domain without samples."""
-        return _shares(self._hits.sum(1), self._totals.sum(1))
+        return _shares(*(_by(0, cells, self._domains) for cells in (self._hits, self.cells)))
 
     def group_accuracy(self, groups: Sequence[Sequence[int]]) -> list[float | None]:
         """Accuracy over the samples of each group of classes, None for a group without samples."""
         ids = [torch.tensor(list(group), dtype=torch.long) for group in groups]
-        hits, totals = self._hits.sum(0), self._totals.sum(0)
+        hits, totals = (_by(1, cells, self.num_classes) for cells in (self._hits, self.cells))
         return _shares(torch.stack([hits[i].sum() for i in ids]), torch.stack([totals[i].sum() for i in ids]))
 
-    def cells(self) -> Tensor:
-        """The entries that are not zero: domain, true class, predicted class, count [E, 4] int64."""
-        where = self.confusion.nonzero()  # [E, 3]
-        return torch.cat([where, self.confusion[tuple(where.T)][:, None]], dim=1)
+    @classmethod
+    def of_confusion(cls, confusion: Tensor, loss: float) -> Evaluation:
+        """From the whole tensor [G, C, C] of int64."""
+        where = confusion.nonzero()  # [E, 3]
+        return cls(torch.cat([where, confusion[tuple(where.T)][:, None]], dim=1), confusion.shape[-1], loss)
 
     @classmethod
-    def of_cells(cls, cells: Tensor, num_classes: int, loss: float) -> Evaluation:
-        """The inverse of `cells`; G is the largest domain that has samples, plus one."""
-        domains = int(cells[:, 0].max()) + 1 if len(cells) else 1
-        confusion = torch.zeros(domains, num_classes, num_classes, dtype=torch.int64)
-        confusion.index_put_(tuple(cells[:, :3].T), cells[:, 3], accumulate=True)
-        return cls(confusion, loss)
-
-    def __add__(self, other: Evaluation) -> Evaluation:
-        """Both results as one; the loss is the mean over all samples."""
-        larger = max(len(self.confusion), len(other.confusion))
-        padded = [F.pad(each.confusion, (0, 0, 0, 0, 0, larger - len(each.confusion))) for each in (self, other)]
-        weight = self.examples + other.examples
-        loss = (self.loss * self.examples + other.loss * other.examples) / max(weight, 1)
-        return Evaluation(padded[0] + padded[1], loss)
+    def together(cls, results: Iterable[Evaluation]) -> Evaluation:
+        """Several results, of the same classes, as one; the loss is the mean over all samples."""
+        each = list(results)
+        examples = sum(result.examples for result in each)
+        loss = sum(result.loss * result.examples for result in each) / max(examples, 1)
+        return cls(torch.cat([result.cells for result in each]), each[0].num_classes, loss)
 
     @property
-    def _hits(self) -> Tensor:  # [G, C]
-        return self.confusion.diagonal(dim1=1, dim2=2)
+    def _hits(self) -> Tensor:
+        return self.cells[self.cells[:, 1] == self.cells[:, 2]]
 
     @property
-    def _totals(self) -> Tensor:  # [G, C]
-        return self.confusion.sum(2)
+    def _domains(self) -> int:
+        return int(self.cells[:, 0].max()) + 1 if len(self.cells) else 1
 
 
 def evaluate(model: Model, data: ClientData, *, batch_size: int, scores: Scores | None = None) -> Evaluation:
@@ -100,24 +105,34 @@ def evaluate_each(
     """One evaluation for each of several ways to decide, on features that are computed once."""
     classes, test = model.num_classes, data.test
     if test is None:
-        return tuple(Evaluation(torch.zeros(1, classes, classes, dtype=torch.int64), 0.0) for _ in scores)
-    domains = 1 if test.domains is None else int(test.domains.max()) + 1
-    confusions = [torch.zeros(domains * classes * classes, dtype=torch.int64, device=data.device) for _ in scores]
+        return tuple(Evaluation(torch.zeros(0, 4, dtype=torch.int64), classes, 0.0) for _ in scores)
+    predicted = [torch.empty_like(test.labels) for _ in scores]  # [N]
     losses = [torch.zeros((), dtype=torch.float64, device=data.device) for _ in scores]
     model.eval()
     for start in range(0, len(test), batch_size):
         batch = slice(start, start + batch_size)
-        labels = test.labels[batch]  # [B]
-        rows = labels if test.domains is None else test.domains[batch] * classes + labels
         z = model.encoder(data.encoder_inputs(test.inputs[batch]))  # [B, D]
-        for decide, confusion, loss in zip(scores, confusions, losses, strict=True):
-            predicted = decide(z)  # [B, C]
-            loss += F.cross_entropy(predicted, labels, reduction="sum").double()
-            confusion += torch.bincount(rows * classes + predicted.argmax(1), minlength=len(confusion))
+        for decide, chosen, loss in zip(scores, predicted, losses, strict=True):
+            logits = decide(z)  # [B, C]
+            loss += F.cross_entropy(logits, test.labels[batch], reduction="sum").double()
+            chosen[batch] = logits.argmax(1)
+    domains = torch.zeros_like(test.labels) if test.domains is None else test.domains
     return tuple(
-        Evaluation(confusion.view(domains, classes, classes).cpu(), float(loss) / len(test))
-        for confusion, loss in zip(confusions, losses, strict=True)
+        Evaluation(_count(domains, test.labels, chosen, classes), classes, float(loss) / len(test))
+        for chosen, loss in zip(predicted, losses, strict=True)
     )
+
+
+def _count(domains: Tensor, labels: Tensor, predicted: Tensor, classes: int) -> Tensor:
+    """Samples by domain, true class and predicted class: three times [N] -> cells [E, 4], in ascending order."""
+    codes, counts = torch.unique((domains * classes + labels) * classes + predicted, return_counts=True)
+    rows = codes // classes
+    return torch.stack([rows // classes, rows % classes, codes % classes, counts], dim=1).cpu()
+
+
+def _by(column: int, cells: Tensor, size: int) -> Tensor:
+    """Counts summed by domain (column 0) or by true class (column 1): [size]."""
+    return torch.zeros(size, dtype=torch.int64).index_add_(0, cells[:, column], cells[:, 3])
 
 
 def _shares(hits: Tensor, totals: Tensor) -> list[float | None]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from fedhpro_flwr.flat_keys import ConfigError
 
+LONGEST = 6  # digits of a count: a mistyped one should not ask for the memory of a million vectors
+
 
 def named_counts(text: str, key: str) -> dict[str, int]:
     """Parse `name=count, name=count`; the order is kept, an empty text is an empty dict.
@@ -18,7 +20,7 @@ def named_counts(text: str, key: str) -> dict[str, int]:
     counts: dict[str, int] = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
         name, _, count = (piece.strip() for piece in part.partition("="))
-        if not name or not count.isdecimal() or int(count) < 1:
+        if not name or not count.isdecimal() or len(count) > LONGEST or int(count) < 1:
             raise ConfigError(f"{key} = {text!r}: write it as name=count, name=count with counts from 1")
         if name in counts:
             raise ConfigError(f"{key} = {text!r}: {name} comes twice")

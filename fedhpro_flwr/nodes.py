@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from logging import WARNING
 
-from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.common.logger import log
 from flwr.serverapp import Grid
 
@@ -28,6 +28,7 @@ class Introduction:
     code: str  # fingerprint of its sources
     architecture: str = ""
     width: int = 0  # D of its model; 0 where it does not know yet which client it plays
+    problem: str = ""  # why it could not train now, if so
 
     @property
     def name(self) -> str:
@@ -38,20 +39,35 @@ class Introduction:
     def pack(self) -> RecordDict:
         """The content of the reply."""
         numbers = MetricRecord({"partition-id": self.partition_id, "width": self.width})
-        return RecordDict({METRICS: numbers, CONFIG: ConfigRecord({"code": self.code, "model": self.architecture})})
+        texts = ConfigRecord({"code": self.code, "model": self.architecture, "problem": self.problem})
+        return RecordDict({METRICS: numbers, CONFIG: texts})
 
     @classmethod
     def unpack(cls, reply: Message) -> Introduction:
-        """The inverse."""
-        numbers = numbers_of(reply.content.metric_records[METRICS])
-        texts = scalars(reply.content.config_records[CONFIG])
-        return cls(
-            node_id=reply.metadata.src_node_id,
-            partition_id=int(numbers["partition-id"]),
-            code=str(texts["code"]),
-            architecture=str(texts.get("model", "")),
-            width=int(numbers.get("width", 0)),
-        )
+        """The inverse.
+
+        Raises:
+            ValueError: the reply is no introduction.
+        """
+        node = reply.metadata.src_node_id
+        try:
+            numbers = numbers_of(reply.content.metric_records[METRICS])
+            texts = scalars(reply.content.config_records[CONFIG])
+            return cls(
+                node_id=node,
+                partition_id=int(numbers["partition-id"]),
+                code=str(texts["code"]),
+                architecture=str(texts.get("model", "")),
+                width=int(numbers.get("width", 0)),
+                problem=str(texts.get("problem", "")),
+            )
+        except (KeyError, ValueError, OverflowError) as error:
+            raise ValueError(f"node {node}: its answer is no introduction ({error})") from None
+
+
+def own_partition(context: Context) -> int:
+    """The partition that a node's config gives it; UNNAMED if none."""
+    return int(context.node_config.get("partition-id", UNNAMED))
 
 
 @dataclass(frozen=True)
@@ -82,13 +98,22 @@ def introductions(grid: Grid, config: RunConfig, run: str, width: int, timeout: 
     node_ids = wait_for_nodes(grid, config.clients.num_nodes, timeout)
     settings = RecordDict({CONFIG: pack_task(config.flat(), Task(0, UNNAMED, run=run))})
     asked = [Message(settings, dst_node_id=node_id, message_type="query") for node_id in node_ids]
-    replies = list(grid.send_and_receive(asked, timeout=timeout))
-    failures = [error_reason(reply) for reply in replies if reply.has_error()]
-    present = [Introduction.unpack(reply) for reply in replies if not reply.has_error()]
-    if not present:
-        raise ConfigError(f"no node introduced itself: {failures[0] if failures else f'no answer in {timeout:.0f} s'}")
-    for reason in failures:
-        log(WARNING, "not ready to train: %s", reason)
+    present: list[Introduction] = []
+    problems: list[str] = []
+    for reply in grid.send_and_receive(asked, timeout=timeout):
+        try:
+            if reply.has_error():
+                raise ValueError(error_reason(reply))
+            present.append(Introduction.unpack(reply))
+        except ValueError as error:
+            problems.append(str(error))
+    ready = [node for node in present if not node.problem]
+    problems += [node.problem for node in present if node.problem]
+    if not ready:
+        raise ConfigError(f"no node introduced itself: {problems[0] if problems else f'no answer in {timeout:.0f} s'}")
+    for problem in problems:
+        # Its client stays with it, set aside by name in every round that it cannot train: no other node has its data.
+        log(WARNING, "not ready to train: %s", problem)
     for node in present:
         if node.code != code_fingerprint():
             raise ConfigError(
@@ -107,7 +132,7 @@ def introductions(grid: Grid, config: RunConfig, run: str, width: int, timeout: 
     unnamed = sorted(node.node_id for node in present if node.partition_id == UNNAMED)
     clients = config.partition.num_partitions
     brought = {node.partition_id: node.architecture for node in present if node.architecture}
-    architectures = [brought.get(client, config.model.architecture(client)) for client in range(clients)]
+    architectures = [brought.get(client, name) for client, name in enumerate(config.model.architectures(clients))]
     return Players(assign(clients, named, unnamed), architectures)
 
 

@@ -8,6 +8,7 @@ Flower's node state loses what is above some 60 MB, and everything when a SuperN
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.records import Task
 from fedhpro_flwr.whole_file import write_whole
 
+RUN_NAME = re.compile("[0-9a-f]{0,32}")
 KEPT_ROUNDS = 2  # so that a server that resumes at its last checkpoint finds what went into that round
 
 
@@ -37,7 +39,11 @@ class PersonalState:
     @classmethod
     def of(cls, config: RunConfig, task: Task, context: Context) -> PersonalState:
         """Under the node config's `state-path`, else `clients.state-path`, else the run's folder where it is on this
-        machine (a simulation), else the user's state folder."""
+        machine (a simulation), else the user's state folder.
+
+        Raises:
+            ValueError: the run's name is none.
+        """
         named = str(context.node_config.get("state-path", "")) or config.clients.state_path
         if named:
             root = Path(named).expanduser()
@@ -45,6 +51,8 @@ class PersonalState:
             root = Path(config.run_folder) / "clients"
         else:
             root = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "fedhpro"
+        if not RUN_NAME.fullmatch(task.run):
+            raise ValueError(f"run = {task.run!r} is no name of a run")  # it becomes a part of a path
         return cls(root / (task.run or f"run-{context.run_id}") / f"client-{task.partition_id}")
 
     def before(self, server_round: int) -> dict[str, Tensor] | None:

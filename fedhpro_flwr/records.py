@@ -144,7 +144,7 @@ def pack_update(update: Update) -> RecordDict:
 def pack_test(test: OwnTest) -> RecordDict:
     """The content of a reply to an evaluate message."""
     by = {CONFUSION: test.by_head, CONFUSION_BY_PROTOTYPE: test.by_prototype}
-    records = {name: array_record({name: result.cells()}) for name, result in by.items() if result is not None}
+    records = {name: array_record({name: result.cells}) for name, result in by.items() if result is not None}
     metrics = MetricRecord({"partition-id": test.partition_id, "test-loss": test.by_head.loss})
     return RecordDict({**records, METRICS: metrics})
 

@@ -28,8 +28,7 @@ from fedhpro_flwr.records import (
 
 OUT_OF_RANGE = 1e9  # no trained number is near it, and squares of larger ones overflow float32
 LARGEST = sys.float_info.max
-MOST_DOMAINS = 1024  # a confusion tensor has as many planes as the largest domain id says
-MOST_SAMPLES = 2**53  # counts up to here are exact as floats
+MOST_SAMPLES = 2**40  # of one client's test; sums over clients stay far from the end of int64
 
 
 class BadReply(ValueError):
@@ -43,6 +42,7 @@ class Expected:
     model: Tensors
     records: Mapping[str, Shape]
     num_classes: int
+    num_domains: int = 1
 
 
 def unpack_update(message: Message, expected: Expected) -> Update:
@@ -71,16 +71,17 @@ def unpack_update(message: Message, expected: Expected) -> Update:
             raise BadReply(f"metric {name} = {value} is not finite")
     _check_model(model, expected.model)
     _check_records(tensors, expected)
-    test = unpack_test(content, expected.num_classes) if CONFUSION in content.array_records else None
+    tested = CONFUSION in content.array_records
+    test = unpack_test(content, expected.num_classes, expected.num_domains) if tested else None
     numbers = {name: float(value) for name, value in metrics.items()}
     return Update(partition_id, num_examples, model, tensors, numbers, test)
 
 
-def unpack_test(content: RecordDict, num_classes: int) -> OwnTest:
+def unpack_test(content: RecordDict, num_classes: int, num_domains: int = 1) -> OwnTest:
     """The inverse of `pack_test`, at the server.
 
     Raises:
-        BadReply: a record is missing or no confusion tensor of C classes.
+        BadReply: a record is missing or no confusion tensor of G domains and C classes.
     """
     numbers = numbers_of(content.metric_records[METRICS]) if METRICS in content.metric_records else {}
     partition_id, loss = numbers.get("partition-id"), numbers.get("test-loss", 0.0)
@@ -95,22 +96,26 @@ def unpack_test(content: RecordDict, num_classes: int) -> OwnTest:
                 cells = tensors_of(content.array_records[name])[name]
             except Exception as broken:
                 raise BadReply(f"record {name} cannot be read ({broken})") from None
-            _check_cells(name, cells, num_classes)
-            results[name] = Evaluation.of_cells(cells, num_classes, float(loss))
+            _check_cells(name, cells, num_classes, num_domains)
+            results[name] = Evaluation(cells, num_classes, float(loss))
     if CONFUSION not in results:
         raise BadReply(f"{CONFUSION!r} is missing")
     return OwnTest(partition_id, results[CONFUSION], results.get(CONFUSION_BY_PROTOTYPE))
 
 
-def _check_cells(name: str, cells: Tensor, num_classes: int) -> None:
+def _check_cells(name: str, cells: Tensor, num_classes: int, num_domains: int) -> None:
     _check_tensor(name, cells, (len(cells) if cells.ndim else 0, 4), torch.int64)
-    for column, (what, size) in enumerate((("domain", MOST_DOMAINS), ("class", num_classes), ("class", num_classes))):
+    for column, (what, size) in enumerate((("domain", num_domains), ("class", num_classes), ("class", num_classes))):
         wrong = cells[(cells[:, column] < 0) | (cells[:, column] >= size), column]
         if len(wrong):
             raise BadReply(f"{name}: {what} id {int(wrong[0])} is unknown, there are 0 to {size - 1}")
+    if len(torch.unique(cells[:, :3], dim=0)) != len(cells):
+        raise BadReply(f"{name}: a cell comes twice")
     wrong = cells[(cells[:, 3] < 1) | (cells[:, 3] > MOST_SAMPLES), 3]
     if len(wrong):
-        raise BadReply(f"{name}: a count is {int(wrong[0])}, it must be positive")
+        raise BadReply(f"{name}: a count is {int(wrong[0])}, it must be positive and at most {MOST_SAMPLES}")
+    if len(cells) and float(cells[:, 3].double().sum()) > MOST_SAMPLES:
+        raise BadReply(f"{name}: more than {MOST_SAMPLES} samples")
 
 
 def _check_model(model: Tensors, sent: Tensors) -> None:

@@ -97,10 +97,9 @@ class ModelChoice(Section):
         """
         return named_counts(self.groups, "model.groups")
 
-    def architecture(self, partition_id: int) -> str:
-        """The name of the model that a client trains."""
-        groups = dealt_in_turn(self.group_sizes)
-        return groups[partition_id] if groups else self.name
+    def architectures(self, clients: int) -> list[str]:
+        """The name of the model that each client trains [N]."""
+        return dealt_in_turn(self.group_sizes) or [self.name] * clients
 
 
 class Local(Section):
@@ -141,7 +140,7 @@ class HyperPrototypeOptions(Section):
             ConfigError: `hyper-prototypes.counts` is not of its form.
         """
         counts = named_counts(self.counts, "hyper-prototypes.counts")
-        if not all(label.isdecimal() for label in counts):
+        if not all(label.isdecimal() and label == str(int(label[:9])) for label in counts):
             raise ConfigError(f"hyper-prototypes.counts = {self.counts!r}: write it as class=count, class=count")
         return {int(label): count for label, count in counts.items()}
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from fedhpro_flwr.accuracies import Breakdown, ClientsTested, client_numbers, worse_than_alone
-from fedhpro_flwr.config import ConfigError
+from fedhpro_flwr.config import ConfigError, RunConfig
+from fedhpro_flwr.flat_keys import flatten
 from fedhpro_flwr.records import OwnTest
 from fedhpro_flwr.reports import headline
-from fedhpro_flwr.run_folder import PARTITION_FILE, SUMMARY_FILE
+from fedhpro_flwr.run_folder import CONFIG_FILE, SUMMARY_FILE
 
 Line = Mapping[str, Any]
+ALONE = ("partition-id", "test-correct", "test-examples")  # what is read of a local-only run
+PLACES = ("data.root", "data.path", "data.weights", "data.download")  # where files lie: may differ between machines
 
 
 def summary(
@@ -66,30 +70,37 @@ def judged_by(rounds: Sequence[Line], final: ClientsTested | None) -> tuple[str,
         return "mean over domains", [(number, line["mean_over_domains"]) for number, line in tested]
     if tested:
         return "test data", [(number, line["accuracy"]) for number, line in tested]
-    # A round reports the models it began with, which are those that the round before ended with.
-    clients = [(line["server_round"] - 1, line["received"]["accuracy"]) for line in rounds if line["received"]]
-    if final:
-        clients.append((rounds[-1]["server_round"], final.accuracy))
-    return "mean over clients", clients
+    if final is None:
+        return "mean over clients", []
+    # A round reports the models it began with, which are those that the round before ended with. Where only some
+    # clients are drawn in a round, their mean is no measure of all: only tests of every client count.
+    received = [(line["server_round"] - 1, line["received"]) for line in rounds if line["received"]]
+    clients = [(number, line["accuracy"]) for number, line in received if line["clients"] == final.clients]
+    return "mean over clients", [*clients, (rounds[-1]["server_round"], final.accuracy)]
 
 
-def read_alone(folder: str, fingerprint: str) -> Sequence[Line]:
-    """The clients of a finished local-only run, for `worse_than_alone`; none if no folder is named.
+def read_alone(config: RunConfig) -> Sequence[Line]:
+    """The clients of the finished local-only run `evaluation.alone`, for `worse_than_alone`; none if none is named.
 
     Raises:
-        ConfigError: the folder holds no finished run, or one on another partition.
+        ConfigError: the folder holds no finished run, one of another method, or one on other data.
     """
+    folder = config.evaluation.alone
     if not folder:
         return ()
     path = Path(folder).expanduser()
     try:
-        clients = json.loads((path / SUMMARY_FILE).read_text(encoding="utf-8"))["clients"]
-        other = json.loads((path / PARTITION_FILE).read_text(encoding="utf-8"))["fingerprint"]
-    except (OSError, ValueError, KeyError):
+        said = json.loads((path / SUMMARY_FILE).read_text(encoding="utf-8"))
+        clients = [{key: client[key] for key in ALONE} for client in said["clients"] if client.get("test-examples")]
+        other = RunConfig.parse(flatten(tomllib.loads((path / CONFIG_FILE).read_text(encoding="utf-8"))))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise ConfigError(f"evaluation.alone = {folder!r} holds no finished run") from None
-    if other != fingerprint:
+    if other.method.name != "local":
         raise ConfigError(
-            f"evaluation.alone = {folder!r} divides its data otherwise ({other}) than this run ({fingerprint}); "
-            "run method.name = 'local' with the same data, partition and seed"
+            f"evaluation.alone = {folder!r} is a run of {other.method.name}, method.name = 'local' is needed"
         )
-    return list(clients)
+    here, there = config.flat(), other.flat()
+    for key in here:
+        if key.startswith(("data.", "partition.", "seed")) and key not in PLACES and here[key] != there[key]:
+            raise ConfigError(f"evaluation.alone = {folder!r} has {key} = {there[key]!r}, this run {here[key]!r}")
+    return clients

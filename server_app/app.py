@@ -41,6 +41,9 @@ def main(grid: Grid, context: Context) -> None:
             write_whole(Path(named) / FAILURE_FILE, str(error).encode())
         raise
     folder = RunFolder.of(config)
+    config = RunConfig.parse(
+        config.flat() | {"run-folder": str(folder.path)}
+    )  # clients of a simulation keep state there
     try:
         run(grid, config, folder)
     except (ConfigError, QuorumError) as error:
@@ -57,7 +60,7 @@ def run(grid: Grid, config: RunConfig, folder: RunFolder) -> None:
     settle(config)
     divided = federation(config)
     domains = divided.client_domains()
-    alone = read_alone(config.evaluation.alone, divided.parts.fingerprint)
+    alone = read_alone(config)
     folder.partition(divided.data.class_names, divided.class_counts, divided.parts.fingerprint, domains=domains)
     breakdown = Breakdown(class_groups(divided.class_counts.sum(0)), divided.data.domain_names)
     models = initial_models(config, divided.data)

@@ -18,12 +18,13 @@ from flwr.serverapp.strategy import Result, Strategy
 from torch import Tensor
 
 from fedhpro_flwr.accuracies import NO_BREAKDOWN, Breakdown, ClientsTested
-from fedhpro_flwr.config import RunConfig
+from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.engine import code_fingerprint
 from fedhpro_flwr.exchange import GlobalModel
 from fedhpro_flwr.flat_keys import tree
 from fedhpro_flwr.global_evaluation import ServerTest
 from fedhpro_flwr.methods import Method, build_method
+from fedhpro_flwr.metrics import Scores
 from fedhpro_flwr.nodes import introductions
 from fedhpro_flwr.records import (
     OwnTest,
@@ -59,7 +60,8 @@ class FedHProStrategy(Strategy):
         data: fingerprint of the partition the server expects its clients to use; "" where clients bring their own data.
         method: the server half of the federated method; built from `config` if left out.
         breakdown: along what the clients' own tests are reported.
-        encoders: initial models by architecture, where `model.share = "group"` averages several.
+        encoders: initial models by architecture, where `model.share = "group"` averages several; Flower's own results
+            (`Result.arrays`, `evaluate_fn`) then hold the head alone.
     """
 
     def __init__(
@@ -107,8 +109,10 @@ class FedHProStrategy(Strategy):
         num_rounds, timeout = num_rounds or config.rounds, timeout or config.clients.timeout
         self.summary()
         initial = tensors_of(initial_arrays)
-        members = [config.model.architecture(partition) for partition in range(config.partition.num_partitions)]
+        members = config.model.architectures(config.partition.num_partitions)
         self.model = GlobalModel.start(initial, self.method.share, self.encoders, members)
+        if self.method.share == "group" and len(set(members)) > 1 and not self.encoders:
+            raise ConfigError("model.share = 'group' with several architectures needs an initial encoder of each")
         self.num_classes, width = initial["head.weight"].shape
         self.state = self.method.start(initial)  # FedHPro: S ~ N(0, 1)
         players = introductions(grid, config, self.run, width, timeout)
@@ -144,11 +148,7 @@ class FedHProStrategy(Strategy):
         tested = None
         if self.test and (is_last or server_round % self.config.evaluation.every == 0):
             with self.watch("evaluation"):
-                by_prototype = self.method.prototype_scores(self.method.broadcast(self.state))
-                head = self.method.evaluation_head(self.state)
-                tested = self.test(
-                    self.model, head and head.logits, by_prototype if self.config.evaluation.nearest_prototype else None
-                )
+                tested = self.test(self.model, self.method.evaluation_scores(self.state), self._prototype_scores())
         report = RoundReport.of(
             server_round,
             seconds=time.perf_counter() - began,
@@ -191,7 +191,10 @@ class FedHProStrategy(Strategy):
         """
         asked = {message.metadata.message_id: asked_partition(message) for message in self.sent}
         records = self.method.expects(self.model.shared)
-        expected = {group: Expected(self.model.of(group), records, self.num_classes) for group in self.model.groups}
+        expected = {
+            group: Expected(self.model.of(group), records, self.num_classes, self.breakdown.num_domains)
+            for group in self.model.groups
+        }
         self.replies = collect(
             replies, asked, lambda reply, client: unpack_update(reply, expected[self.model.group(client)])
         )
@@ -214,12 +217,14 @@ class FedHProStrategy(Strategy):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """The model to every client, for its own test data: once, after the last round."""
-        return self._messages("evaluate", server_round, arrays, config, sorted(self.nodes), evaluate=True)
+        # As in a round, a client tests what would enter the next one: what it kept after this one is part of it.
+        return self._messages("evaluate", server_round + 1, arrays, config, sorted(self.nodes), evaluate=True)
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
         """Mean over the clients of their accuracy on their own test data; `tests` keeps each client's results."""
         asked = {message.metadata.message_id: asked_partition(message) for message in self.sent}
-        tests = collect(replies, asked, lambda reply, client: unpack_test(reply.content, self.num_classes))
+        sizes = (self.num_classes, self.breakdown.num_domains)
+        tests = collect(replies, asked, lambda reply, client: unpack_test(reply.content, *sizes))
         for reason in tests.set_aside:
             log(WARNING, "evaluation: set aside: %s", reason)
         self.tests = tests.good
@@ -234,6 +239,10 @@ class FedHProStrategy(Strategy):
     def tensors(self) -> dict[str, Tensor]:
         """The method's state as named tensors, to be saved."""
         return self.method.tensors(self.state)
+
+    def _prototype_scores(self) -> Scores | None:
+        by_prototype = self.config.evaluation.nearest_prototype
+        return self.method.prototype_scores(self.method.broadcast(self.state)) if by_prototype else None
 
     def _messages(
         self,

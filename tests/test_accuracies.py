@@ -9,7 +9,7 @@ from fedhpro_flwr.records import OwnTest
 
 
 def evaluation(*planes, loss=0.5):
-    return Evaluation(torch.tensor(planes), loss)
+    return Evaluation.of_confusion(torch.tensor(planes), loss)
 
 
 ONE = evaluation([[3, 1], [2, 2]])  # 5 of 8
@@ -39,11 +39,10 @@ def test_each_domain_counts_once():
     assert nearest.by_prototype == pytest.approx(0.5)
 
 
-def test_a_domain_without_samples_or_name_does_not_disturb():
-    empty = evaluation([[1, 0], [0, 0]], [[0, 0], [0, 0]], [[0, 1], [0, 0]])
-    tested = ServerTested.of({"": empty}, breakdown=Breakdown(domain_names=["here", "there"]))
-    assert tested.domain_accuracy == {"here": 1.0, "there": None, "2": 0.0}
-    assert tested.mean_over_domains == 0.5
+def test_a_domain_without_samples_does_not_disturb():
+    tested = ServerTested.of({"": ONE}, breakdown=Breakdown(domain_names=["here", "there"]))
+    assert tested.domain_accuracy == {"here": 5 / 8, "there": None}
+    assert (tested.mean_over_domains, tested.worst_domain) == (5 / 8, "here")
 
 
 def test_architectures_are_tested_on_the_same_data_and_summed():
@@ -58,7 +57,7 @@ def test_clients_count_once_each_whatever_their_size():
     tested = ClientsTested.of(tests)
     assert tested.accuracy == pytest.approx((0.5 + 0.9) / 2)
     assert tested.deviation == pytest.approx(0.2)
-    assert (tested.worst, tested.worst_client) == (0.5, 0)
+    assert (tested.clients, tested.worst, tested.worst_client) == (2, 0.5, 0)
     assert tested.class_accuracy == [91 / 102, None]  # classes pool the samples
 
 

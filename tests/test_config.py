@@ -46,6 +46,19 @@ REFUSED = [
         "losses.margin-pairs = 'far' needs losses.margin = 'l2' or 'l2-unit' and losses.hpcl = 'paper'",
     ),
     (
+        {"losses.margin-schedule": "ramp", "losses.margin": "none"},
+        "losses.margin-schedule = 'ramp' needs a margin: losses.margin is 'none' and losses.hpcl is 'paper'",
+    ),
+    (
+        {"calibration.head": "separate", "model.share": "head"},
+        "calibration.head = 'separate' keeps a head for the server's test, and with model.share = 'head' "
+        "there is no global model to test; use 'replace' or 'off'",
+    ),
+    (
+        {"hyper-prototypes.counts": "1=2, 01=3"},
+        "hyper-prototypes.counts = '1=2, 01=3': write it as class=count, class=count",
+    ),
+    (
         {"hyper-prototypes.counts": "cat=3"},
         "hyper-prototypes.counts = 'cat=3': write it as class=count, class=count",
     ),

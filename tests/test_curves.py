@@ -11,7 +11,7 @@ from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.curves import accuracy_curves, draw_curves
 from fedhpro_flwr.reports import RoundReport
 
-RECEIVED = ClientsTested(accuracy=0.25, deviation=0.0, worst=0.25, worst_client=0)
+RECEIVED = ClientsTested(clients=3, accuracy=0.25, deviation=0.0, worst=0.25, worst_client=0)
 
 
 def lines(rounds, *, tested=True, groups=True, domains=None, **changes):
@@ -69,7 +69,7 @@ def test_the_groups_are_drawn_with_imbalance_only():
 
 def test_every_curve_by_hand():
     received = ClientsTested(
-        accuracy=0.25, deviation=0.0, worst=0.25, worst_client=0, by_architecture={"cnn": 0.5, "mlp": 0.0}
+        clients=2, accuracy=0.25, deviation=0.0, worst=0.25, worst_client=0, by_architecture={"cnn": 0.5, "mlp": 0.0}
     )
     found = lines(2, domains={"here": 0.25, "there": None}, received=received)
     assert accuracy_curves(found, RunConfig.parse(partition__imbalance=2.0)) == {

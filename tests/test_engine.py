@@ -66,7 +66,8 @@ def test_architectures_are_built_in_turn_and_kept_side_by_side():
     config = RunConfig.parse({"model.groups": "mlp=6, cnn=4", "model.share": "head"})
     data = federation(config).data
     assert list(initial_models(config, data)) == ["mlp", "cnn"]
-    assert [config.model.architecture(client) for client in range(10)] == ["mlp", "cnn"] * 4 + ["mlp"] * 2
+    assert config.model.architectures(10) == ["mlp", "cnn"] * 4 + ["mlp"] * 2
+    assert RunConfig.parse().model.architectures(3) == ["cnn"] * 3
     one, other = configured_model(config, data, "mlp"), configured_model(config, data, "cnn")
     assert configured_model(config, data, "mlp") is one is not other
 

@@ -1,7 +1,9 @@
 """Which node plays which client."""
 
+import math
+
 import pytest
-from flwr.app import Error, Message
+from flwr.app import ConfigRecord, Error, Message, MetricRecord, RecordDict
 
 from fedhpro_flwr import nodes
 from fedhpro_flwr.config import ConfigError, RunConfig
@@ -142,6 +144,32 @@ def test_features_of_two_widths_end_the_run_before_round_1(models, sentence):
     with pytest.raises(ConfigError) as refused:
         introduce(FakeGrid({11: 0, 12: 1}, models=models), 2)
     assert str(refused.value) == sentence
+
+
+def test_a_node_that_is_not_ready_keeps_its_client_and_is_named(caplog):
+    class Unready(FakeGrid):
+        def send_and_receive(self, messages, *, timeout=None):
+            for message in messages:
+                node = message.metadata.dst_node_id
+                problem = "client 1: no data" if node == 12 else ""
+                who = Introduction(node, self.says[node], code_fingerprint(), "" if problem else "cnn", 0, problem)
+                yield Message(who.pack(), reply_to=message)
+
+    assert introduce(Unready({11: 0, 12: 1}), 2) == {0: 11, 1: 12}
+    with pytest.raises(ConfigError, match=r"^no node introduced itself: client 1: no data$"):
+        introduce(Unready({12: 1}), 2)
+
+
+@pytest.mark.parametrize("partition", [math.nan, None])
+def test_an_answer_that_is_no_introduction_is_named(partition):
+    class Foreign(FakeGrid):
+        def send_and_receive(self, messages, *, timeout=None):
+            for message in messages:
+                records = {} if partition is None else {"metrics": MetricRecord({"partition-id": partition})}
+                yield Message(RecordDict(records | {"config": ConfigRecord({"code": "x"})}), reply_to=message)
+
+    with pytest.raises(ConfigError, match=r"^no node introduced itself: node \d+: its answer is no introduction"):
+        introduce(Foreign({11: 0}), 1)
 
 
 def test_a_node_may_bring_its_architecture_and_the_others_have_the_runs():

@@ -63,6 +63,11 @@ def test_a_damaged_file_is_named(tmp_path):
         state.before(2)
 
 
+def test_a_name_of_a_run_that_leads_elsewhere_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"'\.\./\.\./etc' is no name of a run"):
+        PersonalState.of(RunConfig.parse(), Task(1, 4, run="../../etc"), context())
+
+
 def test_where_the_state_lies(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     config, task = RunConfig.parse(), Task(1, 4, run="abc")

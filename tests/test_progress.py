@@ -27,11 +27,13 @@ def server_tested(accuracy, head, medium, tail, **more):
 
 
 def own_test(client, correct, examples=4, **more):
-    return OwnTest(client, Evaluation(torch.tensor([[[correct, examples - correct], [0, 0]]]), 0.5), **more)
+    return OwnTest(
+        client, Evaluation.of_confusion(torch.tensor([[[correct, examples - correct], [0, 0]]]), 0.5), **more
+    )
 
 
 def clients_tested(accuracy):
-    return ClientsTested(accuracy=accuracy, deviation=0.0, worst=accuracy, worst_client=0)
+    return ClientsTested(clients=3, accuracy=accuracy, deviation=0.0, worst=accuracy, worst_client=0)
 
 
 def report(number, *, tested=True, set_aside=(), **changes):

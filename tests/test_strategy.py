@@ -299,7 +299,7 @@ def constant_app(shift=lambda partition: float(partition), examples=lambda parti
         partition = received.task.partition_id
         model = {k: v + shift(partition) if v.is_floating_point() else v for k, v in received.model.items()}
         confusion = torch.tensor([[[1, 1 + partition], [0, 0]]])
-        own = OwnTest(partition, Evaluation(confusion, 0.5))
+        own = OwnTest(partition, Evaluation.of_confusion(confusion, 0.5))
         update = Update(partition, examples(partition), model, {}, {"train-loss": float(partition)}, own)
         return Message(pack_update(update), reply_to=message)
 

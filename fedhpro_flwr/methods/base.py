@@ -18,7 +18,6 @@ from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.data import Split
 from fedhpro_flwr.exchange import Share
-from fedhpro_flwr.head import Head
 from fedhpro_flwr.metrics import Scores
 from fedhpro_flwr.models import Model
 from fedhpro_flwr.records import Broadcast, Shape, Tensors, Update
@@ -124,8 +123,8 @@ class Method:
         """
         return None
 
-    def evaluation_head(self, state: object) -> Head | None:
-        """The head to test with in place of the model's own."""
+    def evaluation_scores(self, state: object) -> Scores | None:
+        """What decides in the server's test in place of the model's own head."""
         return None
 
     def tensors(self, state: object) -> dict[str, Tensor]:

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from fedhpro_flwr.aggregation import class_mean
 from fedhpro_flwr.calibration import fresh_head, match_prototypes, retrain_head
 from fedhpro_flwr.class_samples import draw_class_samples
+from fedhpro_flwr.config import ConfigError
 from fedhpro_flwr.gradient_matching import ClassGradients, class_gradients, count_classes
 from fedhpro_flwr.head import Head
 from fedhpro_flwr.hyper_prototypes import HyperPrototypes
@@ -117,18 +118,22 @@ class FedHPro(Method):
         """S drawn from its start distribution; prototypes and first head of the calibration where it is on.
 
         Raises:
-            ValueError: `hyper-prototypes.counts` names a class that is not there.
+            ConfigError: `hyper-prototypes.counts` names a class that is not there, or the start does not fit.
         """
         hyper, calibration, draws = self.config.hyper_prototypes, self.config.calibration, Draws(self.config.seed)
         classes, width = head_of(model).weight.shape
-        hyper_prototypes = HyperPrototypes.start(
-            classes,
-            hyper.prototypes_per_class,
-            width,
-            init=hyper.init,
-            counts=hyper.counts_by_class,
-            generator=draws.torch("hyper-prototypes"),
-        )
+        try:
+            hyper_prototypes = HyperPrototypes.start(
+                classes,
+                hyper.prototypes_per_class,
+                width,
+                init=hyper.init,
+                counts=hyper.counts_by_class,
+                generator=draws.torch("hyper-prototypes"),
+            )
+        except ValueError as error:
+            keys = f"hyper-prototypes.init = {hyper.init!r}, hyper-prototypes.counts = {hyper.counts!r}"
+            raise ConfigError(f"{keys}: {error}") from error
         prototypes = torch.randn(
             classes, calibration.prototypes_per_class, width, generator=draws.torch("calibration-prototypes")
         )
@@ -197,9 +202,10 @@ class FedHPro(Method):
         anchors = Anchors.of(sent[HYPER_PROTOTYPES])
         return lambda z: F.normalize(z, dim=1) @ anchors.directions.T.to(z)  # [B, D] -> [B, C]
 
-    def evaluation_head(self, state: object) -> Head | None:
+    def evaluation_scores(self, state: object) -> Scores | None:
         """The calibrated head where it is kept apart from the model's own."""
-        return cast(FedHProState, state).signal_head if self.config.calibration.head == "separate" else None
+        head = cast(FedHProState, state).signal_head
+        return head.logits if head and self.config.calibration.head == "separate" else None
 
     def tensors(self, state: object) -> dict[str, Tensor]:
         """S under its wire name, and the calibration's prototypes."""

@@ -9,10 +9,10 @@ from flwr.app import Context, RecordDict
 from safetensors.torch import load_file
 
 from client_app.app import app as client_app
-from client_app.app import architecture_of
 from fedhpro_flwr.config import ConfigError, RunConfig
+from fedhpro_flwr.configured_client import architecture_of
 from fedhpro_flwr.engine import RESIDENT
-from fedhpro_flwr.in_process import run_in_process
+from fedhpro_flwr.in_process import InProcessGrid, run_in_process
 from server_app.app import app as server_app
 
 SMALL = {
@@ -115,10 +115,59 @@ def test_local_training_sends_nothing_and_is_what_others_are_measured_by(tmp_pat
     together = Run(tmp_path / "together", **{"evaluation.alone": str(tmp_path / "alone")})
     assert alone.summary["worse-than-alone"] is None
     assert together.summary["worse-than-alone"] in (0.0, 0.25, 0.5, 0.75, 1.0)
-    with pytest.raises(ConfigError, match=r"divides its data otherwise"):
+    with pytest.raises(ConfigError, match=r"has seed = 0, this run 1$"):
         Run(tmp_path / "other", **{"evaluation.alone": str(tmp_path / "alone"), "seed": 1})
+    with pytest.raises(ConfigError, match=r"is a run of fedhpro, method\.name = 'local' is needed"):
+        Run(tmp_path / "third", **{"evaluation.alone": str(tmp_path / "together")})
     with pytest.raises(ConfigError, match=r"^evaluation\.alone = '.*nowhere' holds no finished run$"):
         Run(tmp_path / "none", **{"evaluation.alone": str(tmp_path / "nowhere")})
+
+
+@pytest.mark.parametrize("own", [{"method.name": "local"}, GROUPS | {"model.share": "head"}])
+def test_the_last_test_is_of_the_models_that_the_last_round_left(own, tmp_path):
+    """What a run ends with is what the next round of a longer run begins with."""
+    short, long = Run(tmp_path / "short", **own, rounds=2), Run(tmp_path / "long", **own, rounds=3)
+    received = long.rounds[2]["received"]
+    assert short.summary["clients-tested"] == received
+    assert short.summary["accuracy"]["last"] == received["accuracy"]
+    assert long.summary["clients-tested"] != received
+
+
+def test_a_local_run_may_have_different_models(tmp_path):
+    for share in ("all", "group"):
+        run = Run(tmp_path / share, **GROUPS, **{"method.name": "local", "model.share": share, "rounds": 1})
+        assert set(run.summary["clients-tested"]["by_architecture"]) == {"cnn", "mlp"}
+
+
+def test_clients_that_are_not_drawn_in_a_round_keep_their_models(tmp_path):
+    own = {"method.name": "local", "clients.per-round": 2, "rounds": 4}
+    run = Run(tmp_path, **own)
+    drawn = {client["partition-id"]: line["server_round"] for line in run.rounds for client in line["clients"]}
+    for client, last in drawn.items():
+        assert max(run.kept(client)) == f"round-{last}.safetensors"
+    # Means over a few drawn clients are no measure of all of them: only the last test counts.
+    assert (
+        run.summary["accuracy"]["best"] == run.summary["accuracy"]["last"] == run.summary["clients-tested"]["accuracy"]
+    )
+
+
+def test_what_was_kept_of_another_model_is_named(tmp_path):
+    class Swapped(InProcessGrid):
+        """The node of client 0 comes back with another model after round 1."""
+
+        def push_messages(self, messages):
+            messages = list(messages)
+            if messages[0].metadata.message_type == "train" and messages[0].content["config"]["task.server-round"] == 2:
+                self._contexts[100].node_config["model"] = "mlp"
+            return super().push_messages(messages)
+
+    config = RunConfig.parse(SMALL | {"run-folder": str(tmp_path), "model.share": "head"})
+    grid = Swapped(client_app, 4, config.flat())
+    context = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config=config.flat())
+    server_app(grid, context)
+    rounds = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert rounds[0]["set_aside"] == []
+    assert rounds[1]["set_aside"][0].startswith("client 0: what this client kept is of another model: ")
 
 
 def test_local_clients_go_on_where_they_stopped(tmp_path):
@@ -129,7 +178,9 @@ def test_local_clients_go_on_where_they_stopped(tmp_path):
 
 def test_models_of_two_widths_end_the_run_before_round_1(tmp_path):
     settings = {"model.groups": "resnet10=2, cnn=2", "model.share": "head", "model.width": 0}
-    with pytest.raises(ConfigError, match=r"client 1 \(cnn\) has features of width 64, client 0 \(resnet10\)"):
+    with pytest.raises(
+        ConfigError, match=r"client 1 \(cnn\) has features of width 64, client 0 \(resnet10\) of width 256"
+    ):
         Run(tmp_path, **settings, **{"data.name": "npz", "data.path": pictures(tmp_path)})
     assert not (tmp_path / "metrics.jsonl").read_text()
 
@@ -144,11 +195,13 @@ def pictures(folder: Path) -> str:
 
 
 def test_a_node_may_bring_an_architecture_of_its_own_where_only_heads_travel():
-    def named(model, **settings):
-        node = Context(run_id=1, node_id=1, node_config={"model": model}, state=RecordDict(), run_config={})
-        return architecture_of(RunConfig.parse(settings), 0, node)
+    def named(model, partition=0, **settings):
+        who = {"model": model, "partition-id": 0}
+        node = Context(run_id=1, node_id=1, node_config=who, state=RecordDict(), run_config={})
+        return architecture_of(RunConfig.parse(settings), partition, node)
 
     assert named("mlp", **{"model.share": "head"}) == "mlp"
+    assert named("mlp", partition=1, **{"model.share": "head"}) == "cnn"  # another client that this node plays as well
     assert named("", **{"model.share": "head"}) == named("cnn") == "cnn"
     with pytest.raises(ValueError, match=r"the node config says model = 'mlp', but cnn is averaged"):
         named("mlp")
