@@ -82,10 +82,9 @@ def own_test(model: Model, data: ClientData, received: Broadcast, *, state: Pers
 
 def measure(model: Model, data: ClientData, received: Broadcast, method: Method) -> OwnTest:
     """The loaded model by its head and, where asked, by the nearest of the prototypes that were received."""
-    options = received.config.evaluation
-    prototypes = method.prototype_scores(received.tensors) if options.nearest_prototype else None
+    prototypes = method.nearest(received.tensors)
     scores: list[Scores] = [model.head, *([prototypes] if prototypes else [])]
-    results = evaluate_each(model, data, scores, batch_size=options.batch_size)
+    results = evaluate_each(model, data, scores, batch_size=received.config.evaluation.batch_size)
     return OwnTest(received.task.partition_id, *results)
 
 

@@ -24,7 +24,6 @@ from fedhpro_flwr.exchange import GlobalModel
 from fedhpro_flwr.flat_keys import tree
 from fedhpro_flwr.global_evaluation import ServerTest
 from fedhpro_flwr.methods import Method, build_method
-from fedhpro_flwr.metrics import Scores
 from fedhpro_flwr.nodes import introductions
 from fedhpro_flwr.records import (
     OwnTest,
@@ -148,7 +147,8 @@ class FedHProStrategy(Strategy):
         tested = None
         if self.test and (is_last or server_round % self.config.evaluation.every == 0):
             with self.watch("evaluation"):
-                tested = self.test(self.model, self.method.evaluation_scores(self.state), self._prototype_scores())
+                nearest = self.method.nearest(self.method.broadcast(self.state))
+                tested = self.test(self.model, self.method.evaluation_scores(self.state), nearest)
         report = RoundReport.of(
             server_round,
             seconds=time.perf_counter() - began,
@@ -240,10 +240,6 @@ class FedHProStrategy(Strategy):
         """The method's state as named tensors, to be saved."""
         return self.method.tensors(self.state)
 
-    def _prototype_scores(self) -> Scores | None:
-        by_prototype = self.config.evaluation.nearest_prototype
-        return self.method.prototype_scores(self.method.broadcast(self.state)) if by_prototype else None
-
     def _messages(
         self,
         kind: str,
@@ -254,8 +250,7 @@ class FedHProStrategy(Strategy):
         *,
         evaluate: bool,
     ) -> list[Message]:
-        by_head = kind == "evaluate" and not self.config.evaluation.nearest_prototype  # which needs the model alone
-        sent = {} if by_head else self.method.broadcast(self.state)
+        sent = self.method.broadcast(self.state)
         broadcast = {name: array_record({name: tensor}) for name, tensor in sent.items()}
         models = {
             group: ArrayRecord({**array_record(encoder), **arrays}) for group, encoder in self.model.encoders.items()

@@ -123,6 +123,10 @@ class Method:
         """
         return None
 
+    def nearest(self, sent: Tensors) -> Scores | None:
+        """The same where `evaluation.nearest-prototype` asks for it."""
+        return self.prototype_scores(sent) if self.config.evaluation.nearest_prototype else None
+
     def evaluation_scores(self, state: object) -> Scores | None:
         """What decides in the server's test in place of the model's own head."""
         return None
