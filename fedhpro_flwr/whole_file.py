@@ -3,14 +3,32 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A new name beside `path` to write a file to, which becomes `path` when the block ends.
+
+    After a crash at any moment there is the old file or the new one, never a part. Where the block, or what follows it,
+    raises anything, the new file is deleted. Any number of processes may write the same `path`: the last one wins.
+    """
+    # Not of tempfile, whose files nobody else may read.
+    scratch = path.with_name(f".{path.name}.{uuid4().hex}.part")
+    try:
+        yield scratch
+        with scratch.open("rb+") as file:
+            os.fsync(file.fileno())
+        scratch.replace(path)
+    except BaseException:
+        scratch.unlink(missing_ok=True)
+        raise
 
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that after a crash at any moment there is the old one or the new one, never a part."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with scratch.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    scratch.replace(path)
+    with whole_file(path) as scratch:
+        scratch.write_bytes(content)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import stat
 import tomllib
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from fedhpro_flwr.exchange import GlobalModel
 from fedhpro_flwr.flat_keys import flatten
 from fedhpro_flwr.reports import RoundReport
 from fedhpro_flwr.run_folder import RunFolder, new_folder, read_rounds
-from fedhpro_flwr.whole_file import write_whole
+from fedhpro_flwr.whole_file import whole_file, write_whole
 
 CONFIG = RunConfig.parse({"seed": 3, "data.path": 'a "b" \\ c'})
 
@@ -43,6 +44,7 @@ def test_a_crash_before_the_rename_leaves_the_old_file(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         write_whole(tmp_path / "a", b"new")
     assert (tmp_path / "a").read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
 def test_a_crash_while_writing_leaves_the_old_file(tmp_path, monkeypatch):
@@ -55,6 +57,23 @@ def test_a_crash_while_writing_leaves_the_old_file(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="no space left"):
         write_whole(tmp_path / "a", b"new")
     assert (tmp_path / "a").read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_two_writers_of_one_file_do_not_meet(tmp_path):
+    with whole_file(tmp_path / "a") as one, whole_file(tmp_path / "a") as two:
+        assert one != two and one.parent == two.parent == tmp_path
+        one.write_bytes(b"1")
+        two.write_bytes(b"2")
+    assert (tmp_path / "a").read_bytes() == b"1"  # its block ends last
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_whole_file_can_be_read_by_whom_other_files_can(tmp_path):
+    (tmp_path / "usual").write_bytes(b"")
+    write_whole(tmp_path / "a", b"")
+    modes = {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("usual", "a")}
+    assert len(modes) == 1
 
 
 def test_the_settings_read_back(tmp_path):

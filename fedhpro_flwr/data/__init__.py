@@ -34,7 +34,7 @@ from fedhpro_flwr.data import (
 from fedhpro_flwr.data.data_set import DataSet, Split
 from fedhpro_flwr.data.long_tail import class_groups
 from fedhpro_flwr.data.partition import Partition, PartitionPlan, partition, split_test
-from fedhpro_flwr.data.registry import DATA_SETS, DataSource, Loader, data_set
+from fedhpro_flwr.data.registry import DATA_SETS, DataSource, Loader, data_set, refuse_unused
 
 __all__ = [
     "DATA_SETS",
@@ -75,10 +75,11 @@ def load(source: DataSource) -> DataSet:
     """Load the data set `source.name`, with `source.train_limit` applied to its training split.
 
     Raises:
-        ValueError: an unknown name, or data that cannot be used.
+        ValueError: an unknown name, a setting that the data set does not use, or data that cannot be used.
         FileNotFoundError: a file is missing.
     """
     loader = DATA_SETS.find(source.name)
+    refuse_unused(source)
     loaded = loader(source)
     total = len(loaded.train)
     if source.train_limit == 0 or source.train_limit >= total:

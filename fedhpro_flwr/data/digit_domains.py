@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fedhpro_flwr.data.data_set import DataSet, Split
+from fedhpro_flwr.data.domain_names import chosen_domains
 from fedhpro_flwr.data.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from fedhpro_flwr.data.registry import DATA_SETS, DataSource, data_set
 
@@ -23,7 +24,7 @@ CLASSES = tuple("0123456789")
 CHUNK = 4096  # images resized at a time
 
 
-@data_set("digit-domains")
+@data_set("digit-domains", uses=("domains", "image_size"))
 def digit_domains(source: DataSource) -> DataSet:
     """The data sets that `domains` names as one, images [N, 3, S, S] with S = `image_size` or 32.
 
@@ -33,13 +34,18 @@ def digit_domains(source: DataSource) -> DataSet:
         ValueError: a name that is unknown or stands twice, or a data set that is not one of digit images.
         FileNotFoundError: a file of one of them is missing.
     """
-    names = domain_names(source)
+    names = chosen_domains(
+        source,
+        DATA_SETS.keys() - {source.name},
+        default=DEFAULT_DOMAINS,
+        there_are=f"{', '.join(SHIPPED)}, and any data set with the classes 0 to 9 that you register",
+    )
     size = source.image_size or DEFAULT_SIZE
     train: list[Split] = []
     test: list[Split] = []
     for name in names:
         try:
-            part = DATA_SETS.find(name)(replace(source, name=name, domains=""))
+            part = DATA_SETS.find(name)(replace(source, name=name, domains="", image_size=0))
         except FileNotFoundError as error:
             raise FileNotFoundError(f"data.domains = {','.join(names)!r}: {error}") from error
         is_images = part.train.inputs.dtype == torch.uint8 and part.input_shape[0] in (1, 3)
@@ -54,24 +60,6 @@ def digit_domains(source: DataSource) -> DataSet:
     return DataSet(
         "digit-domains", join(train, size), join(test, size), CLASSES, IMAGENET_MEAN, IMAGENET_STD, domain_names=names
     )
-
-
-def domain_names(source: DataSource) -> tuple[str, ...]:
-    """The names in `domains`, or the published four.
-
-    Raises:
-        ValueError: one is unknown, has domains itself, or stands twice.
-    """
-    names = tuple(name for name in map(str.strip, source.domains.split(",")) if name) or DEFAULT_DOMAINS
-    for position, name in enumerate(names):
-        if name not in DATA_SETS or name == source.name:
-            raise ValueError(
-                f"data.domains = {source.domains!r}: {name!r} is unknown, there are {', '.join(SHIPPED)}, "
-                "and any data set with the classes 0 to 9 that you register"
-            )
-        if name in names[:position]:
-            raise ValueError(f"data.domains = {source.domains!r}: {name!r} stands twice, name each domain once")
-    return names
 
 
 def join(domains: list[Split], size: int) -> Split:

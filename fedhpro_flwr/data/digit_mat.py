@@ -13,10 +13,14 @@ SIDE = 32  # pixels
 CHUNK = 4096  # images turned at a time
 
 
-def read_digit_mat(file: Path) -> Split:
+def read_digit_mat(file: Path, remedy: str = "put the original file there") -> Split:
     """Read X and y into images [N, 3, 32, 32] and labels 0..9; the label 10 is the digit 0, as in SVHN.
 
     The Synthetic Digits fill 1.5 GB: the images are turned where they lie, without a second copy.
+
+    Args:
+        file: to be read.
+        remedy: what to do where it is damaged, for the message.
 
     Raises:
         ValueError: the file is damaged, lacks X or y, or they have another type, shape or range.
@@ -26,7 +30,7 @@ def read_digit_mat(file: Path) -> Split:
     try:
         arrays = loadmat(file, variable_names=("X", "y"))
     except Exception as error:  # damaged bytes lead scipy's reader to any kind of error
-        raise ValueError(f"{file} is damaged, truncated or no MATLAB file ({error}); fetch it again") from error
+        raise ValueError(f"{file} is damaged, truncated or no MATLAB file ({error}); {remedy}") from error
     if not {"X", "y"} <= arrays.keys():
         raise ValueError(f"{file} lacks X or y: it needs X [{SIDE}, {SIDE}, 3, N] and y [N, 1]")
     x, y = arrays["X"], arrays["y"]

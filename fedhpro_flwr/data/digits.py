@@ -10,7 +10,7 @@ from fedhpro_flwr.data.hold_out import hold_out
 from fedhpro_flwr.data.registry import DataSource, data_set
 
 
-@data_set("digits")
+@data_set("digits", uses=())
 def digits(source: DataSource) -> DataSet:
     """The digits as uint8 images [N, 1, 8, 8]; `test_share` and `split_seed` split the test part off."""
     from sklearn.datasets import load_digits  # slow to import

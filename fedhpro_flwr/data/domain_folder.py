@@ -8,7 +8,7 @@ Every domain has the same classes. All pictures have one size, or are resized to
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from fedhpro_flwr.data.class_folders import TEST, TRAIN, ClassFolders, class_folders, decode_splits
 from fedhpro_flwr.data.data_set import DataSet
+from fedhpro_flwr.data.domain_names import chosen_domains
 from fedhpro_flwr.data.hold_out import hold_out
 from fedhpro_flwr.data.own import own_normalisation, own_path
 from fedhpro_flwr.data.pictures import PictureFolder, open_pictures
@@ -49,7 +50,7 @@ class DomainFolders:
         return self.domains * len(self.class_names) + self.labels
 
 
-@data_set("domain-folder")
+@data_set("domain-folder", uses=("domains", "image_size"))
 def domain_folder(source: DataSource) -> DataSet:
     """Pictures from the folder or .zip `path`; the domains are its sub-folders, the classes the sub-folders of those.
 
@@ -82,21 +83,6 @@ def domain_folder(source: DataSource) -> DataSet:
         )
     mean, std = own_normalisation(train)
     return DataSet("domain-folder", train, test, found.class_names, mean, std, domain_names)
-
-
-def chosen_domains(source: DataSource, available: Sequence[str]) -> tuple[str, ...]:
-    """The domains that `source.domains` names, in its order; all of them where it names none.
-
-    Raises:
-        ValueError: a domain that is not there, or one named twice.
-    """
-    wanted = tuple(name for name in (part.strip() for part in source.domains.split(",")) if name)
-    for i, name in enumerate(wanted):
-        if name not in available:
-            raise ValueError(f"data.domains names {name}; data set {source.name!r} has {', '.join(available)}")
-        if name in wanted[:i]:
-            raise ValueError(f"data.domains names {name} twice; name each domain once")
-    return wanted or tuple(available)
 
 
 def domain_folders(pictures: PictureFolder, folder_of: Mapping[str, str]) -> DomainFolders:

@@ -19,7 +19,7 @@ from fedhpro_flwr.data.pictures import open_pictures
 from fedhpro_flwr.data.registry import DataSource, data_set
 
 
-@data_set("feature-folder")
+@data_set("feature-folder", uses=("weights",))
 def feature_folder(source: DataSource) -> DataSet:
     """Features of the pictures in the folder or .zip `path`, by the encoder in `weights`, as they are.
 

@@ -40,9 +40,11 @@ COLOUR_MEAN, COLOUR_STD = (0.7630, 0.5456, 0.5700), (0.1409, 0.1526, 0.1700)
 GREY_MEAN, GREY_STD = (0.6147,), (0.1340,)
 
 
-@data_set("ham10000")
+@data_set("ham10000", uses=("image_size",))
 def ham10000(source: DataSource) -> DataSet:
     """The pictures from `root`/HAM10000, resized to `image_size` (default 32), or else the largest file of pixels.
+
+    The metadata alone, without a .jpg, count as no pictures.
 
     A file of pixels is looked for in `root`/HAM10000, `root`/medical and `root`. `path` names another folder of
     pictures or file of pixels. `test_share` of each class is split off: of its lesions, or of its rows.
@@ -55,23 +57,28 @@ def ham10000(source: DataSource) -> DataSet:
         path = own_path(source)
         return _of_pictures(source, path) if path.is_dir() else _of_pixels(source, path)
     root = source.folder()
-    if (root / "HAM10000" / METADATA).is_file():
-        return _of_pictures(source, root / "HAM10000")
+    folder = root / "HAM10000"
+    if (folder / METADATA).is_file() and any(_is_picture(file) for file in folder.glob("*/*")):
+        return _of_pictures(source, folder)
     for name in PIXEL_FILES:
         for place in PLACES:
             if (root / place / name).is_file():
                 return _of_pixels(source, root / place / name)
     raise FileNotFoundError(
         f"data set 'ham10000': put {METADATA} and the folders HAM10000_images_part_1 and _part_2, "
-        f"or one of {', '.join(PIXEL_FILES)}, into {root / 'HAM10000'}"
+        f"or one of {', '.join(PIXEL_FILES)}, into {folder}"
     )
+
+
+def _is_picture(file: Path) -> bool:
+    return file.suffix.lower() == ".jpg"
 
 
 def _of_pictures(source: DataSource, folder: Path) -> DataSet:
     names_of = {
         file.stem: PurePosixPath(file.relative_to(folder).as_posix())
         for file in sorted(folder.glob("*/*"))
-        if file.suffix.lower() == ".jpg"
+        if _is_picture(file)
     }
     names, labels, lesions = [], [], []
     for row, lesion, image, diagnosis in _metadata(folder / METADATA):

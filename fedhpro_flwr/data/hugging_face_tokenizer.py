@@ -97,7 +97,7 @@ def _by_transformers(texts: Sequence[str], folder: Path, length: int) -> tuple[l
     """The same from a folder without tokenizer.json."""
     package = _optional("transformers", folder)
     try:
-        tokenizer = package.AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        tokenizer = package.AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     except Exception as error:  # many kinds, from several packages
         reason = " ".join(str(error).split())
         raise ValueError(f"data.tokenizer = {str(folder)!r} holds no tokenizer that can be read ({reason})") from error

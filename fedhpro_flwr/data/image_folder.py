@@ -19,7 +19,7 @@ from fedhpro_flwr.data.pictures import open_pictures
 from fedhpro_flwr.data.registry import DataSource, data_set
 
 
-@data_set("image-folder")
+@data_set("image-folder", uses=("image_size",))
 def image_folder(source: DataSource) -> DataSet:
     """Pictures from the folder or .zip `path`; the classes are its sub-folders by name.
 

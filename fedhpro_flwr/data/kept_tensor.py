@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import save_file
 from torch import Tensor
 
-from fedhpro_flwr.whole_file import write_whole
+from fedhpro_flwr.whole_file import whole_file
 
 FOLDER = ".fedhpro-features"
 TENSOR, KEY = "tensor", "fedhpro-key"
@@ -24,33 +24,38 @@ def kept_tensor(beside: Path, key: str, make: Callable[[], Tensor]) -> Tensor:
     """The tensor kept for `key`, mapped into memory; or a new one, which is then kept.
 
     It is looked for in the hidden folder FOLDER of `beside`, then in the user's cache folder ($XDG_CACHE_HOME/fedhpro
-    or ~/.cache/fedhpro), and written to the first of them that can be written to. Where none can, it is used but not
-    kept.
+    or ~/.cache/fedhpro, where there is a home), and written to the first of them that can be written to. Where none
+    can, it is used but not kept.
 
     Args:
         beside: the folder that FOLDER lies in.
         key: a hexadecimal hash of everything that the tensor depends on.
         make: computes it.
     """
-    files = [folder / f"{key[:32]}.safetensors" for folder in (beside / FOLDER, _user_folder())]
-    for file in files:
-        if (kept := _read(file, key)) is not None:
+    file_name = f"{key[:32]}.safetensors"
+    for folder in _folders(beside):
+        if (kept := _read(folder / file_name, key)) is not None:
             return kept
     tensor = make()
-    content = save({TENSOR: tensor.contiguous()}, metadata={KEY: key})
-    for file in files:
+    for folder in _folders(beside):
         try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(file, content)
+            folder.mkdir(parents=True, exist_ok=True)
+            with whole_file(folder / file_name) as scratch:
+                save_file({TENSOR: tensor.contiguous()}, scratch, metadata={KEY: key})
             return tensor
-        except OSError as error:  # a folder that others own, a full disk
+        except (OSError, SafetensorError) as error:  # a folder that others own, a full disk
             reason = error
     print(f"fedhpro: what was computed cannot be kept ({reason}); it is computed again next time", file=sys.stderr)
     return tensor
 
 
-def _user_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "fedhpro"
+def _folders(beside: Path) -> Iterator[Path]:
+    yield beside / FOLDER
+    try:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
+    except RuntimeError:  # a user without a home, as in some containers
+        return
+    yield cache / "fedhpro"
 
 
 def _read(file: Path, key: str) -> Tensor | None:

@@ -18,7 +18,7 @@ SIDE = 32  # pixels
 CLASSES = tuple("0123456789")
 
 
-@data_set("mnist-m")
+@data_set("mnist-m", uses=())
 def mnist_m(source: DataSource) -> DataSet:
     """Colour digits of 32x32 pixels, [N, 3, 32, 32]: all 59,001 + 9,001, or the first 10,000 + 2,000 of them.
 

@@ -1,6 +1,7 @@
 """`office-caltech`: ten classes of office things in four domains (Gong et al., CVPR 2012), as pictures.
 
-The split is that of the works on federated domain skew since FPL (Huang et al., CVPR 2023): by position, not at random.
+The split is that of the works on federated domain skew since FPL (Huang et al., CVPR 2023): by the position in the
+domain, class by class, not at random.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import numpy.typing as npt
 
 from fedhpro_flwr.data.class_folders import decode_splits
 from fedhpro_flwr.data.data_set import DataSet
-from fedhpro_flwr.data.domain_folder import chosen_domains, domain_folders
+from fedhpro_flwr.data.domain_folder import domain_folders
+from fedhpro_flwr.data.domain_names import chosen_domains
 from fedhpro_flwr.data.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from fedhpro_flwr.data.own import own_path
 from fedhpro_flwr.data.pictures import PictureFolder, open_pictures
@@ -27,7 +29,7 @@ FOLDERS = frozenset(("officecaltech10", "officecaltech"))  # in small letters, w
 DEFAULT_SIZE = 32
 
 
-@data_set("office-caltech")
+@data_set("office-caltech", uses=("domains", "image_size"))
 def office_caltech(source: DataSource) -> DataSet:
     """2,533 colour pictures from `root`/Office-Caltech10/domain/class, or `path`, resized to `image_size` (default 32).
 
@@ -51,7 +53,7 @@ def office_caltech(source: DataSource) -> DataSet:
             pictures,
             found.names,
             found.labels,
-            published_split(found.groups()),
+            published_split(found.domains),
             domains=found.domains,
             image_size=source.image_size or DEFAULT_SIZE,
             colour=True,
@@ -59,22 +61,23 @@ def office_caltech(source: DataSource) -> DataSet:
     return DataSet("office-caltech", train, test, found.class_names, IMAGENET_MEAN, IMAGENET_STD, domain_names)
 
 
-def published_split(groups: Sequence[int] | IndexArray) -> tuple[IndexArray, IndexArray]:
-    """Of ten samples of a group that follow each other, the first eight train and the last two test.
+def published_split(domains: Sequence[int] | IndexArray) -> tuple[IndexArray, IndexArray]:
+    """Of ten samples of a domain that follow each other, the first eight train and the last two test.
 
-    A group of eight samples or fewer (mugs of dslr) has no test sample.
+    The count runs on from class to class, as in torchvision's ImageFolder: the samples of a domain have to stand class
+    by class in the order of the names, sorted by file within a class. A class's share of test samples varies with that.
 
     Args:
-        groups: one id for each class of each domain [N].
+        domains: domain ids [N].
 
     Returns:
         Ascending sample ids of the training and of the test part.
     """
-    groups = np.asarray(groups, dtype=np.int64)
-    order = np.argsort(groups, kind="stable")
-    _, starts, sizes = np.unique(groups[order], return_index=True, return_counts=True)
-    position = np.empty_like(groups)
-    position[order] = np.arange(len(groups)) - np.repeat(starts, sizes)  # of a sample within its group
+    domains = np.asarray(domains, dtype=np.int64)
+    order = np.argsort(domains, kind="stable")
+    _, starts, sizes = np.unique(domains[order], return_index=True, return_counts=True)
+    position = np.empty_like(domains)
+    position[order] = np.arange(len(domains)) - np.repeat(starts, sizes)  # of a sample within its domain
     is_test = position % 10 >= 8
     return np.flatnonzero(~is_test), np.flatnonzero(is_test)
 

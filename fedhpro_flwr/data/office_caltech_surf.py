@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 
 from fedhpro_flwr.data.data_set import DataSet, Split
-from fedhpro_flwr.data.domain_folder import chosen_domains
+from fedhpro_flwr.data.domain_names import chosen_domains
 from fedhpro_flwr.data.office_caltech import DOMAINS, published_split
 from fedhpro_flwr.data.own import own_path
 from fedhpro_flwr.data.registry import DataSource, data_set
@@ -29,12 +29,13 @@ CLASSES = (
 )
 
 
-@data_set("office-caltech-surf")
+@data_set("office-caltech-surf", uses=("domains",))
 def office_caltech_surf(source: DataSource) -> DataSet:
     """2,533 vectors of 800 numbers from the .mat files in `root`/OfficeCaltech10_SURF, or in `path`.
 
     A file is named by its domain, with or without 10 or _SURF_L10 behind it, and holds `fts` [n, 800] and `labels` [n]
-    from 1. `domains` chooses some of caltech, amazon, webcam and dslr. Split by `published_split`, in the files' order.
+    from 1. `domains` chooses some of caltech, amazon, webcam and dslr. Split by `published_split`; rows
+    that do not stand class by class are brought into that order first.
 
     Raises:
         FileNotFoundError: the folder or a domain's file is missing.
@@ -54,7 +55,7 @@ def office_caltech_surf(source: DataSource) -> DataSet:
     labels = np.concatenate([labels for _, labels in parts])
     domains = np.repeat(np.arange(len(parts)), [len(labels) for _, labels in parts])
     both = Split(torch.from_numpy(unit_rows(inputs)), torch.from_numpy(labels), torch.from_numpy(domains))
-    train, test = (torch.from_numpy(ids) for ids in published_split(domains * len(CLASSES) + labels))
+    train, test = (torch.from_numpy(ids) for ids in published_split(domains))
     return DataSet(
         name="office-caltech-surf",
         train=both.subset(train),
@@ -93,7 +94,7 @@ def _file_of(folder: Path, domain: str) -> Path:
 
 
 def _read(file: Path) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    """The histograms [n, F] and the class ids [n] of one domain."""
+    """The histograms [n, F] and the class ids [n] of one domain, class by class."""
     from scipy.io import loadmat  # slow to import
 
     try:
@@ -111,4 +112,5 @@ def _read(file: Path) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
         raise ValueError(f"{file}: labels must be whole numbers from 1 to {len(CLASSES)}")
     if not (histograms >= 0).all() or not (histograms.sum(axis=1) > 0).all():
         raise ValueError(f"{file}: fts must be histograms, not negative, with a sum above 0 in each row")
-    return histograms.astype(np.float32), labels.astype(np.int64) - 1
+    by_class = np.argsort(labels, kind="stable")  # the published split counts along the classes
+    return histograms[by_class].astype(np.float32), labels[by_class].astype(np.int64) - 1

@@ -30,7 +30,7 @@ LAYOUTS = (
 DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError)  # what reading a damaged archive raises
 
 
-@data_set("npz")
+@data_set("npz", uses=())
 def npz(source: DataSource) -> DataSet:
     """Samples from the file `path`; the classes are 0 .. largest label.
 

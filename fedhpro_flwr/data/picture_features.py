@@ -6,7 +6,6 @@ Pictures are read in batches, so a set that does not fit into memory can be used
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import math
 import os
@@ -15,6 +14,7 @@ import time
 import zipfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from fedhpro_flwr.data.frozen_encoder import FrozenEncoder, frozen_encoder
 from fedhpro_flwr.data.kept_tensor import kept_tensor
-from fedhpro_flwr.data.pictures import DAMAGE, ZIP_DAMAGE, Picture, PictureFolder
+from fedhpro_flwr.data.pictures import Picture, PictureFolder, open_picture
 
 RECIPE = "frozen features, 1"  # another number makes all kept features invalid: after a change of what is computed
 BATCH = 16  # small: every worker holds one batch's activations, about 150 MB for a ResNet-18
@@ -33,7 +33,7 @@ SILENCE = 30.0  # seconds without a word
 
 
 def picture_features(pictures: PictureFolder, names: Sequence[PurePosixPath], weights: Path) -> Tensor:
-    """Features of pictures, kept beside `pictures.path` until the weights or the files change.
+    """Features of pictures, kept beside `pictures.path` until the weights, the files or the packages change.
 
     Each picture's features are divided by their own root mean square: encoders differ in scale by a factor of ten, and
     one learning rate should do for all. Statistics over pictures would have to leave the clients.
@@ -53,30 +53,50 @@ def picture_features(pictures: PictureFolder, names: Sequence[PurePosixPath], we
         FileNotFoundError: a picture is missing.
         ValueError: unusable weights, or a damaged picture.
     """
-    key = files_key(RECIPE, pictures, names, content_hash(weights))
+    packages = ("torch", "torchvision", "pillow", *(("transformers",) if weights.is_dir() else ()))
+    key = files_key(RECIPE, pictures, names, packages, content_hash(weights))
     return kept_tensor(pictures.path.parent, key, lambda: _compute(pictures, names, weights))
 
 
-def files_key(recipe: str, pictures: PictureFolder, names: Sequence[PurePosixPath], *others: str) -> str:
-    """A hash over a recipe, names and sizes of pictures, and whatever else a tensor made of them depends on.
+def files_key(
+    recipe: str, pictures: PictureFolder, names: Sequence[PurePosixPath], packages: Sequence[str], *others: str
+) -> str:
+    """A hash over everything that a tensor made of pictures depends on, without reading them.
+
+    Args:
+        recipe: what is computed.
+        pictures: the folder or .zip; its place counts, since equal names and sizes do not make equal pictures.
+        names: of the pictures, which count with size and time of change, or with the checksum in a .zip.
+        packages: that compute it; their installed versions count.
+        others: whatever else counts.
 
     Raises:
         FileNotFoundError: a picture is missing.
     """
     if pictures.path.is_dir():
-        files = [[str(name), _size(pictures, name)] for name in names]
+        files = [[str(name), *_state(pictures, name)] for name in names]
     else:
         with zipfile.ZipFile(pictures.path) as archive:
-            sizes = {PurePosixPath(info.filename): info.file_size for info in archive.infolist()}
-        files = [[str(name), sizes[name]] for name in names]
-    return hashlib.sha256(json.dumps([recipe, files, *others]).encode()).hexdigest()
+            states = {PurePosixPath(info.filename): (info.file_size, info.CRC) for info in archive.infolist()}
+        files = [[str(name), *states[name]] for name in names]
+    parts = [recipe, str(pictures.path.resolve()), files, [_version(package) for package in packages], *others]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _size(pictures: PictureFolder, name: PurePosixPath) -> int:
+def _state(pictures: PictureFolder, name: PurePosixPath) -> tuple[int, int]:
+    """Size and time of the last change."""
     try:
-        return (pictures.path / name).stat().st_size
+        found = (pictures.path / name).stat()
     except FileNotFoundError:
         raise FileNotFoundError(f"{pictures.path}: the picture {name} is missing; unpack the data set again") from None
+    return found.st_size, found.st_mtime_ns
+
+
+def _version(package: str) -> str:
+    try:
+        return f"{package} {metadata.version(package)}"
+    except metadata.PackageNotFoundError:  # who needs it says so
+        return package
 
 
 def content_hash(path: Path) -> str:
@@ -124,15 +144,11 @@ def square(pictures: PictureFolder, name: PurePosixPath, encoder: FrozenEncoder)
     Pixel by pixel what torchvision's Resize and CenterCrop do.
 
     Raises:
-        ValueError: it is damaged.
+        ValueError: it cannot be opened.
     """
     from PIL import Image  # not needed once the features are kept
 
-    try:
-        with Image.open(io.BytesIO(pictures.read(name))) as opened:
-            image = opened.convert("RGB")
-    except (*DAMAGE, *ZIP_DAMAGE, Image.DecompressionBombError) as error:
-        raise ValueError(f"{pictures.path}: {name} is damaged, truncated or no picture ({error})") from error
+    image = open_picture(pictures, name).convert("RGB")
     side, size = encoder.shorter_side, encoder.image_size
     shorter = min(image.size)
     width, height = (side if length == shorter else int(side * length / shorter) for length in image.size)

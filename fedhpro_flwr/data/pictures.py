@@ -9,14 +9,19 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+if TYPE_CHECKING:
+    from PIL.Image import Image as PillowImage
+
 SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"))
 GREY_MODES = frozenset(("1", "L"))
+DEEP_MODES = ("I", "F")  # beginnings of the modes with 16 or 32 bits a pixel
 
 DAMAGE = (OSError, SyntaxError, ValueError)  # what Pillow raises at a damaged picture
 ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)  # the last one: encrypted
@@ -93,7 +98,7 @@ def decode(
         uint8 [N, 1 or 3, H, W].
 
     Raises:
-        ValueError: a damaged picture, or pictures of several sizes where `image_size` is 0.
+        ValueError: a picture that cannot be opened, or pictures of several sizes where `image_size` is 0.
     """
     height, width = _decode_one(pictures, names[0], image_size).shape[:2]
     pixels = np.empty((len(names), 3, height, width), dtype=np.uint8)
@@ -109,18 +114,38 @@ def decode(
     return torch.from_numpy(pixels if colour else pixels[:, :1].copy())
 
 
-def _decode_one(pictures: PictureFolder, name: PurePosixPath, image_size: int) -> Picture:
+def open_picture(pictures: PictureFolder, name: PurePosixPath, *, least_side: int = 0) -> PillowImage:
+    """One picture, of mode L where the file is grey, else RGB.
+
+    Args:
+        pictures: where it is read.
+        name: of the picture.
+        least_side: a large JPEG may be decoded at a fraction of its size, but with no side below this; 0: in full.
+
+    Raises:
+        ValueError: it is damaged, no picture, or has more than 8 bits a pixel, which Pillow would clip to 255.
+    """
     from PIL import Image  # not needed by a client that has its data in another form
 
     try:
         with Image.open(io.BytesIO(pictures.read(name))) as opened:
-            if image_size:
-                # A large JPEG is decoded at a fraction of its size, never below four times the wanted one: a third of
-                # the time for 600x450 pixels, and what is resized from it differs by about a grey level.
-                opened.draft(None, (4 * image_size, 4 * image_size))
-            image = opened.convert("L" if opened.mode in GREY_MODES else "RGB")
+            is_deep = opened.mode.startswith(DEEP_MODES)
+            if least_side:
+                opened.draft(None, (least_side, least_side))
+            image = opened if is_deep else opened.convert("L" if opened.mode in GREY_MODES else "RGB")
     except (*DAMAGE, *ZIP_DAMAGE, Image.DecompressionBombError) as error:
         raise ValueError(f"{pictures.path}: {name} is damaged, truncated or no picture ({error})") from error
+    if is_deep:
+        raise ValueError(f"{pictures.path}: {name} has more than 8 bits a pixel; convert it to 8")
+    return image
+
+
+def _decode_one(pictures: PictureFolder, name: PurePosixPath, image_size: int) -> Picture:
+    from PIL import Image
+
+    # Decoded at four times the wanted size: a third of the time for 600x450 pixels, and what is resized from it differs
+    # by about a grey level.
+    image = open_picture(pictures, name, least_side=4 * image_size)
     if image_size and image.size != (image_size, image_size):
         image = image.resize((image_size, image_size), Image.Resampling.BILINEAR)
     return np.array(image, dtype=np.uint8)

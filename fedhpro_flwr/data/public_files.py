@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from fedhpro_flwr.data.registry import DataSource
 
 DOWNLOAD = "data.download = true would fetch it"
+DOWNLOAD_AGAIN = "delete it and set data.download = true"
 
 
 def public_files(source: DataSource, folder: str, names: tuple[str, ...], advice: str) -> list[Path]:
@@ -24,7 +26,7 @@ def public_files(source: DataSource, folder: str, names: tuple[str, ...], advice
     root = source.folder()
     found = []
     for name in names:
-        file = _find(root, folder, name)
+        file = find_file(root, folder, name)
         if file is None:
             raise FileNotFoundError(f"data set {source.name!r}: put {name} into {root / folder} ({advice})")
         found.append(file)
@@ -33,6 +35,9 @@ def public_files(source: DataSource, folder: str, names: tuple[str, ...], advice
 
 def fetch_missing(source: DataSource, folder: str, torchvision_class: str) -> None:
     """Download into `root`/`folder` what is not there yet, from the addresses that torchvision's class lists.
+
+    A file takes its name when all of it is there and has the expected md5 sum: what an interrupted download leaves
+    would count as there the next time.
 
     Args:
         source: its `root` is searched and written to.
@@ -48,15 +53,19 @@ def fetch_missing(source: DataSource, folder: str, torchvision_class: str) -> No
     root = source.folder()
     splits: dict[str, list[str]] = getattr(datasets, torchvision_class).split_list
     for address, name, md5 in (splits[part] for part in ("train", "test")):
-        if _find(root, folder, name):
+        if find_file(root, folder, name):
             continue
         try:
-            download_url(address, str(root / folder), filename=name, md5=md5)
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            with TemporaryDirectory(prefix=".download-", dir=root / folder) as scratch:
+                download_url(address, scratch, filename=name, md5=md5)
+                Path(scratch, name).replace(root / folder / name)
         except (OSError, RuntimeError) as error:  # RuntimeError: another md5 sum than torchvision expects
             raise FileNotFoundError(
                 f"data set {source.name!r}: {address} cannot be fetched ({error}); put {name} into {root / folder}"
             ) from error
 
 
-def _find(root: Path, folder: str, name: str) -> Path | None:
+def find_file(root: Path, folder: str, name: str) -> Path | None:
+    """The file `name` of `root`/`folder`, else of `root`; None where it is in neither."""
     return next((file for file in (root / folder / name, root / name) if file.is_file()), None)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from fedhpro_flwr.data.data_set import DataSet
 from fedhpro_flwr.registry import Registry
@@ -80,5 +81,41 @@ class DataSource:
 
 Loader = Callable[[DataSource], DataSet]
 
+Option = Literal["domains", "image_size", "weights"]
+OPTIONS: tuple[Option, ...] = ("domains", "image_size", "weights")
+
 DATA_SETS: Registry[Loader] = Registry("data.name")
-data_set = DATA_SETS.register
+USES: dict[str, frozenset[Option]] = {}  # for the data sets that say so; others may use every option
+
+
+def data_set(name: str, *, uses: tuple[Option, ...] | None = None) -> Callable[[Loader], Loader]:
+    """Decorator: the loader is the data set `name`.
+
+    Args:
+        name: the value of `data.name` that chooses it.
+        uses: which of OPTIONS it reads, so that the others can be refused; None means that it may read all of them.
+
+    Raises:
+        ValueError: the name is taken.
+    """
+
+    def add(loader: Loader) -> Loader:
+        DATA_SETS.register(name)(loader)
+        if uses is not None:
+            USES[name] = frozenset(uses)
+        return loader
+
+    return add
+
+
+def refuse_unused(source: DataSource) -> None:
+    """Check that no option is set which the data set `source.name` would ignore.
+
+    Raises:
+        ValueError: one is set.
+    """
+    for option in OPTIONS:
+        value: str | int = getattr(source, option)
+        if value and option not in USES.get(source.name, OPTIONS):
+            key = option.replace("_", "-")
+            raise ValueError(f"data.{key} = {value!r}: data set {source.name!r} does not use it; leave it out")

@@ -28,7 +28,7 @@ IMAGE_SIZE = 64
 CLASSES, TRAINING, TESTING = "ClassName.txt", "Training_01.txt", "Testing_01.txt"
 
 
-@data_set("sun397")
+@data_set("sun397", uses=("image_size", "weights"))
 def sun397(source: DataSource) -> DataSet:
     """Photographs from `root`/SUN397, as features [N, F] or as uint8 images [N, 3, S, S], S = `image_size` or 64.
 
@@ -40,6 +40,11 @@ def sun397(source: DataSource) -> DataSet:
         ValueError: a list cannot be used, a picture is damaged, or the weights cannot be used.
     """
     weights = weights_path(source.name, source.weights) if source.weights else None
+    if weights and source.image_size:
+        raise ValueError(
+            f"data.image-size = {source.image_size}: data set 'sun397' does not use it beside data.weights, "
+            "an encoder has a size of its own; leave it out"
+        )
     folder = _folder(source)
     classes = _classes(folder)
     training, testing = (_listed(folder, name, classes) for name in (TRAINING, TESTING))
@@ -65,7 +70,7 @@ def _inputs(source: DataSource, folder: Path, names: list[PurePosixPath], weight
     if weights:
         return picture_features(pictures, names, weights)
     size = source.image_size or IMAGE_SIZE
-    key = files_key(f"images of {size} pixels, 1", pictures, names)
+    key = files_key(f"images of {size} pixels, 1", pictures, names, ("pillow",))
     return kept_tensor(folder.parent, key, lambda: decode(pictures, names, image_size=size, colour=True))
 
 

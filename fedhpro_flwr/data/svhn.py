@@ -5,7 +5,7 @@ from __future__ import annotations
 from fedhpro_flwr.data.data_set import DataSet
 from fedhpro_flwr.data.digit_mat import read_digit_mat
 from fedhpro_flwr.data.own import read_npz
-from fedhpro_flwr.data.public_files import DOWNLOAD, fetch_missing, public_files
+from fedhpro_flwr.data.public_files import DOWNLOAD, DOWNLOAD_AGAIN, fetch_missing, public_files
 from fedhpro_flwr.data.registry import DataSource, data_set
 
 FOLDER = "SVHN"
@@ -14,7 +14,7 @@ PART_FILES = ("svhn_train_first1083_exact.npz", "svhn_test_crops_a243_from_fulln
 MEAN, STD = (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)  # of the training images
 
 
-@data_set("svhn")
+@data_set("svhn", uses=())
 def svhn(source: DataSource) -> DataSet:
     """73,257 + 26,032 colour digits of 32x32 pixels, [N, 3, 32, 32], from `root`/SVHN or `root`.
 
@@ -27,11 +27,11 @@ def svhn(source: DataSource) -> DataSet:
     if source.download:
         fetch_missing(source, FOLDER, "SVHN")
     advice = f"{DOWNLOAD}; 'svhn-part' is a small part of it"
-    train, test = (read_digit_mat(file) for file in public_files(source, FOLDER, FILES, advice))
+    train, test = (read_digit_mat(file, DOWNLOAD_AGAIN) for file in public_files(source, FOLDER, FILES, advice))
     return DataSet("svhn", train, test, tuple("0123456789"), MEAN, STD)
 
 
-@data_set("svhn-part")
+@data_set("svhn-part", uses=())
 def svhn_part(source: DataSource) -> DataSet:
     """1,083 + 243 colour digits of 32x32 pixels, for trials without the whole set: no substitute for `svhn`.
 

@@ -1,23 +1,56 @@
-"""`syn`: the Synthetic Digits of Ganin and Lempitsky (2015), rendered from fonts in SVHN's manner."""
+"""`syn`: the Synthetic Digits of Ganin and Lempitsky (2015), rendered from fonts in SVHN's manner.
+
+root/SYN/synth_train_32x32.mat, synth_test_32x32.mat         the original files
+root/syn/train/<digit>/*.png, root/syn/val/<digit>/*.png     what public code for the four digit domains reads
+"""
 
 from __future__ import annotations
 
-from fedhpro_flwr.data.data_set import DataSet
-from fedhpro_flwr.data.digit_mat import read_digit_mat
-from fedhpro_flwr.data.public_files import public_files
+from pathlib import Path
+
+import torch
+
+from fedhpro_flwr.data.class_folders import class_folders
+from fedhpro_flwr.data.data_set import DataSet, Split
+from fedhpro_flwr.data.digit_mat import SIDE, read_digit_mat
+from fedhpro_flwr.data.pictures import decode, open_pictures
+from fedhpro_flwr.data.public_files import find_file, public_files
 from fedhpro_flwr.data.registry import DataSource, data_set
 
 FILES = ("synth_train_32x32.mat", "synth_test_32x32.mat")
+PICTURES, PARTS = "syn", ("train", "val")
+CLASSES = tuple("0123456789")
 
 
-@data_set("syn")
+@data_set("syn", uses=())
 def syn(source: DataSource) -> DataSet:
-    """479,400 + 9,553 colour digits of 32x32 pixels, [N, 3, 32, 32], from `root`/SYN or `root`.
+    """Colour digits of 32x32 pixels, [N, 3, 32, 32]: 479,400 + 9,553 from the .mat files in `root`/SYN or `root`.
+
+    Where these are not both there: the pictures in the folders `root`/syn/train and val, as many as there are, resized
+    where they have another size.
 
     Raises:
-        FileNotFoundError: a file is missing; no address fetches it.
-        ValueError: a file is damaged.
+        FileNotFoundError: neither is there; no address fetches it.
+        ValueError: a file is damaged, or the folders are not those of the ten digits.
     """
-    advice = "data.download cannot fetch it; 'syn-rendered' makes similar digits and needs no file"
-    train, test = (read_digit_mat(file) for file in public_files(source, "SYN", FILES, advice))
-    return DataSet("syn", train, test, tuple("0123456789"), (0.5,) * 3, (0.5,) * 3)
+    root = source.folder()
+    folders = [root / PICTURES / part for part in PARTS]
+    if all(find_file(root, "SYN", name) for name in FILES) or not all(folder.is_dir() for folder in folders):
+        advice = (
+            f"or pictures into {' and '.join(str(folder / '<digit>') for folder in folders)}; data.download cannot "
+            "fetch it; 'syn-rendered' makes similar digits and needs no file"
+        )
+        files = public_files(source, "SYN", FILES, advice)
+        train, test = (read_digit_mat(file) for file in files)
+    else:
+        train, test = (_read_folder(folder) for folder in folders)
+    return DataSet("syn", train, test, CLASSES, (0.5,) * 3, (0.5,) * 3)
+
+
+def _read_folder(folder: Path) -> Split:
+    with open_pictures(folder) as pictures:
+        found = class_folders(str(folder), pictures.names, pictures.folders)
+        if found.class_names != CLASSES or found.has_test:
+            raise ValueError(f"{folder} has the class folders {', '.join(found.class_names)}; it needs 0 to 9")
+        images = decode(pictures, found.names, image_size=SIDE, colour=True)
+    return Split(images, torch.from_numpy(found.labels()))

@@ -56,7 +56,7 @@ CONTRAST = 110.0  # least distance of the stroke's colour from the others, of at
 OUTLINE_WIDTH = 2  # pixels on the canvas, for half of the images
 
 
-@data_set("syn-rendered")
+@data_set("syn-rendered", uses=())
 def syn_rendered(source: DataSource) -> DataSet:
     """10,000 + 2,000 rendered colour digits of 32x32 pixels, [N, 3, 32, 32], drawn from `split_seed`.
 

@@ -32,7 +32,7 @@ class Labelled(NamedTuple):
     text: str
 
 
-@data_set("text-csv")
+@data_set("text-csv", uses=())
 def text_csv(source: DataSource) -> DataSet:
     """Texts as tokens [L] from `path`.
 
@@ -64,7 +64,7 @@ def _read(file: Path) -> list[Labelled]:
     first = next(rows, None)
     header = [name.strip() for name in first.fields] if first else []
     if any(header.count(name) != 1 for name in COLUMNS):
-        found = ", ".join(header) or "nothing"
+        found = ", ".join(header)[:80] or "nothing"
         raise ValueError(f"{file}: the first line must name the columns label and text once each, it holds {found}")
     label, text = (header.index(name) for name in COLUMNS)
     labelled = []

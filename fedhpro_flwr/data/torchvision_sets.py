@@ -35,7 +35,7 @@ CIFAR100_MEAN, CIFAR100_STD = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)
 CIFAR10_SUBSET = Path("CIFAR10") / "cifar10_lossless_first932_per_batch.npz"
 
 
-@data_set("mnist")
+@data_set("mnist", uses=())
 def mnist(source: DataSource) -> DataSet:
     """60,000 + 10,000 grey digits of 28x28 pixels from `root`/MNIST/raw.
 
@@ -93,7 +93,7 @@ def read_idx(file: Path) -> npt.NDArray[np.uint8]:
     return np.frombuffer(elements, dtype=np.uint8).reshape(shape).copy()
 
 
-@data_set("cifar10")
+@data_set("cifar10", uses=())
 def cifar10(source: DataSource) -> DataSet:
     """50,000 + 10,000 colour images of 32x32 pixels from `root`/cifar-10-batches-py, ten classes.
 
@@ -105,7 +105,7 @@ def cifar10(source: DataSource) -> DataSet:
     return DataSet("cifar10", train, test, names, CIFAR10_MEAN, CIFAR10_STD)
 
 
-@data_set("cifar100")
+@data_set("cifar100", uses=())
 def cifar100(source: DataSource) -> DataSet:
     """50,000 + 10,000 colour images of 32x32 pixels from `root`/cifar-100-python, a hundred classes.
 
@@ -148,7 +148,7 @@ def _channels_first(images: npt.NDArray[np.uint8]) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(chw))
 
 
-@data_set("cifar10-subset")
+@data_set("cifar10-subset", uses=())
 def cifar10_subset(source: DataSource) -> DataSet:
     """The first 932 images of each of CIFAR-10's six files, exact pixels: 4,660 + 932 samples.
 

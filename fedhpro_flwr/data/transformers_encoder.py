@@ -65,6 +65,7 @@ def transformers_encoder(folder: Path) -> FrozenEncoder:
             model, report = transformers.AutoModel.from_pretrained(
                 str(folder),
                 local_files_only=True,
+                trust_remote_code=False,
                 use_safetensors=True,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # they are in the report

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from fedhpro_flwr.data.data_set import DataSet, Split
-from fedhpro_flwr.data.public_files import DOWNLOAD, fetch_missing, public_files
+from fedhpro_flwr.data.public_files import DOWNLOAD, DOWNLOAD_AGAIN, fetch_missing, public_files
 from fedhpro_flwr.data.registry import DataSource, data_set
 
 FOLDER = "USPS"
@@ -21,7 +21,7 @@ FILES = ("usps.bz2", "usps.t.bz2")
 SIDE = 16  # pixels
 
 
-@data_set("usps")
+@data_set("usps", uses=())
 def usps(source: DataSource) -> DataSet:
     """7,291 + 2,007 grey digits of 16x16 pixels, [N, 1, 16, 16], from `root`/USPS or `root`.
 
@@ -47,7 +47,7 @@ def read_libsvm(file: Path) -> Split:
     try:
         text = bz2.decompress(file.read_bytes()).decode("ascii")
     except (OSError, ValueError) as error:
-        raise ValueError(f"{file} is damaged or truncated ({error}); fetch it again") from error
+        raise ValueError(f"{file} is damaged or truncated ({error}); {DOWNLOAD_AGAIN}") from error
     pixels = SIDE * SIDE
     layout = f"lines of a label and {pixels} pixels, 'label 1:x 2:x ... {pixels}:x'"
     if not text.strip():

@@ -91,13 +91,18 @@ def load_encoder(folder: Path) -> tuple[Any, int]:
     except ImportError as error:
         raise ValueError("model 'hf-encoder' needs the package transformers: `pip install transformers`") from error
     try:
-        config = transformers.AutoConfig.from_pretrained(str(folder), local_files_only=True)
+        config = transformers.AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
         for key, value in config.to_dict().items():
             if "drop" in key and isinstance(value, float):  # hidden_dropout_prob, attn_pdrop, layerdrop, ...
                 setattr(config, key, 0.0)
         # Safetensors only: the older format is a pickle, which runs code when it is read.
         transformer, report = transformers.AutoModel.from_pretrained(
-            str(folder), config=config, local_files_only=True, use_safetensors=True, output_loading_info=True
+            str(folder),
+            config=config,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
         )
     except Exception as error:  # many kinds, from several packages
         raise ValueError(

@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from fedhpro_flwr.data import DATA_SETS, DataSet, DataSource, Split, data_set, load
+from fedhpro_flwr import data
+from fedhpro_flwr.data import DATA_SETS, DataSet, DataSource, Split, data_set, load, registry
 from fedhpro_flwr.data.hold_out import hold_out
+from fedhpro_flwr.data.registry import USES
+from fedhpro_flwr.registry import Registry
 
 
 def images(count: int, channels: int = 1) -> torch.Tensor:
@@ -108,6 +111,37 @@ def test_data_set_refuses() -> None:
 def test_unknown_name_lists_what_exists() -> None:
     with pytest.raises(ValueError, match=r"'nothing' is unknown, there are: .*cifar10, .*digits.*mnist.*npz"):
         load(DataSource("nothing"))
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("digits", {"image_size": 32}, r"^data\.image-size = 32: data set 'digits' does not use it; leave it out$"),
+        ("mnist", {"domains": "mnist,usps"}, r"^data\.domains = 'mnist,usps': data set 'mnist' does not use it"),
+        ("image-folder", {"weights": "w.pth"}, r"^data\.weights = 'w\.pth': data set 'image-folder' does not use it"),
+        ("office-caltech-surf", {"image_size": 8}, r"^data\.image-size = 8: data set 'office-caltech-surf' does not"),
+    ],
+)
+def test_settings_that_a_set_would_ignore_are_refused(name: str, values: dict[str, str | int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load(DataSource(name, **values))
+
+
+def test_every_set_here_says_what_it_uses_and_a_users_own_may_use_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert {name for name, loader in DATA_SETS.items() if loader.__module__.startswith("fedhpro_flwr.")} == USES.keys()
+    monkeypatch.setattr(registry, "DATA_SETS", Registry("data.name"))
+    monkeypatch.setattr(data, "DATA_SETS", registry.DATA_SETS)
+    asked: list[DataSource] = []
+    one = Split(images(2), labels(0, 1))
+
+    @data_set("mine")
+    def mine(source: DataSource) -> DataSet:
+        asked.append(source)
+        return DataSet("mine", one, one, ("a", "b"), (0.5,), (0.5,))
+
+    source = DataSource("mine", domains="a", image_size=9, weights="w")
+    load(source)
+    assert asked == [source]
 
 
 def test_a_name_is_registered_once() -> None:

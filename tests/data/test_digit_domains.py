@@ -56,9 +56,10 @@ def test_domains_follow_each_other_in_the_order_of_their_names(asked: list[DataS
     assert torch.equal(loaded.train.inputs[:4], split(4, 3, 16, 16).inputs)  # of that size already
     grey = loaded.train.inputs[4:]
     assert torch.equal(grey, resize(split(5, 1, 8, 8).inputs, 16).expand(-1, 3, -1, -1))
-    assert [(source.name, source.root, source.domains, source.split_seed) for source in asked] == [
-        ("colour", "somewhere", "", 7),
-        ("grey", "somewhere", "", 7),
+    # The parts keep their size: they are resized here, by one rule.
+    assert [(source.name, source.root, source.domains, source.image_size, source.split_seed) for source in asked] == [
+        ("colour", "somewhere", "", 0, 7),
+        ("grey", "somewhere", "", 0, 7),
     ]
 
 

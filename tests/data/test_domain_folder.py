@@ -12,7 +12,6 @@ import torch
 from PIL import Image
 
 from fedhpro_flwr.data import DataSource, load
-from fedhpro_flwr.data.domain_folder import chosen_domains
 
 
 def png(value: int = 0, size: tuple[int, int] = (6, 5)) -> bytes:
@@ -73,15 +72,6 @@ def test_domains_chosen_in_another_order(source_of) -> None:
     loaded = load(source_of(pacs() | {"art/dog/0.png": png()}, domains="sketch, photo"))
     assert loaded.domain_names == ("sketch", "photo")
     assert torch.equal(loaded.train.inputs[:, 0, 0, 0].long() // 100, 1 - loaded.train.domains)
-
-
-def test_chosen_domains() -> None:
-    assert chosen_domains(DataSource("x"), ["a", "b"]) == ("a", "b")
-    assert chosen_domains(DataSource("x", domains=" b ,a,"), ["a", "b"]) == ("b", "a")
-    with pytest.raises(ValueError, match=r"data\.domains names c; data set 'x' has a, b"):
-        chosen_domains(DataSource("x", domains="a,c"), ["a", "b"])
-    with pytest.raises(ValueError, match=r"data\.domains names a twice"):
-        chosen_domains(DataSource("x", domains="a,b,a"), ["a", "b"])
 
 
 def test_sizes_that_differ_between_domains(source_of) -> None:

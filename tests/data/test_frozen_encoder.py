@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,31 @@ def test_folders_that_hold_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "config.json").write_text("{}")
     monkeypatch.setitem(sys.modules, "transformers", None)
     assert "needs the package transformers: `pip install transformers`" in refused(tmp_path)
+
+
+# IndexError, struct.error, KeyError and EOFError of torch's reader, whose messages can be empty.
+@pytest.mark.parametrize("content", [b"\x80\x02.", b"\x80\x02X\x01", b"\x80\x02h\x01.", b"\x80\x02}(X\x01\0\0\0aK\x01"])
+def test_damage_of_every_kind_is_one_sentence(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "w.pth").write_bytes(content)
+    message = refused(tmp_path / "w.pth")
+    assert "is damaged or no file of tensors (" in message and "()" not in message
+
+
+def test_no_code_that_a_folder_brings_along_is_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, object]] = []
+
+    class AutoModel:
+        @staticmethod
+        def from_pretrained(folder: str, **options: object) -> None:
+            asked.append(options)
+            raise OSError("enough")
+
+    fake = types.ModuleType("transformers")
+    fake.AutoModel = AutoModel  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "transformers", fake)
+    (tmp_path / "config.json").write_text("{}")
+    assert "holds no model that transformers can read (enough)" in refused(tmp_path)
+    assert asked[0]["trust_remote_code"] is False and asked[0]["local_files_only"] is True
 
 
 def test_weights_path() -> None:

@@ -85,6 +85,18 @@ def test_pictures_of_another_size_and_path(folder: Path) -> None:
     assert loaded.input_shape == (3, 12, 12)
 
 
+def test_metadata_without_pictures_leave_the_pixels(folder: Path) -> None:
+    write_pixels(folder / "hmnist_8_8_L.csv", 1, 8)
+    source = DataSource("ham10000", root=str(folder.parent), test_share=0.5)
+    assert load(source).input_shape == (3, 32, 32)
+    for file in folder.glob("*/*.jpg"):
+        file.unlink()
+    assert load(source).input_shape == (1, 8, 8)
+    (folder / "hmnist_8_8_L.csv").unlink()
+    with pytest.raises(FileNotFoundError, match=r"put HAM10000_metadata\.csv and the folders HAM10000_images_part_1"):
+        load(source)
+
+
 def test_pictures_that_cannot_be_used(folder: Path) -> None:
     source = DataSource("ham10000", root=str(folder.parent))
     metadata = folder / "HAM10000_metadata.csv"

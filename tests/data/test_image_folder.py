@@ -127,6 +127,25 @@ def test_refusals(source_of, files: dict[str, bytes], message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("pixels", "suffix"),
+    [(np.full((5, 6), 300, np.uint16), ".png"), (np.full((5, 6), 300, np.uint16), ".tif"),
+     (np.full((5, 6), 70_000, np.int32), ".tiff"), (np.full((5, 6), 0.5, np.float32), ".tif")],
+    ids=["I;16 png", "I;16 tif", "I", "F"],
+)  # fmt: skip
+@pytest.mark.parametrize("image_size", [0, 4])
+def test_pictures_of_more_than_eight_bits_are_refused(
+    pixels: np.ndarray, suffix: str, image_size: int, tmp_path: Path
+) -> None:
+    fill(tmp_path, {"train/a/0.png": png(), "test/a/0.png": png()})
+    Image.fromarray(pixels).save(tmp_path / "train" / "a" / f"deep{suffix}")
+    with pytest.raises(
+        ValueError, match=rf"train/a/deep\{suffix} has more than 8 bits a pixel; convert it to 8$"
+    ) as caught:
+        load(DataSource("image-folder", path=str(tmp_path), image_size=image_size))
+    assert "\n" not in str(caught.value)
+
+
 def test_missing_empty_and_damaged_archives(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"nowhere' does not exist"):
         load(DataSource("image-folder", path=str(tmp_path / "nowhere")))

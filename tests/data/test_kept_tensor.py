@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from fedhpro_flwr.data.kept_tensor import FOLDER, kept_tensor
 
@@ -75,9 +76,41 @@ def test_a_crash_while_writing_leaves_nothing_to_be_used(tmp_path: Path, monkeyp
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(os, "fsync", crash)
         kept_tensor(tmp_path, KEY, Maker())
+    assert list((tmp_path / FOLDER).iterdir()) == []
     make = Maker()
     kept_tensor(tmp_path, KEY, make)
     assert make.calls == 1
+
+
+def test_a_full_disk_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(tensors: object, file: Path, metadata: object) -> None:
+        file.write_bytes(b"a part")
+        raise SafetensorError("I/O error: no space left on device")
+
+    monkeypatch.setattr("fedhpro_flwr.data.kept_tensor.save_file", full)
+    assert torch.equal(kept_tensor(tmp_path, KEY, Maker()), NUMBERS)
+    assert "cannot be kept (I/O error: no space left on device)" in capsys.readouterr().err
+    assert [file for file in tmp_path.rglob("*") if file.is_file()] == []
+
+
+@pytest.mark.parametrize("writable", [True, False])
+def test_a_user_without_a_home(
+    writable: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def no_home(path: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "expanduser", no_home)
+    if not writable:
+        (tmp_path / FOLDER).write_bytes(b"")
+    make = Maker()
+    for _ in range(2):
+        assert torch.equal(kept_tensor(tmp_path, KEY, make), NUMBERS)
+    assert make.calls == (1 if writable else 2)
+    assert ("cannot be kept" in capsys.readouterr().err) != writable
 
 
 def test_the_users_cache_serves_where_the_data_folder_cannot_be_written(tmp_path: Path, user_folder: Path) -> None:

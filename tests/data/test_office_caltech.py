@@ -38,17 +38,17 @@ def make_tree(root: Path, folder: str = "Office-Caltech10", per_class: int = 11)
 
 
 def test_published_split_by_hand() -> None:
-    groups = [7] * 12 + [2] * 8 + [7] * 8  # 7 goes on behind the eight samples of 2
-    train, test = published_split(groups)
+    domains = [7] * 12 + [2] * 8 + [7] * 8  # 7 goes on behind the eight samples of 2
+    train, test = published_split(domains)
     assert test.tolist() == [8, 9, 26, 27]
     assert train.tolist() == [i for i in range(28) if i not in (8, 9, 26, 27)]
 
 
 def test_published_split_is_the_rule_of_positions() -> None:
-    groups = np.random.default_rng(0).integers(0, 6, 300)
-    train, test = published_split(groups)
+    domains = np.random.default_rng(0).integers(0, 6, 300)
+    train, test = published_split(domains)
     for i in range(300):
-        position = int((groups[:i] == groups[i]).sum())
+        position = int((domains[:i] == domains[i]).sum())
         assert (i in test) == (position % 10 in (8, 9))
     assert sorted([*train, *test]) == list(range(300))
 
@@ -58,11 +58,29 @@ def test_pictures_split_by_position_and_resized(tmp_path: Path) -> None:
     assert (loaded.domain_names, loaded.class_names) == (DOMAINS, CLASSES)
     assert (loaded.input_shape, loaded.train.inputs.dtype) == ((3, 32, 32), torch.uint8)
     assert (loaded.mean, loaded.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    for split, positions in ((loaded.train, [0, 1, 2, 3, 4, 5, 6, 7, 10]), (loaded.test, [8, 9])):
+    # Eleven pictures of each of ten classes: the position in the domain is 11 * class + position in the class.
+    of_domain = [(i // 11, i % 11) for i in range(110)]
+    for split, rest in ((loaded.train, range(8)), (loaded.test, (8, 9))):
+        expected = [pair for i, pair in enumerate(of_domain) if i % 10 in rest] * len(DOMAINS)
         value = split.inputs[:, 0, 5, 5].long()
         assert torch.equal(value // 60, split.domains)
-        assert (value % 60).tolist() == positions * 40  # four domains of ten classes
-        assert np.bincount(split.labels).tolist() == [4 * len(positions)] * 10
+        assert list(zip(split.labels.tolist(), (value % 60).tolist(), strict=True)) == expected
+    assert np.bincount(loaded.test.domains).tolist() == [22] * 4
+
+
+def test_pictures_are_counted_in_the_order_of_torchvisions_image_folder(tmp_path: Path) -> None:
+    from torchvision.datasets import ImageFolder
+
+    folder = make_tree(tmp_path) / "Office-Caltech10" / "webcam"
+    for i, name in enumerate(("a10.jpg", "a2.jpg", "Z.jpg")):  # neither by number nor without regard to capitals
+        (folder / "bike" / name).write_bytes(jpeg(200 + 10 * i, (9, 9)))
+    samples = ImageFolder(str(folder)).samples
+    with Image.open(samples[18][0]) as first_test_of_second_ten:
+        value = first_test_of_second_ten.getpixel((4, 4))
+    loaded = load(DataSource("office-caltech", root=str(tmp_path), domains="webcam"))
+    assert loaded.test.labels.tolist() == [label for i, (_, label) in enumerate(samples) if i % 10 in (8, 9)]
+    assert loaded.train.labels.tolist() == [label for i, (_, label) in enumerate(samples) if i % 10 < 8]
+    assert int(loaded.test.inputs[2, 0, 5, 5]) == value
 
 
 @pytest.mark.parametrize("folder", ["office_caltech_10", "Office-Caltech", "office_caltech", "OfficeCaltech10"])
@@ -70,7 +88,7 @@ def test_names_of_the_folder(folder: str, tmp_path: Path) -> None:
     source = DataSource("office-caltech", root=str(make_tree(tmp_path, folder, 9)), domains="dslr", image_size=9)
     loaded = load(source)
     assert (loaded.domain_names, loaded.input_shape) == (("dslr",), (3, 9, 9))
-    assert (len(loaded.train), len(loaded.test)) == (80, 10)
+    assert (len(loaded.train), len(loaded.test)) == (72, 18)
 
 
 def test_what_is_missing_or_of_another_layout(tmp_path: Path) -> None:
@@ -118,13 +136,26 @@ def test_histograms_and_the_names_of_their_files(tmp_path: Path) -> None:
     loaded = load(DataSource("office-caltech-surf", root=str(tmp_path), domains="dslr,amazon"))
     assert (loaded.domain_names, loaded.class_names) == (("dslr", "amazon"), CLASSES)
     assert (loaded.train.inputs.dtype, loaded.input_shape) == (torch.float32, (5,))
-    assert np.bincount(loaded.train.domains).tolist() == [100, 80]
-    assert np.bincount(loaded.test.domains).tolist() == [20, 20]
-    assert np.bincount(loaded.train.labels).tolist() == [18] * 10
-    row = loaded.test.inputs[0]  # position 8 of the first class of dslr
+    assert np.bincount(loaded.train.domains).tolist() == [96, 80]  # of 120 and 100 rows
+    assert np.bincount(loaded.test.domains).tolist() == [24, 20]
+    row = loaded.test.inputs[0]  # row 8 of dslr
     assert row.tolist() == pytest.approx([0, 0, 0, 5**0.5, 0])
+    assert loaded.test.labels[:6].tolist() == [0, 0, 1, 1, 2, 2]  # rows 8, 9, 18, 19, 28, 29 of twelve a class
     all_of_them = load(DataSource("office-caltech-surf", path=str(folder)))
-    assert (all_of_them.domain_names, len(all_of_them.train), len(all_of_them.test)) == (DOMAINS, 350, 70)
+    assert (all_of_them.domain_names, len(all_of_them.train), len(all_of_them.test)) == (DOMAINS, 336, 84)
+
+
+def test_histograms_in_another_order_are_split_as_if_they_stood_class_by_class(tmp_path: Path) -> None:
+    histograms = np.random.default_rng(1).integers(1, 9, (60, 5), dtype=np.uint8)
+    labels = np.repeat(np.arange(1, 11), 6)
+    mixed = np.argsort(np.tile(np.arange(6), 10), kind="stable")  # 1, 2, .., 10, 1, 2, ..; each class keeps its order
+    loaded = []
+    for name, order in (("sorted", np.arange(60)), ("mixed", mixed)):
+        (tmp_path / name).mkdir()
+        savemat(tmp_path / name / "dslr.mat", {"fts": histograms[order], "labels": labels[order][:, None]})
+        loaded.append(load(DataSource("office-caltech-surf", path=str(tmp_path / name), domains="dslr")))
+    assert torch.equal(loaded[0].test.inputs, loaded[1].test.inputs)
+    assert loaded[1].test.labels.tolist() == [1, 1, 3, 3, 4, 4, 6, 6, 8, 8, 9, 9]
 
 
 @pytest.mark.parametrize(
@@ -163,10 +194,10 @@ def test_missing_and_damaged_histograms(tmp_path: Path) -> None:
 def test_real_histograms() -> None:
     loaded = load(DataSource("office-caltech-surf", root=str(REAL)))
     assert (loaded.domain_names, loaded.input_shape) == (DOMAINS, (800,))
-    assert np.bincount(loaded.train.domains).tolist() == [907, 772, 242, 131]
-    assert np.bincount(loaded.test.domains).tolist() == [216, 186, 53, 26]
+    assert np.bincount(loaded.train.domains).tolist() == [899, 768, 237, 127]
+    assert np.bincount(loaded.test.domains).tolist() == [224, 190, 58, 30]
     dslr = loaded.test.labels[loaded.test.domains == 3]
-    assert np.bincount(dslr, minlength=10).tolist() == [2, 4, 2, 2, 2, 4, 4, 2, 0, 4]  # its eight mugs all train
+    assert np.bincount(dslr, minlength=10).tolist() == [2, 4, 2, 2, 2, 6, 4, 2, 2, 4]
     first = loadmat(REAL / "OfficeCaltech10_SURF" / "caltech10.mat")["fts"][0].astype(float)
     expected = np.sqrt(800 * first / first.sum())
     np.testing.assert_allclose(loaded.train.inputs[0], expected, rtol=1e-6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import zipfile
 from pathlib import Path, PurePosixPath
@@ -138,6 +139,67 @@ def test_other_weights_and_other_pictures_are_other_features(tree: Path, weights
     assert not torch.equal(changed[0], first[0]) and torch.equal(changed[1:], first[1:])
 
 
+def bmp(value: int) -> bytes:
+    """All of these have the same size."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (20, 20), (value, 255 - value, 0)).save(buffer, "BMP")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_a_replacement_of_the_same_size_is_another_picture(
+    kind: str, weights: Path, loads: list[Path], tmp_path: Path
+) -> None:
+    place = tmp_path / ("pictures.zip" if kind == "zip" else "pictures")
+
+    def write(value: int) -> None:
+        if kind == "zip":
+            with zipfile.ZipFile(place, "w") as writer:
+                writer.writestr("x/0.bmp", bmp(value))
+        else:
+            (place / "x").mkdir(parents=True, exist_ok=True)
+            (place / "x" / "0.bmp").write_bytes(bmp(value))
+            os.utime(place / "x" / "0.bmp", ns=(value, value))  # clocks of file systems can be coarse
+
+    write(10)
+    first = features(place, weights)
+    write(200)
+    assert not torch.allclose(features(place, weights), first) and len(loads) == 2
+
+
+def test_equal_names_and_sizes_in_a_sibling_folder_are_other_pictures(
+    weights: Path, loads: list[Path], tmp_path: Path
+) -> None:
+    for name, value in (("one", 10), ("two", 200)):
+        (tmp_path / name / "x").mkdir(parents=True)
+        (tmp_path / name / "x" / "0.bmp").write_bytes(bmp(value))
+        os.utime(tmp_path / name / "x" / "0.bmp", ns=(5, 5))
+    assert not torch.allclose(features(tmp_path / "one", weights), features(tmp_path / "two", weights))
+
+
+@pytest.mark.parametrize("package", ["torch", "torchvision", "pillow"])
+def test_another_version_of_a_package_computes_anew(
+    package: str, tree: Path, weights: Path, loads: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features(tree, weights)
+    installed = picture_features.metadata.version
+    monkeypatch.setattr(picture_features.metadata, "version", lambda name: "99" if name == package else installed(name))
+    features(tree, weights)
+    features(tree, weights)
+    assert len(loads) == 2
+
+
+def test_transformers_counts_where_the_weights_are_a_folder(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(picture_features.metadata, "version", lambda name: asked.append(name) or "1")
+    monkeypatch.setattr(picture_features, "_compute", lambda *_: torch.ones(8, 2))
+    (tmp_path / "model").mkdir()
+    features(tree, tmp_path / "model")
+    assert asked == ["torch", "torchvision", "pillow", "transformers"]
+
+
 def test_a_zip_has_the_features_of_its_folder(tree: Path, weights: Path, loads: list[Path], tmp_path: Path) -> None:
     archive = tmp_path / "elsewhere" / "pictures.zip"
     archive.parent.mkdir()
@@ -155,9 +217,15 @@ def test_a_damaged_picture_is_named_and_nothing_is_kept(tree: Path, weights: Pat
     assert not (tree.parent / FOLDER).exists()
 
 
+def test_a_picture_of_sixteen_bits_is_refused(tree: Path, weights: Path, loads: list[Path]) -> None:
+    Image.fromarray(np.full((9, 9), 40_000, np.uint16)).save(tree / "field" / "1.png")
+    with pytest.raises(ValueError, match=r"pictures: field/1\.png has more than 8 bits a pixel; convert it to 8$"):
+        features(tree, weights)
+
+
 def test_a_missing_picture_is_named(tree: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"pictures: the picture bay/9\.png is missing"):
-        files_key("any", unlisted(tree), [PurePosixPath("bay/9.png")])
+        files_key("any", unlisted(tree), [PurePosixPath("bay/9.png")], ())
 
 
 def test_weights_that_are_not_finite_are_refused_and_nothing_is_kept(

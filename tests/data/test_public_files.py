@@ -25,12 +25,35 @@ def test_only_missing_files_are_fetched(tmp_path: Path, monkeypatch: pytest.Monk
     asked = []
 
     def download_url(url: str, root: str, filename: str, md5: str) -> None:
-        asked.append((url.rsplit("/", 1)[1], Path(root), filename, len(md5)))
+        asked.append((url.rsplit("/", 1)[1], Path(root).parent, filename, len(md5)))
+        Path(root, filename).write_bytes(b"fetched")
 
     monkeypatch.setattr("torchvision.datasets.utils.download_url", download_url)
     (tmp_path / "usps.bz2").write_bytes(b"another md5 sum than torchvision's: kept all the same")
     fetch_missing(DataSource("usps", root=str(tmp_path)), "USPS", "USPS")
     assert asked == [("usps.t.bz2", tmp_path / "USPS", "usps.t.bz2", 32)]
+    assert [(file.name, file.read_bytes()) for file in (tmp_path / "USPS").iterdir()] == [("usps.t.bz2", b"fetched")]
+
+
+@pytest.mark.parametrize("error", [OSError("no route"), RuntimeError("corrupted"), KeyboardInterrupt()])
+def test_what_an_interrupted_download_leaves_does_not_count_as_fetched(
+    error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = []
+
+    def download_url(url: str, root: str, filename: str, md5: str) -> None:
+        tries.append(filename)
+        Path(root, filename).write_bytes(b"a part")
+        if len(tries) == 1:
+            raise error
+
+    monkeypatch.setattr("torchvision.datasets.utils.download_url", download_url)
+    source = DataSource("usps", root=str(tmp_path))
+    with pytest.raises((FileNotFoundError, KeyboardInterrupt)):
+        fetch_missing(source, "USPS", "USPS")
+    assert list((tmp_path / "USPS").iterdir()) == []
+    fetch_missing(source, "USPS", "USPS")
+    assert tries == ["usps.bz2", "usps.bz2", "usps.t.bz2"]
 
 
 @pytest.mark.parametrize("error", [OSError("no route"), RuntimeError("File not found or corrupted.")])

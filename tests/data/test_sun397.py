@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,28 @@ def test_images_are_decoded_once_for_a_size(root: Path, monkeypatch: pytest.Monk
     assert torch.equal(first.train.inputs, again.train.inputs) and first.input_shape == (3, 16, 16)
     assert load(source(root, image_size=8)).input_shape == (3, 8, 8)
     assert len(list((root / FOLDER).iterdir())) == 2
+
+
+def test_a_photograph_that_changed_is_decoded_anew(root: Path, tmp_path: Path) -> None:
+    first = load(source(root, image_size=16))
+    file = root / "SUN397" / "a" / "abbey" / "sun_00.jpg"
+    size = file.stat().st_size
+    for value in range(1, 200):  # until a photograph has as many bytes
+        Image.new("RGB", (40, 30), (10, 128 + value % 100, value)).save(file, quality=100)
+        if file.stat().st_size == size:
+            break
+    assert file.stat().st_size == size
+    os.utime(file, ns=(7, 7))
+    again = load(source(root, image_size=16))
+    both = [torch.cat((loaded.train.inputs, loaded.test.inputs)) for loaded in (first, again)]
+    assert int((both[0] != both[1]).flatten(1).any(1).sum()) == 1
+
+
+def test_an_image_size_beside_weights_is_refused(root: Path, resnet18_file: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"data\.image-size = 16: data set 'sun397' does not use it beside data\.weights"
+    ):
+        load(source(root, weights=str(resnet18_file), image_size=16))
 
 
 @pytest.mark.parametrize("place", [".", "Partitions"])

@@ -63,8 +63,12 @@ def test_damaged_file_is_named(kept: int, tmp_path: Path) -> None:
     file = tmp_path / "a.mat"
     savemat(file, {"X": pixels(2, 0), "y": np.ones((2, 1))}, do_compression=True)
     file.write_bytes(file.read_bytes()[:kept])
-    with pytest.raises(ValueError, match=r"a\.mat is damaged, truncated or no MATLAB file .*; fetch it again"):
+    with pytest.raises(ValueError, match=r"a\.mat is damaged, truncated or no MATLAB file .*; put the original"):
         read_digit_mat(file)
+    for name in ("train_32x32.mat", "test_32x32.mat"):
+        (tmp_path / name).write_bytes(file.read_bytes())
+    with pytest.raises(ValueError, match=r"train_32x32\.mat is damaged.*; delete it and set data\.download = true$"):
+        load(DataSource("svhn", root=str(tmp_path)))
 
 
 def test_missing_svhn_says_what_to_put_where(tmp_path: Path) -> None:

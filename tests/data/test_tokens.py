@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import types
 import zlib
 from pathlib import Path
 
@@ -131,6 +132,23 @@ def test_folders_that_hold_no_tokenizer(tmp_path):
     with pytest.raises(ValueError, match="holds no tokenizer that can be read") as caught:
         tokenize(["a"], DataSource("x", tokenizer=str(tmp_path)))
     assert "\n" not in str(caught.value)
+
+
+def test_no_code_that_a_folder_brings_along_is_trusted(tmp_path, monkeypatch):
+    asked = []
+
+    class AutoTokenizer:
+        @staticmethod
+        def from_pretrained(folder, **options):
+            asked.append(options)
+            raise OSError("enough")
+
+    fake = types.ModuleType("transformers")
+    fake.AutoTokenizer = AutoTokenizer
+    monkeypatch.setitem(sys.modules, "transformers", fake)
+    with pytest.raises(ValueError, match=r"holds no tokenizer that can be read \(enough\)"):
+        tokenize(["a"], DataSource("x", tokenizer=str(tmp_path)))
+    assert asked == [{"local_files_only": True, "trust_remote_code": False}]
 
 
 @pytest.mark.parametrize(("package", "file"), [("tokenizers", "tokenizer.json"), ("transformers", "vocab.txt")])

@@ -63,7 +63,9 @@ def test_usps_refuses(text: str, message: str, tmp_path: Path) -> None:
 def test_truncated_usps_is_named(tmp_path: Path) -> None:
     file = write(tmp_path / "usps.bz2", line(1, np.linspace(-1, 1, 256)) * 50)
     file.write_bytes(file.read_bytes()[:-20])
-    with pytest.raises(ValueError, match=r"usps\.bz2 is damaged or truncated"):
+    with pytest.raises(
+        ValueError, match=r"usps\.bz2 is damaged or truncated .*; delete it and set data\.download = true$"
+    ):
         read_libsvm(file)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -165,3 +166,36 @@ def test_refusals_that_need_no_transformers(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)  # what makes its import fail
     with pytest.raises(ValueError, match="needs the package transformers: `pip install transformers`"):
         net_of(tmp_path)
+
+
+def test_no_code_that_a_folder_brings_along_is_trusted(tmp_path, monkeypatch):
+    class Asked(Exception):
+        pass
+
+    class Config:
+        def to_dict(self):
+            return {}
+
+    asked = []
+
+    class AutoConfig:
+        @staticmethod
+        def from_pretrained(folder, **options):
+            asked.append(options)
+            return Config()
+
+    class AutoModel:
+        @staticmethod
+        def from_pretrained(folder, **options):
+            asked.append(options)
+            raise Asked
+
+    fake = types.ModuleType("transformers")
+    fake.AutoConfig, fake.AutoModel = AutoConfig, AutoModel
+    monkeypatch.setitem(sys.modules, "transformers", fake)
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(ValueError, match="holds no encoder that can be read"):
+        net_of(tmp_path)
+    assert [options["trust_remote_code"] for options in asked] == [False, False]
+    assert all(options["local_files_only"] for options in asked)
