@@ -26,6 +26,7 @@ class Table:
     columns: Mapping[str, Column]
     rows: Mapping[str, Settings]
     measures: tuple[str, ...] = ("mean-of-last-ten", "last", "best")
+    by_domain: bool = False  # also a table of the domains of each column
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ PAGES: dict[str, tuple[Table, ...]] = {
         Table(conf, skews(conf), VARIANTS) for conf in ("digits-small", "mnist-small", "cifar10-subset-small")
     ),
     "scenarios": (
-        Table("All scenarios", SCENARIOS, METHODS, ("mean-of-last-ten", *CLIENTS)),
+        Table("All scenarios", SCENARIOS, METHODS, ("mean-of-last-ten", *CLIENTS), by_domain=True),
         Table(
             "The learning rate",
             RATES,

@@ -121,7 +121,7 @@ def show(table: Table, results: dict[str, Found]) -> str:
                 for column in table.columns
             ]
             lines.append(f"| {row} | " + " | ".join(_mean([v for v in of if v is not None]) for of in values) + " |")
-    for column in table.columns:
+    for column in table.columns if table.by_domain else ():
         lines += by_domain(table, column, by_place, results)
     return "\n".join(lines)
 
