@@ -55,7 +55,7 @@ class Introduction:
             texts = scalars(reply.content.config_records[CONFIG])
             return cls(
                 node_id=node,
-                partition_id=int(numbers["partition-id"]),
+                partition_id=max(int(numbers["partition-id"]), UNNAMED),
                 code=str(texts["code"]),
                 architecture=str(texts.get("model", "")),
                 width=int(numbers.get("width", 0)),
@@ -66,8 +66,8 @@ class Introduction:
 
 
 def own_partition(context: Context) -> int:
-    """The partition that a node's config gives it; UNNAMED if none."""
-    return int(context.node_config.get("partition-id", UNNAMED))
+    """The partition that a node's config gives it; UNNAMED if none, or a negative one."""
+    return max(int(context.node_config.get("partition-id", UNNAMED)), UNNAMED)
 
 
 @dataclass(frozen=True)
@@ -142,11 +142,10 @@ def check_widths(nodes: Iterable[Introduction], width: int) -> None:
     Raises:
         ConfigError: two widths; the message names a client of each.
     """
-    fitting = ""
-    for node in sorted(nodes, key=lambda node: node.partition_id):
-        if node.width == width:
-            fitting = fitting or node.name
-        elif node.width:
+    known = sorted((node for node in nodes if node.width), key=lambda node: node.partition_id)
+    fitting = next((node.name for node in known if node.width == width), "")
+    for node in known:
+        if node.width != width:
             other = f"{fitting} and the server's head" if fitting else "the server's head"
             raise ConfigError(
                 f"{node.name} has features of width {node.width}, {other} of width {width}; "

@@ -71,7 +71,7 @@ def test_fewer_nodes_than_partitions_share_them():
 
 
 def test_nodes_without_a_partition_take_turns():
-    assert introduce(FakeGrid({12: -1, 11: -1}), 3) == {0: 11, 1: 12, 2: 11}
+    assert introduce(FakeGrid({12: -1, 11: -7}), 3) == {0: 11, 1: 12, 2: 11}
 
 
 def test_two_nodes_with_one_partition_are_refused():
@@ -135,7 +135,7 @@ def test_nodes_that_come_late_are_waited_for():
         ),
         (
             {11: ("mlp", 32)},
-            "client 0 (mlp) has features of width 32, the server's head of width 64; "
+            "client 0 (mlp) has features of width 32, client 1 (cnn) and the server's head of width 64; "
             "give every model the same width (model.width)",
         ),
     ],
