@@ -16,7 +16,7 @@ from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.data import Split
 from fedhpro_flwr.losses import Anchors, hpal, hpcl
-from fedhpro_flwr.methods import Arrival, LocalLoss, Method, build_method
+from fedhpro_flwr.methods import Arrival, Batch, LocalLoss, Method, build_method
 from fedhpro_flwr.models import Model, build
 from fedhpro_flwr.records import (
     Broadcast,
@@ -121,7 +121,7 @@ class OneRound:
         """HPCL + HPAL of one batch and their gradient with respect to the features."""
         assert self.extra is not None
         z = self.features.clone().requires_grad_()
-        self.extra(z, self.labels).backward()
+        self.extra(Batch(z, self.labels, z)).backward()
 
     def train(self, data: ClientData) -> None:
         """One epoch."""
@@ -180,8 +180,9 @@ def losses() -> LocalLoss:
     """HPCL + HPAL against random hyper-prototypes."""
     anchors = Anchors.of(torch.randn(CLASSES, 5, WIDTH, generator=torch.Generator().manual_seed(0)))
 
-    def loss(z: Tensor, labels: Tensor) -> Tensor:
-        return hpcl(z, labels, anchors, temperature=0.05, margin=0.5) + hpal(z, labels, anchors)
+    def loss(batch: Batch) -> Tensor:
+        similar = hpcl(batch.z, batch.labels, anchors, temperature=0.05, margin=0.5)
+        return similar + hpal(batch.z, batch.labels, anchors)
 
     return loss
 
@@ -200,7 +201,7 @@ def plain_loop(model: Model, data: ClientData, lr: float, extra: LocalLoss) -> N
         if torch.rand((), generator=generator) < 0.5:
             x = x.flip(-1)
         z = model.encoder(x)
-        loss = F.cross_entropy(model.head(z), labels) + extra(z, labels)
+        loss = F.cross_entropy(model.head(z), labels) + extra(Batch(x, labels, z))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -26,6 +26,7 @@ import torch  # noqa: E402
 from engine import overhead_rows, quick_start_rows  # noqa: E402
 from local_training import cost_rows, training_rows  # noqa: E402
 from measure import Row, machine  # noqa: E402
+from overhead import overhead_rows as by_size_rows  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 from scale import scale_rows  # noqa: E402
@@ -39,6 +40,7 @@ SECTIONS: dict[str, Callable[[], Iterator[Row]]] = {
     "cost": cost_rows,
     "engine": overhead_rows,
     "scale": scale_rows,
+    "overhead": by_size_rows,
     "quick-start": quick_start_rows,
 }
 QUICK = ("update", "calibration", "training")

@@ -14,10 +14,10 @@ from fedhpro_flwr.data.augment import crop_and_flip
 from fedhpro_flwr.data.batches import batches
 from fedhpro_flwr.exchange import exchanged, personal, travels
 from fedhpro_flwr.local_sgd import LocalSGD
-from fedhpro_flwr.methods import Arrival, LocalLoss, Method, build_method
+from fedhpro_flwr.methods import Arrival, Batch, Correction, LocalLoss, Method, build_method
 from fedhpro_flwr.metrics import Scores, evaluate_each
 from fedhpro_flwr.models import Model
-from fedhpro_flwr.personal import PersonalState
+from fedhpro_flwr.personal import PersonalState, remembered, split_memory
 from fedhpro_flwr.records import Broadcast, OwnTest, Update
 from fedhpro_flwr.reports import PHASE
 from fedhpro_flwr.sections import Local
@@ -52,8 +52,8 @@ def visit(
     config, task = received.config, received.task
     method = method or build_method(config)
     draws, watch = Draws(config.seed, task.server_round, task.partition_id), Stopwatch()
-    load(model, received, method, state)
-    arrival = Arrival(model, data, received, draws)
+    memory = load(model, received, method, state)
+    arrival = Arrival(model, data, received, draws, memory)
 
     with watch("evaluation"):
         test = measure(model, data, received, method) if task.evaluate and data.test is not None else None
@@ -62,11 +62,16 @@ def visit(
         upload = method.upload(arrival)
         # FedHPro: HPCL with the margin d_k of this client, and HPAL [P.3] [P.4]
         extra_loss = method.local_loss(arrival)
+        correction = method.correction(arrival)  # SCAFFOLD, FedProx; FedHPro has none
     with watch("local-training"):
-        train_loss = train(model, data, config.local, extra_loss, draws)
+        train_loss = train(model, data, config.local, extra_loss, draws, correction)
+    with watch("departure"):
+        # class means of the methods that average them; FedHPro sends nothing that is measured after training
+        departure = method.depart(arrival, num_steps(len(arrival.train), config.local))
+        upload |= departure.upload
 
     trained = model.state_dict()
-    if state and (stays := personal(trained, method.share)):
+    if state and (stays := {**personal(trained, method.share), **remembered(departure.memory)}):
         state.keep(task.server_round, stays)
     metrics = {"train-loss": train_loss} | {f"{PHASE}{phase}": seconds for phase, seconds in watch.seconds.items()}
     sent = exchanged(trained, method.share)
@@ -88,7 +93,14 @@ def measure(model: Model, data: ClientData, received: Broadcast, method: Method)
     return OwnTest(received.task.partition_id, *results)
 
 
-def train(model: Model, data: ClientData, local: Local, extra_loss: LocalLoss | None, draws: Draws) -> float:
+def train(
+    model: Model,
+    data: ClientData,
+    local: Local,
+    extra_loss: LocalLoss | None,
+    draws: Draws,
+    correction: Correction | None = None,
+) -> float:
     """Local SGD on CE + the method's loss [P.5]; returns the mean loss of the last epoch."""
     if data.train is None:
         raise ValueError("local training needs training data")
@@ -105,25 +117,35 @@ def train(model: Model, data: ClientData, local: Local, extra_loss: LocalLoss | 
             loss = batch_loss(model, x, labels, extra_loss)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
+            if correction is not None:
+                correction()
             optimizer.step()
             total += loss.detach() * len(labels)  # stays on the device: no step waits for the host
     return float(total) / len(data.train)
+
+
+def num_steps(samples: int, local: Local) -> int:
+    """Steps of SGD of a visit: the last batch of an epoch may be smaller, none is left out."""
+    return local.epochs * -(-samples // local.batch_size)
 
 
 def batch_loss(model: Model, x: Tensor, labels: Tensor, extra_loss: LocalLoss | None) -> Tensor:
     """CE(W z + b, y) + the method's loss on z [P.5]: scalar."""
     z = model.encoder(x)  # [B, D]
     loss = F.cross_entropy(model.head(z), labels)  # logits: [B, C]
-    return loss if extra_loss is None else loss + extra_loss(z, labels)  # [P.5]
+    return loss if extra_loss is None else loss + extra_loss(Batch(x, labels, z))  # [P.5]
 
 
-def load(model: Model, received: Broadcast, method: Method, state: PersonalState | None = None) -> None:
+def load(model: Model, received: Broadcast, method: Method, state: PersonalState | None = None) -> dict[str, Tensor]:
     """Copy the received weights into the model, in place, and those that the client kept from its last visit.
+
+    Returns:
+        What the method remembers of that visit.
 
     Raises:
         ValueError: a tensor is missing, unknown or of another shape.
     """
-    kept = (state and state.before(received.task.server_round)) or {}
+    kept, memory = split_memory((state and state.before(received.task.server_round)) or {})
     expected = {name for name in model.state_dict() if travels(name, method.share)}
     wrong = sorted(expected ^ received.model.keys())
     if wrong:
@@ -137,3 +159,4 @@ def load(model: Model, received: Broadcast, method: Method, state: PersonalState
         model.load_state_dict({**kept, **received.model}, strict=False)
     except RuntimeError as error:
         raise ValueError(f"the received model does not fit this client's: {' '.join(str(error).split())}") from None
+    return memory

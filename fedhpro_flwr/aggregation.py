@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
-
-from fedhpro_flwr.gradient_matching import ClassGradients
 
 Counters = Literal["max", "average"]
 ClassWeighting = Literal["clients", "counts"]
@@ -63,14 +61,30 @@ class ClassMean(NamedTuple):
     class_mask: Tensor  # [C] bool
 
 
+class PerClass(Protocol):
+    """What a client sends of each of its classes: class gradients, or class means."""
+
+    @property
+    def class_ids(self) -> Tensor:
+        """[P] int64."""
+
+    @property
+    def features(self) -> Tensor:
+        """[P, D]."""
+
+    @property
+    def counts(self) -> Tensor:
+        """[P] int64."""
+
+
 def class_mean(
-    gradients: Sequence[ClassGradients],
+    gradients: Sequence[PerClass],
     num_classes: int,
     *,
     weighting: ClassWeighting = "clients",
     field: GradientField = "features",
 ) -> ClassMean:
-    """Mean of the clients' class gradients over the clients that hold the class [P.1] [R.c2].
+    """Mean of the clients' class gradients, or class means, over the clients that hold the class [P.1] [R.c2].
 
     "clients" counts every such client once (paper and reference), "counts" by its samples of the class.
     `field` says of which gradient: "features" gives [C, D], "head_weight" [C, C, D], "head_bias" [C, C].
@@ -105,8 +119,8 @@ def _check_same_entries(states: Sequence[Mapping[str, Tensor]]) -> None:
                 )
 
 
-def _rows(sent: ClassGradients, field: GradientField, place: int, num_classes: int) -> Tensor:
-    values: Tensor | None = getattr(sent, field)
+def _rows(sent: PerClass, field: GradientField, place: int, num_classes: int) -> Tensor:
+    values: Tensor | None = getattr(sent, field, None)
     if values is None:
         raise ValueError(f"client {place} sent no {field} gradients")
     ids = sent.class_ids

@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from fedhpro_flwr.flat_keys import ConfigError, Scalar, flatten, nest
 from fedhpro_flwr.presets import PRESETS
+from fedhpro_flwr.rival_sections import FPL, Creff, FedProto, FedProx, FedSA, FedTGP, Moon
 from fedhpro_flwr.sections import (
     CalibrationOptions,
     ClassGradientOptions,
@@ -47,12 +48,20 @@ class RunConfig(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     results_dir: str = ""
     run_folder: str = ""
+    trackers: str = ""
     data: Data = Data()
     partition: Partition = Partition()
     clients: Clients = Clients()
     model: ModelChoice = ModelChoice()
     local: Local = Local()
     method: MethodChoice = MethodChoice()
+    fedprox: FedProx = FedProx()
+    moon: Moon = Moon()
+    fedproto: FedProto = FedProto()
+    fedtgp: FedTGP = FedTGP()
+    fedsa: FedSA = FedSA()
+    fpl: FPL = FPL()
+    creff: Creff = Creff()
     hyper_prototypes: HyperPrototypeOptions
     losses: LossOptions
     class_gradients: ClassGradientOptions
@@ -70,6 +79,11 @@ class RunConfig(Section):
             raise ValueError(
                 "calibration.head = 'separate' keeps a head for the server's test, and with model.share = 'head' "
                 "there is no global model to test; use 'replace' or 'off'"
+            )
+        if self.calibration.from_imbalance > 0 and self.calibration.first_head == "fresh":
+            raise ValueError(
+                f"calibration.from-imbalance = {self.calibration.from_imbalance} waits for the clients' class counts, "
+                "until then the head must be the model's own: calibration.first-head = 'model'"
             )
         if self.losses.margin_schedule != "constant" and (self.losses.margin == "none" or self.losses.hpcl == "off"):
             raise ValueError(
@@ -93,7 +107,7 @@ class RunConfig(Section):
         if len(sizes) > 1 and self.model.share == "all" and self.method.name != "local":
             raise ValueError(
                 "model.share = 'all': models of different architectures cannot be averaged; "
-                "use 'group' (encoders averaged within their group) or 'head' (encoders stay with their clients)"
+                "use 'group' (encoders averaged within their group), 'head' or 'nothing' (they stay with their clients)"
             )
         if self.hyper_prototypes.matching_head == "calibrated" and self.calibration.head == "off":
             raise ValueError(

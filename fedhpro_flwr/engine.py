@@ -26,6 +26,7 @@ from fedhpro_flwr.data.partition import Partition, PartitionPlan, partition, spl
 from fedhpro_flwr.methods import METHODS
 from fedhpro_flwr.models import MODELS, Model, build
 from fedhpro_flwr.seeding import Draws
+from fedhpro_flwr.tracking import chosen_trackers
 
 T = TypeVar("T")
 
@@ -87,12 +88,14 @@ def check_names(config: RunConfig) -> None:
     """What settings choose by name, looked at before anything starts.
 
     Raises:
-        ConfigError: a data set, model or method of that name does not exist; the message lists those that do.
+        ConfigError: a data set, model, method or tracker of that name does not exist, and the message lists those that
+            do; the method cannot work with these settings; or the library of a tracker is not installed.
     """
     DATA_SETS.find(config.data.name)
     for architecture in (config.model.name, *config.model.group_sizes):
         MODELS.find(architecture)
-    METHODS.find(config.method.name)
+    METHODS.find(config.method.name).refuse(config)
+    chosen_trackers(config.trackers)
 
 
 def federation(config: RunConfig) -> Federation:

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fedhpro_flwr.gradient_matching import count_classes
 from fedhpro_flwr.hyper_prototypes import mean_over_slots
+from fedhpro_flwr.prototypes import ClassMeans
 
 HpclForm = Literal["paper", "reference"]
 HpalForm = Literal["paper", "unit", "reference"]
@@ -114,7 +114,8 @@ def client_margin(features: Tensor, labels: Tensor, num_classes: int, reading: M
     Raises:
         ValueError: for a label outside 0..C-1.
     """
-    present, class_means = _class_means(features, labels, num_classes)
+    found = ClassMeans.of(features, labels, num_classes)
+    present, class_means = found.class_ids, found.features
     if reading == "none" or len(present) < 2:
         return features.new_zeros(())
     pairs = (num_classes - 1) ** 2
@@ -143,7 +144,8 @@ def pair_margins(
         raise ValueError(f"margins of pairs need a margin read as 'l2' or 'l2-unit', got {reading!r}")
     margin = client_margin(features, labels, num_classes, reading)
     spread = torch.ones(num_classes, num_classes, dtype=features.dtype, device=features.device)
-    present, means = _class_means(features, labels, num_classes)
+    found = ClassMeans.of(features, labels, num_classes)
+    present, means = found.class_ids, found.features
     if len(present) >= 2 and pairs != "same":
         points = means if reading == "l2" else F.normalize(means, dim=1)
         distances = _distances(points)  # [P, P]
@@ -151,15 +153,6 @@ def pair_margins(
         relative = distances / mean.clamp_min(torch.finfo(points.dtype).tiny)
         spread[present[:, None], present] = relative if pairs == "far" else (2 - relative).clamp_min(0)
     return margin * spread.fill_diagonal_(0)
-
-
-def _class_means(features: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
-    """The classes that are present [P], and the mean feature of each [P, D]."""
-    features = features.detach()
-    counts = count_classes(labels, num_classes)
-    present = counts.nonzero().squeeze(1)
-    membership = (present[:, None] == labels).to(features) / counts[present, None]  # [P, n]
-    return present, membership @ features
 
 
 def _distances(points: Tensor) -> Tensor:

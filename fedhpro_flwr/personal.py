@@ -1,4 +1,5 @@
-"""What a client keeps between rounds: the part of its model that does not travel, in files on its own machine.
+"""What a client keeps between rounds, in files on its own machine: the part of its model that does not travel, and what
+the method remembers (SCAFFOLD its control variate, MOON its last model).
 
 Flower's node state loses what is above some 60 MB, and everything when a SuperNode restarts; a file loses nothing.
 
@@ -23,7 +24,20 @@ from fedhpro_flwr.records import Task
 from fedhpro_flwr.whole_file import write_whole
 
 RUN_NAME = re.compile("[0-9a-f]{0,32}")
+MEMORY = "memory."  # prefix of what the method remembers; no tensor of a model begins with it
 KEPT_ROUNDS = 2  # so that a server that resumes at its last checkpoint finds what went into that round
+
+
+def remembered(memory: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A method's memory under the names it has in the file."""
+    return {f"{MEMORY}{name}": tensor for name, tensor in memory.items()}
+
+
+def split_memory(kept: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The content of a file as (tensors of the model, the method's memory)."""
+    model = {name: tensor for name, tensor in kept.items() if not name.startswith(MEMORY)}
+    memory = {name.removeprefix(MEMORY): tensor for name, tensor in kept.items() if name.startswith(MEMORY)}
+    return model, memory
 
 
 @dataclass(frozen=True)

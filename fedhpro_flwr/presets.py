@@ -33,6 +33,7 @@ PAPER: Mapping[str, str | int | float] = MappingProxyType(
         "class-gradients.scale": "per-sample",
         "class-gradients.weighting": "clients",
         "calibration.head": "off",
+        "calibration.from-imbalance": 0.0,
         "calibration.first-head": "model",
         "calibration.prototypes-per-class": 50,
         "calibration.matching-steps": 100,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from logging import INFO
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -14,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from fedhpro_flwr.config import RunConfig
-from fedhpro_flwr.reports import means
+from fedhpro_flwr.reports import RoundReport, means
 from fedhpro_flwr.run_folder import PARTITION_FILE, SUMMARY_FILE, read_rounds
 
 WIDEST_CLASSES, MOST_CLIENTS = 12, 20  # more than this is summed up: the whole table is in partition.json
@@ -190,3 +191,15 @@ def accuracy_rows(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
 def milliseconds(seconds: float) -> str:
     """Seconds with a unit."""
     return f"{1000 * seconds:.1f} ms" if seconds < 1 else f"{seconds:.1f} s"
+
+
+class RoundLog:
+    """A line a round in Flower's own log, for whoever started the run with `flwr run`."""
+
+    def on_round(self, report: RoundReport) -> None:
+        """Log the numbers of the progress table under its head."""
+        from flwr.common.logger import log  # imported here: the command line shows runs without Flower
+
+        if report.server_round == 1:
+            log(INFO, "%s", HEADING)
+        log(INFO, "%s", round_line(report.line()))

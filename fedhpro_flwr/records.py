@@ -23,7 +23,9 @@ from fedhpro_flwr.metrics import Evaluation
 
 MODEL, CONFIG, METRICS = "model", "config", "metrics"
 CLASS_GRADIENTS, CLASS_IDS, CLASS_COUNTS = "class-gradients", "class-ids", "class-counts"
+CLASS_PROTOTYPES = "class-prototypes"  # mean feature of each class of a client
 HYPER_PROTOTYPES = "hyper-prototypes"
+GLOBAL_PROTOTYPES, KNOWN_CLASSES = "global-prototypes", "known-classes"
 CONFUSION, CONFUSION_BY_PROTOTYPE = "confusion", "confusion-by-prototype"
 
 ASKED = "task."  # prefix of the keys in `config` that are about this one message

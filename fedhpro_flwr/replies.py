@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -77,6 +77,13 @@ def collect(
     return Collected(
         [good[client] for client in sorted(good)], [_named(client, problems[client]) for client in sorted(problems)]
     )
+
+
+def released(messages: list[Message]) -> Iterator[Message]:
+    """Each message once, the list letting go of it: unpacked tensors are copies, so a round is not held twice."""
+    messages.reverse()
+    while messages:
+        yield messages.pop()
 
 
 def bytes_of(messages: Iterable[Message]) -> dict[str, int]:

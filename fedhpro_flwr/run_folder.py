@@ -18,12 +18,14 @@ from torch import Tensor
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.exchange import GlobalModel
 from fedhpro_flwr.flat_keys import nest
+from fedhpro_flwr.records import HYPER_PROTOTYPES
 from fedhpro_flwr.reports import RoundReport
 from fedhpro_flwr.whole_file import write_whole
 
 CONFIG_FILE, METRICS_FILE, SUMMARY_FILE = "config.toml", "metrics.jsonl", "summary.json"
 PARTITION_FILE, FAILURE_FILE, CURVES_FILE = "partition.json", "failure.txt", "curves.png"
 MODEL_FILE, HYPER_PROTOTYPES_FILE = "model.safetensors", "hyper-prototypes.safetensors"
+METHOD_FILE = "method.safetensors"  # the state of methods without hyper-prototypes
 
 
 def new_folder(results: Path, experiment: str) -> Path:
@@ -85,7 +87,8 @@ class RunFolder:
     def models(self, model: GlobalModel, state: Mapping[str, Tensor]) -> None:
         """The global model (its head where encoders stay with clients; one file a group) and the method's tensors."""
         files = {f"model-{group}.safetensors" if group else MODEL_FILE: model.of(group) for group in model.groups}
-        for name, tensors in {**files, HYPER_PROTOTYPES_FILE: state}.items():
+        of_method = HYPER_PROTOTYPES_FILE if HYPER_PROTOTYPES in state else METHOD_FILE
+        for name, tensors in {**files, of_method: state}.items():
             if tensors:
                 write_whole(self.path / name, save({key: tensor.contiguous() for key, tensor in tensors.items()}))
 

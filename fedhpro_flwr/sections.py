@@ -42,6 +42,7 @@ class Data(Section):
     path: str = ""
     download: bool = False
     test_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    validation_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
     split_seed: CountOrNone = 0
     train_limit: CountOrNone = 0
     domains: str = ""
@@ -86,7 +87,7 @@ class ModelChoice(Section):
     width: CountOrNone = 64
     path: str = ""
     groups: str = ""
-    share: Literal["all", "group", "head"] = "all"
+    share: Literal["all", "group", "head", "nothing"] = "all"
 
     @property
     def group_sizes(self) -> dict[str, int]:
@@ -115,9 +116,10 @@ class Local(Section):
 
 
 class MethodChoice(Section):
-    """Which federated method."""
+    """Which federated method, and whether hyper-prototypes take the place of its own prototypes."""
 
     name: str = "fedhpro"
+    prototypes: Literal["own", "hyper"] = "own"
 
 
 class HyperPrototypeOptions(Section):
@@ -172,6 +174,7 @@ class CalibrationOptions(Section):
     """The server's re-training of the head on learned prototypes [R.c3] [R.c4]."""
 
     head: Literal["off", "replace", "separate"]
+    from_imbalance: NotNegative
     first_head: Literal["model", "fresh"]
     prototypes_per_class: Count
     matching_steps: CountOrNone

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import torch
 
-CLIENT_PHASES = ("evaluation", "class-gradients", "local-training")
+CLIENT_PHASES = ("evaluation", "class-gradients", "local-training", "departure")
 SERVER_PHASES = ("aggregation", "matching", "calibration", "evaluation")
 
 

@@ -16,12 +16,13 @@ from fedhpro_flwr.curves import draw_curves
 from fedhpro_flwr.data.long_tail import class_groups
 from fedhpro_flwr.engine import federation, initial_models, settle
 from fedhpro_flwr.global_evaluation import encoders_of, server_test
-from fedhpro_flwr.progress import HEADING, round_line
+from fedhpro_flwr.progress import RoundLog
+from fedhpro_flwr.prototype_trace import PrototypeTrace
 from fedhpro_flwr.records import array_record
 from fedhpro_flwr.replies import QuorumError
-from fedhpro_flwr.reports import RoundReport
 from fedhpro_flwr.run_folder import CURVES_FILE, FAILURE_FILE, RunFolder, read_rounds
 from fedhpro_flwr.summary import read_alone, summary
+from fedhpro_flwr.tracking import Trackers
 from fedhpro_flwr.whole_file import write_whole
 
 from .strategy import FedHProStrategy
@@ -41,11 +42,11 @@ def main(grid: Grid, context: Context) -> None:
             write_whole(Path(named) / FAILURE_FILE, str(error).encode())
         raise
     folder = RunFolder.of(config)
-    config = RunConfig.parse(
-        config.flat() | {"run-folder": str(folder.path)}
-    )  # clients of a simulation keep state there
+    # Clients of a simulation keep their state there.
+    config = RunConfig.parse(config.flat() | {"run-folder": str(folder.path)})
     try:
-        run(grid, config, folder)
+        with Trackers(config, folder.path) as trackers:
+            run(grid, config, folder, trackers)
     except (ConfigError, QuorumError) as error:
         folder.failure(str(error))
         raise
@@ -54,7 +55,7 @@ def main(grid: Grid, context: Context) -> None:
         raise
 
 
-def run(grid: Grid, config: RunConfig, folder: RunFolder) -> None:
+def run(grid: Grid, config: RunConfig, folder: RunFolder, trackers: Trackers) -> None:
     """Everything that can be wrong is looked at before the first message leaves."""
     began = time.time()
     settle(config)
@@ -67,27 +68,21 @@ def run(grid: Grid, config: RunConfig, folder: RunFolder) -> None:
     strategy = FedHProStrategy(
         config,
         test=server_test(config, divided, models, breakdown),
-        observers=[folder, RoundLog()],
+        observers=[folder, RoundLog(), trackers],
         data=divided.parts.fingerprint,
         breakdown=breakdown,
         encoders=encoders_of(config, models),
     )
+    trace = PrototypeTrace(strategy, config.rounds)
+    strategy.observers += (trace,)
+    trackers.start()
     strategy.start(grid, array_record(next(iter(models.values())).state_dict()))
 
     folder.models(strategy.model, strategy.tensors())
+    trace.write(folder.path)
     rounds = read_rounds(folder.path)
     write_whole(folder.path / CURVES_FILE, draw_curves(rounds, config))
-    folder.summary(
-        summary(rounds, strategy.tests, strategy.breakdown, domains, alone) | {"seconds": time.time() - began}
-    )
+    content = summary(rounds, strategy.tests, strategy.breakdown, domains, alone) | {"seconds": time.time() - began}
+    folder.summary(content)
+    trackers.summary(content)
     log(INFO, "results: %s", folder.path)
-
-
-class RoundLog:
-    """A line a round in Flower's own log, for whoever started the run with `flwr run`."""
-
-    def on_round(self, report: RoundReport) -> None:
-        """Log the numbers of the progress table under its head."""
-        if report.server_round == 1:
-            log(INFO, "%s", HEADING)
-        log(INFO, "%s", round_line(report.line()))

@@ -36,7 +36,7 @@ from fedhpro_flwr.records import (
     scalars,
     tensors_of,
 )
-from fedhpro_flwr.replies import Collected, bytes_of, collect
+from fedhpro_flwr.replies import Collected, bytes_of, collect, released
 from fedhpro_flwr.reply_checks import Expected, unpack_test, unpack_update
 from fedhpro_flwr.reports import Observer, RoundReport, mean_loss
 from fedhpro_flwr.seeding import Draws, sample_partitions
@@ -143,7 +143,8 @@ class FedHProStrategy(Strategy):
         messages = list(self.configure_train(server_round, array_record(self.model.shared), extra, grid))
         with self.watch("waiting"):
             replies = list(grid.send_and_receive(messages, timeout=timeout))
-        self.aggregate_train(server_round, replies)
+        up = bytes_of(replies)
+        self.aggregate_train(server_round, released(replies))
         tested = None
         if self.test and (is_last or server_round % self.config.evaluation.every == 0):
             with self.watch("evaluation"):
@@ -154,7 +155,7 @@ class FedHProStrategy(Strategy):
             seconds=time.perf_counter() - began,
             server_seconds=self.watch.seconds,
             bytes_down=bytes_of(messages),
-            bytes_up=bytes_of(replies),
+            bytes_up=up,
             updates=self.replies.good,
             set_aside=self.replies.set_aside,
             received=ClientsTested.of([u.test for u in self.replies.good if u.test], self.breakdown),
@@ -190,7 +191,7 @@ class FedHProStrategy(Strategy):
             QuorumError: fewer good replies than `clients.quorum` asks for.
         """
         asked = {message.metadata.message_id: asked_partition(message) for message in self.sent}
-        records = self.method.expects(self.model.shared)
+        records = self.method.expects(self.state)
         expected = {
             group: Expected(self.model.of(group), records, self.num_classes, self.breakdown.num_domains)
             for group in self.model.groups

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
-from fedhpro_flwr import cli
-from fedhpro_flwr.cli import main, prepare, read_settings
+from fedhpro_flwr.cli import main
+from fedhpro_flwr.commands import run as run_command
 from fedhpro_flwr.run_folder import read_rounds
+from fedhpro_flwr.settings import prepare, read_settings
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = {
@@ -40,8 +41,8 @@ def no_engine(monkeypatch):
     def started(*arguments, **options):
         raise AssertionError("a run was started")
 
-    monkeypatch.setattr(cli, "_in_process", started)
-    monkeypatch.setattr(cli, "simulate", started)
+    monkeypatch.setattr(run_command, "_in_process", started)
+    monkeypatch.setattr(run_command, "simulate", started)
 
 
 MISTAKES = [
@@ -170,6 +171,7 @@ def test_a_run_from_beginning_to_end(tmp_path, capsys):
         "metrics.jsonl",
         "model.safetensors",
         "hyper-prototypes.safetensors",
+        "prototypes.safetensors",
         "curves.png",
         "summary.json",
     }
@@ -211,7 +213,7 @@ def test_own_data_runs(tmp_path):
         ("data__name", "imagenet", "data.name = 'imagenet' is unknown, there are: "),
         ("model__name", "vgg", "model.name = 'vgg' is unknown, there are: cnn, "),
         ("model__groups", "vgg=3", "model.name = 'vgg' is unknown, there are: cnn, "),
-        ("method__name", "fedsgd", "method.name = 'fedsgd' is unknown, there are: fedavg, fedhpro, local"),
+        ("method__name", "fedsgd", "method.name = 'fedsgd' is unknown, there are: averaged, creff, fedavg, fedhpro, "),
     ],
 )
 def test_an_unknown_name_lists_what_exists_and_nothing_starts(key, name, sentence, tmp_path, capsys):
@@ -282,7 +284,7 @@ def test_ctrl_c_ends_with_130(tmp_path, capsys, monkeypatch):
     def stopped(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_in_process", stopped)
+    monkeypatch.setattr(run_command, "_in_process", stopped)
     assert run(tmp_path) == 130
     assert capsys.readouterr().out.splitlines()[-1] == "fedhpro: stopped"
 
@@ -292,9 +294,9 @@ def test_the_engine_gets_every_setting_and_the_folder(tmp_path, monkeypatch):
 
     def simulate(settings, *, num_nodes, log_file, gpus):
         seen.update(settings, nodes=num_nodes, log=log_file, gpus=gpus)
-        raise cli.LaunchError("enough")
+        raise run_command.LaunchError("enough")
 
-    monkeypatch.setattr(cli, "simulate", simulate)
+    monkeypatch.setattr(run_command, "simulate", simulate)
     assert run(tmp_path, "--gpus-per-client", "0.5", engine="ray") == 1
     folder = only_folder(tmp_path)
     assert (seen["nodes"], seen["gpus"], seen["log"]) == (3, 0.5, folder / "flower.log")

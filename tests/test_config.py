@@ -38,7 +38,7 @@ REFUSED = [
     (
         {"model.groups": "cnn=5, mlp=5"},
         "model.share = 'all': models of different architectures cannot be averaged; "
-        "use 'group' (encoders averaged within their group) or 'head' (encoders stay with their clients)",
+        "use 'group' (encoders averaged within their group), 'head' or 'nothing' (they stay with their clients)",
     ),
     ({"model.groups": "cnn"}, "model.groups = 'cnn': write it as name=count, name=count with counts from 1"),
     (
@@ -62,7 +62,13 @@ REFUSED = [
         {"hyper-prototypes.counts": "cat=3"},
         "hyper-prototypes.counts = 'cat=3': write it as class=count, class=count",
     ),
-    ({"model.share": "nothing"}, "model.share = 'nothing': it must be 'all', 'group' or 'head'"),
+    ({"model.share": "none"}, "model.share = 'none': it must be 'all', 'group', 'head' or 'nothing'"),
+    ({"data.validation-share": 1.0}, "data.validation-share = 1.0: it must be less than 1"),
+    (
+        {"calibration.from-imbalance": 5.0, "calibration.first-head": "fresh"},
+        "calibration.from-imbalance = 5.0 waits for the clients' class counts, until then the head must be the model's "
+        "own: calibration.first-head = 'model'",
+    ),
     ({"partition.domain-share": 1.5}, "partition.domain-share = 1.5: it must be less than or equal to 1"),
     ({"data.vocabulary": 1}, "data.vocabulary = 1: it must be greater than or equal to 2"),
     ({"rounds": "3"}, "rounds = '3': it must be a valid integer"),

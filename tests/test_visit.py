@@ -13,11 +13,12 @@ from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.data import Split
 from fedhpro_flwr.hyper_prototypes import HyperPrototypes
-from fedhpro_flwr.methods import Arrival, build_method
+from fedhpro_flwr.methods import Arrival, hpcl_hpal
 from fedhpro_flwr.metrics import evaluate
 from fedhpro_flwr.models import Model
 from fedhpro_flwr.records import Broadcast, Task
 from fedhpro_flwr.seeding import Draws
+from fedhpro_flwr.timing import CLIENT_PHASES
 
 CLASSES, WIDTH, INPUTS, SAMPLES = 4, 5, 6, 12
 
@@ -165,7 +166,7 @@ def test_without_test_data_nothing_is_tested():
 def test_the_seconds_of_every_phase_are_told():
     update = visit(new_model(), new_data(), broadcast(settings(), new_model()))
     seconds = {name: value for name, value in update.metrics.items() if name.startswith("seconds-")}
-    assert set(seconds) == {"seconds-evaluation", "seconds-class-gradients", "seconds-local-training"}
+    assert set(seconds) == {f"seconds-{phase}" for phase in CLIENT_PHASES}
     assert all(0 <= value < math.inf for value in seconds.values())
 
 
@@ -229,7 +230,7 @@ def test_a_client_without_training_data_says_so(method):
 def margin_of(**options):
     config, data, start = settings(rounds=4, **options), new_data(), new_model()
     arrival = Arrival(start, data, broadcast(config, start, server_round=3), Draws(0, 3, 3))
-    return build_method(config)._margin(arrival)
+    return hpcl_hpal.margin_of(config, arrival)
 
 
 def test_the_margin_may_grow_with_the_rounds_and_differ_by_pair():

@@ -35,6 +35,7 @@ from fedhpro_flwr.data.data_set import DataSet, Split
 from fedhpro_flwr.data.long_tail import class_groups
 from fedhpro_flwr.data.partition import Partition, PartitionPlan, partition, split_test
 from fedhpro_flwr.data.registry import DATA_SETS, DataSource, Loader, data_set, refuse_unused
+from fedhpro_flwr.data.validation import validation
 
 __all__ = [
     "DATA_SETS",
@@ -68,11 +69,12 @@ __all__ = [
     "tiny_imagenet",
     "torchvision_sets",
     "usps",
+    "validation",
 ]
 
 
 def load(source: DataSource) -> DataSet:
-    """Load the data set `source.name`, with `source.train_limit` applied to its training split.
+    """Load the data set `source.name`, with `train_limit` applied to its training split, then `validation_share`.
 
     Raises:
         ValueError: an unknown name, a setting that the data set does not use, or data that cannot be used.
@@ -82,9 +84,9 @@ def load(source: DataSource) -> DataSet:
     refuse_unused(source)
     loaded = loader(source)
     total = len(loaded.train)
-    if source.train_limit == 0 or source.train_limit >= total:
-        return loaded
-    rng = np.random.default_rng(source.split_seed)
-    # Sorted, so that the samples keep the order of the full set and only the choice is random.
-    kept = np.sort(rng.choice(total, size=source.train_limit, replace=False))
-    return replace(loaded, train=loaded.train.subset(torch.from_numpy(kept)))
+    if 0 < source.train_limit < total:
+        rng = np.random.default_rng(source.split_seed)
+        # Sorted, so that the samples keep the order of the full set and only the choice is random.
+        kept = np.sort(rng.choice(total, size=source.train_limit, replace=False))
+        loaded = replace(loaded, train=loaded.train.subset(torch.from_numpy(kept)))
+    return validation(loaded, source.validation_share, source.split_seed) if source.validation_share else loaded

@@ -8,7 +8,9 @@ import numpy.typing as npt
 IndexArray = npt.NDArray[np.int64]
 
 
-def hold_out(labels: npt.NDArray[np.int64], test_share: float, seed: int) -> tuple[IndexArray, IndexArray]:
+def hold_out(
+    labels: npt.NDArray[np.int64], test_share: float, seed: int, *, key: str = "data.test-share"
+) -> tuple[IndexArray, IndexArray]:
     """Split samples at random into training and test, class by class.
 
     Of a class with n samples round(test_share * n) go to the test part, but never all of them.
@@ -17,6 +19,7 @@ def hold_out(labels: npt.NDArray[np.int64], test_share: float, seed: int) -> tup
         labels: class ids [N].
         test_share: between 0 and 1.
         seed: of the shuffle.
+        key: the setting that gave the share, for the message.
 
     Returns:
         Ascending sample ids of the training and of the test part.
@@ -32,8 +35,7 @@ def hold_out(labels: npt.NDArray[np.int64], test_share: float, seed: int) -> tup
     test_ids = np.sort(np.concatenate(test)) if test else np.empty(0, np.int64)
     if len(test_ids) == 0:
         raise ValueError(
-            f"data.test-share = {test_share} of {len(labels)} samples leaves no test sample; "
-            "use a larger share or more data"
+            f"{key} = {test_share} of {len(labels)} samples leaves no test sample; use a larger share or more data"
         )
     train_ids = np.setdiff1d(np.arange(len(labels)), test_ids)
     return train_ids.astype(np.int64), test_ids.astype(np.int64)

@@ -22,7 +22,8 @@ class DataSource:
         path: file or folder of the user's own data (`npz`, `image-folder`, `domain-folder`, `text-csv`).
         download: fetch a public data set that is not in `root` yet.
         test_share: share of the samples split off as test data where a data set has no test part.
-        split_seed: seed of that split and of `train_limit`'s choice.
+        validation_share: share of the training samples that takes the test part's place; 0 leaves the test part.
+        split_seed: seed of these splits and of `train_limit`'s choice.
         train_limit: keep this many training samples, chosen at random; 0 keeps all.
         domains: names of the domains, separated by commas, where a data set lets one choose; empty means its default.
         image_size: height and width that images are resized to; 0 keeps them, or is the data set's default.
@@ -32,8 +33,8 @@ class DataSource:
         weights: file or folder of the frozen encoder, for data sets whose samples are its features.
 
     Raises:
-        ValueError: `test_share` not in (0, 1), a negative `train_limit`, `split_seed` or `image_size`, fewer than one
-            token or than two token ids.
+        ValueError: `test_share` not in (0, 1), `validation_share` not in [0, 1), a negative `train_limit`, `split_seed`
+            or `image_size`, fewer than one token or than two token ids.
     """
 
     name: str
@@ -41,6 +42,7 @@ class DataSource:
     path: str = ""
     download: bool = False
     test_share: float = 0.2
+    validation_share: float = 0.0
     split_seed: int = 0
     train_limit: int = 0
     domains: str = ""
@@ -53,6 +55,10 @@ class DataSource:
     def __post_init__(self) -> None:
         if not 0 < self.test_share < 1:
             raise ValueError(f"data.test-share = {self.test_share}: it must lie between 0 and 1, both excluded")
+        if not 0 <= self.validation_share < 1:
+            raise ValueError(
+                f"data.validation-share = {self.validation_share}: it must lie between 0 and 1, 1 excluded"
+            )
         if self.train_limit < 0:
             raise ValueError(f"data.train-limit = {self.train_limit}: it must be 0 (all samples) or larger")
         if self.split_seed < 0:

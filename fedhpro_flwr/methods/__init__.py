@@ -3,20 +3,55 @@
 from __future__ import annotations
 
 from fedhpro_flwr.config import RunConfig
-from fedhpro_flwr.methods import fedavg, fedhpro, local
-from fedhpro_flwr.methods.base import METHODS, Arrival, LocalLoss, Method, ServerStep, method
+from fedhpro_flwr.methods import (
+    averaged,
+    creff,
+    fedavg,
+    fedhpro,
+    fedproto,
+    fedprox,
+    fedsa,
+    fedtgp,
+    fpl,
+    local,
+    moon,
+    scaffold,
+)
+from fedhpro_flwr.methods.base import (
+    METHODS,
+    Arrival,
+    Batch,
+    Correction,
+    Departure,
+    LocalLoss,
+    Method,
+    ServerStep,
+    method,
+)
 
 __all__ = [
     "METHODS",
     "Arrival",
+    "Batch",
+    "Correction",
+    "Departure",
     "LocalLoss",
     "Method",
     "ServerStep",
+    "averaged",
     "build_method",
+    "creff",
     "fedavg",
     "fedhpro",
+    "fedproto",
+    "fedprox",
+    "fedsa",
+    "fedtgp",
+    "fpl",
     "local",
     "method",
+    "moon",
+    "scaffold",
 ]
 
 

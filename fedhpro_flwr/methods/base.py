@@ -1,4 +1,4 @@
-"""What a federated method adds to local SGD and weighted averaging: two hooks at the client, four on the server.
+"""What a federated method adds to local SGD and weighted averaging: four hooks at the client, four on the server.
 
 A new method is one file with a subclass under the decorator `@method("name")`, and its line in methods/__init__.py.
 The base class is FedAvg (McMahan et al., AISTATS 2017): clients minimise cross-entropy, the server averages models.
@@ -7,7 +7,7 @@ The base class is FedAvg (McMahan et al., AISTATS 2017): clients minimise cross-
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar, TypeVar
 
@@ -15,17 +15,29 @@ import torch
 from torch import Tensor
 
 from fedhpro_flwr.client_data import ClientData
-from fedhpro_flwr.config import RunConfig
+from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.data import Split
 from fedhpro_flwr.exchange import Share
 from fedhpro_flwr.metrics import Scores
 from fedhpro_flwr.models import Model
+from fedhpro_flwr.prototypes import Prototypes
 from fedhpro_flwr.records import Broadcast, Shape, Tensors, Update
 from fedhpro_flwr.registry import Registry
 from fedhpro_flwr.seeding import Draws
 from fedhpro_flwr.timing import Stopwatch
 
-LocalLoss = Callable[[Tensor, Tensor], Tensor]  # features z [B, D], labels [B] -> scalar, added to the cross-entropy
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """One step's samples, as a method's loss sees them."""
+
+    x: Tensor  # [B, ...] what the encoder was given: normalised, augmented
+    labels: Tensor  # [B]
+    z: Tensor  # [B, D] its features, with their graph
+
+
+LocalLoss = Callable[[Batch], Tensor]  # -> scalar, added to the cross-entropy
+Correction = Callable[[], None]  # changes the gradients of the model's parameters in place, between backward and step
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +48,7 @@ class Arrival:
     data: ClientData
     received: Broadcast
     draws: Draws
+    memory: Tensors = field(default_factory=dict)  # of the method at this client's last visit; empty at its first
 
     @property
     def train(self) -> Split:
@@ -55,6 +68,14 @@ class Arrival:
 
 
 @dataclass(frozen=True, eq=False)
+class Departure:
+    """What a client that has trained sends beside its model, and what it remembers until its next visit."""
+
+    upload: Tensors = field(default_factory=dict)
+    memory: Tensors = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
 class ServerStep:
     """What the server's part of a round computes from the replies."""
 
@@ -67,9 +88,26 @@ class Method:
     """FedAvg, and the hooks that the other methods override."""
 
     name: ClassVar[str] = "fedavg"
+    shares: ClassVar[tuple[Share, ...]] = ("all", "group", "head")  # what it can work with; see `model.share`
+    takes_hyper_prototypes: ClassVar[bool] = False  # in place of its own; see `method.prototypes`
 
     def __init__(self, config: RunConfig) -> None:
         self.config = config
+
+    @classmethod
+    def refuse(cls, config: RunConfig) -> None:
+        """Look at settings that this method cannot work with, before anything starts.
+
+        Raises:
+            ConfigError: there are some, and which it can work with.
+        """
+        if config.model.share not in cls.shares:
+            raise ConfigError(
+                f"method.name = {cls.name!r} does not work with model.share = {config.model.share!r}, "
+                f"only with {', '.join(map(repr, cls.shares))}"
+            )
+        if config.method.prototypes == "hyper" and not cls.takes_hyper_prototypes:
+            raise ConfigError(f"method.prototypes = 'hyper': method.name = {cls.name!r} has no prototypes to replace")
 
     @property
     def share(self) -> Share:
@@ -86,6 +124,17 @@ class Method:
         """What the client adds to the cross-entropy; None for nothing."""
         return None
 
+    def correction(self, arrival: Arrival) -> Correction | None:
+        """What the client does to every step's gradients; None for nothing.
+
+        A term of the loss in the weights alone belongs here: its gradient costs an addition and no graph.
+        """
+        return None
+
+    def depart(self, arrival: Arrival, steps: int) -> Departure:
+        """What the trained client sends beside its model and what it remembers; `steps` of SGD were made."""
+        return Departure()
+
     # --- on the server ------------------------------------------------------------------------------------------------
 
     def start(self, model: Tensors) -> object:
@@ -96,8 +145,8 @@ class Method:
         """The part of the state that clients receive, by record name."""
         return {}
 
-    def expects(self, model: Tensors) -> dict[str, Shape]:
-        """Names and shapes of what `upload` sends."""
+    def expects(self, state: object) -> dict[str, Shape]:
+        """Names and shapes of what `upload` and `depart` send."""
         return {}
 
     def server_step(
@@ -115,13 +164,18 @@ class Method:
         """
         return ServerStep(model, state, {})
 
-    def prototype_scores(self, sent: Tensors) -> Scores | None:
-        """How near features are to each class's prototypes, for accuracy by the nearest; None without prototypes.
+    def prototypes(self, sent: Tensors) -> Prototypes | None:
+        """The global prototypes, one a class; None for a method without.
 
         Args:
             sent: what the clients receive, as `broadcast` gives it.
         """
         return None
+
+    def prototype_scores(self, sent: Tensors) -> Scores | None:
+        """How near features are to each class's prototypes, for accuracy by the nearest; None without prototypes."""
+        prototypes = self.prototypes(sent)
+        return None if prototypes is None else prototypes.scores()
 
     def nearest(self, sent: Tensors) -> Scores | None:
         """The same where `evaluation.nearest-prototype` asks for it."""

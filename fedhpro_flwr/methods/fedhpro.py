@@ -8,7 +8,7 @@ do [P.2].
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -16,21 +16,31 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fedhpro_flwr.aggregation import class_mean
-from fedhpro_flwr.calibration import fresh_head, match_prototypes, retrain_head
 from fedhpro_flwr.class_samples import draw_class_samples
 from fedhpro_flwr.config import ConfigError
 from fedhpro_flwr.gradient_matching import ClassGradients, class_gradients, count_classes
 from fedhpro_flwr.head import Head
 from fedhpro_flwr.hyper_prototypes import HyperPrototypes
-from fedhpro_flwr.losses import Anchors, client_margin, hpal, hpcl, pair_margins
+from fedhpro_flwr.losses import Anchors
 from fedhpro_flwr.methods.base import Arrival, LocalLoss, Method, ServerStep, encode, method
+from fedhpro_flwr.methods.head_calibration import (
+    HEAD_BIAS_GRADIENTS,
+    HEAD_WEIGHT_GRADIENTS,
+    SIGNAL_HEAD_BIAS,
+    SIGNAL_HEAD_WEIGHT,
+    Calibrated,
+    head_gradient_records,
+    head_gradient_shapes,
+    sent_head,
+)
+from fedhpro_flwr.methods.hpcl_hpal import hpcl_and_hpal, margin_of
 from fedhpro_flwr.metrics import Scores
+from fedhpro_flwr.prototypes import Prototypes
 from fedhpro_flwr.records import CLASS_COUNTS, CLASS_GRADIENTS, CLASS_IDS, HYPER_PROTOTYPES, Shape, Tensors, Update
 from fedhpro_flwr.seeding import Draws
 from fedhpro_flwr.timing import Stopwatch
 
-SIGNAL_HEAD_WEIGHT, SIGNAL_HEAD_BIAS = "signal-head-weight", "signal-head-bias"
-HEAD_WEIGHT_GRADIENTS, HEAD_BIAS_GRADIENTS = "head-weight-gradients", "head-bias-gradients"
+CALIBRATES = "calibrates"  # [1] int64: whether head gradients are wanted in this round
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,8 +48,14 @@ class FedHProState:
     """What the server remembers from round to round."""
 
     hyper_prototypes: HyperPrototypes  # S [C, K, D]
-    calibration_prototypes: Tensor | None = None  # F [C, M, D]
-    signal_head: Head | None = None  # the head of the class gradients where it is not the model's own
+    calibrated: Calibrated | None = None  # None where there is no calibration
+    wants_head_gradients: bool = False  # in the next round
+    class_counts: Tensor | None = None  # [N, C] samples of the clients heard so far, where the calibration waits for it
+
+    @property
+    def signal_head(self) -> Head | None:
+        """The head that clients take class gradients under, where it is not the model's own."""
+        return self.calibrated.head if self.calibrated else None
 
 
 def head_of(model: Tensors) -> Head:
@@ -55,6 +71,10 @@ class FedHPro(Method):
 
     def upload(self, arrival: Arrival) -> dict[str, Tensor]:
         """Class gradients of the client at the model it received [P.1] [R.grads]."""
+        return class_gradient_records(self.measured(arrival, head_gradients=self._wanted(arrival.received.tensors)))
+
+    def measured(self, arrival: Arrival, *, head_gradients: bool) -> ClassGradients:
+        """The class gradients of `class-gradients.*`'s samples, under the head that the server names."""
         options = self.config.class_gradients
         sent = arrival.received.tensors
         head = head_of(arrival.received.model)
@@ -67,50 +87,20 @@ class FedHPro(Method):
         else:
             chosen = draw_class_samples(arrival.data, head.num_classes, options, arrival.draws)
             z, z_labels, drawn = encode(arrival.model, chosen.inputs, lambda x: x), chosen.labels, chosen.per_repeat
-        gradients = class_gradients(
+        return class_gradients(
             z,
             z_labels,
             head.like(z),
             counts=counts,
             scale=options.scale,
             batch_counts=drawn,
-            head_gradients=self._calibrates,
+            head_gradients=head_gradients,
         )
-        upload = {CLASS_GRADIENTS: gradients.features, CLASS_IDS: gradients.class_ids, CLASS_COUNTS: gradients.counts}
-        if gradients.head_weight is not None and gradients.head_bias is not None:
-            upload |= {HEAD_WEIGHT_GRADIENTS: gradients.head_weight, HEAD_BIAS_GRADIENTS: gradients.head_bias}
-        return upload
 
     def local_loss(self, arrival: Arrival) -> LocalLoss | None:
         """HPCL with the client's own margin, and HPAL [P.3] [P.4], the hyper-prototypes held constant."""
-        options = self.config.losses
-        if options.hpcl == "off" and options.hpal == "off":
-            return None
         anchors = Anchors.of(arrival.received.tensors[HYPER_PROTOTYPES].to(arrival.data.device))
-        margin = self._margin(arrival)
-
-        def loss(z: Tensor, labels: Tensor) -> Tensor:  # z: [B, D], labels: [B]
-            total = z.new_zeros(())
-            if options.hpcl != "off":
-                total = options.hpcl_weight * hpcl(
-                    z, labels, anchors, temperature=options.temperature, margin=margin, form=options.hpcl
-                )
-            if options.hpal != "off":
-                total = total + options.hpal_weight * hpal(z, labels, anchors, form=options.hpal)
-            return total
-
-        return loss
-
-    def _margin(self, arrival: Arrival) -> float | Tensor:
-        """The client's margin d_k, or one for each pair of classes, once a visit in eval mode (D7 in DEVIATIONS.md)."""
-        options, task = self.config.losses, arrival.received.task
-        if options.hpcl == "off" or options.margin == "none":
-            return 0.0
-        share = 1.0 if options.margin_schedule == "constant" else min(1.0, task.server_round / self.config.rounds)
-        z, labels, classes = arrival.features, arrival.train.labels, arrival.model.num_classes
-        if options.margin_pairs != "same":
-            return share * pair_margins(z, labels, classes, options.margin, options.margin_pairs)
-        return share * float(client_margin(z, labels, classes, options.margin))
+        return hpcl_and_hpal(self.config, anchors, margin_of(self.config, arrival))
 
     # --- on the server ------------------------------------------------------------------------------------------------
 
@@ -134,42 +124,46 @@ class FedHPro(Method):
         except ValueError as error:
             keys = f"hyper-prototypes.init = {hyper.init!r}, hyper-prototypes.counts = {hyper.counts!r}"
             raise ConfigError(f"{keys}: {error}") from error
-        prototypes = torch.randn(
-            classes, calibration.prototypes_per_class, width, generator=draws.torch("calibration-prototypes")
-        )
+        if calibration.head == "off":
+            return FedHProState(hyper_prototypes)
+        # Whether the classes are imbalanced is not known before the clients have told their counts.
         return FedHProState(
             hyper_prototypes,
-            prototypes if self._calibrates else None,
-            fresh_head(classes, width, draws.torch("first-head")) if calibration.first_head == "fresh" else None,
+            Calibrated.start(calibration, classes, width, draws),
+            wants_head_gradients=not self._by_imbalance,
+            class_counts=torch.zeros(self.config.partition.num_partitions, classes) if self._by_imbalance else None,
         )
 
     def broadcast(self, state: object) -> dict[str, Tensor]:
         """S, and the head of the class gradients where it is not the model's own."""
         state = cast(FedHProState, state)
-        sent = {HYPER_PROTOTYPES: state.hyper_prototypes.vectors}
-        if state.signal_head is not None:
-            sent |= {SIGNAL_HEAD_WEIGHT: state.signal_head.weight, SIGNAL_HEAD_BIAS: state.signal_head.bias}
+        sent = {HYPER_PROTOTYPES: state.hyper_prototypes.vectors, **sent_head(state.signal_head)}
+        if self._by_imbalance:
+            sent[CALIBRATES] = torch.tensor([int(state.wants_head_gradients)])
         return sent
 
-    def expects(self, model: Tensors) -> dict[str, Shape]:
+    def expects(self, state: object) -> dict[str, Shape]:
         """The records of `upload`, P classes each."""
-        classes, width = head_of(model).weight.shape
+        state = cast(FedHProState, state)
+        classes, _, width = state.hyper_prototypes.vectors.shape
         records: dict[str, Shape] = {CLASS_GRADIENTS: ("P", width), CLASS_IDS: ("P",), CLASS_COUNTS: ("P",)}
-        if self._calibrates:
-            records |= {HEAD_WEIGHT_GRADIENTS: ("P", classes, width), HEAD_BIAS_GRADIENTS: ("P", classes)}
-        return records
+        return records | (head_gradient_shapes(classes, width) if state.wants_head_gradients else {})
 
     def server_step(
         self, state: object, sent: Tensors, model: Tensors, updates: Sequence[Update], draws: Draws, watch: Stopwatch
     ) -> ServerStep:
         """Calibrate the head where asked [R.c3] [R.c4], then move S by gradient matching [P.2] [R.c5]."""
         state, options = cast(FedHProState, state), self.config.hyper_prototypes
-        gradients = [_gradients(update) for update in updates]
-        client_head = state.signal_head or head_of(sent)
-        new_head, prototypes = client_head, state.calibration_prototypes
-        if prototypes is not None:
+        gradients = [received_gradients(update) for update in updates]
+        client_head = new_head = state.signal_head or head_of(sent)
+        calibrated = state.calibrated
+        if calibrated is not None and state.wants_head_gradients:
             with watch("calibration"):
-                prototypes, new_head = self._calibrate(prototypes, client_head, gradients, draws)
+                calibrated = calibrated.next(self.config.calibration, client_head, gradients, draws)
+            new_head = calibrated.head or client_head
+            if self.config.calibration.head == "replace":
+                model = {**model, "head.weight": new_head.weight, "head.bias": new_head.bias}
+                calibrated = replace(calibrated, head=None)  # it is the model's own now
         with watch("matching"):
             target, class_mask = class_mean(
                 gradients, client_head.num_classes, weighting=self.config.class_gradients.weighting
@@ -183,19 +177,23 @@ class FedHPro(Method):
                 distance=options.matching_distance,
                 virtual_scale=options.virtual_scale,
             )
-        replace = self.config.calibration.head == "replace"
-        if replace:
-            model = {**model, "head.weight": new_head.weight, "head.bias": new_head.bias}
+        counts, wanted = state.class_counts, state.wants_head_gradients
+        if counts is not None:
+            counts = heard(counts, updates, gradients)
+            wanted = imbalance(counts) >= self.config.calibration.from_imbalance
         return ServerStep(
             model,
-            FedHProState(
-                hyper_prototypes, prototypes, new_head if self.config.calibration.head == "separate" else None
-            ),
+            FedHProState(hyper_prototypes, calibrated, wanted, counts),
             {
                 "hyper-prototype-movement": hyper_prototypes.relative_movement(state.hyper_prototypes),
                 "classes-matched": int(class_mask.sum()),
             },
         )
+
+    def prototypes(self, sent: Tensors) -> Prototypes:
+        """H, the mean of the K hyper-prototypes of each class."""
+        means = HyperPrototypes(sent[HYPER_PROTOTYPES]).class_means()
+        return Prototypes(means, torch.ones(len(means), dtype=torch.bool))
 
     def prototype_scores(self, sent: Tensors) -> Scores:
         """Mean cosine similarity with the K hyper-prototypes of each class, as in HPCL [P.3]."""
@@ -210,37 +208,43 @@ class FedHPro(Method):
     def tensors(self, state: object) -> dict[str, Tensor]:
         """S under its wire name, and the calibration's prototypes."""
         state = cast(FedHProState, state)
-        saved = self.broadcast(state)
-        return (
-            saved
-            if state.calibration_prototypes is None
-            else saved | {"calibration-prototypes": state.calibration_prototypes}
-        )
+        saved = {HYPER_PROTOTYPES: state.hyper_prototypes.vectors}
+        if state.calibrated is not None:
+            saved |= {"calibration-prototypes": state.calibrated.prototypes, **sent_head(state.calibrated.head)}
+        return saved
 
     @property
-    def _calibrates(self) -> bool:
-        return self.config.calibration.head != "off"
+    def _by_imbalance(self) -> bool:
+        return self.config.calibration.head != "off" and self.config.calibration.from_imbalance > 0
 
-    def _calibrate(
-        self, prototypes: Tensor, head: Head, gradients: Sequence[ClassGradients], draws: Draws
-    ) -> tuple[Tensor, Head]:
-        """F matched to the clients' head gradients under the head they used, then a new head trained on F."""
-        options, classes = self.config.calibration, head.num_classes
-        weight_gradients, class_mask = class_mean(gradients, classes, field="head_weight")
-        bias_gradients, _ = class_mean(gradients, classes, field="head_bias")
-        prototypes = match_prototypes(
-            prototypes, head, weight_gradients, bias_gradients, class_mask,
-            steps=options.matching_steps, lr=options.matching_lr, distance=options.matching_distance,
-        )  # fmt: skip
-        start = fresh_head(classes, head.width, draws.torch("calibration-head"))
-        return prototypes, retrain_head(
-            prototypes, start,
-            epochs=options.epochs, batch_size=options.batch_size, lr=options.lr,
-            generator=draws.torch("calibration-order"),
-        )  # fmt: skip
+    def _wanted(self, sent: Tensors) -> bool:
+        """Whether the server wants head gradients of this client."""
+        return bool(sent[CALIBRATES]) if self._by_imbalance else self.config.calibration.head != "off"
 
 
-def _gradients(update: Update) -> ClassGradients:
+def heard(counts: Tensor, updates: Sequence[Update], gradients: Sequence[ClassGradients]) -> Tensor:
+    """The samples of each client and class [N, C] after what these replies say of theirs."""
+    counts = counts.clone()
+    for update, each in zip(updates, gradients, strict=True):
+        counts[update.partition_id, each.class_ids] = each.counts.to(counts)
+    return counts
+
+
+def imbalance(counts: Tensor) -> float:
+    """Samples of the largest class over those of the smallest that anybody holds: counts [N, C]."""
+    total = counts.sum(dim=0)
+    total = total[total > 0]
+    return float(total.max() / total.min()) if len(total) else 1.0
+
+
+def class_gradient_records(gradients: ClassGradients) -> dict[str, Tensor]:
+    """The records of a client's class gradients, P classes each."""
+    sent = {CLASS_GRADIENTS: gradients.features, CLASS_IDS: gradients.class_ids, CLASS_COUNTS: gradients.counts}
+    return sent | head_gradient_records(gradients)
+
+
+def received_gradients(update: Update) -> ClassGradients:
+    """The inverse of `class_gradient_records`."""
     sent = update.tensors
     return ClassGradients(
         sent[CLASS_IDS],

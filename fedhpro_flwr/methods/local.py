@@ -5,6 +5,8 @@ What federation is worth to a client is measured against this.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from fedhpro_flwr.exchange import Share
 from fedhpro_flwr.methods.base import Method, method
 
@@ -12,6 +14,8 @@ from fedhpro_flwr.methods.base import Method, method
 @method("local")
 class Local(Method):
     """No tensor of the model travels; a client goes on with the model it kept from its last visit."""
+
+    shares: ClassVar[tuple[Share, ...]] = ("all", "group", "head", "nothing")  # whatever it says, nothing is
 
     @property
     def share(self) -> Share:

@@ -97,7 +97,7 @@ def test_the_method_on_the_page_works(registries: None, tmp_path: Path) -> None:
     from server_app.app import app as server_app
 
     exec(examples("@method"), {})
-    changes = {"rounds": 2, "partition.num-partitions": 3, "local.epochs": 1, "method.name": "fedprox"}
+    changes = {"rounds": 2, "partition.num-partitions": 3, "local.epochs": 1, "method.name": "small-features"}
     config = RunConfig.parse(changes | {"run-folder": str(tmp_path)})
     run_in_process(server_app, client_app, 3, config.flat())
     assert [line["server_round"] for line in read_rounds(tmp_path)] == [1, 2]

@@ -9,7 +9,7 @@ and float64).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,8 +25,9 @@ from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.data import Split
 from fedhpro_flwr.head import Head
 from fedhpro_flwr.hyper_prototypes import HyperPrototypes
-from fedhpro_flwr.methods import fedhpro as fedhpro_module
+from fedhpro_flwr.methods import head_calibration
 from fedhpro_flwr.methods.fedhpro import FedHPro, FedHProState
+from fedhpro_flwr.methods.head_calibration import Calibrated
 from fedhpro_flwr.models import Model
 from fedhpro_flwr.records import Broadcast, Task, Update
 from fedhpro_flwr.seeding import Draws
@@ -141,7 +142,9 @@ def test_whole_rounds(golden: Any, precision: str, in_precision: torch.dtype, mo
         np.testing.assert_allclose(value.double().numpy(), wanted, rtol=tolerance, atol=tolerance, err_msg=name)
 
     state: object = FedHProState(
-        HyperPrototypes(floats("H0")), floats("F0"), Head(floats("meta_W0"), floats("meta_b0"))
+        HyperPrototypes(floats("H0")),
+        Calibrated(floats("F0"), Head(floats("meta_W0"), floats("meta_b0"))),
+        wants_head_gradients=True,
     )
     weights = {
         name: value.to(dtype) if value.is_floating_point() else value
@@ -197,9 +200,9 @@ def test_whole_rounds(golden: Any, precision: str, in_precision: torch.dtype, mo
 
         start = Head(floats(f"r{turn}/retrain_W0"), floats(f"r{turn}/retrain_b0"))
         order = torch.from_numpy(arrays[f"r{turn}/retrain_order"].astype(np.int64))
-        monkeypatch.setattr(fedhpro_module, "fresh_head", lambda classes, width, rng, start=start: start)
+        monkeypatch.setattr(head_calibration, "fresh_head", lambda classes, width, rng, start=start: start)
         monkeypatch.setattr(
-            fedhpro_module,
+            head_calibration,
             "retrain_head",
             lambda prototypes, head, *, generator, order=order, **options: retrain_head(
                 prototypes, head, order=order, **options
@@ -208,14 +211,14 @@ def test_whole_rounds(golden: Any, precision: str, in_precision: torch.dtype, mo
         step = method.server_step(state, weights, mean, updates, Draws(0, turn + 1), Stopwatch())
         weights, state = dict(step.model), step.state
         assert isinstance(state, FedHProState)
-        assert state.calibration_prototypes is not None
-        check(state.calibration_prototypes, f"r{turn}/meta_hp")
+        assert state.calibrated is not None
+        check(state.calibrated.prototypes, f"r{turn}/meta_hp")
         check(weights["head.weight"], f"r{turn}/classifier_W")
         check(weights["head.bias"], f"r{turn}/classifier_b")
         if precision == "f64":
             check(state.hyper_prototypes.vectors, f"r{turn}/hyper_hp", 1e-6)
         else:
-            state = FedHProState(HyperPrototypes(floats(f"r{turn}/hyper_hp_f32")), state.calibration_prototypes)
+            state = replace(state, hyper_prototypes=HyperPrototypes(floats(f"r{turn}/hyper_hp_f32")))
 
         model.load_state_dict(weights)
         model.eval()

@@ -18,10 +18,10 @@ import pytest
 import tomli_w
 
 from client_app.app import app as client_app
-from fedhpro_flwr.cli import prepare
 from fedhpro_flwr.in_process import run_in_process
 from fedhpro_flwr.launcher import QUIET, LaunchError, free_port, simulate, tool
 from fedhpro_flwr.run_folder import read_rounds
+from fedhpro_flwr.settings import prepare
 from server_app.app import app as server_app
 
 pytestmark = pytest.mark.simulation
@@ -122,7 +122,8 @@ def without_ray(folder: Path, **changes) -> Done:
 def test_a_run_ends_with_0_and_all_its_files(on_ray):
     assert on_ray.status == 0, on_ray.said
     assert {path.name for path in on_ray.folder.iterdir()} == {
-        "config.toml", "partition.json", "metrics.jsonl", "summary.json", "curves.png", "flower.log", *TENSORS,
+        "config.toml", "partition.json", "metrics.jsonl", "summary.json", "curves.png", "flower.log",
+        "prototypes.safetensors", *TENSORS,
     }  # fmt: skip
     rounds = read_rounds(on_ray.folder)
     assert [line["server_round"] for line in rounds] == [1, 2]

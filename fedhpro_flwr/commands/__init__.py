@@ -1,0 +1,13 @@
+"""The commands of `fedhpro`, a file each: `add_parser` declares its arguments, and the parser calls its function.
+
+A command is called with what was parsed and the console, and returns an exit status.
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, _SubParsersAction
+from typing import TypeAlias
+
+OK, FAILED, NOT_STARTED, STOPPED = 0, 1, 2, 130
+
+Subparsers: TypeAlias = "_SubParsersAction[ArgumentParser]"  # what argparse gives no public name

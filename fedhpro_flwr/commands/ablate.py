@@ -1,0 +1,34 @@
+"""`fedhpro ablate`: FedHPro with one part changed at a time, as one table."""
+
+from __future__ import annotations
+
+import argparse
+
+from rich.console import Console
+
+from fedhpro_flwr.commands import Subparsers
+from fedhpro_flwr.commands.compare import add_grid, run_grid
+from fedhpro_flwr.comparison.ablations import FULL, GROUPS, ablation_rows, read_groups
+from fedhpro_flwr.comparison.table import baseline_of
+from fedhpro_flwr.settings import prepare
+
+
+def add_parser(commands: Subparsers) -> None:
+    """Declare `fedhpro ablate`."""
+    command = commands.add_parser("ablate", help="run FedHPro with one part changed at a time and write one table")
+    command.add_argument("conf", help="a TOML file, or the name of one in conf/")
+    command.add_argument("--only", metavar="GROUP,...", help=f"groups of rows: {', '.join(GROUPS)} (default: all)")
+    add_grid(command)
+    command.set_defaults(command=ablate)
+
+
+def ablate(options: argparse.Namespace, console: Console) -> int:
+    """The parts of FedHPro as one table; the baseline is FedHPro as it is set.
+
+    Raises:
+        ConfigError: a run of the grid cannot be started, or a folder holds another; nothing was started.
+        OSError: the folder cannot be made or written.
+    """
+    only = read_groups(options.only) if options.only else ()
+    rows = ablation_rows(prepare(options.conf, [*options.set, "method.name=fedhpro"]), only)
+    return run_grid(options, console, rows, baseline_of(rows, options.baseline or FULL))

@@ -1,0 +1,92 @@
+"""`fedhpro compare`: methods x varied values x seeds as one table."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+
+from fedhpro_flwr.commands import Subparsers
+from fedhpro_flwr.commands.run import add_settings
+from fedhpro_flwr.comparison.grid import Grid, build_grid
+from fedhpro_flwr.comparison.rows import Row, read_columns, read_rows, read_seeds
+from fedhpro_flwr.comparison.study import run_study
+from fedhpro_flwr.comparison.table import baseline_of
+from fedhpro_flwr.config import ConfigError
+from fedhpro_flwr.settings import read_settings
+
+
+def add_parser(commands: Subparsers) -> None:
+    """Declare `fedhpro compare`."""
+    command = commands.add_parser("compare", help="run methods on the same splits and seeds and write one table")
+    command.add_argument("conf", help="a TOML file, or the name of one in conf/")
+    command.add_argument(
+        "--methods",
+        required=True,
+        metavar="A,B,...",
+        help="each a NAME, NAME+hyper, NAME:key=value;key=value or preset:NAME",
+    )
+    add_grid(command)
+    command.set_defaults(command=compare)
+
+
+def add_grid(command: argparse.ArgumentParser) -> None:
+    """Declare what every command takes that runs a grid."""
+    command.add_argument("--seeds", default="0,1,2", metavar="0,1,2", help="(default: 0,1,2)")
+    command.add_argument(
+        "--vary", action="append", default=[], metavar="KEY=V1,V2", help="a column of the table for each value"
+    )
+    add_settings(command)
+    command.add_argument("--jobs", type=int, default=1, help="runs at a time (default: 1)")
+    command.add_argument("--folder", help="where runs and tables go (default: results/EXPERIMENT/COMMAND)")
+    command.add_argument(
+        "--target",
+        type=float,
+        metavar="SHARE",
+        help="accuracy to reach, as 0.9 (default: the baseline's mean of the last ten rounds)",
+    )
+    command.add_argument("--baseline", metavar="METHOD", help="the row that the others are compared with")
+
+
+def compare(options: argparse.Namespace, console: Console) -> int:
+    """All methods as one table.
+
+    Raises:
+        ConfigError: a run of the grid cannot be started, or a folder holds another; nothing was started.
+        OSError: the folder cannot be made or written.
+    """
+    rows = read_rows(options.methods)
+    return run_grid(options, console, rows, baseline_of(rows, options.baseline))
+
+
+def run_grid(options: argparse.Namespace, console: Console, rows: tuple[Row, ...], baseline: str) -> int:
+    """The grid of some rows; what `compare` and `ablate` share."""
+    if options.jobs < 1:
+        raise ConfigError(f"--jobs {options.jobs}: at least one run at a time")
+    if options.target is not None and not 0 < options.target <= 1:
+        raise ConfigError(f"--target {options.target}: write an accuracy between 0 and 1, as 0.9")
+    arguments = ["--engine", options.engine, "--gpus-per-client", str(options.gpus_per_client)]
+    return run_study(
+        grid_of(options, rows),
+        arguments,
+        console,
+        baseline=baseline,
+        target=None if options.target is None else 100 * options.target,
+        jobs=options.jobs,
+        keep_workers=options.engine == "in-process",
+    )
+
+
+def grid_of(options: argparse.Namespace, rows: tuple[Row, ...]) -> Grid:
+    """All runs that the arguments ask for."""
+    experiment = str(read_settings(options.conf, options.set)["experiment"])
+    default = Path("results") / experiment / options.command.__name__
+    return build_grid(
+        options.conf,
+        options.set,
+        rows=rows,
+        columns=read_columns(options.vary),
+        seeds=read_seeds(options.seeds),
+        folder=(Path(options.folder).expanduser() if options.folder else default).resolve(),
+    )

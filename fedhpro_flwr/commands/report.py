@@ -1,0 +1,46 @@
+"""`fedhpro report`: one HTML page about runs."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+
+from fedhpro_flwr.commands import OK, Subparsers
+
+
+def add_parser(commands: Subparsers) -> None:
+    """Declare `fedhpro report`."""
+    command = commands.add_parser("report", help="write one HTML page about runs: curves, splits, features, costs")
+    command.add_argument(
+        "runs", nargs="+", type=Path, metavar="RUN", help="a run's folder, or a folder with several below it"
+    )
+    command.add_argument(
+        "--out", type=Path, help="folder of the page (default: report in the one folder named, or in the current one)"
+    )
+    command.add_argument(
+        "--central",
+        action="store_true",
+        help="train a model centrally for each seed and hold the prototypes against it",
+    )
+    command.set_defaults(command=report)
+
+
+def report(options: argparse.Namespace, console: Console) -> int:
+    """Write index.html and its pictures.
+
+    Raises:
+        FileNotFoundError: there is no run where one was named.
+        ConfigError: a run's file cannot be read, or no run has got through a round.
+    """
+    from fedhpro_flwr.report.build import write_report  # torch takes seconds, and a mistyped command needs none
+
+    out = options.out or (options.runs[0] if len(options.runs) == 1 else Path()) / "report"
+
+    def say(what: str) -> None:
+        console.print(what, style="dim", markup=False, soft_wrap=True)
+
+    written = write_report(options.runs, out, central=options.central, say=say)
+    console.print(f"report: {written.resolve()}", markup=False, soft_wrap=True)
+    return OK

@@ -1,0 +1,94 @@
+"""`fedhpro run`: one run, shown while it goes."""
+
+from __future__ import annotations
+
+import argparse
+import time
+import traceback
+from logging import WARNING, getLogger
+from pathlib import Path
+
+from rich.console import Console
+
+from fedhpro_flwr.commands import FAILED, OK, Subparsers
+from fedhpro_flwr.config import RunConfig
+from fedhpro_flwr.launcher import LaunchError, simulate
+from fedhpro_flwr.progress import RunProgress, closing
+from fedhpro_flwr.run_folder import FAILURE_FILE, METRICS_FILE, PARTITION_FILE, new_folder, refuse_finished
+from fedhpro_flwr.settings import prepare
+
+
+def add_parser(commands: Subparsers) -> None:
+    """Declare `fedhpro run`."""
+    command = commands.add_parser("run", help="run an experiment and show it while it goes")
+    command.add_argument(
+        "conf", nargs="?", help="a TOML file, or the name of one in conf/ (default: the quick start on digits)"
+    )
+    add_settings(command)
+    command.set_defaults(command=run)
+
+
+def add_settings(command: argparse.ArgumentParser) -> None:
+    """Declare what every command takes that runs something: changes of settings, and the engine."""
+    command.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting; may be repeated"
+    )
+    command.add_argument(
+        "--engine", choices=("ray", "in-process"), default="ray", help="ray: `flwr run` in Flower's simulation engine"
+    )
+    command.add_argument(
+        "--gpus-per-client", type=float, default=0.0, metavar="SHARE", help="share of a GPU for a client process of Ray"
+    )
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """One run in a folder of its own.
+
+    Raises:
+        ConfigError: a wrong key or value, or a folder that holds a finished run; nothing was started.
+        OSError: the folder cannot be made.
+    """
+    began = time.monotonic()
+    config = prepare(options.conf, options.set)
+    results = Path(config.results_dir or "results").resolve()
+    folder = Path(config.run_folder).resolve() if config.run_folder else new_folder(results, config.experiment)
+    nodes = config.partition.num_partitions
+    config = RunConfig.parse(config.flat() | {"run-folder": str(folder), "clients.num-nodes": nodes})
+    refuse_finished(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (FAILURE_FILE, METRICS_FILE, PARTITION_FILE):  # of an earlier attempt: not to be shown as this one's
+        (folder / name).unlink(missing_ok=True)
+    console.print(
+        f"{config.experiment}: {config.method.name} (preset {config.preset}), {config.data.name}, {nodes} clients, "
+        f"{config.partition.scheme} split, {config.rounds} rounds, engine {options.engine}; results in {folder}",
+        markup=False,
+        soft_wrap=True,
+    )
+    failure = ""
+    with RunProgress(folder, config, console):
+        try:
+            if options.engine == "ray":
+                log_file = folder / "flower.log"
+                simulate(config.flat(), num_nodes=nodes, log_file=log_file, gpus=options.gpus_per_client)
+            else:
+                _in_process(config, nodes)
+        except Exception as error:
+            if not isinstance(error, (LaunchError, RuntimeError, ValueError, OSError)):
+                traceback.print_exc()  # no mistake of the user's: show where
+            said = folder / FAILURE_FILE
+            failure = said.read_text() if said.exists() else str(error) or repr(error)
+    if failure:
+        console.print(f"fedhpro: the run failed: {failure}", style="red", markup=False, soft_wrap=True)
+        return FAILED
+    console.print(closing(folder, time.monotonic() - began))
+    return OK
+
+
+def _in_process(config: RunConfig, nodes: int) -> None:
+    # Imported here: torch takes seconds, and the other engine does not need it in this process.
+    from client_app.app import app as client_app
+    from fedhpro_flwr.in_process import run_in_process
+    from server_app.app import app as server_app
+
+    getLogger("flwr").setLevel(WARNING)
+    run_in_process(server_app, client_app, nodes, config.flat())

@@ -1,0 +1,55 @@
+"""Which runs of a grid are there already, and whether they are this grid's."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable
+
+from fedhpro_flwr.comparison.grid import NOT_COMPARED, Cell
+from fedhpro_flwr.config import ConfigError, RunConfig
+from fedhpro_flwr.flat_keys import flatten
+from fedhpro_flwr.run_folder import CONFIG_FILE, SUMMARY_FILE
+
+MOST_KEYS = 5  # differing keys that a refusal names
+
+
+def is_finished(cell: Cell) -> bool:
+    """Whether its folder holds a finished run: the summary is written last."""
+    return (cell.folder / SUMMARY_FILE).exists()
+
+
+def unfinished(cells: Iterable[Cell]) -> list[Cell]:
+    """Those still to be run; what a stopped or failed run left of one is begun anew.
+
+    Raises:
+        ConfigError: a folder holds a finished run with other settings, or one whose settings cannot be read.
+    """
+    remaining = []
+    for cell in cells:
+        if is_finished(cell):
+            refuse_other(cell)
+        else:
+            remaining.append(cell)
+    return remaining
+
+
+def refuse_other(cell: Cell) -> None:
+    """A result of other settings is not mixed in.
+
+    Raises:
+        ConfigError: the finished run in the cell's folder has other settings; the message names them.
+    """
+    path = cell.folder / CONFIG_FILE
+    advice = "a result of other settings is not mixed in: name another --folder, or delete this one"
+    try:
+        found = RunConfig.parse(flatten(tomllib.loads(path.read_text(encoding="utf-8")))).flat()
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{cell.folder} holds a finished run whose {CONFIG_FILE} is no good ({error}); {advice}"
+        ) from None
+    wanted = cell.config.flat()
+    differing = [key for key in wanted if key not in NOT_COMPARED and found[key] != wanted[key]]
+    if differing:
+        named = ", ".join(f"{key} = {found[key]!r} (here {wanted[key]!r})" for key in differing[:MOST_KEYS])
+        more = f" and {len(differing) - MOST_KEYS} more" if len(differing) > MOST_KEYS else ""
+        raise ConfigError(f"{cell.folder} holds a finished run with {named}{more}; {advice}")

@@ -1,0 +1,117 @@
+"""The runs of a grid: rows x columns x seeds, each with its complete settings and a folder of its own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedhpro_flwr.comparison.rows import Column, Row, refuse_elsewhere
+from fedhpro_flwr.config import ConfigError, RunConfig
+from fedhpro_flwr.flat_keys import Scalar
+from fedhpro_flwr.settings import prepare, read_settings
+from fedhpro_flwr.summary import PLACES
+
+# Where files lie may differ between machines, and the folder of a grid may be moved.
+NOT_COMPARED = frozenset({*PLACES, "run-folder", "results-dir", "clients.state-path"})
+
+Place = tuple[str, str, int]  # labels of row and column, seed
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run."""
+
+    row: str
+    column: str
+    seed: int
+    config: RunConfig
+
+    @property
+    def folder(self) -> Path:
+        """Where its files go."""
+        return Path(self.config.run_folder)
+
+    @property
+    def name(self) -> str:
+        """As a person calls it."""
+        return run_name(self.row, self.column, self.seed)
+
+    @property
+    def settings(self) -> dict[str, Scalar]:
+        """What makes it this run and no other."""
+        return {key: value for key, value in self.config.flat().items() if key not in NOT_COMPARED}
+
+
+@dataclass(frozen=True)
+class Grid:
+    """All runs. Two rows with the same settings share their runs."""
+
+    folder: Path
+    rows: tuple[Row, ...]
+    columns: tuple[Column, ...]
+    seeds: tuple[int, ...]
+    cells: Mapping[Place, Cell]
+
+    @property
+    def runs(self) -> tuple[Cell, ...]:
+        """Each run once, one seed after the other, so that whole tables of one seed come first."""
+        return tuple({cell.folder: cell for cell in self.cells.values()}.values())
+
+
+def build_grid(
+    conf: str | None,
+    changes: Sequence[str],
+    *,
+    rows: Sequence[Row],
+    columns: Sequence[Column],
+    seeds: Sequence[int],
+    folder: Path,
+) -> Grid:
+    """Every run's settings, read as `fedhpro run` reads them; those of rows and columns win over --set.
+
+    Raises:
+        ConfigError: a run that cannot be started, by its name; a key that a row and a column both set; two rows that
+            would share a folder and differ in settings.
+    """
+    read_settings(conf, changes)  # a mistake in what all share is no single run's
+    refuse_elsewhere(changes, "--set")
+    for row in rows:
+        for column in columns:
+            if both := sorted(row.keys & Row("", column.changes).keys):
+                raise ConfigError(f"{row.label} sets {both[0]}, and --vary varies it: leave one of them out")
+    cells: dict[Place, Cell] = {}
+    known: dict[tuple[tuple[str, Scalar], ...], Cell] = {}
+    folders: dict[Path, Cell] = {}
+    for seed in seeds:
+        for column in columns:
+            for row in rows:
+                path = folder.joinpath(slug(row.label), *filter(None, [slug(column.label)]), f"seed-{seed}")
+                cell = _cell(conf, changes, row, column, seed, path)
+                same = known.setdefault(tuple(cell.settings.items()), cell)
+                if same is cell and folders.setdefault(path, cell) is not cell:
+                    raise ConfigError(f"{folders[path].name} and {cell.name} would share the folder {path}; rename one")
+                cells[row.label, column.label, seed] = same
+    return Grid(folder, tuple(rows), tuple(columns), tuple(seeds), cells)
+
+
+def _cell(conf: str | None, changes: Sequence[str], row: Row, column: Column, seed: int, path: Path) -> Cell:
+    try:
+        config = prepare(conf, [*changes, *column.changes, *row.changes])
+        own: dict[str, Scalar] = {"seed": seed, "run-folder": str(path), "results-dir": ""}
+        # As `fedhpro run` does, so that the folder's config.toml says the same.
+        own["clients.num-nodes"] = config.partition.num_partitions
+        return Cell(row.label, column.label, seed, RunConfig.parse(config.flat() | own))
+    except ConfigError as error:
+        raise ConfigError(f"{run_name(row.label, column.label, seed)}: {error}; nothing was started") from None
+
+
+def run_name(row: str, column: str, seed: int) -> str:
+    """A run as a person calls it."""
+    return " ".join(part for part in (row, column, f"seed {seed}") if part)
+
+
+def slug(label: str) -> str:
+    """A label as the name of a folder: letters, digits and . _ + = , - stay."""
+    return re.sub(r"[^A-Za-z0-9._+=,-]+", "-", label).strip("-.")

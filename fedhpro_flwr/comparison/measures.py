@@ -1,0 +1,135 @@
+"""What a table shows of a finished run, as plain numbers, and how each is to be read."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from fedhpro_flwr.accuracies import ClientsTested
+from fedhpro_flwr.reports import means
+from fedhpro_flwr.run_folder import SUMMARY_FILE, read_rounds
+from fedhpro_flwr.summary import judged_by
+
+Panel = Literal[
+    "accuracy",
+    "clients on their own test data",
+    "accuracy by domain",
+    "accuracy by frequency of the class",
+    "cost a round",
+]  # shown together
+Unit = Literal["%", "bytes", "seconds", "rounds"]
+TARGET = "rounds-to-target"
+CLIENTS = "mean over clients"  # summary.json: of what the headline is where there is no global model
+DOMAIN = "domain "
+OWN = "own "  # prefix of a measure of the clients' own models where there is no global one: another measure than its
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One number of a run."""
+
+    key: str
+    title: str
+    unit: Unit = "%"
+    more_is_better: bool = True
+    panel: Panel = "accuracy"
+
+    @property
+    def is_tested(self) -> bool:
+        """Whether differences in it are tested: a claim is about accuracies, costs are only reported."""
+        return self.unit == "%"
+
+
+MEASURES = {
+    measure.key: measure
+    for measure in (
+        Measure("mean-of-last-ten", "mean of last ten"),
+        Measure("last", "last"),
+        Measure("best", "best"),
+        Measure("clients", "mean over clients", panel="clients on their own test data"),
+        Measure("clients-deviation", "deviation", more_is_better=False, panel="clients on their own test data"),
+        Measure("worst-client", "worst client", panel="clients on their own test data"),
+        Measure("head", "head", panel="accuracy by frequency of the class"),
+        Measure("medium", "medium", panel="accuracy by frequency of the class"),
+        Measure("tail", "tail", panel="accuracy by frequency of the class"),
+        Measure(TARGET, "rounds to target", "rounds", more_is_better=False),
+        Measure("bytes-up", "up", "bytes", more_is_better=False, panel="cost a round"),
+        Measure("bytes-down", "down", "bytes", more_is_better=False, panel="cost a round"),
+        Measure("client-seconds", "clients, s", "seconds", more_is_better=False, panel="cost a round"),
+        Measure("server-seconds", "server, s", "seconds", more_is_better=False, panel="cost a round"),
+        Measure("seconds", "round, s", "seconds", more_is_better=False, panel="cost a round"),
+    )
+}
+
+
+def measure_of(key: str) -> Measure:
+    """The measure of that key; each domain is one, by its name, and so is each one of the clients' own models."""
+    if key.startswith(OWN):
+        return replace(measure_of(key.removeprefix(OWN)), key=key)
+    return MEASURES.get(key) or Measure(key, key.removeprefix(DOMAIN), panel="accuracy by domain")
+
+
+def in_order(keys: Iterable[str]) -> list[Measure]:
+    """Measures as a paper's table has them, the domains last."""
+    places = {key: place for place, key in enumerate(MEASURES)}
+    return [
+        measure_of(key) for key in sorted(keys, key=lambda key: (places.get(key.removeprefix(OWN), len(places)), key))
+    ]
+
+
+@dataclass(frozen=True)
+class Run:
+    """The numbers of a finished run: accuracies in percent, bytes and seconds a round."""
+
+    values: Mapping[str, float]
+    accuracy_of: str  # what its headline is of, as summary.json says
+    curve: Sequence[tuple[int, float]]  # (round, headline accuracy in percent) of every tested round
+
+
+def read_run(folder: Path) -> Run:
+    """The numbers of a finished run.
+
+    Raises:
+        OSError, ValueError, KeyError: the folder holds no finished run.
+    """
+    summary = json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8"))
+    rounds = read_rounds(folder)
+    clients, tested = summary["clients-tested"], summary["last-round"] or summary["clients-tested"] or {}
+    accuracy_of = summary["accuracy-of"]
+    shares: dict[str, float | None] = {name: summary["accuracy"][name] for name in ("mean-of-last-ten", "last", "best")}
+    shares |= {f"{DOMAIN}{name}": share for name, share in (tested.get("domain_accuracy") or {}).items()}
+    shares |= {name: tested.get(name) for name in ("head", "medium", "tail")}
+    if accuracy_of == CLIENTS:
+        shares = {f"{OWN}{name}": share for name, share in shares.items()}
+    if clients:
+        names_of = {"clients": "accuracy", "clients-deviation": "deviation", "worst-client": "worst"}
+        shares |= {name: clients[key] for name, key in names_of.items()}
+    percent = {name: 100 * share for name, share in shares.items() if share is not None}
+    _, curve = judged_by(rounds, ClientsTested(**clients) if clients else None)
+    return Run(percent | costs(rounds), accuracy_of, [(number, 100 * share) for number, share in curve])
+
+
+def costs(rounds: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Bytes and seconds, means over the rounds; clients are summed, and waiting for them is no work of the server."""
+    server = {phase: value for phase, value in means(rounds, "server_seconds").items() if phase != "waiting"}
+    return {
+        "bytes-up": sum(means(rounds, "bytes_up").values()),
+        "bytes-down": sum(means(rounds, "bytes_down").values()),
+        "client-seconds": sum(means(rounds, "client_seconds").values()),
+        "server-seconds": sum(server.values()),
+        "seconds": statistics.fmean(line["seconds"] for line in rounds),
+    }
+
+
+def rounds_to(curve: Iterable[tuple[int, float]], target: float) -> int | None:
+    """The first tested round whose accuracy is at least the target; None if there is none.
+
+    Args:
+        curve: (round, accuracy) in order.
+        target: in the unit of the accuracies.
+    """
+    return next((number for number, accuracy in curve if accuracy >= target), None)

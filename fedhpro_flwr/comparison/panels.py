@@ -1,0 +1,141 @@
+"""What of the table is shown together: panels of few columns, ready to be written in any format."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+from fedhpro_flwr.comparison.measures import OWN, TARGET, Measure, measure_of
+from fedhpro_flwr.comparison.measures import Panel as PanelName
+from fedhpro_flwr.comparison.significance import FEWEST_PAIRS
+from fedhpro_flwr.comparison.table import Entry, Table
+from fedhpro_flwr.progress import size
+
+NOTHING = "–"
+BETTER, WORSE = "†", "‡"
+HEADLINES = ("mean-of-last-ten", f"{OWN}mean-of-last-ten", "clients")  # what rows are compared by
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The text of one entry, in parts that each format joins in its way."""
+
+    value: str
+    deviation: str = ""
+    mark: str = ""
+    note: str = ""
+    is_best: bool = False
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A table as it is printed."""
+
+    title: str
+    heads: Sequence[str]
+    lines: Sequence[tuple[str, Sequence[Shown]]]  # label of the row, a text for each head
+
+
+def panels(table: Table) -> list[Panel]:
+    """All panels: over the varied values, then for each of them accuracies, domains, costs, differences."""
+    headlines = [measure for measure in table.measures if measure.key in HEADLINES]
+    found = []
+    if len(table.columns) > 1:
+        for measure in headlines:
+            there = [column for column in table.columns if _is_there(table, column, measure)]
+            if there:
+                found.append(_panel(table, titled(measure), [(column, column, measure) for column in there]))
+    for column in table.columns:
+        for title in get_args(PanelName):
+            shown = [m for m in table.measures if m.panel == title and _is_there(table, column, m)]
+            if shown:
+                heads = [(measure.title, column, measure) for measure in shown]
+                found.append(_panel(table, ": ".join(filter(None, [column, title])), heads))
+        found += [_differences(table, column, measure) for measure in headlines if _is_there(table, column, measure)]
+    return found
+
+
+def _is_there(table: Table, column: str, measure: Measure) -> bool:
+    """Whether any row has it; the clients' models stand for a global one only where no row has one."""
+    if measure.key.startswith(OWN) and _is_there(table, column, measure_of(measure.key.removeprefix(OWN))):
+        return False
+    if measure.key == TARGET:
+        return column in table.targets
+    entries = (table.entries.get((row.label, column, measure.key)) for row in table.rows)
+    return any(entry and entry.runs for entry in entries)
+
+
+def titled(measure: Measure) -> str:
+    """A measure's title outside its panel."""
+    return measure.title if measure.panel == "accuracy" else f"{measure.panel}, {measure.title}"
+
+
+def _panel(table: Table, title: str, heads: Sequence[tuple[str, str, Measure]]) -> Panel:
+    of_one_column = len({column for _, column, _ in heads}) == 1
+    lines = []
+    for row in table.rows:
+        entries = [table.entries[row.label, column, measure.key] for _, column, measure in heads]
+        # Missing seeds are said once of a row, where it has the same in all of the panel.
+        runs = table.runs(row.label, heads[0][1]) if of_one_column else None
+        short = runs is not None and 0 < runs < len(table.seeds)
+        label = f"{row.label} ({runs} of {len(table.seeds)} seeds)" if short else row.label
+        lines.append((label, [show(entry, len(table.seeds) if runs is None else runs) for entry in entries]))
+    return Panel(title, [head for head, _, _ in heads], lines)
+
+
+def show(entry: Entry, runs: int) -> Shown:
+    """Mean and deviation over seeds, whether it is the best and differs, and the seeds where not all `runs` have it."""
+    note = f"{entry.runs} of {entry.seeds} seeds" if 0 < entry.runs < runs else ""
+    if entry.mean is None:
+        return Shown(NOTHING, note=note)
+    mark = (BETTER if entry.is_better else WORSE) if entry.is_significant else ""
+    if entry.measure.unit == "bytes":
+        return Shown(size(entry.mean), note=note, is_best=entry.is_best)
+    digits = 3 if entry.measure.unit == "seconds" else 1
+    deviation = "" if entry.deviation is None else f"{entry.deviation:.{digits}f}"
+    return Shown(f"{entry.mean:.{digits}f}", deviation, mark, note, entry.is_best)
+
+
+def _differences(table: Table, column: str, measure: Measure) -> Panel:
+    """What stands behind the marks: the difference, in how many seeds, and the p-value before and after correction."""
+    lines = []
+    for row in table.rows:
+        entry = table.entries[row.label, column, measure.key]
+        against = entry.against
+        if against is None or against.difference is None:
+            lines.append((row.label, [Shown("baseline" if against is None else NOTHING), *[Shown(NOTHING)] * 3]))
+            continue
+        p_values = (against.p_value, entry.p_corrected)
+        lines.append(
+            (
+                row.label,
+                [
+                    Shown(f"{against.difference:+.1f}"),
+                    Shown(f"{against.better} of {against.pairs}"),
+                    *(Shown(NOTHING if p is None else f"{p:.3f}") for p in p_values),
+                ],
+            )
+        )
+    title = ": ".join(filter(None, [column, f"{titled(measure)}, against {table.baseline}"]))
+    return Panel(title, ["difference", "seeds better", "p", "p (Holm)"], lines)
+
+
+def notes(table: Table) -> list[str]:
+    """What a reader has to know of the numbers."""
+    seeds, units = len(table.seeds), "Accuracies are in percent."
+    said = [f"{units} Mean ± sample deviation over {seeds} seeds." if seeds > 1 else f"{units} One seed."]
+    if seeds < FEWEST_PAIRS:
+        said.append(f"With fewer than {FEWEST_PAIRS} seeds nothing is said about significance.")
+    else:
+        said.append(
+            f"{BETTER} significantly better, {WORSE} significantly worse than {table.baseline}: "
+            "paired t-test over seeds, 5 %, Holm-corrected over the rows."
+        )
+    if any(m.key.startswith(OWN) and _is_there(table, column, m) for m in table.measures for column in table.columns):
+        said.append("Without a global model, accuracies are of the clients' own models on their own test data.")
+    targets = {column: f"{target:.1f} %" for column, target in table.targets.items()}
+    if targets:
+        named = ", ".join(f"{value} ({column})" if column else value for column, value in targets.items())
+        said.append(f"Target: {named}; {NOTHING} where not every seed reaches it.")
+    return said

@@ -1,0 +1,122 @@
+"""A whole grid: look at it, run what is not there, say how it goes, and write the table."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from fedhpro_flwr.commands import FAILED, OK
+from fedhpro_flwr.comparison.child_process import locked
+from fedhpro_flwr.comparison.finished import unfinished
+from fedhpro_flwr.comparison.grid import Grid, Place
+from fedhpro_flwr.comparison.measures import Run, read_run
+from fedhpro_flwr.comparison.panels import HEADLINES, NOTHING, notes, panels
+from fedhpro_flwr.comparison.table import build_table
+from fedhpro_flwr.comparison.table_files import write_files
+from fedhpro_flwr.comparison.table_text import terminal
+from fedhpro_flwr.comparison.workers import Outcome, run_cells
+
+UNREADABLE = (OSError, ValueError, LookupError, TypeError)  # what files that somebody has changed raise
+
+
+def run_study(
+    grid: Grid,
+    arguments: Sequence[str],
+    console: Console,
+    *,
+    baseline: str,
+    target: float | None,
+    jobs: int,
+    keep_workers: bool,
+) -> int:
+    """Run a grid and write its tables; the exit status.
+
+    Args:
+        grid: all runs, looked at.
+        arguments: of `fedhpro run`, after its CONF.
+        console: is told of every finished run, and shown the table.
+        baseline: label of the row to compare with.
+        target: accuracy in percent, for the rounds to reach it; None for the baseline's.
+        jobs: runs at a time.
+        keep_workers: whether a process runs several of them.
+
+    Raises:
+        ConfigError: a folder holds a finished run of other settings, or somebody else works in the grid's folder.
+        OSError: the folder cannot be made or written.
+    """
+    with locked(grid.folder) as lock:
+        waiting = unfinished(grid.runs)
+        _say(console, f"{len(grid.runs)} runs, {len(waiting)} to do; tables and runs in {grid.folder}")
+        progress = Progress(console, len(grid.runs), len(grid.runs) - len(waiting), jobs)
+        outcomes = run_cells(waiting, arguments, jobs=jobs, lock=lock, tell=progress.tell, keep=keep_workers)
+        failures = {outcome.cell.folder: outcome.failure for outcome in outcomes if outcome.failure}
+        runs, missing = read_runs(grid, failures)
+        table = build_table(grid, runs, baseline, target)
+        write_files(grid, table, runs, missing)
+    for panel in panels(table):
+        console.print()
+        console.print(terminal(panel))
+    _say(console, "\n" + "\n".join(notes(table)))
+    for outcome in outcomes:
+        if outcome.failure:
+            _say(console, f"failed: {outcome.cell.name}: {outcome.failure}", style="red")
+    _say(console, f"tables in {grid.folder}: table.md, table.tex, table.csv, runs.csv")
+    return FAILED if missing else OK
+
+
+def read_runs(grid: Grid, failures: Mapping[Path, str]) -> tuple[dict[Place, Run], dict[Place, str]]:
+    """The numbers of the finished runs, and why the others have none; `failures` by folder."""
+    numbers: dict[Path, Run] = {}
+    reasons = dict(failures)
+    for cell in grid.runs:
+        if cell.folder in reasons:
+            continue
+        try:
+            numbers[cell.folder] = read_run(cell.folder)
+        except UNREADABLE as error:
+            reasons[cell.folder] = f"{cell.folder} cannot be read: {type(error).__name__}: {error}"
+    runs = {place: numbers[cell.folder] for place, cell in grid.cells.items() if cell.folder in numbers}
+    return runs, {place: reasons[cell.folder] for place, cell in grid.cells.items() if cell.folder in reasons}
+
+
+class Progress:
+    """A line for each run that ends, with an estimate of the time left."""
+
+    def __init__(self, console: Console, total: int, done: int, jobs: int) -> None:
+        self.console, self.total, self.done = console, total, done
+        self.jobs, self.here, self.began = jobs, 0, time.monotonic()
+
+    def tell(self, outcome: Outcome) -> None:
+        """One run has ended."""
+        self.done, self.here = self.done + 1, self.here + 1
+        cell = outcome.cell
+        said = f"{self.done}/{self.total} {cell.config.experiment} {cell.name}: "
+        said += f"failed: {outcome.failure}" if outcome.failure else headline(cell.folder)
+        said += f" ({outcome.seconds:.0f} s)"
+        if left := self.total - self.done:
+            said += f", about {duration(left * (time.monotonic() - self.began) / self.here)} left"
+        _say(self.console, said, style="red" if outcome.failure else "")
+
+
+def headline(folder: Path) -> str:
+    """What the run in a folder is compared by."""
+    try:
+        values = read_run(folder).values
+    except UNREADABLE:
+        return NOTHING  # the table says why
+    return next((f"{values[key]:.1f} %" for key in HEADLINES if key in values), NOTHING)
+
+
+def duration(seconds: float) -> str:
+    """75 -> 1 min."""
+    minutes = round(seconds / 60)
+    if minutes >= 90:
+        return f"{seconds / 3600:.1f} h"
+    return f"{minutes} min" if seconds >= 60 else f"{seconds:.0f} s"
+
+
+def _say(console: Console, text: str, style: str = "") -> None:
+    console.print(text, style=style, markup=False, soft_wrap=True)

@@ -1,0 +1,44 @@
+"""A process that runs one cell after another: the imports take longer than a small run, and are paid once.
+
+It is a child of the grid (workers.py). Each line on its standard input is the folder of a cell, whose config.toml says
+what to run; each line it answers is that run's exit status. What the run prints, and what the interpreter has to say
+when it crashes, goes to run.log in the folder.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from fedhpro_flwr.cli import main as fedhpro
+from fedhpro_flwr.commands import STOPPED
+from fedhpro_flwr.comparison.child_process import LOG_FILE
+from fedhpro_flwr.run_folder import CONFIG_FILE
+
+
+def main() -> None:
+    """Serve until standard input ends or somebody interrupts.
+
+    Arguments of the process: its parent's id, then what follows `fedhpro run CONF` in the command of every cell.
+    """
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    parent, *arguments = sys.argv[1:]
+    for line in sys.stdin:
+        if os.getppid() != int(parent):
+            break  # it died, and some import has swallowed the interrupt
+        folder = Path(line.removesuffix("\n"))
+        with (folder / LOG_FILE).open("wb") as log:
+            os.dup2(log.fileno(), 1)  # the descriptors, not sys.stdout: native code writes there as well
+            os.dup2(log.fileno(), 2)
+        status = fedhpro(["run", str(folder / CONFIG_FILE), *arguments])
+        sys.stdout.flush()
+        sys.stderr.flush()
+        answers.write(f"{status}\n")
+        answers.flush()
+        if status == STOPPED:
+            break
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""Runs the cells of a grid, so many at a time, each in a child process; one that dies takes no other cell with it."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import tomli_w
+
+from fedhpro_flwr.commands import OK
+from fedhpro_flwr.comparison.child_process import LOG_FILE, end, start_child, stop
+from fedhpro_flwr.comparison.finished import is_finished
+from fedhpro_flwr.comparison.grid import Cell
+from fedhpro_flwr.flat_keys import nest
+from fedhpro_flwr.run_folder import CONFIG_FILE, FAILURE_FILE
+from fedhpro_flwr.whole_file import write_whole
+
+SAID = "fedhpro: "  # how the command line begins its sentences
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a cell ended."""
+
+    cell: Cell
+    seconds: float
+    failure: str = ""  # a sentence; empty if it ended well
+
+
+@dataclass
+class Worker:
+    """A child process and the cell it is at."""
+
+    process: subprocess.Popen[str]
+    threads: int
+    cell: Cell | None = None
+    began: float = field(default_factory=time.monotonic)
+
+    @classmethod
+    def start(cls, arguments: Sequence[str], threads: int, lock: int) -> Worker:
+        """A new child for cells of so many threads each."""
+        command = [sys.executable, "-P", "-m", "fedhpro_flwr.comparison.worker", str(os.getpid()), *arguments]
+        # -P: a folder named client_app where the user happens to stand is not imported in place of this one.
+        root = str(Path(__file__).resolve().parents[2])
+        environment = {
+            **os.environ,
+            "OMP_NUM_THREADS": str(threads),
+            "PYTHONUTF8": "1",
+            "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")])),
+        }
+        return cls(start_child(command, environment, lock), threads)
+
+    def give(self, cell: Cell) -> None:
+        """Begin a cell anew: its settings go to its folder, from which the run reads them."""
+        cell.folder.mkdir(parents=True, exist_ok=True)
+        (cell.folder / FAILURE_FILE).unlink(missing_ok=True)
+        write_whole(cell.folder / CONFIG_FILE, tomli_w.dumps(nest(cell.config.flat())).encode())
+        self.cell, self.began = cell, time.monotonic()
+        assert self.process.stdin is not None
+        with suppress(BrokenPipeError):  # it died idle: the end of its output says so
+            self.process.stdin.write(f"{cell.folder}\n")
+            self.process.stdin.flush()
+
+    def outcome(self) -> Outcome:
+        """The cell's, once the child has answered or died."""
+        assert self.cell is not None and self.process.stdout is not None
+        answer = self.process.stdout.readline().strip()
+        status = int(answer) if answer else self.process.wait()
+        ended_well = status == OK and bool(answer) and is_finished(self.cell)
+        seconds = time.monotonic() - self.began
+        return Outcome(self.cell, seconds, "" if ended_well else failure_of(self.cell.folder, status))
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it can be given another cell."""
+        return self.process.poll() is None
+
+
+def run_cells(
+    cells: Sequence[Cell],
+    arguments: Sequence[str],
+    *,
+    jobs: int,
+    lock: int,
+    tell: Callable[[Outcome], None],
+    keep: bool = True,
+) -> list[Outcome]:
+    """Run all, `jobs` at a time, and tell of each when it ends. An interruption stops the children before it goes on.
+
+    Args:
+        cells: in the order they are begun.
+        arguments: of `fedhpro run`, after its CONF.
+        jobs: children at a time.
+        lock: descriptor that each child inherits.
+        tell: called with each outcome.
+        keep: whether a child runs several cells; a new one each otherwise.
+
+    Returns:
+        The outcomes in the order of ending.
+    """
+    waiting, outcomes = list(cells), []
+    workers: list[Worker] = []
+    with selectors.DefaultSelector() as answers:
+
+        def begin(idle: Worker | None) -> None:
+            cell = waiting.pop(0)
+            threads = cell.config.clients.threads
+            if idle is None or not idle.is_alive or not keep or idle.threads != threads:
+                dismiss(idle)
+                idle = Worker.start(arguments, threads, lock)
+                workers.append(idle)
+                assert idle.process.stdout is not None
+                answers.register(idle.process.stdout, selectors.EVENT_READ, idle)
+            idle.give(cell)
+
+        def dismiss(worker: Worker | None) -> None:
+            if worker is not None:
+                answers.unregister(worker.process.stdout)  # type: ignore[arg-type]
+                end(worker.process)
+                workers.remove(worker)
+
+        try:
+            for _ in range(min(jobs, len(waiting))):
+                begin(None)
+            while workers:
+                for key, _ in answers.select():
+                    worker: Worker = key.data
+                    outcomes.append(worker.outcome())
+                    tell(outcomes[-1])
+                    if waiting:
+                        begin(worker)
+                    else:
+                        dismiss(worker)
+        finally:
+            stop([worker.process for worker in workers])
+    return outcomes
+
+
+def failure_of(folder: Path, status: int) -> str:
+    """Why a cell failed: what the run wrote, else the last sentence it printed, else how its process ended."""
+    if (folder / FAILURE_FILE).exists():
+        return (folder / FAILURE_FILE).read_text(encoding="utf-8")
+    log = folder / LOG_FILE
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
+    sentences = [line.removeprefix(SAID) for line in lines if line.startswith(SAID)]
+    if status < 0:
+        return f"its process was ended by {signal.Signals(-status).name}, see {log}"
+    return sentences[-1] if sentences else f"its process ended with exit status {status}, see {log}"

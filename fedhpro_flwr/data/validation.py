@@ -1,0 +1,31 @@
+"""Part of the training samples in place of the test data: for choosing settings without looking at the test data."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from fedhpro_flwr.data.data_set import DataSet
+from fedhpro_flwr.data.hold_out import hold_out
+
+SEED = 0x5A11D  # keeps the choice apart from the split of the test part, which may have the same seed
+
+
+def validation(data: DataSet, share: float, seed: int) -> DataSet:
+    """The data set without its test samples: `share` of its training samples, of each class of each domain, tests.
+
+    Args:
+        data: whose test split is dropped.
+        share: between 0 and 1, both excluded.
+        seed: of the choice.
+
+    Raises:
+        ValueError: the share leaves no sample to test on.
+    """
+    train = data.train
+    labels = train.labels if train.domains is None else train.domains * data.num_classes + train.labels
+    mixed = int(np.random.default_rng([SEED, seed]).integers(2**31))
+    kept, held = hold_out(labels.numpy(), share, mixed, key="data.validation-share")
+    return replace(data, train=train.subset(torch.from_numpy(kept)), test=train.subset(torch.from_numpy(held)))

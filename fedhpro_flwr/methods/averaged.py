@@ -1,0 +1,54 @@
+"""FedHPro's losses on plain averaged prototypes: the row of the publication's ablation without hyper-prototypes.
+
+The server averages the clients' class means, each client counted once, and broadcasts one vector a class; clients
+train with CE + HPCL [P.3] + HPAL [P.4] on those, as in fedhpro.py with K = 1. In round 1 there are no prototypes yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+from torch import Tensor
+
+from fedhpro_flwr.losses import Anchors
+from fedhpro_flwr.methods.base import Arrival, Batch, LocalLoss, method
+from fedhpro_flwr.methods.fedproto import FedProtoState
+from fedhpro_flwr.methods.hpcl_hpal import hpcl_and_hpal, margin_of
+from fedhpro_flwr.methods.prototype_method import HasPrototypes, PrototypeMethod, average
+from fedhpro_flwr.prototypes import ClassMeans, Prototypes
+from fedhpro_flwr.seeding import Draws
+
+
+@method("averaged")
+class Averaged(PrototypeMethod):
+    """L = CE + w_1 HPCL + w_2 HPAL on p^c = mean over the clients that hold class c of their class means."""
+
+    def first(self, num_classes: int, width: int) -> FedProtoState:
+        """None are known."""
+        return FedProtoState(Prototypes.none(num_classes, width))
+
+    def moved(self, state: HasPrototypes, sent: Sequence[ClassMeans], draws: Draws) -> FedProtoState:
+        """The plain mean over clients."""
+        before = cast(FedProtoState, state).prototypes
+        mean = average(sent, len(before.known), by_counts=False)
+        return FedProtoState(before.updated(mean.mean, mean.class_mask))
+
+    def prototype_loss(self, arrival: Arrival, prototypes: Prototypes) -> LocalLoss | None:
+        """HPCL and HPAL among the classes that have a prototype; samples of others have the cross-entropy alone."""
+        known = prototypes.known  # [C]
+        margin = margin_of(self.config, arrival)
+        if isinstance(margin, Tensor):
+            margin = margin[known][:, known]
+        of_known = hpcl_and_hpal(self.config, Anchors.of(prototypes.vectors[known][:, None]), margin)
+        if of_known is None or bool(known.all()):
+            return of_known
+        place = known.cumsum(0) - 1  # [C] of a known class among the known ones
+
+        def loss(batch: Batch) -> Tensor:
+            chosen = known[batch.labels]
+            if not bool(chosen.any()):
+                return batch.z.new_zeros(())
+            return of_known(Batch(batch.x[chosen], place[batch.labels[chosen]], batch.z[chosen]))
+
+        return loss

@@ -1,0 +1,93 @@
+"""CReFF: Shang et al., Federated Learning on Heterogeneous and Long-Tailed Data via Classifier Re-Training with
+Federated Features, IJCAI 2022.
+
+The calibration alone: clients train with the cross-entropy and the averaged head; beside their model they send the mean
+gradient of each class with respect to a second head [R.grads]; the server moves its federated features F until their
+gradients agree [R.c3] and trains that second head on F [R.c4], which is what the global model is tested with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, cast
+
+from torch import Tensor
+
+from fedhpro_flwr.config import RunConfig
+from fedhpro_flwr.exchange import Share
+from fedhpro_flwr.gradient_matching import ClassGradients
+from fedhpro_flwr.head import Head
+from fedhpro_flwr.methods.base import Arrival, Method, ServerStep, method
+from fedhpro_flwr.methods.fedhpro import FedHPro, head_of
+from fedhpro_flwr.methods.head_calibration import (
+    HEAD_BIAS_GRADIENTS,
+    HEAD_WEIGHT_GRADIENTS,
+    Calibrated,
+    head_gradient_records,
+    head_gradient_shapes,
+    sent_head,
+)
+from fedhpro_flwr.metrics import Scores
+from fedhpro_flwr.records import CLASS_COUNTS, CLASS_IDS, Shape, Tensors, Update
+from fedhpro_flwr.seeding import Draws
+from fedhpro_flwr.timing import Stopwatch
+
+
+@method("creff")
+class Creff(Method):
+    """FedHPro's calibration, kept apart from the averaged head, under the settings of the section `creff`."""
+
+    shares: ClassVar[tuple[Share, ...]] = ("all", "group")  # it is a global model that the second head belongs to
+
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__(config)
+        own = {f"calibration.{key}": value for key, value in config.creff.model_dump(by_alias=True).items()}
+        as_published = {"calibration.head": "separate", "calibration.first-head": "model"}
+        apart = {"calibration.from-imbalance": 0.0, "hyper-prototypes.matching-head": "client"}
+        self.options = RunConfig.parse(config.flat() | own | as_published | apart).calibration
+        self.measure = FedHPro(config)
+
+    def upload(self, arrival: Arrival) -> dict[str, Tensor]:
+        """Head gradients of each class."""
+        gradients = self.measure.measured(arrival, head_gradients=True)
+        return {CLASS_IDS: gradients.class_ids, CLASS_COUNTS: gradients.counts, **head_gradient_records(gradients)}
+
+    def start(self, model: Tensors) -> Calibrated:
+        """F ~ N(0, 1); in round 1 the second head is the model's own."""
+        classes, width = head_of(model).weight.shape
+        return Calibrated.start(self.options, classes, width, Draws(self.config.seed))
+
+    def broadcast(self, state: object) -> dict[str, Tensor]:
+        """The second head, once there is one."""
+        return sent_head(cast(Calibrated, state).head)
+
+    def expects(self, state: object) -> dict[str, Shape]:
+        """The records of `upload`."""
+        classes, _, width = cast(Calibrated, state).prototypes.shape
+        return {CLASS_IDS: ("P",), CLASS_COUNTS: ("P",), **head_gradient_shapes(classes, width)}
+
+    def server_step(
+        self, state: object, sent: Tensors, model: Tensors, updates: Sequence[Update], draws: Draws, watch: Stopwatch
+    ) -> ServerStep:
+        """F and the second head move [R.c3] [R.c4]; the averaged model stays as it is."""
+        state = cast(Calibrated, state)
+        with watch("calibration"):
+            used = state.head or head_of(sent)
+            state = state.next(self.options, used, [_gradients(update, used) for update in updates], draws)
+        return ServerStep(model, state, {})
+
+    def evaluation_scores(self, state: object) -> Scores | None:
+        """The second head decides in the server's test."""
+        head = cast(Calibrated, state).head
+        return head.logits if head else None
+
+    def tensors(self, state: object) -> dict[str, Tensor]:
+        """F and the second head."""
+        state = cast(Calibrated, state)
+        return {"federated-features": state.prototypes, **sent_head(state.head)}
+
+
+def _gradients(update: Update, head: Head) -> ClassGradients:
+    sent = update.tensors
+    weight, bias = sent[HEAD_WEIGHT_GRADIENTS], sent[HEAD_BIAS_GRADIENTS]
+    return ClassGradients(sent[CLASS_IDS], bias @ head.weight, sent[CLASS_COUNTS], weight, bias)

@@ -1,0 +1,55 @@
+r"""FedProto: Tan et al., FedProto: Federated Prototype Learning across Heterogeneous Clients, AAAI 2022.
+
+.. math::
+    L_k = CE + \lambda \frac{1}{B} \sum_i d(z_i, \bar C^{y_i}), \qquad
+    \bar C^c = \frac{1}{|N_c|} \sum_{k \in N_c} \frac{n_k^c}{n^c} C_k^c
+
+with C_k^c the mean feature of class c at client k and N_c the clients that hold it; d is the mean squared difference.
+As published only prototypes travel (`model.share = "nothing"`); with a shared model it is averaged as in FedAvg.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, cast
+
+from torch import Tensor
+
+from fedhpro_flwr.methods.base import Arrival, Batch, LocalLoss, method
+from fedhpro_flwr.methods.prototype_method import HasPrototypes, PrototypeMethod, average
+from fedhpro_flwr.prototypes import ClassMeans, Prototypes, squared_distance
+from fedhpro_flwr.seeding import Draws
+
+
+@dataclass(frozen=True, eq=False)
+class FedProtoState:
+    """The global prototypes of the last round."""
+
+    prototypes: Prototypes
+
+
+@method("fedproto")
+class FedProto(PrototypeMethod):
+    """L = CE + lambda |z - p^y|^2 / D; p^c is the mean over clients of their class means, by sample counts."""
+
+    takes_hyper_prototypes: ClassVar[bool] = True
+
+    def first(self, num_classes: int, width: int) -> FedProtoState:
+        """None are known."""
+        return FedProtoState(Prototypes.none(num_classes, width))
+
+    def moved(self, state: HasPrototypes, sent: Sequence[ClassMeans], draws: Draws) -> FedProtoState:
+        """Eq. (6) of the publication; its further division by the number of clients is left out (DEVIATIONS.md)."""
+        before = cast(FedProtoState, state).prototypes
+        mean = average(sent, len(before.known), by_counts=True)
+        return FedProtoState(before.updated(mean.mean, mean.class_mask))
+
+    def prototype_loss(self, arrival: Arrival, prototypes: Prototypes) -> LocalLoss:
+        """Eq. (7): lambda times the squared distance to the class's prototype."""
+        weight = self.config.fedproto.weight
+
+        def loss(batch: Batch) -> Tensor:
+            return weight * squared_distance(batch.z, batch.labels, prototypes)
+
+        return loss

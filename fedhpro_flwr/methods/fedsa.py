@@ -1,0 +1,108 @@
+r"""FedSA: Zhou et al., FedSA: A Unified Representation Learning via Semantic Anchors for Prototype-based Federated
+Learning, AAAI 2025.
+
+.. math::
+    L_k = CE + \lambda \frac{1}{B} \sum_i d(z_i, a^{y_i})
+    - \mu \frac{1}{B} \sum_i \log \frac{e^{-(|z_i - a^{y_i}| + m_k)}}
+    {e^{-(|z_i - a^{y_i}| + m_k)} + \sum_{c \ne y_i} e^{-|z_i - a^c|}}
+    + \nu \frac{1}{C} \sum_c CE(W a^c + b, c)
+
+    a^c \leftarrow \alpha a^c + (1 - \alpha) \frac{1}{|N_c|} \sum_{k \in N_c} C_k^c, \qquad
+    m_k = \max(\mathrm{gap}(C_k), \mathrm{gap}(a))
+
+with a the semantic anchors, C_k^c the mean feature of class c at client k after its last visit and gap the mean over
+classes of the distance to the nearest other one. The second and third term are the publication's regularisation with
+margin-enhanced contrastive learning (RMCL), the last its classifier calibration (CC). Anchors start as random vectors
+sent through an untrained network, so clients have them from round 1 on.
+
+The details are those of the authors' released code. It takes C_k^c over the batches of a visit while the model moves,
+we take it after the visit, in eval mode, as for every other method here (DEVIATIONS.md).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, cast
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fedhpro_flwr.margin_contrast import margin_contrast, mean_gap
+from fedhpro_flwr.methods.base import Arrival, Batch, Departure, LocalLoss, encode, method
+from fedhpro_flwr.methods.prototype_method import HasPrototypes, PrototypeMethod, average
+from fedhpro_flwr.prototypes import ClassMeans, Prototypes, squared_distance
+from fedhpro_flwr.records import CLASS_PROTOTYPES
+from fedhpro_flwr.seeding import Draws
+
+
+@dataclass(frozen=True, eq=False)
+class FedSAState:
+    """The semantic anchors; every class has one from the start."""
+
+    prototypes: Prototypes
+
+
+@method("fedsa")
+class FedSA(PrototypeMethod):
+    """L = CE + lambda |z - a^y|^2 / D + mu contrast(z, a) + nu CE(W a + b); a follows the clients' class means slowly.
+
+    A client remembers the class means of its last visit, for its margin.
+    """
+
+    takes_hyper_prototypes: ClassVar[bool] = True
+
+    def first(self, num_classes: int, width: int) -> FedSAState:
+        """Random anchors."""
+        anchors = random_anchors(num_classes, width, Draws(self.config.seed).torch("semantic-anchors"))
+        return FedSAState(Prototypes(anchors, torch.ones(num_classes, dtype=torch.bool)))
+
+    def moved(self, state: HasPrototypes, sent: Sequence[ClassMeans], draws: Draws) -> FedSAState:
+        """The exponential moving average of the plain mean over clients; a class that nobody sent stays."""
+        before, decay = cast(FedSAState, state).prototypes, self.config.fedsa.decay
+        mean = average(sent, len(before.known), by_counts=False)
+        return FedSAState(before.updated(decay * before.vectors + (1 - decay) * mean.mean, mean.class_mask))
+
+    def prototype_loss(self, arrival: Arrival, prototypes: Prototypes) -> LocalLoss:
+        """RMCL on the features and CC on the head; the anchors and the margin are constants of the visit."""
+        options, head = self.config.fedsa, arrival.model.head
+        anchors = prototypes.vectors  # [C, D]
+        classes = torch.arange(len(anchors), device=anchors.device)
+        margin = mean_gap(anchors)
+        if CLASS_PROTOTYPES in arrival.memory:
+            margin = torch.maximum(margin, mean_gap(arrival.memory[CLASS_PROTOTYPES].to(anchors)))
+
+        def loss(batch: Batch) -> Tensor:
+            z, labels = batch.z, batch.labels  # [B, D], [B]
+            return (
+                options.weight * squared_distance(z, labels, prototypes)
+                + options.contrast_weight * margin_contrast(z, labels, anchors, margin)
+                + options.calibration_weight * F.cross_entropy(head(anchors), classes)
+            )
+
+        return loss
+
+    def depart(self, arrival: Arrival, steps: int) -> Departure:
+        """The class means are remembered too."""
+        departure = super().depart(arrival, steps)
+        means = departure.upload.get(CLASS_PROTOTYPES)
+        if means is None:  # hyper-prototypes are in place of the anchors, and no class means are sent
+            z = encode(arrival.model, arrival.train.inputs, arrival.data.encoder_inputs)  # [N, D]
+            means = ClassMeans.of(z, arrival.train.labels, arrival.model.num_classes).features
+        return replace(departure, memory={CLASS_PROTOTYPES: means})
+
+
+def random_anchors(num_classes: int, width: int, generator: torch.Generator) -> Tensor:
+    """N(0, 1) sent twice through a random layer, a standardisation over the classes, and a ReLU: [C, D], >= 0.
+
+    The layers start as torch starts one: U(-1/sqrt(D), 1/sqrt(D)).
+    """
+    bound = 1 / math.sqrt(width)
+    anchors = torch.randn(num_classes, width, generator=generator)
+    for _ in range(2):
+        weight = torch.empty(width, width).uniform_(-bound, bound, generator=generator)
+        # The layer's bias would be taken out again by the standardisation.
+        anchors = F.relu(F.batch_norm(F.linear(anchors, weight), None, None, training=True))
+    return anchors

@@ -1,0 +1,85 @@
+r"""FedTGP: Zhang et al., FedTGP: Trainable Global Prototypes with Adaptive-Margin-Enhanced Contrastive Learning for
+Data and Model Heterogeneity in Federated Learning, AAAI 2024.
+
+.. math::
+    L_k = CE + \lambda \frac{1}{B} \sum_i d(z_i, \hat P^{y_i}), \qquad
+    \min_{\check P, F} \sum_k \sum_{c \in C_k} -\log \frac{e^{-(|P_k^c - \hat P^c| + \delta)}}
+    {e^{-(|P_k^c - \hat P^c| + \delta)} + \sum_{j \ne c} e^{-|P_k^c - \hat P^j|}}, \qquad
+    \delta = \min(\max_{a, b} |Q^a - Q^b|, \tau)
+
+with P_k^c the mean feature of class c at client k, P-hat = F(P-check) the global prototypes (trainable_prototypes.py)
+and Q^c the plain mean of P_k^c over the clients that hold c; d is the mean squared difference, as in FedProto and in
+the authors' code. In round 1 there are no prototypes yet. A class that no client has ever sent is a negative to the
+others, as published, but clients and the test by the nearest prototype leave its prototype out: nothing holds it.
+The released code takes the largest distance of a class to its nearest other one for the maximum in delta.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, cast
+
+import torch
+from torch import Tensor
+
+from fedhpro_flwr.margin_contrast import widest_gap
+from fedhpro_flwr.methods.base import Arrival, Batch, LocalLoss, method
+from fedhpro_flwr.methods.prototype_method import HasPrototypes, PrototypeMethod, average
+from fedhpro_flwr.prototypes import ClassMeans, Prototypes, squared_distance
+from fedhpro_flwr.seeding import Draws
+from fedhpro_flwr.trainable_prototypes import TrainablePrototypes
+
+
+@dataclass(frozen=True, eq=False)
+class FedTGPState:
+    """What the server trains on from round to round, and what came of it in the last one."""
+
+    trainable: TrainablePrototypes
+    prototypes: Prototypes  # P-hat; known are the classes that some client has sent
+
+
+@method("fedtgp")
+class FedTGP(PrototypeMethod):
+    """L = CE + lambda |z - p^y|^2 / D; p is trained on the server, away from other classes' client prototypes."""
+
+    takes_hyper_prototypes: ClassVar[bool] = True
+
+    def first(self, num_classes: int, width: int) -> FedTGPState:
+        """A random start; no class is known."""
+        generator = Draws(self.config.seed).torch("trainable-prototypes")
+        return FedTGPState(
+            TrainablePrototypes.start(num_classes, width, generator), Prototypes.none(num_classes, width)
+        )
+
+    def moved(self, state: HasPrototypes, sent: Sequence[ClassMeans], draws: Draws) -> FedTGPState:
+        """S epochs on the clients' class means, from where the last round ended."""
+        options, before = self.config.fedtgp, cast(FedTGPState, state)
+        mean = average(sent, len(before.prototypes.known), by_counts=False)  # Q
+        trainable = before.trainable.trained(
+            torch.cat([each.features for each in sent]),
+            torch.cat([each.class_ids for each in sent]),
+            margin=widest_gap(mean.mean[mean.class_mask]).clamp_max(options.margin_threshold),
+            epochs=options.server_epochs,
+            batch_size=options.server_batch_size,
+            lr=options.server_lr,
+            generator=draws.torch("trainable-prototypes"),
+        )
+        known = before.prototypes.known | mean.class_mask
+        return FedTGPState(trainable, Prototypes(torch.where(known[:, None], trainable.vectors(), 0.0), known))
+
+    def prototype_loss(self, arrival: Arrival, prototypes: Prototypes) -> LocalLoss:
+        """Lambda times the squared distance to the class's prototype."""
+        weight = self.config.fedtgp.weight
+
+        def loss(batch: Batch) -> Tensor:
+            return weight * squared_distance(batch.z, batch.labels, prototypes)
+
+        return loss
+
+    def tensors(self, state: object) -> dict[str, Tensor]:
+        """The prototypes under their wire names, and the vectors and layers behind them."""
+        if self.hyper:
+            return super().tensors(state)
+        trainable = cast(FedTGPState, state).trainable._asdict()
+        return super().tensors(state) | {name.replace("_", "-"): tensor for name, tensor in trainable.items()}

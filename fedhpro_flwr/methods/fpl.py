@@ -1,0 +1,142 @@
+r"""FPL: Huang et al., Rethinking Federated Learning with Domain Shift: A Prototype View, CVPR 2023.
+
+.. math::
+    L_k = CE + \frac{1}{B} \sum_i \left[ -\log
+    \frac{\sum_{p \in P^{y_i}} \exp(\cos(z_i, p) / \tau)}{\sum_c \sum_{p \in P^c} \exp(\cos(z_i, p) / \tau)}
+    + \frac{1}{D} \|z_i - U^{y_i}\|^2 \right], \qquad U^c = \frac{1}{|P^c|} \sum_{p \in P^c} p
+
+The server clusters the clients' mean features of class c with FINCH (finch.py); P^c are the means of the clusters, the
+cluster prototypes, and U^c is the unbiased one: a cluster counts once, however many clients it has. The two terms are
+the publication's CPCL and UPCR. Of FINCH's hierarchy the coarsest level of more than one cluster is taken, as the
+released code does, and one cluster where there is no such level: so it is with one or two clients of a class. UPCR is
+the mean over the D coordinates, as in the released code; the publication's formula sums (`fpl.consistency = "sum"`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import cast
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fedhpro_flwr.finch import cluster_means, finch
+from fedhpro_flwr.methods.base import Arrival, Batch, LocalLoss, method
+from fedhpro_flwr.methods.prototype_method import HasPrototypes, PrototypeMethod
+from fedhpro_flwr.prototypes import ClassMeans, Prototypes, squared_distance
+from fedhpro_flwr.records import Tensors
+from fedhpro_flwr.seeding import Draws
+
+CLUSTER_PROTOTYPES, CLUSTERS_PER_CLASS = "cluster-prototypes", "clusters-per-class"  # [C, J, D] float32, [C] int64
+
+
+@dataclass(frozen=True, eq=False)
+class ClusterPrototypes:
+    """Several prototypes a class: the server's state, and what clients receive."""
+
+    vectors: Tensor  # P [C, J, D], J the most of a class; zeros behind a class's own
+    counts: Tensor  # |P^c| [C] int64; 0 for a class that is not known
+
+    @classmethod
+    def of(cls, by_class: Sequence[Tensor], width: int) -> ClusterPrototypes:
+        """From the prototypes [J_c, D] of each class."""
+        counts = torch.tensor([len(own) for own in by_class])
+        vectors = torch.zeros(len(by_class), max(1, int(counts.max())), width)
+        for label, own in enumerate(by_class):
+            vectors[label, : len(own)] = own
+        return cls(vectors, counts)
+
+    @cached_property
+    def prototypes(self) -> Prototypes:
+        """U [C, D], the unbiased prototypes."""
+        return Prototypes(self.vectors.sum(dim=1) / self.counts.clamp(min=1)[:, None], self.counts > 0)
+
+    def of_class(self, label: int) -> Tensor:
+        """P^c: [J_c, D]."""
+        return self.vectors[label, : int(self.counts[label])]
+
+    def listed(self) -> tuple[Tensor, Tensor]:
+        """All prototypes one below the other [M, D], and the class of each [M]."""
+        used = torch.arange(self.vectors.shape[1], device=self.counts.device) < self.counts[:, None]  # [C, J]
+        return self.vectors[used], used.nonzero()[:, 0]
+
+
+@method("fpl")
+class FPL(PrototypeMethod):
+    """L = CE + CPCL + UPCR on cluster prototypes; a class that no client of a round holds keeps its own."""
+
+    # --- on the server ------------------------------------------------------------------------------------------------
+
+    def first(self, num_classes: int, width: int) -> ClusterPrototypes:
+        """None are known."""
+        return ClusterPrototypes.of([torch.zeros(0, width)] * num_classes, width)
+
+    def moved(self, state: HasPrototypes, sent: Sequence[ClassMeans], draws: Draws) -> ClusterPrototypes:
+        """P^c <- the means of the clusters of the clients' class means, each client counted once."""
+        before = cast(ClusterPrototypes, state)
+        classes, _, width = before.vectors.shape
+        ids = torch.cat([means.class_ids for means in sent])
+        features = torch.cat([means.features for means in sent])  # [sum of P, D]
+        return ClusterPrototypes.of(
+            [
+                cluster_prototypes(features[ids == label]) if bool((ids == label).any()) else before.of_class(label)
+                for label in range(classes)
+            ],
+            width,
+        )
+
+    def broadcast(self, state: object) -> dict[str, Tensor]:
+        """P [C, J, D] and how many of J each class has [C]; the clients take U from them."""
+        state = cast(ClusterPrototypes, state)
+        return {CLUSTER_PROTOTYPES: state.vectors, CLUSTERS_PER_CLASS: state.counts}
+
+    # --- at the client ------------------------------------------------------------------------------------------------
+
+    def prototypes(self, sent: Tensors) -> Prototypes:
+        """U."""
+        return _received(sent).prototypes
+
+    def prototype_loss(self, arrival: Arrival, prototypes: Prototypes) -> LocalLoss:
+        """CPCL + UPCR; a sample of a class without prototypes has the cross-entropy alone."""
+        options = self.config.fpl
+        vectors, classes = _received(arrival.received.tensors).listed()
+        vectors, classes = vectors.to(arrival.data.device), classes.to(arrival.data.device)
+        scale = 1 if options.consistency == "mean" else vectors.shape[1]
+
+        def loss(batch: Batch) -> Tensor:
+            contrast = cluster_contrast(batch.z, batch.labels, vectors, classes, temperature=options.temperature)
+            return contrast + scale * squared_distance(batch.z, batch.labels, prototypes)
+
+        return loss
+
+
+def cluster_prototypes(features: Tensor) -> Tensor:
+    """The clients' mean features of one class [K, D] -> the means of their clusters [J, D]."""
+    points = features.double().numpy()
+    return torch.from_numpy(cluster_means(points, finch(points)[-1])).to(features)
+
+
+def cluster_contrast(z: Tensor, labels: Tensor, vectors: Tensor, classes: Tensor, *, temperature: float) -> Tensor:
+    """CPCL: (1 / B) sum_i -log of the softmax mass, over cosines divided by tau, on the prototypes of class y_i.
+
+    Args:
+        z: [B, D].
+        labels: [B].
+        vectors: cluster prototypes [M, D].
+        classes: whose they are [M].
+        temperature: tau.
+
+    Returns:
+        A scalar; samples of classes without a prototype add nothing to it.
+    """
+    similarity = F.normalize(z, dim=1) @ F.normalize(vectors, dim=1).T / temperature  # [B, M]
+    own = labels[:, None] == classes  # [B, M]
+    own = own | ~own.any(dim=1, keepdim=True)  # all are a sample's own where none is: -log 1, with no gradient
+    return (similarity.logsumexp(dim=1) - similarity.masked_fill(~own, -torch.inf).logsumexp(dim=1)).mean()
+
+
+def _received(sent: Tensors) -> ClusterPrototypes:
+    return ClusterPrototypes(sent[CLUSTER_PROTOTYPES], sent[CLUSTERS_PER_CLASS])

@@ -1,0 +1,82 @@
+"""The server's re-training of the head on prototypes matched to the clients' head gradients [R.c3] [R.c4].
+
+What CReFF (creff.py) is, and what FedHPro's `reference` preset does beside the hyper-prototypes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fedhpro_flwr.aggregation import class_mean
+from fedhpro_flwr.calibration import fresh_head, match_prototypes, retrain_head
+from fedhpro_flwr.gradient_matching import ClassGradients
+from fedhpro_flwr.head import Head
+from fedhpro_flwr.records import Shape
+from fedhpro_flwr.sections import CalibrationOptions
+from fedhpro_flwr.seeding import Draws
+
+SIGNAL_HEAD_WEIGHT, SIGNAL_HEAD_BIAS = "signal-head-weight", "signal-head-bias"
+HEAD_WEIGHT_GRADIENTS, HEAD_BIAS_GRADIENTS = "head-weight-gradients", "head-bias-gradients"
+
+
+@dataclass(frozen=True, eq=False)
+class Calibrated:
+    """What the calibration remembers from round to round."""
+
+    prototypes: Tensor  # F [C, M, D]
+    head: Head | None = None  # the last one that was trained, where it is not the model's own
+
+    @classmethod
+    def start(cls, options: CalibrationOptions, num_classes: int, width: int, draws: Draws) -> Calibrated:
+        """F ~ N(0, 1), and a fresh head for round 1 where `calibration.first-head` asks for it."""
+        generator = draws.torch("calibration-prototypes")
+        prototypes = torch.randn(num_classes, options.prototypes_per_class, width, generator=generator)
+        fresh = options.first_head == "fresh"
+        return cls(prototypes, fresh_head(num_classes, width, draws.torch("first-head")) if fresh else None)
+
+    def next(
+        self, options: CalibrationOptions, used: Head, gradients: Sequence[ClassGradients], draws: Draws
+    ) -> Calibrated:
+        """F matched to the clients' mean head gradients [R.c3], and a new head trained on F [R.c4].
+
+        Args:
+            options: `calibration.*`.
+            used: the head that the clients took their gradients under.
+            gradients: theirs, with respect to the head too, in partition order.
+            draws: the server's random draws of this round.
+        """
+        classes = used.num_classes
+        weight_gradients, class_mask = class_mean(gradients, classes, field="head_weight")
+        bias_gradients, _ = class_mean(gradients, classes, field="head_bias")
+        prototypes = match_prototypes(
+            self.prototypes, used, weight_gradients, bias_gradients, class_mask,
+            steps=options.matching_steps, lr=options.matching_lr, distance=options.matching_distance,
+        )  # fmt: skip
+        start = fresh_head(classes, used.width, draws.torch("calibration-head"))
+        head = retrain_head(
+            prototypes, start,
+            epochs=options.epochs, batch_size=options.batch_size, lr=options.lr,
+            generator=draws.torch("calibration-order"),
+        )  # fmt: skip
+        return Calibrated(prototypes, head)
+
+
+def sent_head(head: Head | None) -> dict[str, Tensor]:
+    """The records of a head that clients take gradients under, where it is not the model's own."""
+    return {} if head is None else {SIGNAL_HEAD_WEIGHT: head.weight, SIGNAL_HEAD_BIAS: head.bias}
+
+
+def head_gradient_records(gradients: ClassGradients) -> dict[str, Tensor]:
+    """The records of a client's head gradients, P classes each; none where they were not taken."""
+    if gradients.head_weight is None or gradients.head_bias is None:
+        return {}
+    return {HEAD_WEIGHT_GRADIENTS: gradients.head_weight, HEAD_BIAS_GRADIENTS: gradients.head_bias}
+
+
+def head_gradient_shapes(num_classes: int, width: int) -> dict[str, Shape]:
+    """Their shapes."""
+    return {HEAD_WEIGHT_GRADIENTS: ("P", num_classes, width), HEAD_BIAS_GRADIENTS: ("P", num_classes)}

@@ -1,0 +1,47 @@
+"""A FedHPro client's loss beside the cross-entropy: w_1 HPCL [P.3] + w_2 HPAL [P.4], the anchors held constant."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from fedhpro_flwr.config import RunConfig
+from fedhpro_flwr.losses import Anchors, client_margin, hpal, hpcl, pair_margins
+from fedhpro_flwr.methods.base import Arrival, Batch, LocalLoss
+
+
+def hpcl_and_hpal(config: RunConfig, anchors: Anchors, margin: float | Tensor) -> LocalLoss | None:
+    """The two losses on anchors of C classes, as the settings weigh them; None where both are off.
+
+    Args:
+        config: `losses.*`.
+        anchors: of every class that a batch can hold.
+        margin: d_k, or one for each pair of classes [C, C].
+    """
+    options = config.losses
+    if options.hpcl == "off" and options.hpal == "off":
+        return None
+
+    def loss(batch: Batch) -> Tensor:
+        z, labels = batch.z, batch.labels  # [B, D], [B]
+        total = z.new_zeros(())
+        if options.hpcl != "off":
+            total = options.hpcl_weight * hpcl(
+                z, labels, anchors, temperature=options.temperature, margin=margin, form=options.hpcl
+            )
+        if options.hpal != "off":
+            total = total + options.hpal_weight * hpal(z, labels, anchors, form=options.hpal)
+        return total
+
+    return loss
+
+
+def margin_of(config: RunConfig, arrival: Arrival) -> float | Tensor:
+    """The client's margin d_k, or one for each pair of classes, once a visit in eval mode (D7 in DEVIATIONS.md)."""
+    options, task = config.losses, arrival.received.task
+    if options.hpcl == "off" or options.margin == "none":
+        return 0.0
+    share = 1.0 if options.margin_schedule == "constant" else min(1.0, task.server_round / config.rounds)
+    z, labels, classes = arrival.features, arrival.train.labels, arrival.model.num_classes
+    if options.margin_pairs != "same":
+        return share * pair_margins(z, labels, classes, options.margin, options.margin_pairs)
+    return share * float(client_margin(z, labels, classes, options.margin))

@@ -1,0 +1,146 @@
+"""What FedProto, FedTGP, FedSA, FPL and plain averaging have in common: class means up, global prototypes down.
+
+A client that has trained sends the mean feature of each of its classes; the server makes global prototypes p [C, D] of
+them, each method in its own way; the clients' loss refers to those. With `method.prototypes = "hyper"` the server keeps
+hyper-prototypes instead, moved by class gradients as in FedHPro, and the clients' loss refers to their class means H:
+the plug-in of the FedHPro publication.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, Protocol, cast
+
+from torch import Tensor
+
+from fedhpro_flwr.aggregation import ClassMean, class_mean
+from fedhpro_flwr.config import ConfigError, RunConfig
+from fedhpro_flwr.exchange import Share
+from fedhpro_flwr.methods.base import Arrival, Departure, LocalLoss, Method, ServerStep, encode
+from fedhpro_flwr.methods.fedhpro import FedHPro
+from fedhpro_flwr.prototypes import ClassMeans, Prototypes
+from fedhpro_flwr.records import (
+    CLASS_COUNTS,
+    CLASS_IDS,
+    CLASS_PROTOTYPES,
+    GLOBAL_PROTOTYPES,
+    KNOWN_CLASSES,
+    Shape,
+    Tensors,
+    Update,
+)
+from fedhpro_flwr.seeding import Draws
+from fedhpro_flwr.timing import Stopwatch
+
+
+class HasPrototypes(Protocol):
+    """The server's state of such a method: at least the global prototypes."""
+
+    @property
+    def prototypes(self) -> Prototypes:
+        """Those that clients receive."""
+
+
+class PrototypeMethod(Method):
+    """A subclass says how the server's prototypes start and move, and what the clients' loss is."""
+
+    shares: ClassVar[tuple[Share, ...]] = ("all", "group", "head", "nothing")
+
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__(config)
+        self.hyper = FedHPro(_without_calibration(config)) if config.method.prototypes == "hyper" else None
+
+    @classmethod
+    def refuse(cls, config: RunConfig) -> None:
+        """As every method, and hyper-prototypes without a head to take gradients under."""
+        super().refuse(config)
+        if config.method.prototypes == "hyper" and config.model.share == "nothing":
+            raise ConfigError(
+                "method.prototypes = 'hyper' needs a head that clients and server share: "
+                "model.share = 'all', 'group' or 'head', not 'nothing'"
+            )
+
+    # --- what a subclass says -----------------------------------------------------------------------------------------
+
+    def first(self, num_classes: int, width: int) -> HasPrototypes:
+        """The state before round 1."""
+        raise NotImplementedError
+
+    def moved(self, state: HasPrototypes, sent: Sequence[ClassMeans], draws: Draws) -> HasPrototypes:
+        """The state after a round, from the clients' class means in partition order."""
+        raise NotImplementedError
+
+    def prototype_loss(self, arrival: Arrival, prototypes: Prototypes) -> LocalLoss | None:
+        """What a client adds to the cross-entropy, `prototypes` being on the device of its data."""
+        raise NotImplementedError
+
+    # --- the hooks ----------------------------------------------------------------------------------------------------
+
+    def upload(self, arrival: Arrival) -> dict[str, Tensor]:
+        """Nothing, or class gradients for hyper-prototypes."""
+        return self.hyper.upload(arrival) if self.hyper else {}
+
+    def local_loss(self, arrival: Arrival) -> LocalLoss | None:
+        """The method's own loss, on the prototypes that were received."""
+        prototypes = self.prototypes(arrival.received.tensors)
+        if not bool(prototypes.known.any()):  # round 1
+            return None
+        return self.prototype_loss(arrival, prototypes.on(arrival.data.device))
+
+    def depart(self, arrival: Arrival, steps: int) -> Departure:
+        """Class means of the trained encoder on all training samples, in eval mode."""
+        if self.hyper:
+            return Departure()
+        z = encode(arrival.model, arrival.train.inputs, arrival.data.encoder_inputs)  # [N, D]
+        means = ClassMeans.of(z, arrival.train.labels, arrival.model.num_classes)
+        return Departure(
+            {CLASS_PROTOTYPES: means.features, CLASS_IDS: means.class_ids, CLASS_COUNTS: means.counts},
+        )
+
+    def start(self, model: Tensors) -> object:
+        """The method's first prototypes, or hyper-prototypes."""
+        return self.hyper.start(model) if self.hyper else self.first(*model["head.weight"].shape)
+
+    def broadcast(self, state: object) -> dict[str, Tensor]:
+        """p [C, D] and which classes have one [C], or S [C, K, D]."""
+        if self.hyper:
+            return self.hyper.broadcast(state)
+        prototypes = cast(HasPrototypes, state).prototypes
+        return {GLOBAL_PROTOTYPES: prototypes.vectors, KNOWN_CLASSES: prototypes.known}
+
+    def expects(self, state: object) -> dict[str, Shape]:
+        """The records of `depart`, or those of `upload`."""
+        if self.hyper:
+            return self.hyper.expects(state)
+        width = cast(HasPrototypes, state).prototypes.vectors.shape[1]
+        return {CLASS_PROTOTYPES: ("P", width), CLASS_IDS: ("P",), CLASS_COUNTS: ("P",)}
+
+    def server_step(
+        self, state: object, sent: Tensors, model: Tensors, updates: Sequence[Update], draws: Draws, watch: Stopwatch
+    ) -> ServerStep:
+        """Move the prototypes."""
+        if self.hyper:
+            return self.hyper.server_step(state, sent, model, updates, draws, watch)
+        with watch("prototypes"):
+            means = [
+                ClassMeans(each.tensors[CLASS_IDS], each.tensors[CLASS_PROTOTYPES], each.tensors[CLASS_COUNTS])
+                for each in updates
+            ]
+            return ServerStep(model, self.moved(cast(HasPrototypes, state), means, draws), {})
+
+    def prototypes(self, sent: Tensors) -> Prototypes:
+        """Those that clients receive; of hyper-prototypes their class means H."""
+        return self.hyper.prototypes(sent) if self.hyper else Prototypes(sent[GLOBAL_PROTOTYPES], sent[KNOWN_CLASSES])
+
+    def tensors(self, state: object) -> dict[str, Tensor]:
+        """The prototypes under their wire names."""
+        return self.broadcast(state)
+
+
+def average(sent: Sequence[ClassMeans], num_classes: int, *, by_counts: bool) -> ClassMean:
+    """Each class's mean over the clients that hold it; `by_counts` weighs a client by its samples of the class."""
+    return class_mean(sent, num_classes, weighting="counts" if by_counts else "clients")
+
+
+def _without_calibration(config: RunConfig) -> RunConfig:
+    return RunConfig.parse(config.flat() | {"calibration.head": "off", "hyper-prototypes.matching-head": "client"})

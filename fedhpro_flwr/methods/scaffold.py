@@ -1,0 +1,119 @@
+r"""SCAFFOLD: Karimireddy et al., SCAFFOLD: Stochastic Controlled Averaging for Federated Learning, ICML 2020.
+
+.. math::
+    y \leftarrow y - \eta (g(y) - c_k + c), \qquad c_k^+ = c_k - c + \frac{x - y}{\eta A}, \qquad
+    x \leftarrow x + \frac{1}{|S|} \sum_{k \in S} (y_k - x), \qquad
+    c \leftarrow c + \frac{1}{N} \sum_{k \in S} (c_k^+ - c_k)
+
+with x the received model, y the trained one, N all clients and S those of the round: its option II and a global step of
+1. Without momentum A is the number of local steps, as published. A step of momentum m is felt in all that follow, so
+there A = sum_t (1 - m^t) / (1 - m) over the steps: (x - y) / (eta A) is again a mean of the gradients that were taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, cast
+
+import torch
+from torch import Tensor
+
+from fedhpro_flwr.aggregation import weighted_mean
+from fedhpro_flwr.exchange import Share
+from fedhpro_flwr.methods.base import Arrival, Correction, Departure, Method, ServerStep, method
+from fedhpro_flwr.models import Model
+from fedhpro_flwr.records import Shape, Tensors, Update
+from fedhpro_flwr.seeding import Draws
+from fedhpro_flwr.timing import Stopwatch
+
+CONTROL, CHANGE = "control-variate", "control-variate-change"  # of the server; of a client, c_k^+ - c_k: [W]
+
+
+@method("scaffold")
+class Scaffold(Method):
+    """A control variate is one vector over all W floating numbers of the model, in the order of its state dict.
+
+    Buffers (BatchNorm's statistics) have no gradient: their part of it stays zero.
+    """
+
+    shares: ClassVar[tuple[Share, ...]] = ("all",)
+
+    def correction(self, arrival: Arrival) -> Correction:
+        """grad <- grad - c_k + c."""
+        shift = _by_name(arrival.model, self._server(arrival) - self._own(arrival))
+
+        @torch.no_grad()
+        def steer() -> None:
+            for name, parameter in arrival.model.named_parameters():
+                if parameter.grad is not None:
+                    parameter.grad.add_(shift[name])
+
+        return steer
+
+    def depart(self, arrival: Arrival, steps: int) -> Departure:
+        """c_k^+ is remembered, c_k^+ - c_k sent."""
+        local, received = self.config.local, arrival.received.model
+        moved = _trained_part(arrival.model, received)  # x - y [W]
+        change = moved / (local.lr * felt_steps(steps, local.momentum)) - self._server(arrival)  # c_k^+ - c_k
+        return Departure({CHANGE: change}, {CONTROL: self._own(arrival) + change})
+
+    def start(self, model: Tensors) -> Tensor:
+        """c = 0."""
+        return torch.zeros(sum(tensor.numel() for tensor in model.values() if tensor.is_floating_point()))
+
+    def broadcast(self, state: object) -> dict[str, Tensor]:
+        """c."""
+        return {CONTROL: cast(Tensor, state)}
+
+    def expects(self, state: object) -> dict[str, Shape]:
+        """c_k^+ - c_k."""
+        return {CHANGE: (len(cast(Tensor, state)),)}
+
+    def server_step(
+        self, state: object, sent: Tensors, model: Tensors, updates: Sequence[Update], draws: Draws, watch: Stopwatch
+    ) -> ServerStep:
+        """x is the plain mean of the clients' models, c moves by the mean over all N clients."""
+        with watch("control-variates"):
+            change = torch.stack([update.tensors[CHANGE] for update in updates]).double().sum(dim=0)
+            control = cast(Tensor, state) + (change / self.config.partition.num_partitions).float()
+            mean = weighted_mean([update.model for update in updates], [1.0] * len(updates))
+        return ServerStep(mean, control, {"control-variate-norm": float(torch.linalg.vector_norm(control))})
+
+    def tensors(self, state: object) -> dict[str, Tensor]:
+        """c."""
+        return self.broadcast(state)
+
+    def _server(self, arrival: Arrival) -> Tensor:
+        return arrival.received.tensors[CONTROL].to(arrival.data.device)
+
+    def _own(self, arrival: Arrival) -> Tensor:
+        server = self._server(arrival)
+        return arrival.memory.get(CONTROL, torch.zeros_like(server)).to(server)
+
+
+def felt_steps(steps: int, momentum: float) -> float:
+    """A = sum_{t=1}^{steps} (1 - m^t) / (1 - m): the steps, where there is no momentum.
+
+    The velocity that step s adds to moves the weights in each of the steps after it too, so the gradient of step s is
+    felt 1 + m + ... + m^(steps - s) = (1 - m^(steps - s + 1)) / (1 - m) times.
+    """
+    if momentum == 0:
+        return float(steps)
+    return (steps - momentum * (1 - momentum**steps) / (1 - momentum)) / (1 - momentum)
+
+
+def _by_name(model: Model, vector: Tensor) -> dict[str, Tensor]:
+    tensors = {name: tensor for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
+    parts = torch.split(vector, [tensor.numel() for tensor in tensors.values()])
+    return {name: part.view(tensor.shape) for (name, tensor), part in zip(tensors.items(), parts, strict=True)}
+
+
+def _trained_part(model: Model, received: Tensors) -> Tensor:
+    """x - y over all floating numbers of the model [W], zero for what has no gradient."""
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    parts = [
+        received[name].to(tensor) - tensor if name in trained else torch.zeros_like(tensor)
+        for name, tensor in model.state_dict().items()
+        if tensor.is_floating_point()
+    ]
+    return torch.cat([part.flatten() for part in parts])

@@ -1,0 +1,75 @@
+"""One vector a class: the mean feature of a class at a client, and the global prototypes that a server makes of them.
+
+Source: Tan et al., FedProto: Federated Prototype Learning across Heterogeneous Clients, AAAI 2022, eq. (3) and (6).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fedhpro_flwr.gradient_matching import count_classes
+
+
+@dataclass(frozen=True, eq=False)
+class ClassMeans:
+    """Mean feature of each of the P classes of a client; row p belongs to class_ids[p]."""
+
+    class_ids: Tensor  # [P] int64, ascending
+    features: Tensor  # [P, D]
+    counts: Tensor  # [P] int64, samples of the class at the client
+
+    @classmethod
+    def of(cls, features: Tensor, labels: Tensor, num_classes: int) -> ClassMeans:
+        """C_k^c = (1 / n_k^c) sum_{i: y_i = c} z_i: features [n, D], labels [n].
+
+        Raises:
+            ValueError: for a label outside 0..C-1.
+        """
+        features = features.detach()
+        counts = count_classes(labels, num_classes)
+        present = counts.nonzero().squeeze(1)
+        # A product with the membership matrix instead of index_add: its sum has a fixed order on a GPU too.
+        membership = (present[:, None] == labels).to(features) / counts[present, None]  # [P, n]
+        return cls(present, membership @ features, counts[present])
+
+
+@dataclass(frozen=True, eq=False)
+class Prototypes:
+    """Global prototypes, one a class."""
+
+    vectors: Tensor  # [C, D]; zero where not known
+    known: Tensor  # [C] bool
+
+    @classmethod
+    def none(cls, num_classes: int, width: int) -> Prototypes:
+        """Before anybody sent any."""
+        return cls(torch.zeros(num_classes, width), torch.zeros(num_classes, dtype=torch.bool))
+
+    def on(self, device: torch.device) -> Prototypes:
+        """The same on a device."""
+        return Prototypes(self.vectors.to(device), self.known.to(device))
+
+    def updated(self, vectors: Tensor, class_mask: Tensor) -> Prototypes:
+        """Those of the classes in `class_mask` [C] replaced; a class that nobody sent keeps its own."""
+        return Prototypes(torch.where(class_mask[:, None], vectors, self.vectors), self.known | class_mask)
+
+    def scores(self) -> Callable[[Tensor], Tensor]:
+        """Minus the Euclidean distance of features z [B, D] to each class's prototype [B, C]; unknown ones lose."""
+
+        def nearness(z: Tensor) -> Tensor:
+            here = self.on(z.device)
+            return torch.where(here.known, -torch.cdist(z, here.vectors.to(z)), -torch.inf)
+
+        return nearness
+
+
+def squared_distance(z: Tensor, labels: Tensor, prototypes: Prototypes) -> Tensor:
+    """(1 / B) sum_i mean_q (z_iq - p_q^{y_i})^2 over the samples whose class has a prototype: z [B, D], labels [B]."""
+    known = prototypes.known[labels].to(z)  # [B]: a mask, so that no step waits to learn how many there are
+    each = F.mse_loss(z, prototypes.vectors[labels], reduction="none").mean(dim=1)
+    return (each * known).sum() / len(labels)

@@ -1,0 +1,100 @@
+"""The central model that prototypes are held against: one network trained on all clients' data in one place."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from fedhpro_flwr.client_data import ClientData
+from fedhpro_flwr.config import ConfigError, RunConfig
+from fedhpro_flwr.engine import device_of, federation, initial_models, settle
+from fedhpro_flwr.methods.base import encode
+from fedhpro_flwr.prototypes import ClassMeans
+from fedhpro_flwr.report.groups import compared
+from fedhpro_flwr.seeding import Draws
+from fedhpro_flwr.whole_file import write_whole
+
+MOST_PASSES = 100  # over the pooled data: the class means of a network that fits its data hardly move any more
+TRAINED_BY = ("data.", "partition.", "model.", "local.")  # sections that say how a central model is trained
+
+
+@dataclass(frozen=True, eq=False)
+class CentralMeans:
+    """Mean feature of each class's training samples under the central model."""
+
+    means: Tensor  # [C, D] float32, zero where not known
+    known: Tensor  # [C] bool
+    passes: int  # over the pooled data
+
+
+def passes_of(config: RunConfig) -> int:
+    """As many passes over the data as a client of every round makes, and no more than `MOST_PASSES`."""
+    return min(config.rounds * config.local.epochs, MOST_PASSES)
+
+
+def central_means(config: RunConfig, cache: Path) -> CentralMeans:
+    """Class means of the model that the run's clients would have trained together in one place.
+
+    It starts from the run's initial weights and trains with the run's local settings on the union of the clients'
+    training data. Kept in `cache` under a name made of everything that it depends on, so that runs which differ in
+    their method alone share it.
+
+    Args:
+        config: of the run.
+        cache: a folder that exists.
+
+    Raises:
+        ConfigError: the data cannot be had, or the run has several architectures.
+    """
+    path = cache / f"central-{_fingerprint(config)}.safetensors"
+    try:
+        kept = load_file(path)
+        return CentralMeans(kept["means"], kept["known"], passes_of(config))
+    except (FileNotFoundError, SafetensorError, KeyError):  # not there yet, or damaged: made anew
+        found = train_centrally(config)
+        write_whole(path, save({"means": found.means, "known": found.known}))
+        return found
+
+
+def train_centrally(config: RunConfig) -> CentralMeans:
+    """Train, then average the features of each class in eval mode.
+
+    Raises:
+        ConfigError: the data cannot be had, or the run has several architectures.
+    """
+    from client_app.visit import train  # the apps stand beside the library
+
+    settle(config)
+    divided = federation(config)
+    models = initial_models(config, divided.data)
+    if len(models) > 1:
+        raise ConfigError(f"the run has {len(models)} architectures, each with features of its own")
+    device = device_of(config)
+    model = next(iter(models.values())).to(device)
+    pooled = torch.from_numpy(np.sort(np.concatenate(divided.parts.indices)))
+    data = ClientData(divided.data.train.subset(pooled), None, divided.data.mean, divided.data.std).to(device)
+    passes = passes_of(config)
+    train(model, data, config.local.model_copy(update={"epochs": passes}), None, Draws(config.seed))
+    assert data.train is not None
+    found = ClassMeans.of(
+        encode(model, data.train.inputs, data.encoder_inputs), data.train.labels, divided.data.num_classes
+    )
+    means = torch.zeros(divided.data.num_classes, found.features.shape[1])
+    means[found.class_ids.cpu()] = found.features.cpu()
+    known = torch.zeros(len(means), dtype=torch.bool)
+    known[found.class_ids.cpu()] = True
+    return CentralMeans(means, known, passes)
+
+
+def _fingerprint(config: RunConfig) -> str:
+    settings = {key: value for key, value in compared(config).items() if key.startswith(TRAINED_BY)}
+    text = json.dumps([settings, config.seed, passes_of(config), config.data.path], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,135 @@
+"""Features of test samples in the plane, with the prototypes of the run among them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.nn import functional as F
+
+from fedhpro_flwr.client_data import ClientData
+from fedhpro_flwr.config import ConfigError, RunConfig
+from fedhpro_flwr.data import Split
+from fedhpro_flwr.engine import device_of, federation, initial_model
+from fedhpro_flwr.methods.base import encode
+from fedhpro_flwr.records import HYPER_PROTOTYPES
+from fedhpro_flwr.report.drift import Trace
+from fedhpro_flwr.report.runs import Run
+from fedhpro_flwr.run_folder import HYPER_PROTOTYPES_FILE, MODEL_FILE
+from fedhpro_flwr.seeding import Draws
+
+Points = npt.NDArray[np.float64]  # [N, 2]
+MOST_SAMPLES = 1000  # of the test data, in a picture
+MOST_VECTORS = 100  # prototypes in a picture: above it those of a class are drawn as their mean
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """Directions (vectors of length one) in a run's feature space: HPCL compares nothing else of them."""
+
+    samples: Tensor  # [N, D]
+    labels: Tensor  # [N] int64
+    prototypes: Tensor  # [P, D]; P = 0 for a method without prototypes
+    prototype_labels: Tensor  # [P] int64
+    class_names: Sequence[str]  # [C]
+
+
+@dataclass(frozen=True, eq=False)
+class Plane:
+    """Features in two dimensions."""
+
+    samples: Points  # [N, 2]
+    prototypes: Points  # [P, 2]
+
+
+def read_features(run: Run) -> Features:
+    """Encode at most 1000 test samples, drawn from the run's seed, with the global model that the run left.
+
+    Raises:
+        ConfigError: there is no global model, or the data or the model cannot be had; one sentence.
+    """
+    path = run.folder / MODEL_FILE
+    if run.config.model.groups or run.config.model.share == "head" or not path.exists():
+        raise ConfigError(
+            "it has not finished, so there is no model yet" if not run.finished else "it has no single global model"
+        )
+    config = with_data_here(run.config)
+    data = federation(config).data
+    model = initial_model(config, data)
+    try:
+        model.load_state_dict(load_file(path))
+    except (RuntimeError, SafetensorError) as error:
+        raise ConfigError(f"{path} does not fit the run's settings: {' '.join(str(error).split())}") from None
+    device = device_of(config)
+    test = _sample(data.test, config.seed)
+    server = ClientData(None, test, data.mean, data.std).to(device)
+    assert server.test is not None
+    z = encode(model.to(device), server.test.inputs, server.encoder_inputs).cpu()  # [N, D]
+    prototypes, prototype_labels = _prototypes(run.folder, z.shape[1])
+    return Features(
+        F.normalize(z, dim=1), test.labels, F.normalize(prototypes, dim=1), prototype_labels, data.class_names
+    )
+
+
+def with_data_here(config: RunConfig) -> RunConfig:
+    """The settings with this machine's data folder, where the run's own is of another machine."""
+    here = os.environ.get("FEDHPRO_DATA_DIR", "")
+    if here and config.data.root and not Path(config.data.root).is_dir():
+        return RunConfig.parse(config.flat() | {"data.root": here})
+    return config
+
+
+def principal_axes(features: Features) -> Plane:
+    """Projection on the two directions of largest variance of the samples; the prototypes are projected likewise.
+
+    The sign of an axis is chosen so that its largest entry is positive: the same features give the same picture.
+    """
+    z = features.samples.double().numpy()
+    centre = z.mean(0)
+    axes = np.linalg.svd(z - centre, full_matrices=False)[2][:2]  # [2, D]
+    axes = axes * np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(1)])[:, None]
+    return Plane((z - centre) @ axes.T, (features.prototypes.double().numpy() - centre) @ axes.T)
+
+
+def neighbour_embedding(features: Features, seed: int) -> Plane:
+    """t-SNE of samples and prototypes together (van der Maaten and Hinton, JMLR 2008), perplexity 30 or a fifth of N.
+
+    Near points are near; distances between groups of points and their sizes say nothing.
+    """
+    from sklearn.manifold import TSNE
+
+    both = torch.cat([features.samples, features.prototypes]).numpy()
+    perplexity = min(30.0, max(1.0, (len(both) - 1) / 5))
+    embedding = TSNE(init="pca", perplexity=perplexity, random_state=seed % 2**32, n_jobs=1).fit_transform(both)
+    points = np.asarray(embedding, dtype=np.float64)
+    return Plane(points[: len(features.samples)], points[len(features.samples) :])
+
+
+def _sample(test: Split, seed: int) -> Split:
+    """`MOST_SAMPLES` of the test data, or all of it."""
+    if len(test) <= MOST_SAMPLES:
+        return test
+    chosen = Draws(seed).numpy("report-features").choice(len(test), MOST_SAMPLES, replace=False)
+    return test.subset(torch.from_numpy(np.sort(chosen)))
+
+
+def _prototypes(folder: Path, width: int) -> tuple[Tensor, Tensor]:
+    """All hyper-prototypes [P, D] with their classes [P], or one vector a class, or none."""
+    path = folder / HYPER_PROTOTYPES_FILE
+    vectors = load_file(path).get(HYPER_PROTOTYPES) if path.exists() else None  # S [C, K, D]
+    if vectors is not None and vectors.ndim == 3 and vectors.shape[0] * vectors.shape[1] <= MOST_VECTORS:
+        used = vectors.ne(0).any(dim=-1)  # [C, K]: a class may use fewer than K slots
+        return vectors[used], used.nonzero()[:, 0]
+    trace = Trace.read(folder)
+    if trace is None:
+        return torch.zeros(0, width), torch.zeros(0, dtype=torch.int64)
+    known = trace.known[-1]
+    return trace.vectors[-1][known], known.nonzero()[:, 0]

@@ -1,0 +1,88 @@
+"""Runs that differ in nothing but the seed are one group, named by what sets it apart from the others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedhpro_flwr.config import RunConfig, Scalar
+from fedhpro_flwr.presets import PRESETS
+from fedhpro_flwr.report.runs import Run
+from fedhpro_flwr.summary import PLACES
+
+# Where files lie, what was compared with and who else was told say nothing of how a run was trained.
+UNCOMPARED = (
+    *(key for key in PLACES if key != "data.path"),
+    *("seed", "results-dir", "run-folder", "clients.state-path", "clients.num-nodes", "evaluation.alone", "trackers"),
+)
+METHOD, PRESET, EXPERIMENT = "method.name", "preset", "experiment"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs with equal settings, one a seed, in the order of their seeds."""
+
+    name: str
+    runs: Sequence[Run]
+
+    @property
+    def seeds(self) -> list[int]:
+        """Of its runs."""
+        return [run.config.seed for run in self.runs]
+
+
+def compared(config: RunConfig) -> dict[str, Scalar]:
+    """The settings that must be equal within a group; of a data file its name counts, not where it lies."""
+    settings = {key: value for key, value in config.flat().items() if key not in UNCOMPARED}
+    return settings | {"data.path": Path(config.data.path).name}
+
+
+def group_runs(runs: Sequence[Run]) -> tuple[list[Group], list[Run]]:
+    """Groups in the order of their first runs, and the runs left out of them.
+
+    Of several runs with the same settings and seed one is shown, as they are no further evidence: a finished one rather
+    than an unfinished one, else the one whose folder has the last name (names begin with the time).
+    """
+    shown: dict[tuple[tuple[str, Scalar], ...], dict[int, Run]] = {}
+    left_out: list[Run] = []
+    for run in runs:
+        by_seed = shown.setdefault(tuple(compared(run.config).items()), {})
+        other = by_seed.get(run.config.seed)
+        if other is not None:
+            run, worse = sorted((run, other), key=lambda each: (each.finished, str(each.folder)), reverse=True)
+            left_out.append(worse)
+        by_seed[run.config.seed] = run
+    names = group_names([dict(settings) for settings in shown])
+    groups = [
+        Group(name, [by_seed[seed] for seed in sorted(by_seed)])
+        for name, by_seed in zip(names, shown.values(), strict=True)
+    ]
+    return groups, left_out
+
+
+def group_names(settings: Sequence[Mapping[str, Scalar]]) -> list[str]:
+    """A name for each group: its method, then `key = value` of what differs between groups.
+
+    A setting that follows from a preset or an experiment, whose name is already there, is not repeated.
+    """
+    differing = [key for key in settings[0] if len({group[key] for group in settings}) > 1]
+    stated = [key for key in (EXPERIMENT, PRESET) if key in differing]
+    stated += [key for key in differing if key not in (METHOD, *stated) and not _follows(key, settings, stated)]
+    return [", ".join([str(group[METHOD]), *(f"{key} = {_text(group[key])}" for key in stated)]) for group in settings]
+
+
+def _follows(key: str, settings: Sequence[Mapping[str, Scalar]], stated: Sequence[str]) -> bool:
+    """Whether a name that says experiment and preset says the value of `key` as well."""
+    if PRESET in stated and all(PRESETS[str(group[PRESET])].get(key) == group[key] for group in settings):
+        return True
+    if EXPERIMENT not in stated:
+        return False
+    values: dict[Scalar, set[Scalar]] = {}
+    for group in settings:
+        values.setdefault(group[EXPERIMENT], set()).add(group[key])
+    return all(len(each) == 1 for each in values.values())
+
+
+def _text(value: Scalar) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value) or '""'

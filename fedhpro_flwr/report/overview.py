@@ -1,0 +1,96 @@
+"""The head of the page: what was run, and a line of numbers a group."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from fedhpro_flwr.config import RunConfig
+from fedhpro_flwr.report.bands import Spread
+from fedhpro_flwr.report.drawing import page_color
+from fedhpro_flwr.report.groups import Group
+from fedhpro_flwr.report.page import Section, Table
+from fedhpro_flwr.report.runs import Run
+
+HEADINGS = (
+    *("seeds", "rounds", "best, %", "last, %", "mean of last ten, %"),
+    *("seconds a round", "MB down a round", "MB up a round"),
+)
+MOST_VALUES = 3  # of one fact that are written out
+FACTS: dict[str, Callable[[RunConfig], str]] = {
+    "experiment": lambda config: config.experiment,
+    "data set": lambda config: config.data.name + (f" ({config.data.domains})" if config.data.domains else ""),
+    "clients": lambda config: (
+        f"{config.partition.num_partitions}"
+        + (f", {config.clients.per_round} a round" if config.clients.per_round else "")
+    ),
+    "split": lambda config: (
+        config.partition.scheme
+        + (
+            f", alpha {config.partition.alpha:g}"
+            if config.partition.scheme in ("dirichlet", "nid1", "quantity")
+            else ""
+        )
+        + (f", imbalance {config.partition.imbalance:g}" if config.partition.imbalance > 1 else "")
+    ),
+    "model": lambda config: config.model.groups or f"{config.model.name}, width {config.model.width or 'its own'}",
+    "training": lambda config: f"{config.rounds} rounds of {config.local.epochs} local epochs, lr {config.local.lr:g}",
+}
+
+
+def overview(groups: Sequence[Group], notes: Sequence[str]) -> Section:
+    """Settings that the groups have, and the table of their results.
+
+    Args:
+        groups: in the order of the page.
+        notes: on runs that are not shown or not finished.
+    """
+    configs = [group.runs[0].config for group in groups]
+    facts = [(name, _fact([say(config) for config in configs])) for name, say in FACTS.items()]
+    measures = " or ".join(dict.fromkeys(run.measure for group in groups for run in group.runs if run.accuracies()))
+    text = (
+        f"Accuracy is of: {measures or 'nothing yet'}. Numbers are mean ± deviation over seeds "
+        "(of a sample, n - 1 in its denominator); bytes are those of all clients together."
+    )
+    rows = [_row(group) for group in groups]
+    colors = [page_color(number) for number in range(len(groups))]
+    table = Table(("", *HEADINGS), rows, colors)
+    return Section("overview", "Overview", (text,), facts, table, notes=notes)
+
+
+def _fact(values: Sequence[str]) -> str:
+    """What the groups have in common, or the few things that they have."""
+    different = list(dict.fromkeys(values))
+    return (
+        "; ".join(different) if len(different) <= MOST_VALUES else f"{len(different)} settings, see the groups' names"
+    )
+
+
+def _row(group: Group) -> list[str]:
+    results = [run.headline() for run in group.runs]
+    rounds = dict.fromkeys(f"{len(run.rounds)}" for run in group.runs)
+    return [
+        group.name,
+        ", ".join(map(str, group.seeds)),
+        ", ".join(rounds),
+        *(
+            _number(Spread.of(_percent(result[key]) for result in results), 2)
+            for key in ("best", "last", "mean-of-last-ten")
+        ),
+        _number(Spread.of(_mean(run, lambda line: line["seconds"]) for run in group.runs), 3),
+        _number(Spread.of(_mean(run, lambda line: sum(line["bytes_down"].values()) / 1e6) for run in group.runs), 3),
+        _number(Spread.of(_mean(run, lambda line: sum(line["bytes_up"].values()) / 1e6) for run in group.runs), 3),
+    ]
+
+
+def _percent(value: float | int | None) -> float | None:
+    return None if value is None else 100 * value
+
+
+def _mean(run: Run, value: Callable[..., float]) -> float | None:
+    return sum(map(value, run.rounds)) / len(run.rounds) if run.rounds else None
+
+
+def _number(spread: Spread | None, digits: int) -> str:
+    if spread is None:
+        return "–"
+    return f"{spread.mean:.{digits}f}" + ("" if spread.deviation is None else f" ± {spread.deviation:.{digits}f}")

@@ -1,0 +1,125 @@
+"""Run folders as they are read for a report: finished ones, and unfinished ones as far as they got."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fedhpro_flwr.accuracies import ClientsTested
+from fedhpro_flwr.config import ConfigError, RunConfig
+from fedhpro_flwr.flat_keys import flatten
+from fedhpro_flwr.reports import headline
+from fedhpro_flwr.run_folder import CONFIG_FILE, FAILURE_FILE, METRICS_FILE, PARTITION_FILE, SUMMARY_FILE, read_rounds
+from fedhpro_flwr.summary import judged_by
+
+
+@dataclass(frozen=True)
+class Split:
+    """The client-by-class table of a run."""
+
+    counts: npt.NDArray[np.int64]  # [N, C] training samples
+    class_names: Sequence[str]  # [C]
+    client_domains: Sequence[str]  # [N], "" where a client has none or several
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run left in its folder."""
+
+    folder: Path
+    config: RunConfig
+    rounds: Sequence[Mapping[str, Any]]  # the lines of metrics.jsonl
+    summary: Mapping[str, Any] | None  # None: it has not finished
+    failure: str  # why it stopped, "" where it did not say
+    split: Split | None
+
+    @classmethod
+    def read(cls, folder: Path) -> Run:
+        """Read a folder.
+
+        Raises:
+            ConfigError: a file in it cannot be understood; the message names it.
+        """
+        path = folder / CONFIG_FILE
+        try:
+            config = RunConfig.parse(flatten(tomllib.loads(path.read_text(encoding="utf-8"))))
+            path = folder / METRICS_FILE
+            rounds = read_rounds(folder)
+            path = folder / SUMMARY_FILE
+            summary = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+            path = folder / PARTITION_FILE
+            split = _split(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+        except (ValueError, KeyError, TypeError) as error:
+            raise ConfigError(f"{path} cannot be read: {error}; name other runs, or remove this one") from None
+        said = folder / FAILURE_FILE
+        failure = said.read_text(encoding="utf-8").strip() if said.exists() else ""
+        return cls(folder, config, rounds, summary, failure, split)
+
+    @property
+    def finished(self) -> bool:
+        """Whether it wrote its summary, which is written last."""
+        return self.summary is not None
+
+    @property
+    def measure(self) -> str:
+        """What its accuracy is of, as in summary.json."""
+        return judged_by(self.rounds, self._final)[0]
+
+    def accuracies(self) -> list[tuple[int, float]]:
+        """(round, accuracy) of every tested round, of what `measure` says."""
+        return judged_by(self.rounds, self._final)[1]
+
+    def headline(self) -> dict[str, float | int | None]:
+        """Best, last and mean-of-last-ten accuracy, of an unfinished run as far as it got."""
+        return headline(self.accuracies())
+
+    def last_tested(self) -> Mapping[str, Any] | None:
+        """The last breakdown by class and domain: the server's, or where it tests nothing the clients' own."""
+        tested = [line["tested"] for line in self.rounds if line["tested"]]
+        if tested:
+            return dict(tested[-1])
+        if self.summary and self.summary.get("clients-tested"):
+            return dict(self.summary["clients-tested"])
+        received = [line["received"] for line in self.rounds if line["received"]]
+        return dict(received[-1]) if received else None
+
+    @property
+    def _final(self) -> ClientsTested | None:
+        said = (self.summary or {}).get("clients-tested")
+        return ClientsTested(**said) if said else None
+
+
+def find_runs(places: Sequence[Path]) -> list[Path]:
+    """Run folders among `places` and below them, each once, in the order of their names.
+
+    Raises:
+        FileNotFoundError: a place does not exist, or there is no run in it.
+    """
+    found: dict[Path, None] = {}
+    for place in places:
+        if not place.is_dir():
+            raise FileNotFoundError(f"{place} is no folder; name the folder of a run, or one that holds several")
+        below = sorted(_below(place))
+        if not below:
+            raise FileNotFoundError(f"{place} holds no run: there is no {CONFIG_FILE} in it or below it")
+        found |= dict.fromkeys(folder.resolve() for folder in below)
+    return list(found)
+
+
+def _below(place: Path) -> Iterator[Path]:
+    for path in place.rglob(CONFIG_FILE):
+        yield path.parent
+
+
+def _split(table: Mapping[str, Any]) -> Split:
+    counts = np.asarray(table["counts"], dtype=np.int64)
+    if counts.ndim != 2 or counts.shape[1] != len(table["class-names"]):
+        raise ValueError(f"counts of shape {list(counts.shape)} for {len(table['class-names'])} classes")
+    return Split(counts, table["class-names"], table.get("client-domains") or [""] * len(counts))

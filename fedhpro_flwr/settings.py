@@ -1,0 +1,93 @@
+"""The settings of a run as a command line names them: a TOML file or an experiment's name, and `key=value` changes."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fedhpro_flwr.config import ConfigError, RunConfig, Scalar
+from fedhpro_flwr.engine import check_names
+from fedhpro_flwr.flat_keys import flatten
+
+PATHS = (
+    "data.root",
+    "data.path",
+    "data.weights",
+    "data.tokenizer",
+    "model.path",
+    "clients.state-path",
+    "evaluation.alone",
+)
+HASHING = "hashing"  # data.tokenizer names a folder or this
+
+
+def prepare(conf: str | None, changes: Sequence[str]) -> RunConfig:
+    """The settings of a run as its apps need them: parsed, and with absolute paths, as they run in another directory.
+
+    Raises:
+        ConfigError: a wrong key or value.
+    """
+    settings = read_settings(conf, changes)
+    if not settings.get("data.root"):
+        settings["data.root"] = os.environ.get("FEDHPRO_DATA_DIR", "")
+    for key in PATHS:
+        if settings.get(key) and settings[key] != HASHING:
+            settings[key] = str(Path(str(settings[key])).expanduser().resolve())
+    config = RunConfig.parse(settings)
+    check_names(config)
+    return config
+
+
+def read_settings(conf: str | None, changes: Sequence[str]) -> dict[str, Scalar]:
+    """The quick start's settings, then those of a TOML file, then `key=value` changes.
+
+    Raises:
+        ConfigError: no such file, no TOML, or a change that is not key=value.
+    """
+    settings = _defaults()
+    if conf:
+        settings |= flatten(_toml(_find(conf)))
+    for change in changes:
+        key, equals, value = change.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {change}: write it as key=value")
+        settings[key.strip()] = _value(value.strip())
+    return settings
+
+
+def _value(text: str) -> Scalar:
+    """TOML where it reads as TOML (3, 0.1, true, "a"), the bare text otherwise."""
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+    return value if isinstance(value, str | int | float | bool) else text
+
+
+def _defaults() -> dict[str, Scalar]:
+    package = Path(__file__).resolve().parent
+    beside = package.parent / "pyproject.toml"
+    content = _toml(beside if beside.exists() else package / "app" / "pyproject.toml")
+    return flatten(content["tool"]["flwr"]["app"]["config"])
+
+
+def _find(conf: str) -> Path:
+    """A path, or the name of an experiment that comes with the project."""
+    package = Path(__file__).resolve().parent
+    folders = (package.parent / "conf", package / "conf")
+    candidates = [Path(conf), *(folder / f"{conf.removesuffix('.toml')}.toml" for folder in folders)]
+    for path in candidates:
+        if path.is_file():
+            return path
+    known = sorted({path.stem for folder in folders for path in folder.glob("*.toml")})
+    raise ConfigError(f"there is no file {conf}, and no experiment of that name; there are {', '.join(known)}")
+
+
+def _toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from None

@@ -1,0 +1,65 @@
+"""A round and a whole run as flat named numbers, under the same names in every tracker."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from fedhpro_flwr.accuracies import ClientsTested, ServerTested
+from fedhpro_flwr.reports import RoundReport
+
+SUMMARY = ("best", "best-round", "last", "mean-of-last-ten")  # the entries of reports.headline
+REFUSED = re.compile(r"[^\w. -]")  # what MLflow takes in no name, and the slash, which separates groups of numbers
+
+
+def round_numbers(report: RoundReport) -> dict[str, float]:
+    """The numbers of a round, `group/name` or `group/kind/name`; what was not measured is left out.
+
+    Accuracies are shares of 1, losses nats, times seconds and sizes bytes, the latter two summed over the clients.
+    `server/` is the model that the round ended with, `clients/` are the models that it began with.
+    """
+    numbers = {
+        "train/loss": report.train_loss,
+        "replies/good": len(report.clients),
+        "replies/set-aside": len(report.set_aside),
+        "seconds/round": report.seconds,
+        **_named("seconds/server", report.server_seconds),
+        **_named("seconds/client", report.client_seconds),
+        **_named("bytes/up", report.bytes_up),
+        **_named("bytes/down", report.bytes_down),
+        **_named("method", report.method),
+    }
+    if report.tested:
+        own = {"accuracy": report.tested.accuracy, "loss": report.tested.loss}
+        numbers |= _named("server", own) | _tested("server", report.tested)
+    if report.received:
+        clients = report.received
+        own = {"mean": clients.accuracy, "deviation": clients.deviation, "worst": clients.worst}
+        numbers |= _named("clients", own) | _tested("clients", clients)
+    return {name: float(value) for name, value in numbers.items()}
+
+
+def summary_numbers(summary: Mapping[str, Any]) -> dict[str, float]:
+    """Best accuracy and its round, last, and mean of the last ten, of the content of summary.json."""
+    measured = {name: summary["accuracy"][name] for name in SUMMARY}
+    return {name: float(value) for name, value in _named("summary", measured).items()}
+
+
+def _tested(group: str, tested: ServerTested | ClientsTested) -> dict[str, float]:
+    totals = {
+        "head": tested.head,
+        "medium": tested.medium,
+        "tail": tested.tail,
+        "mean-over-domains": tested.mean_over_domains,
+        "by-prototype": tested.by_prototype,
+    }
+    return (
+        _named(group, totals)
+        | _named(f"{group}/domain", tested.domain_accuracy)
+        | _named(f"{group}/architecture", tested.by_architecture)
+    )
+
+
+def _named(group: str, values: Mapping[str, float | None]) -> dict[str, float]:
+    return {f"{group}/{REFUSED.sub('_', name)}": value for name, value in values.items() if value is not None}

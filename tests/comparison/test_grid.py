@@ -1,0 +1,155 @@
+"""The runs of a grid: which there are, where they lie, and which grids are refused before anything starts."""
+
+import json
+
+import pytest
+import tomli_w
+
+from fedhpro_flwr.comparison.ablations import GROUPS, ablation_rows, read_groups
+from fedhpro_flwr.comparison.finished import unfinished
+from fedhpro_flwr.comparison.grid import build_grid, slug
+from fedhpro_flwr.comparison.rows import Row, read_columns, read_rows
+from fedhpro_flwr.config import ConfigError
+from fedhpro_flwr.flat_keys import nest
+from fedhpro_flwr.settings import prepare
+
+
+def grid(folder, methods="fedavg,fedhpro", *, conf="digits-small", changes=(), vary=(), seeds=(0, 1)):
+    return build_grid(conf, changes, rows=read_rows(methods), columns=read_columns(vary), seeds=seeds, folder=folder)
+
+
+def finish(cell, **changes):
+    """Leave what a finished run of the cell leaves, as far as it is looked at."""
+    settings = cell.config.flat() | {key.replace("__", "."): value for key, value in changes.items()}
+    cell.folder.mkdir(parents=True)
+    (cell.folder / "config.toml").write_text(tomli_w.dumps(nest(settings)))
+    (cell.folder / "summary.json").write_text(json.dumps({}))
+
+
+def test_every_run_has_its_settings_and_a_folder_of_its_own(tmp_path):
+    made = grid(tmp_path, "fedavg,fedhpro:preset=reference", changes=["rounds=7"], vary=["partition.alpha=0.1,0.5"])
+    assert [str(cell.folder.relative_to(tmp_path)) for cell in made.runs] == [
+        "fedavg/partition.alpha=0.1/seed-0",
+        "fedhpro-preset=reference/partition.alpha=0.1/seed-0",
+        "fedavg/partition.alpha=0.5/seed-0",
+        "fedhpro-preset=reference/partition.alpha=0.5/seed-0",
+        "fedavg/partition.alpha=0.1/seed-1",
+        "fedhpro-preset=reference/partition.alpha=0.1/seed-1",
+        "fedavg/partition.alpha=0.5/seed-1",
+        "fedhpro-preset=reference/partition.alpha=0.5/seed-1",
+    ]
+    config = made.cells["fedhpro:preset=reference", "partition.alpha=0.1", 1].config
+    assert (config.method.name, config.preset, config.partition.alpha) == ("fedhpro", "reference", 0.1)
+    assert (config.seed, config.rounds, config.losses.hpcl) == (1, 7, "reference")
+    assert config.clients.num_nodes == config.partition.num_partitions
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_rows_with_the_same_settings_share_their_runs(tmp_path):
+    made = grid(tmp_path, "fedhpro,fedhpro:preset=paper,fedavg", seeds=(0,))
+    assert len(made.cells) == 3
+    assert [cell.row for cell in made.runs] == ["fedhpro", "fedavg"]
+    assert made.cells["fedhpro:preset=paper", "", 0] is made.cells["fedhpro", "", 0]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"methods": "fedavg,fedsgd"}, "fedsgd seed 0: method.name = 'fedsgd' is unknown, there are: "),
+        ({"methods": "fedavg:local.lrr=1"}, "fedavg:local.lrr=1 seed 0: unknown key local.lrr, did you mean local.lr"),
+        ({"vary": ["rounds=3,0"]}, "fedavg rounds=0 seed 0: rounds = 0: it must be greater than or equal to 1"),
+        (
+            {"conf": "three-models-small", "changes": ["model.share=all"]},
+            "fedavg seed 0: model.share = 'all': models of different architectures cannot be averaged",
+        ),
+        ({"conf": "nosuch"}, "^there is no file nosuch"),
+        ({"changes": ["seed=1"]}, "--set: seed cannot be set in a grid"),
+        (
+            {"methods": "fedavg,fedhpro:preset=paper", "vary": ["preset=paper,reference"]},
+            "fedhpro:preset=paper sets preset, and --vary varies it",
+        ),
+    ],
+)
+def test_a_grid_with_a_run_that_cannot_start_is_refused_by_its_name(options, sentence, tmp_path):
+    with pytest.raises(ConfigError, match=sentence):
+        grid(tmp_path, **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_rows_of_one_folder_and_different_settings_are_refused(tmp_path):
+    assert slug("fedavg: a") == slug("fedavg:a") == "fedavg-a"
+    rows = [Row("fedavg: a", ("rounds=2",)), Row("fedavg:a", ("rounds=3",))]
+    with pytest.raises(
+        ConfigError, match=r"fedavg: a seed 0 and fedavg:a seed 0 would share the folder .*fedavg-a/see"
+    ):
+        build_grid(None, [], rows=rows, columns=read_columns([]), seeds=(0,), folder=tmp_path)
+
+
+def test_finished_runs_are_skipped_and_others_begun_anew(tmp_path):
+    made = grid(tmp_path)
+    finish(made.runs[0], data__root="/another/machine")  # where files lie makes no other run
+    made.runs[1].folder.mkdir(parents=True)
+    (made.runs[1].folder / "config.toml").write_text("rounds = 99")  # of a run that was stopped
+    assert unfinished(made.runs) == list(made.runs[1:])
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"rounds": 3}, r"seed-0 holds a finished run with rounds = 3 \(here 25\); a result of other settings is not"),
+        (
+            {"seed": 4, "local__lr": 0.5},
+            r"with seed = 4 \(here 0\), local.lr = 0.5 \(here 0.05\); ",
+        ),
+        ({"roundz": 3}, "holds a finished run whose config.toml is no good .unknown key roundz, did you mean rounds"),
+    ],
+)
+def test_a_result_of_other_settings_is_not_mixed_in(changes, sentence, tmp_path):
+    made = grid(tmp_path)
+    finish(made.runs[0], **changes)
+    with pytest.raises(ConfigError, match=sentence):
+        unfinished(made.runs)
+
+
+def test_an_ablation_runs_what_is_set_once(tmp_path):
+    rows = ablation_rows(prepare("digits-small", []), ("k", "m", "margin"))
+    made = build_grid("digits-small", [], rows=rows, columns=read_columns([]), seeds=(0,), folder=tmp_path)
+    assert [row.label for row in rows] == [
+        "fedavg", "fedhpro",
+        "K = 1", "K = 2", "K = 5", "K = 10",
+        "M = 1", "M = 10", "M = 30", "M = 100",
+        "margin l2-unit", "margin l2", "margin inner", "margin none",
+    ]  # fmt: skip
+    for same in ("K = 5", "M = 30", "margin l2-unit"):
+        assert made.cells[same, "", 0] is made.cells["fedhpro", "", 0]
+    assert len(made.runs) == len(rows) - 3
+    assert made.cells["M = 100", "", 0].config.hyper_prototypes.matching_steps == 100
+    assert {row.group for row in rows} == {"", "k", "m", "margin"}
+
+
+@pytest.mark.parametrize("preset", ["paper", "reference"])
+def test_every_ablation_can_run(preset, tmp_path):
+    changes = [f"preset={preset}"]
+    rows = ablation_rows(prepare("digits-small", changes))
+    assert {row.group for row in rows} == {"", *GROUPS}
+    made = build_grid("digits-small", changes, rows=rows, columns=read_columns([]), seeds=(0,), folder=tmp_path)
+    neither = made.cells["neither loss", "", 0].config
+    assert (neither.losses.hpcl, neither.losses.hpal) == ("off", "off")
+    assert made.cells["HPCL only", "", 0].config.losses.hpcl == preset
+
+
+def test_an_ablation_without_a_global_model_keeps_no_head_for_its_test():
+    labels = [row.label for row in ablation_rows(prepare("three-models-small", []))]
+    assert "calibration replace" in labels
+    assert "calibration separate" not in labels
+
+
+def test_a_loss_that_is_off_is_ablated_as_published():
+    rows = {row.label: row for row in ablation_rows(prepare("digits-small", ["losses.hpal=off"]), ("losses",))}
+    assert rows["HPAL only"].changes == ("method.name=fedhpro", "losses.hpcl=off", "losses.hpal=paper")
+
+
+def test_an_unknown_group_lists_what_exists():
+    assert read_groups("m, losses") == ("losses", "m")
+    with pytest.raises(ConfigError, match="--only n is no group of ablations, there are: losses, prototypes, margin, "):
+        read_groups("k,n")

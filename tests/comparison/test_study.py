@@ -1,0 +1,194 @@
+"""Whole grids on a few digits: interrupted and continued, with cells that fail, crash or are killed."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from fedhpro_flwr.cli import main
+from fedhpro_flwr.comparison.child_process import locked
+from fedhpro_flwr.comparison.study import duration
+from fedhpro_flwr.comparison.workers import failure_of
+from fedhpro_flwr.config import ConfigError
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = ("rounds=1", "data.train-limit=200", "partition.num-partitions=2", "model.name=mlp", "local.epochs=1")
+COSTS = ("seconds", "client-seconds", "server-seconds")  # differ from run to run
+
+
+def words(folder, methods="fedavg,fedhpro", *more, command="compare"):
+    settings = [word for change in SMALL for word in ("--set", change)]
+    named = ["--methods", methods] if command == "compare" else []
+    return [
+        command,
+        "digits",
+        *named,
+        "--seeds",
+        "0,1",
+        "--engine",
+        "in-process",
+        "--folder",
+        str(folder),
+        *settings,
+        *more,
+    ]
+
+
+def process(*arguments):
+    """`fedhpro` as a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "fedhpro_flwr.cli", *arguments],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+
+
+def wait_for(path, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path} did not come"
+        time.sleep(0.02)
+
+
+def numbers(folder):
+    """table.csv without what a clock measured."""
+    with (folder / "table.csv").open() as file:
+        return [line for line in csv.DictReader(file) if line["measure"] not in COSTS]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A grid that nobody interrupts."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert main(words(folder)) == 0
+    return folder
+
+
+def test_a_grid_from_beginning_to_end(whole, capsys):
+    assert {path.name for path in whole.iterdir()} == {
+        ".lock", "fedavg", "fedhpro", "table.csv", "runs.csv", "table.md", "table.tex",
+    }  # fmt: skip
+    with (whole / "runs.csv").open() as file:
+        runs = list(csv.DictReader(file))
+    assert [(run["method"], run["seed"], run["state"]) for run in runs] == [
+        ("fedavg", "0", "finished"), ("fedhpro", "0", "finished"),
+        ("fedavg", "1", "finished"), ("fedhpro", "1", "finished"),
+    ]  # fmt: skip
+    (mean,) = (line for line in numbers(whole) if (line["method"], line["measure"]) == ("fedavg", "mean-of-last-ten"))
+    own = [float(run["mean-of-last-ten"]) for run in runs if run["method"] == "fedavg"]
+    assert float(mean["mean"]) == pytest.approx(sum(own) / 2)
+    # Again: nothing is run, and the table is the same to the last digit.
+    before = (whole / "table.csv").read_bytes()
+    assert main(words(whole)) == 0
+    assert "4 runs, 0 to do" in capsys.readouterr().out
+    assert (whole / "table.csv").read_bytes() == before
+
+
+def test_a_run_of_a_grid_is_the_run_that_its_config_gives(whole, tmp_path):
+    config = str(whole / "fedhpro" / "seed-1" / "config.toml")
+    assert main(["run", config, "--engine", "in-process", "--set", f"run-folder={tmp_path / 'again'}"]) == 0
+    assert (tmp_path / "again" / "model.safetensors").read_bytes() == (
+        whole / "fedhpro" / "seed-1" / "model.safetensors"
+    ).read_bytes()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the child of a killed grid finishes its run first")
+def test_killed_and_begun_again_it_gives_the_same_table(whole, tmp_path, capsys):
+    killed = process(*words(tmp_path))
+    wait_for(tmp_path / "fedavg" / "seed-0" / "summary.json")
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    assert not (tmp_path / "table.csv").exists()
+    assert main(words(tmp_path)) == 0
+    said = capsys.readouterr().out
+    assert "4 runs, 4 to do" not in said
+    assert numbers(tmp_path) == numbers(whole)
+
+
+def test_ctrl_c_stops_the_children_and_leaves_what_is_finished(tmp_path):
+    stopped = process(*words(tmp_path, "fedavg,fedhpro", "--set", "rounds=500"))
+    wait_for(tmp_path / "fedavg" / "seed-0" / "metrics.jsonl")
+    stopped.send_signal(signal.SIGINT)
+    said, _ = stopped.communicate(timeout=30)
+    assert stopped.returncode == 130
+    assert said.endswith("fedhpro: stopped\n")
+    with locked(tmp_path, seconds=0):  # no child holds it any more
+        pass
+    assert not (tmp_path / "table.csv").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for the child in /proc")
+def test_a_cell_that_is_killed_or_fails_takes_no_other_with_it(tmp_path):
+    killed, failing = "fedhpro:rounds=500", "fedhpro:partition.num-partitions=500"
+    grid = process(*words(tmp_path, f"{killed},{failing},fedavg", "--seeds", "0"))
+    folder = tmp_path / "fedhpro-rounds=500" / "seed-0"
+    wait_for(folder / "metrics.jsonl")
+    (child,) = Path(f"/proc/{grid.pid}/task/{grid.pid}/children").read_text().split()
+    os.kill(int(child), signal.SIGKILL)
+    said, _ = grid.communicate(timeout=60)
+    assert grid.returncode == 1
+    assert f"failed: {killed} seed 0: its process was ended by SIGKILL, see {folder / 'run.log'}" in said
+    assert f"failed: {failing} seed 0: partition.num-partitions = 500, but there are only 200 training samples" in said
+    last = {line["method"]: line["n"] for line in numbers(tmp_path) if line["measure"] == "last"}
+    assert last == {killed: "0", failing: "0", "fedavg": "1"}
+    page = (tmp_path / "table.md").read_text()
+    assert f"| {killed} | – |" in page
+    assert f"- {failing} seed 0: partition.num-partitions = 500" in page
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("fedavg,nosuch",), "nosuch seed 0: method.name = 'nosuch' is unknown, there are: "),
+        (("fedavg", "--baseline", "local"), "--baseline local is no row of this grid, there are: fedavg"),
+        (("fedavg", "--jobs", "0"), "--jobs 0: at least one run at a time"),
+        (("fedavg", "--target", "90"), "--target 90.0: write an accuracy between 0 and 1, as 0.9"),
+        (("fedavg", "--vary", "rounds=1,x"), "fedavg rounds=x seed 0: rounds = 'x': it must be a valid integer"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_nothing_is_left(arguments, sentence, tmp_path, capsys):
+    assert main(words(tmp_path / "grid", *arguments)) == 2
+    said = capsys.readouterr().out
+    assert sentence in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "grid").exists()
+
+
+def test_a_result_of_other_settings_is_refused_before_anything_runs(whole, capsys):
+    assert main(words(whole, "fedprox,fedavg", "--set", "local.lr=0.5")) == 2
+    said = capsys.readouterr().out
+    assert "local.lr = 0.05 (here 0.5); a result of other settings is not mixed in" in said
+    assert not (whole / "fedprox").exists()
+
+
+def test_two_grids_do_not_work_in_one_folder(tmp_path):
+    with locked(tmp_path), pytest.raises(ConfigError, match="still works in"), locked(tmp_path, seconds=0):
+        pass
+
+
+def test_an_ablation_from_beginning_to_end(tmp_path, capsys):
+    assert main(words(tmp_path, "", "--only", "margin", "--seeds", "0", "--jobs", "2", command="ablate")) == 0
+    said = capsys.readouterr().out
+    assert "5 runs, 5 to do" in said  # l2-unit is what is set
+    lines = {line["method"]: line for line in numbers(tmp_path) if line["measure"] == "last"}
+    assert lines["margin l2-unit"]["mean"] == lines["fedhpro"]["mean"] != ""
+    assert lines["margin l2-unit"]["difference"] == ""  # the baseline itself
+    assert lines["margin none"]["group"] == "margin"
+
+
+def test_why_a_cell_failed(tmp_path):
+    assert failure_of(tmp_path, -9).startswith("its process was ended by SIGKILL, see ")
+    assert failure_of(tmp_path, 1).startswith("its process ended with exit status 1, see ")
+    (tmp_path / "run.log").write_text("fedhpro: first\nTraceback\nfedhpro: the last sentence\nmore\n")
+    assert failure_of(tmp_path, 2) == "the last sentence"
+    (tmp_path / "failure.txt").write_text("what the run says")
+    assert failure_of(tmp_path, 1) == "what the run says"
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(12.4, "12 s"), (75, "1 min"), (5340, "89 min"), (5400, "1.5 h")])
+def test_durations(seconds, said):
+    assert duration(seconds) == said

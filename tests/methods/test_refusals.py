@@ -1,0 +1,61 @@
+"""Which method works with which part of the model shared, and with hyper-prototypes in its prototypes' place."""
+
+import pytest
+
+from fedhpro_flwr.config import ConfigError
+from fedhpro_flwr.methods import METHODS
+
+SHARES = ("all", "group", "head", "nothing")
+WORKS_WITH = {
+    "fedhpro": ("all", "group", "head"),
+    "fedavg": ("all", "group", "head"),
+    "fedprox": ("all", "group", "head"),
+    "moon": ("all", "group"),
+    "scaffold": ("all",),
+    "creff": ("all", "group"),
+    "fedproto": SHARES,
+    "fedtgp": SHARES,
+    "fedsa": SHARES,
+    "averaged": SHARES,
+    "fpl": SHARES,
+    "local": SHARES,
+}
+TAKE_HYPER_PROTOTYPES = {"fedproto", "fedtgp", "fedsa"}
+
+
+def test_every_method_is_in_the_table():
+    ours = {name for name, found in METHODS.items() if found.__module__.startswith("fedhpro_flwr.methods.")}
+    assert ours == set(WORKS_WITH)
+
+
+@pytest.mark.parametrize("share", SHARES)
+@pytest.mark.parametrize("name", WORKS_WITH)
+def test_what_may_be_shared(make, name, share):
+    config = make.config(name, model__share=share)
+    if share in WORKS_WITH[name]:
+        METHODS.find(name).refuse(config)
+        return
+    allowed = ", ".join(map(repr, WORKS_WITH[name]))
+    with pytest.raises(ConfigError) as refused:
+        METHODS.find(name).refuse(config)
+    assert str(refused.value) == (
+        f"method.name = '{name}' does not work with model.share = '{share}', only with {allowed}"
+    )
+
+
+@pytest.mark.parametrize("name", sorted(WORKS_WITH.keys() - TAKE_HYPER_PROTOTYPES))
+def test_methods_without_a_place_for_hyper_prototypes(make, name):
+    with pytest.raises(ConfigError) as refused:
+        METHODS.find(name).refuse(make.config(name, method__prototypes="hyper"))
+    assert str(refused.value) == (f"method.prototypes = 'hyper': method.name = '{name}' has no prototypes to replace")
+
+
+@pytest.mark.parametrize("share", SHARES)
+@pytest.mark.parametrize("name", sorted(TAKE_HYPER_PROTOTYPES))
+def test_hyper_prototypes_need_a_shared_head(make, name, share):
+    config = make.config(name, method__prototypes="hyper", model__share=share)
+    if share != "nothing":
+        METHODS.find(name).refuse(config)
+        return
+    with pytest.raises(ConfigError, match=r"^method\.prototypes = 'hyper' needs a head .* not 'nothing'$"):
+        METHODS.find(name).refuse(config)

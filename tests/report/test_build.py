@@ -1,0 +1,93 @@
+"""Whole reports of small runs: what is on the page, what is missing and why, and what is refused."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from fedhpro_flwr.cli import main
+from fedhpro_flwr.config import ConfigError
+from fedhpro_flwr.report.build import write_report
+
+
+def headings(text):
+    return re.findall(r"<h2>(.*?)</h2>", text)
+
+
+def test_a_table_row_a_group_and_a_png_a_picture(make_run, tmp_path: Path):
+    for seed, accuracy in ((0, 0.5), (1, 0.7)):
+        make_run(f"hpro{seed}", [0.25, accuracy], seed=seed)
+        make_run(f"avg{seed}", [0.25, accuracy - 0.1], seed=seed, method__name="fedavg")
+    text = write_report([tmp_path / "runs"], tmp_path / "out").read_text(encoding="utf-8")
+    assert re.findall(r"</span>(.*?)</th><td>(.*?)</td><td>(.*?)</td><td>(.*?)</td>", text) == [
+        ("fedavg", "0, 1", "2", "50.00 ± 14.14"),
+        ("fedhpro", "0, 1", "2", "60.00 ± 14.14"),
+    ]
+    assert headings(text) == [
+        "Overview", "Accuracy over the rounds", "Who has which samples", "Classes", "Features and prototypes",
+        "Seconds and bytes",
+    ]  # fmt: skip
+    named = set(re.findall(r"<small>(.*?)</small>", text))
+    assert named == {path.name for path in (tmp_path / "out").glob("*.png")} == {
+        "accuracy.png", "training-loss.png", "partition-1.png", "classes.png", "seconds.png", "bytes.png",
+    }  # fmt: skip
+    assert "fedhpro: no picture: it has no single global model" in text
+
+
+def test_domains_have_their_bars_where_there_are_any(make_run, tmp_path: Path):
+    make_run("a", [0.5, 0.75], data__domains="north,south")
+    text = write_report([tmp_path / "runs"], tmp_path / "out").read_text(encoding="utf-8")
+    assert "Classes and domains" in headings(text)
+    assert "fedhpro: from 37.5 (south) to 75.0 (north)" in text
+
+
+def test_what_is_unfinished_or_double_is_said(make_run, tmp_path: Path):
+    make_run("20260101", [0.5])
+    make_run("20260102", [0.5], finished=False, failure="killed <9>")
+    make_run("20260103", [0.5, 0.6], finished=False, seed=1, failure="power cut", rounds=1)
+    make_run("20260104", [], finished=False, seed=2, failure="no such data")
+    text = write_report([tmp_path / "runs"], tmp_path / "out").read_text(encoding="utf-8")
+    assert "20260104 is not shown: no round is complete (no such data)" in text
+    assert "20260103 (fedhpro, seed 1) has not finished: 2 of 1 rounds are shown (power cut)" in text
+    assert "20260102 is not shown: another run has its settings and its seed" in text
+
+
+def test_no_round_at_all_is_refused_with_the_reason(make_run, tmp_path: Path):
+    make_run("a", [], finished=False, failure="data.path does not exist")
+    with pytest.raises(ConfigError, match=r"no run in .*runs has got through a round yet: data\.path does not exist"):
+        write_report([tmp_path / "runs"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_real_run_with_features_and_central_means(tmp_path: Path, capsys):
+    settings = {
+        "rounds": 2, "partition.num-partitions": 3, "data.train-limit": 120, "local.epochs": 1, "model.name": "mlp",
+        "model.width": 8, "hyper-prototypes.matching-steps": 2, "run-folder": tmp_path / "run",
+    }  # fmt: skip
+    changes = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+    assert main(["run", *changes, "--engine", "in-process"]) == 0
+    assert main(["report", str(tmp_path / "run")]) == 0
+    out = tmp_path / "run" / "report"
+    assert capsys.readouterr().out.splitlines()[-1] == f"report: {out / 'index.html'}"
+    text = (out / "index.html").read_text(encoding="utf-8")
+    assert "PCA of 359 test samples and 50 prototypes." in text
+    assert "Movement of the prototypes" in headings(text)
+    assert main(["report", str(tmp_path / "run"), "--central"]) == 0
+    text = (out / "index.html").read_text(encoding="utf-8")
+    assert "Prototypes and central class means" in headings(text)
+    assert {path.stem for path in out.glob("prototype-*.png")} == {
+        "prototype-cosine", "prototype-relative", "prototype-structure",
+    }  # fmt: skip
+    assert len(list(out.glob("central-*.safetensors"))) == 1
+
+
+@pytest.mark.parametrize("name", ["nowhere", "empty"])
+def test_the_command_refuses_a_place_without_a_run(name, tmp_path: Path, capsys):
+    (tmp_path / "empty").mkdir()
+    assert main(["report", str(tmp_path / name)]) == 2
+    said = capsys.readouterr().out
+    assert said.startswith(f"fedhpro: {tmp_path / name} ")
+    assert said.count("\n") == 1
+    assert not (tmp_path / name / "report").exists()

@@ -1,0 +1,73 @@
+"""Central class means: of which samples, from which start, and kept for the runs that share them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from fedhpro_flwr.config import ConfigError, RunConfig
+from fedhpro_flwr.engine import federation, initial_model
+from fedhpro_flwr.report import central
+from fedhpro_flwr.report.central import MOST_PASSES, central_means, passes_of, train_centrally
+
+SMALL = {
+    "rounds": 2, "local.epochs": 1, "data.train-limit": 120, "partition.num-partitions": 3, "model.name": "mlp",
+    "model.width": 8,
+}  # fmt: skip
+
+
+def test_as_many_passes_as_a_client_makes_up_to_the_cap():
+    assert passes_of(RunConfig.parse(rounds=7, local__epochs=3)) == 21
+    assert passes_of(RunConfig.parse(rounds=100, local__epochs=10)) == MOST_PASSES
+
+
+def test_without_training_the_means_are_those_of_the_initial_model(monkeypatch):
+    monkeypatch.setattr("client_app.visit.train", lambda *_: 0.0)
+    config = RunConfig.parse(SMALL)
+    found = train_centrally(config)
+    data = federation(config).data
+    model = initial_model(config, data).eval()
+    ids = torch.from_numpy(np.concatenate(federation(config).parts.indices))
+    split = data.train.subset(ids)
+    for label in range(data.num_classes):
+        own = split.inputs[split.labels == label].double().div(255)
+        mean, std = (torch.tensor(value).double()[:, None, None] for value in (data.mean, data.std))
+        with torch.no_grad():
+            z = model.double().encoder((own - mean) / std)
+        torch.testing.assert_close(found.means[label].double(), z.mean(0), atol=1e-5, rtol=1e-4)
+    assert found.known.all()
+    assert found.passes == 2
+
+
+def test_training_moves_them_and_the_seed_decides_all():
+    config = RunConfig.parse(SMALL)
+    first, again = train_centrally(config), train_centrally(config)
+    assert torch.equal(first.means, again.means)
+    assert not torch.equal(first.means, train_centrally(RunConfig.parse(SMALL, seed=1)).means)
+
+
+def test_methods_share_what_is_kept_and_seeds_do_not(tmp_path, monkeypatch):
+    first = central_means(RunConfig.parse(SMALL), tmp_path)
+    assert len(list(tmp_path.iterdir())) == 1
+    trained = []
+    monkeypatch.setattr(central, "train_centrally", lambda config: trained.append(config.seed) or first)
+    again = central_means(RunConfig.parse(SMALL, method__name="fedavg", losses__temperature=0.5), tmp_path)
+    assert torch.equal(again.means, first.means)
+    assert trained == []
+    central_means(RunConfig.parse(SMALL, seed=4), tmp_path)
+    central_means(RunConfig.parse(SMALL, local__lr=0.01), tmp_path)
+    assert trained == [4, 0]
+
+
+def test_a_damaged_file_is_made_anew(tmp_path):
+    first = central_means(RunConfig.parse(SMALL), tmp_path)
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(b"half")
+    assert torch.equal(central_means(RunConfig.parse(SMALL), tmp_path).means, first.means)
+
+
+def test_several_architectures_have_no_feature_space_in_common():
+    config = RunConfig.parse(SMALL, model__groups="mlp=2, cnn=1", model__share="head")
+    with pytest.raises(ConfigError, match="2 architectures, each with features of its own"):
+        train_centrally(config)

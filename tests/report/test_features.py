@@ -1,0 +1,60 @@
+"""Features in the plane: the projection against an eigendecomposition, and both against permutations and repeats."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from fedhpro_flwr.config import RunConfig
+from fedhpro_flwr.report.features import Features, neighbour_embedding, principal_axes, with_data_here
+
+
+def drawn(samples=30, width=6, prototypes=4):
+    generator = torch.Generator().manual_seed(3)
+    scale = torch.arange(1.0, width + 1)
+    return Features(
+        torch.randn(samples, width, generator=generator) * scale,
+        torch.arange(samples) % 2,
+        torch.randn(prototypes, width, generator=generator),
+        torch.arange(prototypes) % 2,
+        ("a", "b"),
+    )
+
+
+def test_the_axes_are_those_of_largest_variance():
+    features = drawn()
+    plane = principal_axes(features)
+    variances = np.linalg.eigvalsh(np.cov(features.samples.double().numpy().T, bias=True))[::-1]
+    np.testing.assert_allclose(plane.samples.var(0), variances[:2], rtol=1e-6)
+    np.testing.assert_allclose(plane.samples.mean(0), 0, atol=1e-9)
+    assert abs(np.corrcoef(plane.samples.T)[0, 1]) < 1e-6
+
+
+def test_prototypes_are_projected_as_samples_are():
+    features = drawn()
+    same = replace(features, prototypes=features.samples[:5], prototype_labels=features.labels[:5])
+    plane = principal_axes(same)
+    np.testing.assert_allclose(plane.prototypes, plane.samples[:5], atol=1e-9)
+
+
+def test_the_order_of_samples_changes_nothing():
+    features, order = drawn(), torch.randperm(30, generator=torch.Generator().manual_seed(0))
+    other = replace(features, samples=features.samples[order], labels=features.labels[order])
+    np.testing.assert_allclose(principal_axes(other).samples, principal_axes(features).samples[order], atol=1e-9)
+
+
+def test_neighbours_are_embedded_equally_for_equal_seeds():
+    features = drawn()
+    first, again = neighbour_embedding(features, 1), neighbour_embedding(features, 1)
+    assert first.samples.shape == (30, 2)
+    assert first.prototypes.shape == (4, 2)
+    np.testing.assert_array_equal(first.samples, again.samples)
+
+
+def test_data_of_another_machine_is_looked_for_here(tmp_path, monkeypatch):
+    monkeypatch.setenv("FEDHPRO_DATA_DIR", str(tmp_path))
+    assert with_data_here(RunConfig.parse(data__root="/no/such/folder")).data.root == str(tmp_path)
+    assert with_data_here(RunConfig.parse(data__root="/")).data.root == "/"
+    assert with_data_here(RunConfig.parse()).data.root == ""

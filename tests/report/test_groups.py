@@ -1,0 +1,69 @@
+"""Which runs are one group, and what a group is called."""
+
+from __future__ import annotations
+
+from fedhpro_flwr.report.groups import group_runs
+from fedhpro_flwr.report.runs import Run
+
+
+def names(*folders):
+    return [(group.name, group.seeds) for group in group_runs([Run.read(folder) for folder in folders])[0]]
+
+
+def test_seeds_and_places_make_no_group(make_run):
+    runs = [
+        make_run(f"{seed}", [0.5], seed=seed, data__root=f"/disk{seed}", clients__num_nodes=seed) for seed in (2, 0)
+    ]
+    assert names(*runs) == [("fedhpro", [0, 2])]
+
+
+def test_who_else_was_told_makes_no_group(make_run):
+    runs = [make_run("a", [0.5], trackers="tensorboard"), make_run("b", [0.5], seed=1)]
+    assert names(*runs) == [("fedhpro", [0, 1])]
+
+
+def test_a_group_is_named_by_what_differs(make_run):
+    runs = [
+        make_run("a", [0.5], method__name="fedavg"),
+        make_run("b", [0.5], partition__alpha=0.1),
+        make_run("c", [0.5], local__flip=False),
+    ]
+    assert names(*runs) == [
+        ("fedavg, partition.alpha = 0.5, local.flip = true", [0]),
+        ("fedhpro, partition.alpha = 0.1, local.flip = true", [0]),
+        ("fedhpro, partition.alpha = 0.5, local.flip = false", [0]),
+    ]
+    assert names(*runs[:1]) == [("fedavg", [0])]
+
+
+def test_what_follows_from_a_preset_is_not_repeated(make_run):
+    runs = [make_run("a", [0.5], preset="paper"), make_run("b", [0.5], preset="reference")]
+    assert names(*runs) == [("fedhpro, preset = paper", [0]), ("fedhpro, preset = reference", [0])]
+    changed = make_run("c", [0.5], preset="reference", losses__temperature=0.5)
+    assert names(*runs, changed)[2] == ("fedhpro, preset = reference, losses.temperature = 0.5", [0])
+
+
+def test_what_follows_from_an_experiment_is_not_repeated(make_run):
+    runs = [
+        make_run("a", [0.5], experiment="one", local__lr=0.1),
+        make_run("b", [0.5], experiment="two", local__lr=0.2),
+        make_run("c", [0.5], experiment="two", local__lr=0.2, method__name="fedavg"),
+    ]
+    assert [name for name, _ in names(*runs)] == [
+        "fedhpro, experiment = one",
+        "fedhpro, experiment = two",
+        "fedavg, experiment = two",
+    ]
+
+
+def test_data_files_are_told_apart_by_name_and_not_by_place(make_run):
+    runs = [make_run(name, [0.5], data__path=path) for name, path in (("a", "/x/1.npz"), ("b", "/y/1.npz"))]
+    assert len(names(runs[0], make_run("c", [0.5], data__path="/x/2.npz"))) == 2
+    assert len(names(*runs)) == 1
+
+
+def test_of_two_runs_with_one_seed_the_finished_one_is_shown(make_run):
+    runs = [Run.read(make_run(name, [0.5, 0.6], finished=name != "c")) for name in "abc"]
+    groups, left_out = group_runs(runs)
+    assert [run.folder.name for run in groups[0].runs] == ["b"]
+    assert sorted(run.folder.name for run in left_out) == ["a", "c"]

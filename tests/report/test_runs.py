@@ -1,0 +1,70 @@
+"""Reading run folders: finished ones, unfinished ones, and what is no run at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fedhpro_flwr.config import ConfigError
+from fedhpro_flwr.report.runs import Run, find_runs
+
+
+def test_a_finished_run(make_run):
+    run = Run.read(make_run("a", [0.5, 0.75]))
+    assert run.finished
+    assert run.accuracies() == [(1, 0.5), (2, 0.75)]
+    assert run.measure == "test data"
+    assert run.headline() == {"best": 0.75, "best-round": 2, "last": 0.75, "mean-of-last-ten": 0.625}
+    assert run.split is not None
+    assert run.split.counts.tolist() == [[3, 0], [1, 4]]
+    assert run.last_tested()["class_accuracy"] == [0.75, 1.0]
+
+
+def test_an_unfinished_run_is_read_as_far_as_it_got(make_run):
+    folder = make_run("a", [0.5, 0.75], finished=False, failure="round 3: 0 of 3 clients replied well\n")
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"server_round": 3, "seco')  # the line that was being written
+    run = Run.read(folder)
+    assert not run.finished
+    assert len(run.rounds) == 2
+    assert run.failure == "round 3: 0 of 3 clients replied well"
+
+
+def test_domains_are_judged_by_their_mean(make_run):
+    run = Run.read(make_run("a", [0.4], data__domains="north,south"))
+    assert run.measure == "mean over domains"
+    assert run.accuracies() == [(1, pytest.approx(0.3))]
+
+
+def test_runs_are_found_below_and_once(make_run, tmp_path: Path):
+    first, second = make_run("grid/b", [0.5]), make_run("grid/a/deep", [0.5])
+    assert find_runs([tmp_path / "runs"]) == [second, first]
+    assert find_runs([first, tmp_path / "runs"]) == [first, second]
+
+
+@pytest.mark.parametrize("name", ["nowhere", "empty"])
+def test_a_place_without_a_run_is_named(name, tmp_path: Path):
+    (tmp_path / "empty").mkdir()
+    sentence = "is no folder" if name == "nowhere" else r"holds no run: there is no config\.toml"
+    with pytest.raises(FileNotFoundError, match=rf"{name} {sentence}"):
+        find_runs([tmp_path / name])
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("config.toml", "rounds = "),
+        ("config.toml", "roundz = 3"),
+        ("metrics.jsonl", "{}}\n"),
+        ("summary.json", "{"),
+        ("partition.json", '{"class-names": ["a"], "counts": [[1, 2]]}'),
+        ("partition.json", "[]"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named(file, content, make_run):
+    folder = make_run("a", [0.5])
+    (folder / file).write_text(content)
+    with pytest.raises(ConfigError, match=rf"{folder / file} cannot be read: .*; name other runs") as refusal:
+        Run.read(folder)
+    assert "\n" not in str(refusal.value)

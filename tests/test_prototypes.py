@@ -1,0 +1,111 @@
+"""Class means of a client, and one global prototype a class."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedhpro_flwr.prototypes import ClassMeans, Prototypes, squared_distance
+
+CLASSES, WIDTH = 5, 3
+
+
+def some_features(count, seed=0, classes=CLASSES):
+    draw = torch.Generator().manual_seed(seed)
+    labels = torch.randint(classes, (count,), generator=draw)
+    return torch.randn(count, WIDTH, generator=draw), labels
+
+
+@given(st.integers(1, 40), st.integers(0, 1000))
+@settings(max_examples=60, deadline=None)
+def test_class_means_are_those_of_a_loop(count, seed):
+    z, labels = some_features(count, seed)
+    means = ClassMeans.of(z, labels, CLASSES)
+    assert means.class_ids.tolist() == sorted(set(labels.tolist()))
+    for label, row, n in zip(means.class_ids.tolist(), means.features, means.counts.tolist(), strict=True):
+        own = [z[i].tolist() for i in range(count) if int(labels[i]) == label]
+        assert n == len(own)
+        wanted = [sum(column) / n for column in zip(*own, strict=True)]
+        assert row.tolist() == pytest.approx(wanted, rel=1e-4, abs=1e-6)
+
+
+@given(st.integers(0, 1000))
+@settings(max_examples=30, deadline=None)
+def test_the_order_of_the_samples_does_not_matter(seed):
+    z, labels = some_features(20, seed)
+    order = torch.randperm(20, generator=torch.Generator().manual_seed(seed))
+    one, two = ClassMeans.of(z, labels, CLASSES), ClassMeans.of(z[order], labels[order], CLASSES)
+    assert torch.equal(one.class_ids, two.class_ids) and torch.equal(one.counts, two.counts)
+    torch.testing.assert_close(one.features, two.features)
+
+
+def test_class_means_by_hand():
+    z = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, -6.0]], requires_grad=True)
+    means = ClassMeans.of(z, torch.tensor([4, 1, 4]), CLASSES)
+    assert means.class_ids.tolist() == [1, 4] and means.counts.tolist() == [1, 2]
+    assert means.features.tolist() == [[3.0, 4.0], [3.0, -2.0]]
+    assert not means.features.requires_grad
+
+
+@pytest.mark.parametrize("wrong", [-1, CLASSES])
+def test_a_label_outside_the_classes_is_refused(wrong):
+    with pytest.raises(ValueError, match=r"^labels must lie in 0\.\.4, got "):
+        ClassMeans.of(torch.zeros(2, WIDTH), torch.tensor([0, wrong]), CLASSES)
+
+
+def some_prototypes(known=(True, True, False, True, True)):
+    mask = torch.tensor(known)
+    return Prototypes(torch.randn(CLASSES, WIDTH, generator=torch.Generator().manual_seed(1)) * mask[:, None], mask)
+
+
+def test_scores_are_minus_distances_and_unknown_classes_lose():
+    prototypes, (z, _) = some_prototypes(), some_features(8)
+    scores = prototypes.scores()(z)
+    for row, feature in zip(scores.tolist(), z.tolist(), strict=True):
+        for label, score in enumerate(row):
+            wanted = -math.dist(feature, prototypes.vectors[label].tolist()) if label != 2 else -math.inf
+            assert score == pytest.approx(wanted, rel=1e-5)
+    at_the_origin = prototypes.scores()(torch.zeros(1, WIDTH))  # where the unknown class's empty row lies
+    assert int(at_the_origin.argmax()) != 2
+
+
+def test_every_prototype_is_its_own_nearest():
+    prototypes = some_prototypes()
+    nearest = prototypes.scores()(prototypes.vectors).argmax(dim=1)
+    assert nearest[prototypes.known].tolist() == [0, 1, 3, 4]
+
+
+def test_before_anybody_sent_any_all_classes_lose():
+    none = Prototypes.none(CLASSES, WIDTH)
+    assert not none.known.any() and none.vectors.shape == (CLASSES, WIDTH)
+    assert torch.isneginf(none.scores()(torch.randn(2, WIDTH))).all()
+
+
+def test_an_update_replaces_the_masked_classes_alone():
+    before = some_prototypes()
+    vectors, mask = torch.full((CLASSES, WIDTH), 7.0), torch.tensor([False, True, True, False, False])
+    after = before.updated(vectors, mask)
+    assert torch.equal(after.vectors[mask], vectors[mask])
+    assert torch.equal(after.vectors[~mask], before.vectors[~mask])
+    assert after.known.tolist() == [True] * CLASSES
+    assert before.known.tolist() == [True, True, False, True, True]
+
+
+def test_the_squared_distance_is_that_of_a_loop():
+    prototypes, (z, labels) = some_prototypes(), some_features(11, seed=3)
+    assert 2 in labels.tolist()
+    total = sum(
+        sum((a - b) ** 2 for a, b in zip(z[i].tolist(), prototypes.vectors[label].tolist(), strict=True)) / WIDTH
+        for i, label in enumerate(labels.tolist())
+        if label != 2
+    )
+    assert float(squared_distance(z, labels, prototypes)) == pytest.approx(total / 11, rel=1e-5)
+
+
+def test_samples_of_unknown_classes_have_no_gradient():
+    z = torch.randn(4, WIDTH, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    squared_distance(z, torch.tensor([2, 0, 2, 4]), some_prototypes()).backward()
+    assert torch.equal(z.grad[[0, 2]], torch.zeros(2, WIDTH))
+    assert (z.grad[[1, 3]].abs().sum(dim=1) > 0).all()
