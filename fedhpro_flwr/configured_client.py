@@ -7,6 +7,7 @@ from flwr.app import Context
 from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.engine import code_fingerprint, configured_model, device_of, federation
+from fedhpro_flwr.methods import build_method
 from fedhpro_flwr.models import Model
 from fedhpro_flwr.nodes import own_partition
 from fedhpro_flwr.records import Task
@@ -39,8 +40,8 @@ def architecture_of(config: RunConfig, partition_id: int, context: Context) -> s
     """
     mine = config.model.architectures(config.partition.num_partitions)[partition_id]
     named = str(context.node_config.get("model", "")) if own_partition(context) == partition_id else ""
-    if named and named != mine and config.model.share != "head":
+    if named and named != mine and build_method(config).share in ("all", "group"):
         raise ValueError(
-            f"the node config says model = {named!r}, but {mine} is averaged; that needs model.share = 'head'"
+            f"the node config says model = {named!r}, but {mine} is averaged; that needs model.share = 'head' or 'nothing'"
         )
     return named or mine

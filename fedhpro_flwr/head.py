@@ -28,6 +28,10 @@ class Head(NamedTuple):
         """W z + b for features of any leading shape: [..., D] -> [..., C]."""
         return F.linear(features, self.weight, self.bias)
 
+    def scores(self, features: Tensor) -> Tensor:
+        """The logits of features that lie where a model is tested, which may be another device than the server's state."""
+        return self.like(features).logits(features)
+
     def like(self, tensor: Tensor) -> Head:
         """The same head, detached, in the dtype and on the device of a tensor."""
         return Head(self.weight.detach().to(tensor), self.bias.detach().to(tensor))

@@ -21,3 +21,11 @@ def test_like_takes_dtype_and_drops_the_gradient():
     assert copied.weight.dtype == copied.bias.dtype == torch.float64
     assert not copied.weight.requires_grad and not copied.bias.requires_grad
     assert torch.equal(copied.weight, HEAD.weight.double())
+
+
+def test_scores_follow_the_features():
+    """A server's state stays on the CPU in float32, wherever a model is tested."""
+    z = torch.tensor([[1.0, 2.0, 3.0]])
+    scores = HEAD.scores(z.double())
+    assert scores.dtype == torch.float64 and scores.tolist() == [[7.5, 0.5]]
+    assert HEAD.scores(z.to("meta")).device.type == "meta"

@@ -470,7 +470,7 @@ def test_what_becomes_of_the_calibrated_head():
     assert all(torch.equal(replaced.model.shared[name], means[name]) for name in means if not name.startswith("head."))
     # what is tested, and what clients get beside the model
     assert tests["off"].heads == tests["replace"].heads == [None]
-    assert tests["separate"].heads == [calibrated.logits]
+    assert tests["separate"].heads == [calibrated.scores]
     assert (
         set(off.method.broadcast(off.state)) == set(replaced.method.broadcast(replaced.state)) == {"hyper-prototypes"}
     )

@@ -79,7 +79,7 @@ class Creff(Method):
     def evaluation_scores(self, state: object) -> Scores | None:
         """The second head decides in the server's test."""
         head = cast(Calibrated, state).head
-        return head.logits if head else None
+        return head.scores if head else None
 
     def tensors(self, state: object) -> dict[str, Tensor]:
         """F and the second head."""

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fedhpro_flwr.aggregation import class_mean
+from fedhpro_flwr.class_imbalance import heard, imbalance
 from fedhpro_flwr.class_samples import draw_class_samples
 from fedhpro_flwr.config import ConfigError
 from fedhpro_flwr.gradient_matching import ClassGradients, class_gradients, count_classes
@@ -70,8 +71,15 @@ class FedHPro(Method):
     # --- at the client ------------------------------------------------------------------------------------------------
 
     def upload(self, arrival: Arrival) -> dict[str, Tensor]:
-        """Class gradients of the client at the model it received [P.1] [R.grads]."""
-        return class_gradient_records(self.measured(arrival, head_gradients=self._wanted(arrival.received.tensors)))
+        """Class gradients at the received model [P.1] [R.grads]; class counts alone where no gradients are used."""
+        wanted = self._wanted(arrival.received.tensors)
+        if not self._matches and not wanted:
+            counts = count_classes(arrival.train.labels, arrival.model.num_classes)
+            ids = counts.nonzero().squeeze(1)
+            return {CLASS_IDS: ids, CLASS_COUNTS: counts[ids]}
+        gradients = self.measured(arrival, head_gradients=wanted)
+        sent = {CLASS_IDS: gradients.class_ids, CLASS_COUNTS: gradients.counts, **head_gradient_records(gradients)}
+        return sent | ({CLASS_GRADIENTS: gradients.features} if self._matches else {})
 
     def measured(self, arrival: Arrival, *, head_gradients: bool) -> ClassGradients:
         """The class gradients of `class-gradients.*`'s samples, under the head that the server names."""
@@ -146,7 +154,8 @@ class FedHPro(Method):
         """The records of `upload`, P classes each."""
         state = cast(FedHProState, state)
         classes, _, width = state.hyper_prototypes.vectors.shape
-        records: dict[str, Shape] = {CLASS_GRADIENTS: ("P", width), CLASS_IDS: ("P",), CLASS_COUNTS: ("P",)}
+        records: dict[str, Shape] = {CLASS_IDS: ("P",), CLASS_COUNTS: ("P",)}
+        records |= {CLASS_GRADIENTS: ("P", width)} if self._matches else {}
         return records | (head_gradient_shapes(classes, width) if state.wants_head_gradients else {})
 
     def server_step(
@@ -164,31 +173,32 @@ class FedHPro(Method):
             if self.config.calibration.head == "replace":
                 model = {**model, "head.weight": new_head.weight, "head.bias": new_head.bias}
                 calibrated = replace(calibrated, head=None)  # it is the model's own now
-        with watch("matching"):
-            target, class_mask = class_mean(
-                gradients, client_head.num_classes, weighting=self.config.class_gradients.weighting
-            )
-            hyper_prototypes = state.hyper_prototypes.update(
-                target,  # g [C, D]
-                class_mask,  # [C]: classes that nobody sent stay as they are
-                client_head if options.matching_head == "client" else new_head,
-                steps=options.matching_steps,
-                lr=options.matching_lr,
-                distance=options.matching_distance,
-                virtual_scale=options.virtual_scale,
-            )
+        hyper_prototypes, metrics = state.hyper_prototypes, {}
+        if self._matches:
+            with watch("matching"):
+                target, class_mask = class_mean(
+                    gradients, client_head.num_classes, weighting=self.config.class_gradients.weighting
+                )
+                hyper_prototypes = hyper_prototypes.update(
+                    target,  # g [C, D]
+                    class_mask,  # [C]: classes that nobody sent stay as they are
+                    client_head if options.matching_head == "client" else new_head,
+                    steps=options.matching_steps,
+                    lr=options.matching_lr,
+                    distance=options.matching_distance,
+                    virtual_scale=options.virtual_scale,
+                )
+            metrics = {
+                "hyper-prototype-movement": hyper_prototypes.relative_movement(state.hyper_prototypes),
+                "classes-matched": int(class_mask.sum()),
+            }
         counts, wanted = state.class_counts, state.wants_head_gradients
         if counts is not None:
             counts = heard(counts, updates, gradients)
             wanted = imbalance(counts) >= self.config.calibration.from_imbalance
-        return ServerStep(
-            model,
-            FedHProState(hyper_prototypes, calibrated, wanted, counts),
-            {
-                "hyper-prototype-movement": hyper_prototypes.relative_movement(state.hyper_prototypes),
-                "classes-matched": int(class_mask.sum()),
-            },
-        )
+            if calibrated is not None and not wanted:
+                calibrated = replace(calibrated, head=None)  # no longer re-trained, it would fall behind the encoder
+        return ServerStep(model, FedHProState(hyper_prototypes, calibrated, wanted, counts), metrics)
 
     def prototypes(self, sent: Tensors) -> Prototypes:
         """H, the mean of the K hyper-prototypes of each class."""
@@ -203,7 +213,7 @@ class FedHPro(Method):
     def evaluation_scores(self, state: object) -> Scores | None:
         """The calibrated head where it is kept apart from the model's own."""
         head = cast(FedHProState, state).signal_head
-        return head.logits if head and self.config.calibration.head == "separate" else None
+        return head.scores if head and self.config.calibration.head == "separate" else None
 
     def tensors(self, state: object) -> dict[str, Tensor]:
         """S under its wire name, and the calibration's prototypes."""
@@ -214,6 +224,11 @@ class FedHPro(Method):
         return saved
 
     @property
+    def _matches(self) -> bool:
+        """Hyper-prototypes that are frozen at their start need no class gradients."""
+        return self.config.hyper_prototypes.matching_steps > 0
+
+    @property
     def _by_imbalance(self) -> bool:
         return self.config.calibration.head != "off" and self.config.calibration.from_imbalance > 0
 
@@ -222,33 +237,13 @@ class FedHPro(Method):
         return bool(sent[CALIBRATES]) if self._by_imbalance else self.config.calibration.head != "off"
 
 
-def heard(counts: Tensor, updates: Sequence[Update], gradients: Sequence[ClassGradients]) -> Tensor:
-    """The samples of each client and class [N, C] after what these replies say of theirs."""
-    counts = counts.clone()
-    for update, each in zip(updates, gradients, strict=True):
-        counts[update.partition_id, each.class_ids] = each.counts.to(counts)
-    return counts
-
-
-def imbalance(counts: Tensor) -> float:
-    """Samples of the largest class over those of the smallest that anybody holds: counts [N, C]."""
-    total = counts.sum(dim=0)
-    total = total[total > 0]
-    return float(total.max() / total.min()) if len(total) else 1.0
-
-
-def class_gradient_records(gradients: ClassGradients) -> dict[str, Tensor]:
-    """The records of a client's class gradients, P classes each."""
-    sent = {CLASS_GRADIENTS: gradients.features, CLASS_IDS: gradients.class_ids, CLASS_COUNTS: gradients.counts}
-    return sent | head_gradient_records(gradients)
-
-
 def received_gradients(update: Update) -> ClassGradients:
-    """The inverse of `class_gradient_records`."""
+    """What a client sent of its classes; gradients that were not asked for are empty or None."""
     sent = update.tensors
+    ids = sent[CLASS_IDS]
     return ClassGradients(
-        sent[CLASS_IDS],
-        sent[CLASS_GRADIENTS],
+        ids,
+        sent.get(CLASS_GRADIENTS, torch.empty(len(ids), 0)),
         sent[CLASS_COUNTS],
         sent.get(HEAD_WEIGHT_GRADIENTS),
         sent.get(HEAD_BIAS_GRADIENTS),

@@ -203,5 +203,8 @@ def test_a_node_may_bring_an_architecture_of_its_own_where_only_heads_travel():
     assert named("mlp", **{"model.share": "head"}) == "mlp"
     assert named("mlp", partition=1, **{"model.share": "head"}) == "cnn"  # another client that this node plays as well
     assert named("", **{"model.share": "head"}) == named("cnn") == "cnn"
+    # Nor does an encoder travel where nothing does.
+    assert named("mlp", **{"method.name": "local"}) == "mlp"
+    assert named("mlp", **{"method.name": "fedproto", "model.share": "nothing"}) == "mlp"
     with pytest.raises(ValueError, match=r"the node config says model = 'mlp', but cnn is averaged"):
         named("mlp")

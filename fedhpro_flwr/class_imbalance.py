@@ -1,0 +1,31 @@
+"""How unequal the classes of all clients together are, by what the clients have told of their samples so far."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from fedhpro_flwr.gradient_matching import ClassGradients
+from fedhpro_flwr.records import Update
+
+
+def heard(counts: Tensor, updates: Sequence[Update], gradients: Sequence[ClassGradients]) -> Tensor:
+    """The samples of each client and class [N, C], brought up to date by a round's replies.
+
+    Args:
+        counts: before the round, zero for a client that has not replied yet.
+        updates: the replies, which say whose they are.
+        gradients: theirs, which say how many samples of each class.
+    """
+    counts = counts.clone()
+    for update, each in zip(updates, gradients, strict=True):
+        counts[update.partition_id, each.class_ids] = each.counts.to(counts)
+    return counts
+
+
+def imbalance(counts: Tensor) -> float:
+    """Samples of the largest class over those of the smallest that anybody holds: counts [N, C]; 1 before any."""
+    total = counts.sum(dim=0)
+    total = total[total > 0]
+    return float(total.max() / total.min()) if len(total) else 1.0

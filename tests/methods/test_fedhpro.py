@@ -1,0 +1,83 @@
+"""FedHPro's options that change what travels: frozen hyper-prototypes, and a calibration that waits for imbalance."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from client_app.app import app as client_app
+from fedhpro_flwr.config import RunConfig
+from fedhpro_flwr.engine import RESIDENT
+from fedhpro_flwr.in_process import run_in_process
+from server_app.app import app as server_app
+
+SMALL = {
+    "rounds": 3,
+    "data.train-limit": 400,
+    "partition.num-partitions": 3,
+    "model.name": "mlp",
+    "model.width": 8,
+    "local.epochs": 1,
+    "local.lr": 0.01,
+    "calibration.head": "separate",
+    "calibration.matching-steps": 2,
+    "calibration.epochs": 2,
+    "calibration.from-imbalance": 5.0,
+}
+HEAD_GRADIENTS = {"head-weight-gradients", "head-bias-gradients"}
+
+
+def run(folder, **settings):
+    """The rounds of a run and what it saved of the method."""
+    RESIDENT.entries.clear()
+    config = RunConfig.parse(SMALL | {"run-folder": str(folder)} | settings)
+    run_in_process(server_app, client_app, config.partition.num_partitions, config.flat())
+    rounds = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert all(line["set_aside"] == [] for line in rounds)
+    return rounds, load_file(folder / "hyper-prototypes.safetensors")
+
+
+@pytest.mark.parametrize("head", ["separate", "replace"])
+def test_a_long_tail_is_calibrated_from_the_second_round_on(tmp_path, head):
+    rounds, saved = run(tmp_path, **{"partition.imbalance": 20.0, "calibration.head": head})
+    up = [line["bytes_up"].keys() for line in rounds]
+    assert not HEAD_GRADIENTS & up[0] and HEAD_GRADIENTS <= up[1] and HEAD_GRADIENTS <= up[2]
+    assert ["calibration" in line["server_seconds"] for line in rounds] == [False, True, True]
+    down = [line["bytes_down"].get("signal-head-weight", 0) > 0 for line in rounds]
+    assert down == [False, False, head == "separate"]
+    assert ("signal-head-weight" in saved) == (head == "separate")
+
+
+def test_balanced_classes_are_never_calibrated_and_train_as_without(tmp_path):
+    rounds, _ = run(tmp_path / "waiting")
+    off, _ = run(tmp_path / "off", **{"calibration.head": "off", "calibration.from-imbalance": 0.0})
+    assert all(not HEAD_GRADIENTS & line["bytes_up"].keys() for line in rounds)
+    assert [line["tested"] for line in rounds] == [line["tested"] for line in off]
+    model = "model.safetensors"
+    one, two = load_file(tmp_path / "waiting" / model), load_file(tmp_path / "off" / model)
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_the_counts_of_clients_that_are_not_asked_in_a_round_are_remembered(tmp_path):
+    settings = {"partition.imbalance": 20.0, "clients.per-round": 1, "partition.scheme": "shards", "rounds": 4}
+    settings |= {"partition.classes-per-client": 4}
+    rounds, _ = run(tmp_path, **settings)
+    asked = [HEAD_GRADIENTS <= line["bytes_up"].keys() for line in rounds]
+    assert asked == sorted(asked)  # once known, imbalance is not forgotten
+
+
+def test_frozen_hyper_prototypes_need_no_class_gradients(tmp_path):
+    settings = {"calibration.head": "off", "calibration.from-imbalance": 0.0, "hyper-prototypes.matching-steps": 0}
+    rounds, saved = run(tmp_path, **settings)
+    records = {"model", "class-ids", "class-counts"}
+    assert all(line["bytes_up"].keys() - {"confusion"} == records for line in rounds)
+    assert all(line["method"] == {} and "matching" not in line["server_seconds"] for line in rounds)
+    traced = load_file(tmp_path / "prototypes.safetensors")["prototypes"]
+    assert torch.equal(traced[0], traced[-1])
+    torch.testing.assert_close(saved["hyper-prototypes"].mean(dim=1), traced[0])
+
+
+def test_frozen_hyper_prototypes_can_be_calibrated(tmp_path):
+    rounds, _ = run(tmp_path, **{"partition.imbalance": 20.0, "hyper-prototypes.matching-steps": 0})
+    assert "class-gradients" not in rounds[2]["bytes_up"] and HEAD_GRADIENTS <= rounds[2]["bytes_up"].keys()
