@@ -41,7 +41,8 @@ def visit(
         data: the client's own samples.
         received: what the server sent.
         method: the client half of the federated method; built from the received settings if left out.
-        state: where the client keeps the part of its model that does not travel; needed where there is such a part.
+        state: where the client keeps the part of its model that does not travel and what the method remembers; needed
+            where there is either.
 
     Returns:
         The trained model (what of it travels), the method's upload, and the client's numbers.

@@ -42,7 +42,7 @@ class RunConfig(Section):
     """All settings of a run, presets filled in."""
 
     experiment: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "digits"
-    preset: Literal["paper", "reference"] = "paper"
+    preset: Literal["paper", "reference", "tuned"] = "paper"
     seed: CountOrNone = 0
     rounds: Count = 30
     device: Literal["auto", "cpu", "cuda"] = "auto"

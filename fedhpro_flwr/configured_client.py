@@ -42,6 +42,7 @@ def architecture_of(config: RunConfig, partition_id: int, context: Context) -> s
     named = str(context.node_config.get("model", "")) if own_partition(context) == partition_id else ""
     if named and named != mine and build_method(config).share in ("all", "group"):
         raise ValueError(
-            f"the node config says model = {named!r}, but {mine} is averaged; that needs model.share = 'head' or 'nothing'"
+            f"the node config says model = {named!r}, but {mine} is averaged; "
+            "that needs model.share = 'head' or 'nothing'"
         )
     return named or mine

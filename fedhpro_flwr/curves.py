@@ -27,7 +27,8 @@ def draw_curves(rounds: Sequence[Mapping[str, Any]], config: RunConfig) -> bytes
     accuracy.set(title="accuracy", xlabel="round", ylabel="%")
     accuracy.xaxis.get_major_locator().set_params(integer=True)
     if accuracy.lines:
-        accuracy.legend(fontsize=8, loc="best")
+        for text in accuracy.legend(fontsize=8, loc="best").get_texts():
+            text.set_parse_math(False)  # the name of a domain with dollar signs is no formula
     accuracy.grid(alpha=0.3)
 
     losses.plot(

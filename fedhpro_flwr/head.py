@@ -29,7 +29,7 @@ class Head(NamedTuple):
         return F.linear(features, self.weight, self.bias)
 
     def scores(self, features: Tensor) -> Tensor:
-        """The logits of features that lie where a model is tested, which may be another device than the server's state."""
+        """The logits where the features lie: a server's state is on the CPU, what it tests need not be."""
         return self.like(features).logits(features)
 
     def like(self, tensor: Tensor) -> Head:

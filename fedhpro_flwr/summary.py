@@ -11,14 +11,15 @@ from typing import Any
 
 from fedhpro_flwr.accuracies import Breakdown, ClientsTested, client_numbers, worse_than_alone
 from fedhpro_flwr.config import ConfigError, RunConfig
-from fedhpro_flwr.flat_keys import flatten
+from fedhpro_flwr.flat_keys import Scalar, flatten
 from fedhpro_flwr.records import OwnTest
 from fedhpro_flwr.reports import headline
 from fedhpro_flwr.run_folder import CONFIG_FILE, SUMMARY_FILE
 
 Line = Mapping[str, Any]
 ALONE = ("partition-id", "test-correct", "test-examples")  # what is read of a local-only run
-PLACES = ("data.root", "data.path", "data.weights", "data.download")  # where files lie: may differ between machines
+PLACES = ("data.root", "data.download")  # where files lie: may differ between machines
+FILES = ("data.path", "data.weights")  # of these the name says which they are, and the folder only where they lie
 
 
 def summary(
@@ -79,6 +80,13 @@ def judged_by(rounds: Sequence[Line], final: ClientsTested | None) -> tuple[str,
     return "mean over clients", [*clients, (rounds[-1]["server_round"], final.accuracy)]
 
 
+def without_places(settings: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    """Settings as far as they decide a result, on whatever machine: of a file its name counts, not where it lies."""
+    return {
+        key: Path(str(value)).name if key in FILES else value for key, value in settings.items() if key not in PLACES
+    }
+
+
 def read_alone(config: RunConfig) -> Sequence[Line]:
     """The clients of the finished local-only run `evaluation.alone`, for `worse_than_alone`; none if none is named.
 
@@ -99,8 +107,8 @@ def read_alone(config: RunConfig) -> Sequence[Line]:
         raise ConfigError(
             f"evaluation.alone = {folder!r} is a run of {other.method.name}, method.name = 'local' is needed"
         )
-    here, there = config.flat(), other.flat()
+    here, there = without_places(config.flat()), without_places(other.flat())
     for key in here:
-        if key.startswith(("data.", "partition.", "seed")) and key not in PLACES and here[key] != there[key]:
+        if key.startswith(("data.", "partition.", "seed")) and here[key] != there[key]:
             raise ConfigError(f"evaluation.alone = {folder!r} has {key} = {there[key]!r}, this run {here[key]!r}")
     return clients

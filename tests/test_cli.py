@@ -50,7 +50,7 @@ MISTAKES = [
     (["--set", "rounds=many"], "rounds = 'many': it must be a valid integer"),
     (["--set", "rounds="], "rounds = '': it must be a valid integer"),
     (["--set", "partition.imbalance=0.5"], "partition.imbalance = 0.5: it must be greater than or equal to 1"),
-    (["--set", "preset=old"], "preset = 'old': allowed are 'paper', 'reference'"),
+    (["--set", "preset=old"], "preset = 'old': allowed are 'paper', 'reference', 'tuned'"),
     (["--set", "clients.per-round=99"], "clients.per-round = 99: only 3 clients exist, see partition.num-partitions"),
     (["--set", "rounds"], "--set rounds: write it as key=value"),
     (["--set", "partition={alpha=1}"], "partition = '{alpha=1}': partition is a section with keys of its own"),
@@ -190,7 +190,7 @@ def test_a_run_from_beginning_to_end(tmp_path, capsys):
     assert (again / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize("preset", ["paper", "reference"])
+@pytest.mark.parametrize("preset", ["paper", "reference", "tuned"])
 @pytest.mark.parametrize("method", ["fedhpro", "fedavg"])
 def test_every_method_and_preset_runs(preset, method, tmp_path):
     assert run(tmp_path, preset=preset, method__name=method) == 0

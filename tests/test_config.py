@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fedhpro_flwr.config import ConfigError, RunConfig, known_keys
 from fedhpro_flwr.flat_keys import flatten, nest
-from fedhpro_flwr.presets import PAPER, PRESETS, REFERENCE
+from fedhpro_flwr.presets import PAPER, PRESETS, REFERENCE, TUNED
 
 ROOT = Path(__file__).resolve().parents[1]
 NAN, INF = float("nan"), float("inf")
@@ -90,8 +90,8 @@ REFUSED = [
     ({"hyper-prototypes": 1}, "hyper-prototypes = 1: hyper-prototypes is a section with keys of its own"),
     ({"local": 3, "local.lr": 0.1}, "local.lr = 0.1: local is a section with keys of its own"),
     ({"experiment": "../x"}, "experiment = '../x': it must match pattern '^[A-Za-z0-9][A-Za-z0-9._-]*$'"),
-    ({"preset": "papers"}, "preset = 'papers': allowed are 'paper', 'reference'"),
-    ({"preset": 3}, "preset = 3: allowed are 'paper', 'reference'"),
+    ({"preset": "papers"}, "preset = 'papers': allowed are 'paper', 'reference', 'tuned'"),
+    ({"preset": 3}, "preset = 3: allowed are 'paper', 'reference', 'tuned'"),
     ({"device": "tpu"}, "device = 'tpu': it must be 'auto', 'cpu' or 'cuda'"),
     (
         {"clients.per-round": 11},
@@ -168,9 +168,19 @@ def test_the_presets_differ_in_the_named_keys_only():
     }
 
 
+def test_tuned_differs_from_the_paper_in_what_was_measured():
+    assert {key: TUNED[key] for key in PAPER if PAPER[key] != TUNED[key]} == {
+        "hyper-prototypes.matching-steps": 0,
+        "losses.margin": "none",
+        "losses.hpal": "off",
+        "calibration.head": "replace",
+        "calibration.from-imbalance": 5.0,
+    }
+
+
 def test_the_presets_are_complete():
     sections = ("hyper-prototypes.", "losses.", "class-gradients.", "calibration.")
-    assert set(PAPER) == {key for key in known_keys() if key.startswith(sections)}
+    assert set(PAPER) == set(TUNED) == {key for key in known_keys() if key.startswith(sections)}
 
 
 def flower_defaults():
@@ -196,7 +206,7 @@ def test_every_conf_file_parses_and_flower_knows_its_keys(path):
 counts = st.integers(1, 10**6)
 positive = st.floats(1e-12, 1e12)
 VALID = {
-    "preset": st.sampled_from(["paper", "reference"]),
+    "preset": st.sampled_from(["paper", "reference", "tuned"]),
     "seed": st.integers(0, 2**32 - 1),
     "rounds": counts,
     "experiment": st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]*", fullmatch=True),

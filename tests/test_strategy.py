@@ -19,6 +19,7 @@ from fedhpro_flwr.engine import code_fingerprint
 from fedhpro_flwr.in_process import InProcessGrid
 from fedhpro_flwr.metrics import Evaluation
 from fedhpro_flwr.models import Model
+from fedhpro_flwr.presets import PRESETS
 from fedhpro_flwr.records import OwnTest, Update, array_record, pack_update, tensors_of, unpack_broadcast
 from fedhpro_flwr.replies import QuorumError
 from fedhpro_flwr.seeding import sample_partitions
@@ -201,12 +202,10 @@ FAULTS = {
 
 @pytest.fixture(scope="module")
 def without_client_2():
-    return {
-        preset: Played(meddle_with(2, lambda message, reply: None), preset=preset) for preset in ("paper", "reference")
-    }
+    return {preset: Played(meddle_with(2, lambda message, reply: None), preset=preset) for preset in PRESETS}
 
 
-@pytest.mark.parametrize("preset", ["paper", "reference"])
+@pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_bad_reply_is_as_none(fault, preset, without_client_2):
     change, reason = FAULTS[fault]
@@ -356,7 +355,7 @@ def test_the_quorum_is_rounded_up_but_not_by_the_error_of_floats(quorum, needed)
         run(needed - 1)
 
 
-@pytest.mark.parametrize("preset", ["paper", "reference"])
+@pytest.mark.parametrize("preset", PRESETS)
 def test_the_order_of_the_replies_does_not_matter(preset):
     wanted = Played(preset=preset)
     for order in (lambda replies: replies[::-1], lambda replies: [*replies[2:], *replies[:2]]):

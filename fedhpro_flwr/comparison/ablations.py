@@ -23,12 +23,17 @@ def ablation_rows(config: RunConfig, only: Sequence[str] = ()) -> tuple[Row, ...
     """
     hpcl, hpal = (value if value != "off" else "paper" for value in (config.losses.hpcl, config.losses.hpal))
     steps = config.hyper_prototypes.matching_steps or STEPS
+    # What says how to use a margin, or K of single classes, goes with it: a row is what it is called, and can run.
+    pairs = ("losses.margin-pairs=same",) if config.losses.margin_pairs != "same" else ()
+    unused = (*pairs, *(("losses.margin-schedule=constant",) if config.losses.margin_schedule != "constant" else ()))
+    margins = {"l2-unit": (), "l2": (), "inner": pairs, "none": unused}
+    counts = ("hyper-prototypes.counts=",) if config.hyper_prototypes.counts else ()
     groups: dict[str, dict[str, tuple[str, ...]]] = {
         "losses": {
             "HPCL and HPAL": (f"losses.hpcl={hpcl}", f"losses.hpal={hpal}"),
             "HPCL only": (f"losses.hpcl={hpcl}", "losses.hpal=off"),
-            "HPAL only": ("losses.hpcl=off", f"losses.hpal={hpal}"),
-            "neither loss": ("losses.hpcl=off", "losses.hpal=off"),
+            "HPAL only": ("losses.hpcl=off", f"losses.hpal={hpal}", *unused),
+            "neither loss": ("losses.hpcl=off", "losses.hpal=off", *unused),
         },
         "prototypes": {
             "matched": (f"hyper-prototypes.matching-steps={steps}",),
@@ -36,10 +41,8 @@ def ablation_rows(config: RunConfig, only: Sequence[str] = ()) -> tuple[Row, ...
             "frozen orthogonal": ("hyper-prototypes.matching-steps=0", "hyper-prototypes.init=orthogonal"),
             "averaged": ("method.name=averaged",),
         },
-        "margin": {
-            f"margin {reading}": (f"losses.margin={reading}",) for reading in ("l2-unit", "l2", "inner", "none")
-        },
-        "k": {f"K = {k}": (f"hyper-prototypes.prototypes-per-class={k}",) for k in (1, 2, 5, 10)},
+        "margin": {f"margin {reading}": (f"losses.margin={reading}", *without) for reading, without in margins.items()},
+        "k": {f"K = {k}": (f"hyper-prototypes.prototypes-per-class={k}", *counts) for k in (1, 2, 5, 10)},
         "m": {f"M = {m}": (f"hyper-prototypes.matching-steps={m}",) for m in (1, 10, 30, 100)},
         "distance": {
             f"matching by {distance}": (f"hyper-prototypes.matching-distance={distance}",)

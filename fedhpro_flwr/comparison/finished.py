@@ -9,6 +9,7 @@ from fedhpro_flwr.comparison.grid import NOT_COMPARED, Cell
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.flat_keys import flatten
 from fedhpro_flwr.run_folder import CONFIG_FILE, SUMMARY_FILE
+from fedhpro_flwr.summary import without_places
 
 MOST_KEYS = 5  # differing keys that a refusal names
 
@@ -42,12 +43,12 @@ def refuse_other(cell: Cell) -> None:
     path = cell.folder / CONFIG_FILE
     advice = "a result of other settings is not mixed in: name another --folder, or delete this one"
     try:
-        found = RunConfig.parse(flatten(tomllib.loads(path.read_text(encoding="utf-8")))).flat()
+        config = RunConfig.parse(flatten(tomllib.loads(path.read_text(encoding="utf-8"))))
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"{cell.folder} holds a finished run whose {CONFIG_FILE} is no good ({error}); {advice}"
         ) from None
-    wanted = cell.config.flat()
+    found, wanted = without_places(config.flat()), without_places(cell.config.flat())
     differing = [key for key in wanted if key not in NOT_COMPARED and found[key] != wanted[key]]
     if differing:
         named = ", ".join(f"{key} = {found[key]!r} (here {wanted[key]!r})" for key in differing[:MOST_KEYS])

@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 from fedhpro_flwr.comparison.rows import Column, Row, refuse_elsewhere
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.flat_keys import Scalar
 from fedhpro_flwr.settings import prepare, read_settings
-from fedhpro_flwr.summary import PLACES
 
-# Where files lie may differ between machines, and the folder of a grid may be moved.
-NOT_COMPARED = frozenset({*PLACES, "run-folder", "results-dir", "clients.state-path"})
+NOT_COMPARED = frozenset({"run-folder", "results-dir", "clients.state-path"})  # the folder of a grid may be moved
+LONGEST = 200  # characters of a folder's name: file systems take 255 bytes
 
 Place = tuple[str, str, int]  # labels of row and column, seed
 
@@ -113,5 +113,6 @@ def run_name(row: str, column: str, seed: int) -> str:
 
 
 def slug(label: str) -> str:
-    """A label as the name of a folder: letters, digits and . _ + = , - stay."""
-    return re.sub(r"[^A-Za-z0-9._+=,-]+", "-", label).strip("-.")
+    """A label as the name of a folder: letters, digits and . _ + = , - stay; a hash ends what is too long for one."""
+    name = re.sub(r"[^A-Za-z0-9._+=,-]+", "-", label).strip("-.")
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 9]}-{sha256(label.encode()).hexdigest()[:8]}"

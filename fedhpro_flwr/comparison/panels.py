@@ -124,13 +124,14 @@ def _differences(table: Table, column: str, measure: Measure) -> Panel:
 def notes(table: Table) -> list[str]:
     """What a reader has to know of the numbers."""
     seeds, units = len(table.seeds), "Accuracies are in percent."
+    groups = [row.group for row in table.rows]
     said = [f"{units} Mean ± sample deviation over {seeds} seeds." if seeds > 1 else f"{units} One seed."]
     if seeds < FEWEST_PAIRS:
         said.append(f"With fewer than {FEWEST_PAIRS} seeds nothing is said about significance.")
     else:
         said.append(
             f"{BETTER} significantly better, {WORSE} significantly worse than {table.baseline}: "
-            "paired t-test over seeds, 5 %, Holm-corrected over the rows."
+            f"paired t-test over seeds, 5 %, Holm-corrected over the rows{' of a group' if any(groups) else ''}."
         )
     if any(m.key.startswith(OWN) and _is_there(table, column, m) for m in table.measures for column in table.columns):
         said.append("Without a global model, accuracies are of the clients' own models on their own test data.")

@@ -61,7 +61,8 @@ class Worker:
     def give(self, cell: Cell) -> None:
         """Begin a cell anew: its settings go to its folder, from which the run reads them."""
         cell.folder.mkdir(parents=True, exist_ok=True)
-        (cell.folder / FAILURE_FILE).unlink(missing_ok=True)
+        for name in (FAILURE_FILE, LOG_FILE):  # of an earlier attempt: no reason for this one's failure
+            (cell.folder / name).unlink(missing_ok=True)
         write_whole(cell.folder / CONFIG_FILE, tomli_w.dumps(nest(cell.config.flat())).encode())
         self.cell, self.began = cell, time.monotonic()
         assert self.process.stdin is not None

@@ -59,6 +59,8 @@ def build_method(config: RunConfig) -> Method:
     """The method that `method.name` names.
 
     Raises:
-        ConfigError: there is none of that name.
+        ConfigError: there is none of that name, or it cannot work with these settings.
     """
-    return METHODS.find(config.method.name)(config)
+    chosen = METHODS.find(config.method.name)
+    chosen.refuse(config)  # `flwr run` and a strategy in somebody's own app come by here alone
+    return chosen(config)

@@ -8,11 +8,15 @@ r"""SCAFFOLD: Karimireddy et al., SCAFFOLD: Stochastic Controlled Averaging for 
 with x the received model, y the trained one, N all clients and S those of the round: its option II and a global step of
 1. Without momentum A is the number of local steps, as published. A step of momentum m is felt in all that follow, so
 there A = sum_t (1 - m^t) / (1 - m) over the steps: (x - y) / (eta A) is again a mean of the gradients that were taken.
+
+A client whose reply did not count (lost, late, set aside) goes on with the c_k that it had before: else c, which has
+not felt the change, would never again be the mean of the c_k. So the server tells whose reply counted in which round.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar, cast
 
 import torch
@@ -27,6 +31,16 @@ from fedhpro_flwr.seeding import Draws
 from fedhpro_flwr.timing import Stopwatch
 
 CONTROL, CHANGE = "control-variate", "control-variate-change"  # of the server; of a client, c_k^+ - c_k: [W]
+COUNTED = "counted-rounds"  # [N] int64
+BEFORE, ROUND = "control-variate-before", "round"  # what a client remembers beside c_k^+: c_k [W], and of when [] int64
+
+
+@dataclass(frozen=True, eq=False)
+class ScaffoldState:
+    """What the server remembers from round to round."""
+
+    control: Tensor  # c [W]
+    counted: Tensor  # the round of each client's last reply that counted [N] int64; 0 before
 
 
 @method("scaffold")
@@ -55,40 +69,52 @@ class Scaffold(Method):
         local, received = self.config.local, arrival.received.model
         moved = _trained_part(arrival.model, received)  # x - y [W]
         change = moved / (local.lr * felt_steps(steps, local.momentum)) - self._server(arrival)  # c_k^+ - c_k
-        return Departure({CHANGE: change}, {CONTROL: self._own(arrival) + change})
+        own, now = self._own(arrival), torch.tensor(arrival.received.task.server_round)
+        return Departure({CHANGE: change}, {CONTROL: own + change, BEFORE: own, ROUND: now})
 
-    def start(self, model: Tensors) -> Tensor:
+    def start(self, model: Tensors) -> ScaffoldState:
         """c = 0."""
-        return torch.zeros(sum(tensor.numel() for tensor in model.values() if tensor.is_floating_point()))
+        control = torch.zeros(sum(tensor.numel() for tensor in model.values() if tensor.is_floating_point()))
+        return ScaffoldState(control, torch.zeros(self.config.partition.num_partitions, dtype=torch.int64))
 
     def broadcast(self, state: object) -> dict[str, Tensor]:
-        """c."""
-        return {CONTROL: cast(Tensor, state)}
+        """c, and whose replies have counted."""
+        state = cast(ScaffoldState, state)
+        return {CONTROL: state.control, COUNTED: state.counted}
 
     def expects(self, state: object) -> dict[str, Shape]:
         """c_k^+ - c_k."""
-        return {CHANGE: (len(cast(Tensor, state)),)}
+        return {CHANGE: (len(cast(ScaffoldState, state).control),)}
 
     def server_step(
         self, state: object, sent: Tensors, model: Tensors, updates: Sequence[Update], draws: Draws, watch: Stopwatch
     ) -> ServerStep:
         """x is the plain mean of the clients' models, c moves by the mean over all N clients."""
+        state = cast(ScaffoldState, state)
         with watch("control-variates"):
-            change = torch.stack([update.tensors[CHANGE] for update in updates]).double().sum(dim=0)
-            control = cast(Tensor, state) + (change / self.config.partition.num_partitions).float()
+            change = torch.zeros(len(state.control), dtype=torch.float64)
+            for update in updates:
+                change += update.tensors[CHANGE]
+            control = state.control + (change / self.config.partition.num_partitions).float()
+            counted = state.counted.clone()
+            counted[[update.partition_id for update in updates]] = draws.server_round
             mean = weighted_mean([update.model for update in updates], [1.0] * len(updates))
-        return ServerStep(mean, control, {"control-variate-norm": float(torch.linalg.vector_norm(control))})
+        norm = float(torch.linalg.vector_norm(control))
+        return ServerStep(mean, ScaffoldState(control, counted), {"control-variate-norm": norm})
 
     def tensors(self, state: object) -> dict[str, Tensor]:
-        """c."""
+        """What clients receive."""
         return self.broadcast(state)
 
     def _server(self, arrival: Arrival) -> Tensor:
         return arrival.received.tensors[CONTROL].to(arrival.data.device)
 
     def _own(self, arrival: Arrival) -> Tensor:
-        server = self._server(arrival)
-        return arrival.memory.get(CONTROL, torch.zeros_like(server)).to(server)
+        server, memory = self._server(arrival), arrival.memory
+        if not memory:
+            return torch.zeros_like(server)
+        counted = int(arrival.received.tensors[COUNTED][arrival.received.task.partition_id]) == int(memory[ROUND])
+        return memory[CONTROL if counted else BEFORE].to(server)
 
 
 def felt_steps(steps: int, momentum: float) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from os.path import commonpath
 from pathlib import Path
 
 from fedhpro_flwr.config import ConfigError
@@ -50,15 +51,21 @@ def write_report(
     if not started:
         raise ConfigError(f"no run in {', '.join(map(str, places))} has got through a round yet: {_why(runs[0])}")
     groups, doubles = group_runs(started)
-    notes = [f"{run.folder.name} is not shown: no round is complete{_because(run)}" for run in runs if not run.rounds]
+    above = commonpath([run.folder.parent for run in runs])
+    called = {
+        run.folder: run.folder.relative_to(above) for run in runs
+    }  # all runs of a grid lie in seed-0, seed-1, ...
+    notes = [
+        f"{called[run.folder]} is not shown: no round is complete{_because(run)}" for run in runs if not run.rounds
+    ]
     notes += [
-        f"{run.folder.name} ({group.name}, seed {run.config.seed}) has not finished: {len(run.rounds)} of "
+        f"{called[run.folder]} ({group.name}, seed {run.config.seed}) has not finished: {len(run.rounds)} of "
         f"{run.config.rounds} rounds are shown{_because(run)}"
         for group in groups
         for run in group.runs
         if not run.finished
     ]
-    notes += [f"{run.folder.name} is not shown: another run has its settings and its seed" for run in doubles]
+    notes += [f"{called[run.folder]} is not shown: another run has its settings and its seed" for run in doubles]
     out.mkdir(parents=True, exist_ok=True)
     curves = (accuracy_picture(groups), loss_picture(groups))
     breakdowns = (class_picture(groups), domain_picture(groups))

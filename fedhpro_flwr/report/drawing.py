@@ -101,7 +101,10 @@ def legend_below(figure: Figure, handles: Sequence[Any], names: Sequence[str]) -
 def picture(figure: Figure, name: str, caption: str, alt: str, *, wide: bool = False) -> Picture:
     """The figure as SVG for the page and as PNG on white; the same figure gives the same bytes."""
     from matplotlib import rc_context
+    from matplotlib.text import Text
 
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)  # a name with dollar signs is no formula
     svg, png = io.StringIO(), io.BytesIO()
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
         figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None, "Creator": None})

@@ -93,6 +93,8 @@ def drift_section(groups: Sequence[Group], out: Path, *, central: bool, say: Cal
     ]
     title = "Prototypes and central class means" if central else "Movement of the prototypes"
     shown = [picture for picture in pictures if picture]
+    if not shown and not central:
+        notes.append("no run has kept the prototypes of two rounds")
     return Section("drift", title, AGAINST_CENTRAL if central else ALONE, pictures=shown, notes=notes)
 
 

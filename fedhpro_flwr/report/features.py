@@ -73,10 +73,14 @@ def read_features(run: Run) -> Features:
     server = ClientData(None, test, data.mean, data.std).to(device)
     assert server.test is not None
     z = encode(model.to(device), server.test.inputs, server.encoder_inputs).cpu()  # [N, D]
+    samples = F.normalize(z, dim=1)
+    if min(samples.shape) < 2 or torch.allclose(samples, samples[0], rtol=0, atol=1e-6):  # t-SNE crashes on one point
+        raise ConfigError(
+            f"the model encodes its test data ({len(samples)} samples, width {z.shape[1]}) all alike, or there are "
+            "fewer than two samples or coordinates"
+        )
     prototypes, prototype_labels = _prototypes(run.folder, z.shape[1])
-    return Features(
-        F.normalize(z, dim=1), test.labels, F.normalize(prototypes, dim=1), prototype_labels, data.class_names
-    )
+    return Features(samples, test.labels, F.normalize(prototypes, dim=1), prototype_labels, data.class_names)
 
 
 def with_data_here(config: RunConfig) -> RunConfig:

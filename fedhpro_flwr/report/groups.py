@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from fedhpro_flwr.config import RunConfig, Scalar
 from fedhpro_flwr.presets import PRESETS
 from fedhpro_flwr.report.runs import Run
-from fedhpro_flwr.summary import PLACES
+from fedhpro_flwr.summary import without_places
 
 # Where files lie, what was compared with and who else was told say nothing of how a run was trained.
 UNCOMPARED = (
-    *(key for key in PLACES if key != "data.path"),
     *("seed", "results-dir", "run-folder", "clients.state-path", "clients.num-nodes", "evaluation.alone", "trackers"),
 )
 METHOD, PRESET, EXPERIMENT = "method.name", "preset", "experiment"
@@ -34,8 +32,7 @@ class Group:
 
 def compared(config: RunConfig) -> dict[str, Scalar]:
     """The settings that must be equal within a group; of a data file its name counts, not where it lies."""
-    settings = {key: value for key, value in config.flat().items() if key not in UNCOMPARED}
-    return settings | {"data.path": Path(config.data.path).name}
+    return {key: value for key, value in without_places(config.flat()).items() if key not in UNCOMPARED}
 
 
 def group_runs(runs: Sequence[Run]) -> tuple[list[Group], list[Run]]:

@@ -11,6 +11,7 @@ from fedhpro_flwr.comparison.grid import build_grid, slug
 from fedhpro_flwr.comparison.rows import Row, read_columns, read_rows
 from fedhpro_flwr.config import ConfigError
 from fedhpro_flwr.flat_keys import nest
+from fedhpro_flwr.presets import PRESETS
 from fedhpro_flwr.settings import prepare
 
 
@@ -127,7 +128,7 @@ def test_an_ablation_runs_what_is_set_once(tmp_path):
     assert {row.group for row in rows} == {"", "k", "m", "margin"}
 
 
-@pytest.mark.parametrize("preset", ["paper", "reference"])
+@pytest.mark.parametrize("preset", ["paper", "reference", "tuned"])
 def test_every_ablation_can_run(preset, tmp_path):
     changes = [f"preset={preset}"]
     rows = ablation_rows(prepare("digits-small", changes))
@@ -135,7 +136,7 @@ def test_every_ablation_can_run(preset, tmp_path):
     made = build_grid("digits-small", changes, rows=rows, columns=read_columns([]), seeds=(0,), folder=tmp_path)
     neither = made.cells["neither loss", "", 0].config
     assert (neither.losses.hpcl, neither.losses.hpal) == ("off", "off")
-    assert made.cells["HPCL only", "", 0].config.losses.hpcl == preset
+    assert made.cells["HPCL only", "", 0].config.losses.hpcl == PRESETS[preset]["losses.hpcl"]
 
 
 def test_an_ablation_without_a_global_model_keeps_no_head_for_its_test():
@@ -153,3 +154,32 @@ def test_an_unknown_group_lists_what_exists():
     assert read_groups("m, losses") == ("losses", "m")
     with pytest.raises(ConfigError, match="--only n is no group of ablations, there are: losses, prototypes, margin, "):
         read_groups("k,n")
+
+
+def test_data_files_are_different_runs_and_are_told_apart_by_name_where_a_run_is_finished(tmp_path):
+    files = "data.path=/x/1.npz,/y/1.npz,/x/2.npz"
+    made = grid(tmp_path, "fedavg", changes=["data.name=npz"], vary=[files], seeds=(0,))
+    assert len(made.runs) == 3
+    finish(made.runs[0], data__path="/another/machine/1.npz")
+    assert unfinished(made.runs) == list(made.runs[1:])
+    finish(made.runs[1], data__path="/y/2.npz")
+    with pytest.raises(ConfigError, match=r"holds a finished run with data.path = '2.npz' \(here '1.npz'\)"):
+        unfinished(made.runs)
+
+
+def test_a_long_label_has_a_folder_of_its_own_that_file_systems_take(tmp_path):
+    same = ";".join(["local.lr=0.01"] * 30)
+    made = grid(tmp_path, f"fedavg:{same};rounds=2,fedavg:{same};rounds=3", seeds=(0,))
+    assert len(made.runs) == 2
+    for cell in made.runs:
+        cell.folder.mkdir(parents=True)
+
+
+def test_ablations_are_what_they_are_called_whatever_is_set_of_margins_and_counts(tmp_path):
+    changes = ["losses.margin-pairs=far", "losses.margin-schedule=ramp", 'hyper-prototypes.counts="0=8, 9=2"']
+    rows = ablation_rows(prepare("digits-small", changes), ("losses", "margin", "k"))
+    made = build_grid("digits-small", changes, rows=rows, columns=read_columns([]), seeds=(0,), folder=tmp_path)
+    one, inner, l2 = (made.cells[label, "", 0].config for label in ("K = 1", "margin inner", "margin l2"))
+    assert (one.hyper_prototypes.prototypes_per_class, one.hyper_prototypes.counts) == (1, "")
+    assert (inner.losses.margin_pairs, inner.losses.margin_schedule) == ("same", "ramp")
+    assert (l2.losses.margin_pairs, l2.losses.margin_schedule) == ("far", "ramp")

@@ -12,8 +12,10 @@ import pytest
 
 from fedhpro_flwr.cli import main
 from fedhpro_flwr.comparison.child_process import locked
+from fedhpro_flwr.comparison.grid import build_grid
+from fedhpro_flwr.comparison.rows import read_columns, read_rows
 from fedhpro_flwr.comparison.study import duration
-from fedhpro_flwr.comparison.workers import failure_of
+from fedhpro_flwr.comparison.workers import Worker, failure_of
 from fedhpro_flwr.config import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -187,6 +189,18 @@ def test_why_a_cell_failed(tmp_path):
     assert failure_of(tmp_path, 2) == "the last sentence"
     (tmp_path / "failure.txt").write_text("what the run says")
     assert failure_of(tmp_path, 1) == "what the run says"
+
+
+def test_the_log_of_an_earlier_attempt_is_no_reason(tmp_path):
+    rows, columns = read_rows("fedavg"), read_columns([])
+    (cell,) = build_grid("digits-small", [], rows=rows, columns=columns, seeds=(0,), folder=tmp_path).runs
+    cell.folder.mkdir(parents=True)
+    (cell.folder / "run.log").write_text("fedhpro: the run failed: the disk was full\n")
+    command = [sys.executable, "-c", "exit(3)"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        worker = Worker(process, 1)
+        worker.give(cell)
+        assert worker.outcome().failure.startswith("its process ended with exit status 3, see ")
 
 
 @pytest.mark.parametrize(("seconds", "said"), [(12.4, "12 s"), (75, "1 min"), (5340, "89 min"), (5400, "1.5 h")])

@@ -10,7 +10,7 @@ from rich.console import Console
 from fedhpro_flwr.comparison.grid import build_grid
 from fedhpro_flwr.comparison.measures import Run
 from fedhpro_flwr.comparison.panels import notes, panels
-from fedhpro_flwr.comparison.rows import read_columns, read_rows
+from fedhpro_flwr.comparison.rows import Row, read_columns, read_rows
 from fedhpro_flwr.comparison.table import baseline_of, build_table
 from fedhpro_flwr.comparison.table_files import runs_csv, table_csv
 from fedhpro_flwr.comparison.table_text import latex, markdown, terminal, tex
@@ -209,3 +209,9 @@ def test_a_terminal_shows_labels_as_they_are(grid, runs):
     for panel in panels(build_table(grid, runs, BASE)):
         console.print(terminal(panel))
     assert re.search(r"fedhpro +72\.0 ± 3\.0†", console.export_text())
+
+
+def test_rows_of_groups_are_corrected_within_them_and_the_notes_say_so(tmp_path, runs):
+    rows = [Row(BASE, ("method.name=fedavg",)), Row(GOOD, ("method.name=fedhpro",), "losses")]
+    grid = build_grid("digits-small", [], rows=rows, columns=read_columns([]), seeds=(0, 1, 2), folder=tmp_path)
+    assert "Holm-corrected over the rows of a group." in notes(build_table(grid, runs, BASE))[1]

@@ -78,11 +78,13 @@ class Make:
         received = self.received(config, model, sent, server_round)
         return Arrival(model, data, received, Draws(0, server_round, 0), memory or {})
 
-    def run(self, config: RunConfig, clients: Sequence[ClientData]) -> FedHProStrategy:
+    def run(
+        self, config: RunConfig, clients: Sequence[ClientData], grid: type[InProcessGrid] = InProcessGrid
+    ) -> FedHProStrategy:
         """All rounds of the real strategy with these clients."""
         app = make_client_app(lambda config, task, context: (self.model(1), clients[task.partition_id]))
         strategy = FedHProStrategy(config)
-        strategy.start(InProcessGrid(app, len(clients)), array_record(self.model().state_dict()))
+        strategy.start(grid(app, len(clients)), array_record(self.model().state_dict()))
         return strategy
 
 

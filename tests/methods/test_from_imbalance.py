@@ -1,9 +1,9 @@
-"""`calibration.from-imbalance`: the head is re-trained while the classes that were heard of are imbalanced, and only then."""
+"""`calibration.from-imbalance`: the head is re-trained while the classes that were heard of are imbalanced."""
 
 import pytest
 import torch
 
-from fedhpro_flwr.methods.fedhpro import imbalance
+from fedhpro_flwr.class_imbalance import imbalance
 from fedhpro_flwr.methods.head_calibration import HEAD_BIAS_GRADIENTS, HEAD_WEIGHT_GRADIENTS
 from fedhpro_flwr.seeding import sample_partitions
 

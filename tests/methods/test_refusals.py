@@ -4,6 +4,7 @@ import pytest
 
 from fedhpro_flwr.config import ConfigError
 from fedhpro_flwr.methods import METHODS
+from server_app.strategy import FedHProStrategy
 
 SHARES = ("all", "group", "head", "nothing")
 WORKS_WITH = {
@@ -41,6 +42,14 @@ def test_what_may_be_shared(make, name, share):
     assert str(refused.value) == (
         f"method.name = '{name}' does not work with model.share = '{share}', only with {allowed}"
     )
+
+
+@pytest.mark.parametrize("name", ["fedhpro", "moon", "scaffold", "creff"])
+def test_a_strategy_in_an_app_of_ones_own_is_refused_before_round_one(make, name):
+    """Not when every client has failed: `fedhpro run` looks at it first, `flwr run` and library users do not."""
+    share = "head" if "head" not in WORKS_WITH[name] else "nothing"
+    with pytest.raises(ConfigError, match=f"^method.name = '{name}' does not work with model.share = '{share}', only"):
+        FedHProStrategy(make.config(name, model__share=share))
 
 
 @pytest.mark.parametrize("name", sorted(WORKS_WITH.keys() - TAKE_HYPER_PROTOTYPES))

@@ -9,8 +9,10 @@ from torch.nn import functional as F
 
 from client_app.visit import visit
 from fedhpro_flwr.config import ConfigError
+from fedhpro_flwr.in_process import InProcessGrid
 from fedhpro_flwr.methods import build_method
 from fedhpro_flwr.methods.scaffold import Scaffold, felt_steps
+from fedhpro_flwr.records import unpack_task
 from fedhpro_flwr.seeding import sample_partitions
 
 LR, STEPS = 0.1, 3
@@ -86,7 +88,7 @@ def test_rounds_are_those_of_the_algorithm(make, states_of_clients, rounds):
     for name, value in by_hand.model.state_dict().items():
         if value.is_floating_point():
             torch.testing.assert_close(strategy.model.shared[name].double(), value, msg=name, **CLOSE)
-    control = by_name(make, strategy.state)
+    control = by_name(make, strategy.state.control)
     for name, value in by_hand.control.items():
         torch.testing.assert_close(control[name], value, msg=name, **CLOSE)
         for k in range(3):
@@ -94,9 +96,9 @@ def test_rounds_are_those_of_the_algorithm(make, states_of_clients, rounds):
             torch.testing.assert_close(own[name], by_hand.controls[k][name], msg=name, **CLOSE)
     # Everybody took part in every round: c is the mean of the c_k.
     mean = sum(control_of(states_of_clients, k, rounds).double() for k in range(3)) / 3
-    torch.testing.assert_close(strategy.state.double(), mean, rtol=1e-5, atol=1e-6)
-    assert strategy.state.abs().max() > 0.01
-    assert strategy.method_metrics["control-variate-norm"] == pytest.approx(strategy.state.norm().item())
+    torch.testing.assert_close(strategy.state.control.double(), mean, rtol=1e-5, atol=1e-6)
+    assert strategy.state.control.abs().max() > 0.01
+    assert strategy.method_metrics["control-variate-norm"] == pytest.approx(strategy.state.control.norm().item())
 
 
 def test_rounds_of_some_clients_divide_by_all_of_them(make, states_of_clients):
@@ -106,7 +108,36 @@ def test_rounds_of_some_clients_divide_by_all_of_them(make, states_of_clients):
     assert len({tuple(chosen) for chosen in drawn}) > 1
     for chosen in drawn:
         by_hand.round(clients, chosen)
-    control = by_name(make, strategy.state)
+    control = by_name(make, strategy.state.control)
+    for name, value in by_hand.control.items():
+        torch.testing.assert_close(control[name], value, msg=name, **CLOSE)
+    for name, value in by_hand.model.named_parameters():
+        torch.testing.assert_close(strategy.model.shared[name].double(), value.detach(), msg=name, **CLOSE)
+
+
+class Losing(InProcessGrid):
+    """Client 1 trains in rounds 1 and 2, and its replies are lost on the way."""
+
+    def push_messages(self, messages):
+        messages = list(messages)
+        ids = list(super().push_messages(messages))
+        for message, message_id in zip(messages, ids, strict=True):
+            if message.metadata.message_type == "train":
+                task = unpack_task(message)[1]
+                if task.partition_id == 1 and task.server_round in (1, 2):
+                    self._replies.pop(message_id)
+        return ids
+
+
+def test_a_client_whose_reply_was_lost_goes_back_to_the_control_that_the_server_counted(make, states_of_clients):
+    """As if it had not been drawn: else c is never again the mean of the c_k, and pulls every step aside."""
+    clients, by_hand = some_clients(make), ByHand(make, 3)
+    strategy = make.run(settings(make, rounds=4), clients, Losing)
+    for chosen in ([0, 2], [0, 2], [0, 1, 2], [0, 1, 2]):
+        by_hand.round(clients, chosen)
+    mean = sum(control_of(states_of_clients, k, 4).double() for k in range(3)) / 3
+    torch.testing.assert_close(strategy.state.control.double(), mean, rtol=1e-5, atol=1e-6)
+    control = by_name(make, strategy.state.control)
     for name, value in by_hand.control.items():
         torch.testing.assert_close(control[name], value, msg=name, **CLOSE)
     for name, value in by_hand.model.named_parameters():
@@ -115,7 +146,7 @@ def test_rounds_of_some_clients_divide_by_all_of_them(make, states_of_clients):
 
 def test_buffers_have_no_control(make, states_of_clients):
     strategy = make.run(settings(make), some_clients(make))
-    for vector in (strategy.state, *(control_of(states_of_clients, k, 2) for k in range(3))):
+    for vector in (strategy.state.control, *(control_of(states_of_clients, k, 2) for k in range(3))):
         named = by_name(make, vector)
         for name in ("encoder.1.running_mean", "encoder.1.running_var"):
             assert torch.equal(named[name], torch.zeros_like(named[name]))

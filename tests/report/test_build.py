@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -52,6 +53,33 @@ def test_what_is_unfinished_or_double_is_said(make_run, tmp_path: Path):
     assert "20260104 is not shown: no round is complete (no such data)" in text
     assert "20260103 (fedhpro, seed 1) has not finished: 2 of 1 rounds are shown (power cut)" in text
     assert "20260102 is not shown: another run has its settings and its seed" in text
+
+
+def test_runs_of_a_grid_are_called_by_more_than_their_seed(make_run, tmp_path: Path):
+    make_run("fedavg/seed-0", [0.5], method__name="fedavg")
+    make_run("fedhpro/seed-0", [], finished=False, failure="power cut")
+    text = write_report([tmp_path / "runs"], tmp_path / "out").read_text(encoding="utf-8")
+    assert "<li>fedhpro/seed-0 is not shown: no round is complete (power cut)</li>" in text
+
+
+def test_a_run_that_was_not_tested_yet_is_shown_without_accuracies(make_run, tmp_path: Path):
+    folder = make_run("a", [0.5, 0.6], finished=False, evaluation__every=5)
+    rounds = [json.loads(text) | {"tested": None} for text in (folder / "metrics.jsonl").read_text().splitlines()]
+    (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(each)}\n" for each in rounds))
+    text = write_report([folder], tmp_path / "out").read_text(encoding="utf-8")
+    assert "Accuracy is of: nothing yet" in text
+    assert "training-loss.png" in text
+    assert "Classes" not in headings(text)
+
+
+def test_names_are_text_and_neither_formulas_nor_markup(make_run, tmp_path: Path):
+    folder = make_run("a", [0.5], data__domains="$\\x{$,<i>")
+    table = {"class-names": ["<b>$\\x{$", "a$b$"], "client-domains": ["$^$", ""], "counts": [[3, 0], [1, 4]]}
+    (folder / "partition.json").write_text(json.dumps(table))
+    text = write_report([folder], tmp_path / "out").read_text(encoding="utf-8")
+    assert "&lt;b&gt;$\\x{$" in text
+    assert "a$b$" in text
+    assert "<b>" not in text and "<i>" not in text
 
 
 def test_no_round_at_all_is_refused_with_the_reason(make_run, tmp_path: Path):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from fedhpro_flwr.config import ConfigError
+from fedhpro_flwr.prototype_trace import PROTOTYPES_FILE
 from fedhpro_flwr.report.drift import (
     Trace,
     cosine_distance,
@@ -19,6 +20,9 @@ from fedhpro_flwr.report.drift import (
     relative_distance,
     structure_distance,
 )
+from fedhpro_flwr.report.drift_section import drift_section
+from fedhpro_flwr.report.groups import group_runs
+from fedhpro_flwr.report.runs import Run
 
 
 def drawn(seed, rounds=3, classes=5, width=4):
@@ -109,3 +113,12 @@ def test_a_trace_is_read_back_missing_or_damaged(tmp_path):
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(ConfigError, match=r"prototypes\.safetensors is damaged"):
         Trace.read(tmp_path)
+
+
+def test_where_no_run_kept_two_rounds_nothing_moved_and_the_section_says_so(make_run, tmp_path):
+    folder = make_run("a", [0.5])
+    tensors = {"prototypes": torch.ones(1, 2, 3), "known": torch.ones(1, 2, dtype=torch.bool)}
+    save_file({**tensors, "rounds": torch.tensor([1])}, folder / PROTOTYPES_FILE)
+    groups, _ = group_runs([Run.read(folder)])
+    section = drift_section(groups, tmp_path, central=False, say=print)
+    assert (section.pictures, section.notes) == ([], ["no run has kept the prototypes of two rounds"])

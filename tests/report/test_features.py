@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
-from fedhpro_flwr.config import RunConfig
-from fedhpro_flwr.report.features import Features, neighbour_embedding, principal_axes, with_data_here
+from fedhpro_flwr.cli import main
+from fedhpro_flwr.config import ConfigError, RunConfig
+from fedhpro_flwr.report.features import Features, neighbour_embedding, principal_axes, read_features, with_data_here
+from fedhpro_flwr.report.runs import Run
 
 
 def drawn(samples=30, width=6, prototypes=4):
@@ -58,3 +62,16 @@ def test_data_of_another_machine_is_looked_for_here(tmp_path, monkeypatch):
     assert with_data_here(RunConfig.parse(data__root="/no/such/folder")).data.root == str(tmp_path)
     assert with_data_here(RunConfig.parse(data__root="/")).data.root == "/"
     assert with_data_here(RunConfig.parse()).data.root == ""
+
+
+def test_features_that_are_all_alike_make_no_picture_and_no_crash(tmp_path):
+    settings = {
+        "rounds": 1, "partition.num-partitions": 2, "data.train-limit": 60, "local.epochs": 1, "model.name": "mlp",
+        "model.width": 8, "method.name": "fedavg", "run-folder": tmp_path / "run",
+    }  # fmt: skip
+    changes = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+    assert main(["run", *changes, "--engine", "in-process"]) == 0
+    path = tmp_path / "run" / "model.safetensors"
+    save_file({name: torch.zeros_like(tensor) for name, tensor in load_file(path).items()}, path)
+    with pytest.raises(ConfigError, match=r"the model encodes its test data .359 samples, width 8. all alike"):
+        read_features(Run.read(tmp_path / "run"))

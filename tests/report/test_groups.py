@@ -60,6 +60,8 @@ def test_data_files_are_told_apart_by_name_and_not_by_place(make_run):
     runs = [make_run(name, [0.5], data__path=path) for name, path in (("a", "/x/1.npz"), ("b", "/y/1.npz"))]
     assert len(names(runs[0], make_run("c", [0.5], data__path="/x/2.npz"))) == 2
     assert len(names(*runs)) == 1
+    weights = [make_run(name, [0.5], data__weights=f"/w/{name}.pth") for name in ("resnet18", "vit")]
+    assert len(names(*weights)) == 2
 
 
 def test_of_two_runs_with_one_seed_the_finished_one_is_shown(make_run):
