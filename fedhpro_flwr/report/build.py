@@ -84,7 +84,10 @@ def write_report(
         for picture in section.pictures:
             write_whole(out / f"{picture.name}.png", picture.png)
     experiments = ", ".join(dict.fromkeys(run.config.experiment for run in started))
-    write_whole(out / PAGE_FILE, page(f"{experiments}: {len(groups)} groups, {_runs(groups)} runs", shown).encode())
+    write_whole(
+        out / PAGE_FILE,
+        page(f"{experiments}: {_count(len(groups), 'group')}, {_count(_runs(groups), 'run')}", shown).encode(),
+    )
     return out / PAGE_FILE
 
 
@@ -149,6 +152,10 @@ def _why(run: Run) -> str:
 
 def _because(run: Run) -> str:
     return f" ({run.failure})" if run.failure else ""
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _runs(groups: Sequence[Group]) -> int:
