@@ -74,6 +74,7 @@ VARIANTS: dict[str, Settings] = {
     "FedAvg": {"method.name": "fedavg"},
     "FedHPro `paper`": {},
     "FedHPro `reference`": {"preset": "reference"},
+    "FedHPro `tuned`": {"preset": "tuned"},
     "HPCL only": {"losses.hpal": "off"},
     "HPAL only": {"losses.hpcl": "off"},
     "frozen at random": {"hyper-prototypes.matching-steps": 0},
@@ -86,6 +87,7 @@ METHODS: dict[str, Settings] = {
     "each client alone": {"method.name": "local"},
     "FedAvg": {"method.name": "fedavg"},
     "FedHPro `paper`": {},
+    "FedHPro `tuned`": {"preset": "tuned"},
 }
 
 # Shards: NID2 as we read it, two of the ten classes a client.
@@ -104,6 +106,7 @@ THREE_MODELS: dict[str, Settings] = {
     "each client alone": {"method.name": "local"},
     "FedAvg of heads": {"method.name": "fedavg"},
     "FedHPro `paper`, heads": {},
+    "FedHPro `tuned`, heads": {"preset": "tuned"},
     "FedAvg of heads, encoders in groups": {"method.name": "fedavg", "model.share": "group"},
     "FedHPro `paper`, heads, encoders in groups": {"model.share": "group"},
 }

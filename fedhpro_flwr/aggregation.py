@@ -94,7 +94,7 @@ def class_mean(
     """
     if not gradients:
         raise ValueError("need the class gradients of at least one client")
-    rows = [_rows(sent, field, place, num_classes) for place, sent in enumerate(gradients)]
+    rows = [class_rows(sent, field, place, num_classes) for place, sent in enumerate(gradients)]
     summed = rows[0].new_zeros((num_classes, *rows[0].shape[1:]), dtype=torch.float64)
     total = rows[0].new_zeros(num_classes, dtype=torch.float64)
     for sent, values in zip(gradients, rows, strict=True):
@@ -119,7 +119,12 @@ def _check_same_entries(states: Sequence[Mapping[str, Tensor]]) -> None:
                 )
 
 
-def _rows(sent: PerClass, field: GradientField, place: int, num_classes: int) -> Tensor:
+def class_rows(sent: PerClass, field: GradientField, place: int, num_classes: int) -> Tensor:
+    """What the client at this place sent of each of its classes: [P, ...].
+
+    Raises:
+        ValueError: it lacks the field, has another number of rows, or names a class outside 0..C-1.
+    """
     values: Tensor | None = getattr(sent, field, None)
     if values is None:
         raise ValueError(f"client {place} sent no {field} gradients")

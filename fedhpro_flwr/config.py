@@ -17,7 +17,9 @@ from fedhpro_flwr.flat_keys import ConfigError, Scalar, flatten, nest
 from fedhpro_flwr.presets import PRESETS
 from fedhpro_flwr.rival_sections import FPL, Creff, FedProto, FedProx, FedSA, FedTGP, Moon
 from fedhpro_flwr.sections import (
+    Aggregation,
     CalibrationOptions,
+    CheckpointOptions,
     ClassGradientOptions,
     Clients,
     Count,
@@ -48,6 +50,7 @@ class RunConfig(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     results_dir: str = ""
     run_folder: str = ""
+    resume: str = ""
     trackers: str = ""
     data: Data = Data()
     partition: Partition = Partition()
@@ -66,10 +69,16 @@ class RunConfig(Section):
     losses: LossOptions
     class_gradients: ClassGradientOptions
     calibration: CalibrationOptions
+    aggregation: Aggregation = Aggregation()
     evaluation: Evaluation = Evaluation()
+    checkpoint: CheckpointOptions = CheckpointOptions()
 
     @model_validator(mode="after")
     def _agree(self) -> RunConfig:
+        if self.resume and self.run_folder not in ("", self.resume):
+            raise ValueError(
+                f"resume = {self.resume!r}: a run goes on in its own folder; leave run-folder = {self.run_folder!r} out"
+            )
         if self.clients.per_round > self.partition.num_partitions:
             raise ValueError(
                 f"clients.per-round = {self.clients.per_round}: only {self.partition.num_partitions} clients exist, "

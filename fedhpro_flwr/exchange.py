@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor
 
-from fedhpro_flwr.aggregation import weighted_mean
+from fedhpro_flwr.chosen_aggregation import average_models
+from fedhpro_flwr.sections import Aggregation
 
 if TYPE_CHECKING:
     from fedhpro_flwr.records import Update
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 Share = Literal["all", "group", "head", "nothing"]
 Tensors = Mapping[str, Tensor]
 HEAD_PREFIX = "head."
+PLAIN = Aggregation()
 
 
 def travels(name: str, share: Share) -> bool:
@@ -86,24 +88,24 @@ class GlobalModel:
         """The same encoders under other shared tensors."""
         return GlobalModel(shared, self.encoders, self.members)
 
-    def mean(self, updates: Sequence[Update]) -> GlobalModel:
+    def mean(self, updates: Sequence[Update], options: Aggregation = PLAIN) -> GlobalModel:
         """Each tensor's mean over the clients that exchange it, weighted by samples [R.c1].
 
         A group that nobody replied for keeps its encoder.
 
         Args:
             updates: replies, in the order in which they are summed.
+            options: `aggregation.*`, another statistic than this mean where asked. What is averaged among the same
+                clients is clipped as one: the shared tensors, and each group's encoder.
         """
         encoders = dict(self.encoders)
         for group, sent in self.encoders.items():
             own = [update for update in updates if self.group(update.partition_id) == group]
             if own:
-                encoders[group] = _mean(own, sent)
-        return GlobalModel(_mean(updates, self.shared), encoders, self.members)
+                encoders[group] = _mean(own, sent, options)
+        return GlobalModel(_mean(updates, self.shared, options), encoders, self.members)
 
 
-def _mean(updates: Sequence[Update], names: Tensors) -> Tensors:
-    return weighted_mean(
-        [{name: update.model[name] for name in names} for update in updates],
-        [update.num_examples for update in updates],
-    )
+def _mean(updates: Sequence[Update], sent: Tensors, options: Aggregation) -> Tensors:
+    models = [{name: update.model[name] for name in sent} for update in updates]
+    return average_models(options, models, [update.num_examples for update in updates], sent)

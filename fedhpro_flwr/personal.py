@@ -3,7 +3,9 @@ the method remembers (SCAFFOLD its control variate, MOON its last model).
 
 Flower's node state loses what is above some 60 MB, and everything when a SuperNode restarts; a file loses nothing.
 
-    <folder>/<run>/client-<partition>/round-<r>.safetensors      written after round r; the last two are kept
+    <folder>/<run>/client-<partition>/round-<r>.safetensors      written after round r
+
+Kept are those that a server may still ask for when it is resumed (kept_rounds.py): two or three in most runs.
 """
 
 from __future__ import annotations
@@ -15,17 +17,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flwr.app import Context
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
 from fedhpro_flwr.config import RunConfig
+from fedhpro_flwr.kept_rounds import checkpoints_before, needed
 from fedhpro_flwr.records import Task
 from fedhpro_flwr.whole_file import write_whole
 
 RUN_NAME = re.compile("[0-9a-f]{0,32}")
 MEMORY = "memory."  # prefix of what the method remembers; no tensor of a model begins with it
-KEPT_ROUNDS = 2  # so that a server that resumes at its last checkpoint finds what went into that round
+ATTEMPT = "attempt"  # in a file's metadata: how often the run had been resumed when it was written
 
 
 def remembered(memory: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -46,9 +49,13 @@ class PersonalState:
 
     Args:
         folder: of this client in this run; made when something is first kept.
+        checkpoint_every: `checkpoint.every` of the run.
+        resumed_at: the rounds after which the run was resumed so far.
     """
 
     folder: Path
+    checkpoint_every: int = 1
+    resumed_at: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, config: RunConfig, task: Task, context: Context) -> PersonalState:
@@ -56,7 +63,7 @@ class PersonalState:
         machine (a simulation), else the user's state folder.
 
         Raises:
-            ValueError: the run's name is none.
+            ValueError: the run's name is none, or the rounds after which it was resumed are none.
         """
         named = str(context.node_config.get("state-path", "")) or config.clients.state_path
         if named:
@@ -67,7 +74,8 @@ class PersonalState:
             root = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "fedhpro"
         if not RUN_NAME.fullmatch(task.run):
             raise ValueError(f"run = {task.run!r} is no name of a run")  # it becomes a part of a path
-        return cls(root / (task.run or f"run-{context.run_id}") / f"client-{task.partition_id}")
+        folder = root / (task.run or f"run-{context.run_id}") / f"client-{task.partition_id}"
+        return cls(folder, config.checkpoint.every, tuple(int(number) for number in task.resumed_at.split()))
 
     def before(self, server_round: int) -> dict[str, Tensor] | None:
         """What was kept after the client's last round before this one; None before its first.
@@ -75,23 +83,35 @@ class PersonalState:
         Raises:
             ValueError: the file is damaged.
         """
-        earlier = [number for number in self._rounds() if number < server_round]
-        if not earlier:
-            return None
-        file = self._file(max(earlier))
-        try:
-            return load_file(file)
-        except (SafetensorError, OSError) as error:
-            raise ValueError(f"{file} is damaged ({error}); delete it to go on with the state before it") from error
+        for number in reversed(self._rounds()):
+            if number < server_round and self._counts(number):
+                file = self._file(number)
+                try:
+                    return load_file(file)
+                except (SafetensorError, OSError) as error:
+                    raise ValueError(
+                        f"{file} is damaged ({error}); delete it to go on with the state before it"
+                    ) from error
+        return None
 
     def keep(self, server_round: int, tensors: Mapping[str, Tensor]) -> None:
-        """Write the state after a round, whole or not at all, and let go of what is older than the last two."""
+        """Write the state after a round, whole or not at all, and let go of what nobody can ask for any more."""
         self.folder.mkdir(parents=True, exist_ok=True)
         contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        write_whole(self._file(server_round), save(contiguous))
-        earlier = [number for number in self._rounds() if number < server_round]
-        for old in earlier[: 1 - KEPT_ROUNDS]:
-            self._file(old).unlink(missing_ok=True)
+        write_whole(self._file(server_round), save(contiguous, {ATTEMPT: str(len(self.resumed_at))}))
+        rounds = [number for number in self._rounds() if number <= server_round and self._counts(number)]
+        checkpoints = checkpoints_before(server_round, self.checkpoint_every, self.resumed_at)
+        for other in set(self._rounds()) - needed(rounds, server_round, checkpoints):
+            self._file(other).unlink(missing_ok=True)
+
+    def _counts(self, server_round: int) -> bool:
+        """Whether what was kept after a round belongs to the run: the server may have gone on from an earlier one."""
+        try:
+            with safe_open(self._file(server_round), framework="pt") as file:
+                attempt = int((file.metadata() or {}).get(ATTEMPT, 0))
+        except (SafetensorError, OSError):
+            return True  # it is named when it is needed
+        return all(server_round <= resumed for resumed in self.resumed_at[attempt:])
 
     def _file(self, server_round: int) -> Path:
         return self.folder / f"round-{server_round}.safetensors"

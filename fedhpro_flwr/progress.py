@@ -26,12 +26,21 @@ HEADING = COLUMNS.format("round", "accuracy", "head/med/tail", "clients'", "loss
 
 
 class RunProgress:
-    """Shows a run by reading its folder, so it looks the same whichever engine and process does the work."""
+    """Shows a run by reading its folder, so it looks the same whichever engine and process does the work.
 
-    def __init__(self, folder: Path, config: RunConfig, console: Console | None = None) -> None:
+    Args:
+        folder: of the run.
+        config: its settings.
+        console: where to.
+        rounds_before: rounds of an earlier attempt, which are not shown again.
+    """
+
+    def __init__(
+        self, folder: Path, config: RunConfig, console: Console | None = None, *, rounds_before: int = 0
+    ) -> None:
         self.folder, self.config = folder, config
         self.console = console or Console(highlight=False)
-        self.shown = 0
+        self.shown = rounds_before
         self.partition_shown = False
         self.ended = Event()
         self.bar = Progress(
@@ -45,7 +54,7 @@ class RunProgress:
             console=self.console,
             transient=True,
         )
-        self.task = self.bar.add_task("starting", total=config.rounds)
+        self.task = self.bar.add_task("starting", total=config.rounds, completed=rounds_before)
 
     def __enter__(self) -> RunProgress:
         self.bar.start()

@@ -10,6 +10,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from fedhpro_flwr.methods.base import Method
+from fedhpro_flwr.prototypes import Prototypes
+from fedhpro_flwr.records import Tensors
 from fedhpro_flwr.reports import RoundReport
 from fedhpro_flwr.whole_file import write_whole
 
@@ -46,25 +48,25 @@ class PrototypeTrace:
     Args:
         server: the strategy that is observed.
         num_rounds: R of the run.
+        before: `tensors` of the rounds that the run goes on after; of a run that was made longer some may go.
     """
 
-    def __init__(self, server: Server, num_rounds: int) -> None:
+    def __init__(self, server: Server, num_rounds: int, before: Tensors | None = None) -> None:
         self._server, self._num_rounds = server, num_rounds
         self._rounds: list[int] = []
         self._vectors: list[Tensor] = []  # [C, D] each
         self._known: list[Tensor] = []  # [C] each
+        if before:
+            rounds = before["rounds"].tolist()
+            for number, vectors, known in zip(rounds, before["prototypes"], before["known"], strict=True):
+                self._keep(number, Prototypes(vectors, known))
 
     def on_round(self, report: RoundReport) -> None:
         """Copy the prototypes, in a round that is kept."""
         method = self._server.method
         prototypes = method.prototypes(method.broadcast(self._server.state))
-        if prototypes is None:
-            return
-        size = prototypes.vectors.numel() * 4 + prototypes.known.numel()
-        if (self._num_rounds - report.server_round) % kept_every(self._num_rounds, size) == 0:
-            self._rounds.append(report.server_round)
-            self._vectors.append(prototypes.vectors.detach().to("cpu", torch.float32, copy=True))
-            self._known.append(prototypes.known.detach().to("cpu", torch.bool, copy=True))
+        if prototypes is not None:
+            self._keep(report.server_round, prototypes)
 
     def tensors(self) -> dict[str, Tensor]:
         """`prototypes` [R, C, D] float32, `known` [R, C] bool, `rounds` [R] int64; empty if there were none."""
@@ -80,3 +82,10 @@ class PrototypeTrace:
         """Into the run's folder; no file for a method without prototypes."""
         if tensors := self.tensors():
             write_whole(folder / PROTOTYPES_FILE, save(tensors))
+
+    def _keep(self, server_round: int, prototypes: Prototypes) -> None:
+        size = prototypes.vectors.numel() * 4 + prototypes.known.numel()
+        if (self._num_rounds - server_round) % kept_every(self._num_rounds, size) == 0:
+            self._rounds.append(server_round)
+            self._vectors.append(prototypes.vectors.detach().to("cpu", torch.float32, copy=True))
+            self._known.append(prototypes.known.detach().to("cpu", torch.bool, copy=True))

@@ -44,6 +44,7 @@ class Task:
     code: str = ""  # fingerprint of the server's sources; "" = do not compare
     data: str = ""  # fingerprint of the partition the server printed; "" = the client has data of its own
     run: str = ""  # names the run, for what a client keeps of it
+    resumed_at: str = ""  # "9 17": rounds after which the run was resumed; what a client kept of later ones is void
 
 
 @dataclass(frozen=True, eq=False)

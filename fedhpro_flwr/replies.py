@@ -15,6 +15,7 @@ from fedhpro_flwr.reply_checks import BadReply
 Reply = TypeVar("Reply", Update, OwnTest)
 
 NOBODY = -1  # the partition of a reply that answers none of the round's messages
+LONGEST_REASON = 500  # of what is told of a reply: it may quote the client, and goes to logs, files and screens
 
 
 class QuorumError(RuntimeError):
@@ -75,8 +76,16 @@ def collect(
             good.pop(client, None)
             problems[client] = str(problem)
     return Collected(
-        [good[client] for client in sorted(good)], [_named(client, problems[client]) for client in sorted(problems)]
+        [good[client] for client in sorted(good)],
+        [_named(client, legible(problems[client])) for client in sorted(problems)],
     )
+
+
+def legible(reason: str) -> str:
+    """A reason as one line without control characters, cut where it is too long."""
+    line = "".join(character if character.isprintable() else " " for character in reason)
+    line = " ".join(line.split())
+    return line if len(line) <= LONGEST_REASON else f"{line[: LONGEST_REASON - 1]}…"
 
 
 def released(messages: list[Message]) -> Iterator[Message]:

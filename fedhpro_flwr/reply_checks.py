@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -26,10 +25,14 @@ from fedhpro_flwr.records import (
     numbers_of,
     tensors_of,
 )
+from fedhpro_flwr.robust import update_norm
 
 OUT_OF_RANGE = 1e9  # no trained number is near it, and squares of larger ones overflow float32
-LARGEST = sys.float_info.max
-MOST_SAMPLES = 2**40  # of one client's test; sums over clients stay far from the end of int64
+LARGEST = 1e100  # of a metric: no float32 is near it, and sums over clients, weighted by samples, stay finite
+MOST_METRICS, LONGEST_NAME = 1000, 100
+MOST_SAMPLES = 2**40  # of one client; sums over clients stay far from the end of int64
+MOST_STEPS = 2**31  # that a counter in the model can take in one visit
+VARIANCE = "running_var"  # how the name of a BatchNorm's variance ends
 
 
 class BadReply(ValueError):
@@ -44,14 +47,16 @@ class Expected:
     records: Mapping[str, Shape]
     num_classes: int
     num_domains: int = 1
+    max_update_norm: float = 0.0  # |w_k - w| above it is refused; 0 = none is
 
 
 def unpack_update(message: Message, expected: Expected) -> Update:
     """The inverse of `pack_update`, at the server.
 
     Raises:
-        BadReply: a record is missing, a shape, type or name differs, a number is not finite, a class id is unknown or
-            comes twice, or a count is not positive.
+        BadReply: a record is missing, a shape, type or name differs, a number is not finite or beyond its bound, a
+            class id is unknown or comes twice, a count is not positive, the classes have more samples than the client,
+            or the model moved further than is allowed.
     """
     content = message.content
     try:
@@ -65,13 +70,13 @@ def unpack_update(message: Message, expected: Expected) -> Update:
         raise BadReply(f"a record cannot be read ({broken})") from None
     if not isinstance(num_examples, int) or num_examples < 1:
         raise BadReply(f"num-examples = {num_examples}, it must be a positive whole number")
+    if num_examples > MOST_SAMPLES:
+        raise BadReply(f"num-examples is above {MOST_SAMPLES}")
     if not isinstance(partition_id, int):
         raise BadReply(f"partition-id = {partition_id}, it must be a whole number")
-    for name, value in metrics.items():
-        if not -LARGEST <= value <= LARGEST:  # NaN is not within, and no JSON either
-            raise BadReply(f"metric {name} = {value} is not finite")
-    _check_model(model, expected.model)
-    _check_records(tensors, expected)
+    _check_metrics(metrics)
+    _check_model(model, expected)
+    _check_records(tensors, expected, num_examples)
     tested = CONFUSION in content.array_records
     test = unpack_test(content, expected.num_classes, expected.num_domains) if tested else None
     numbers = {name: float(value) for name, value in metrics.items()}
@@ -88,8 +93,7 @@ def unpack_test(content: RecordDict, num_classes: int, num_domains: int = 1) -> 
     partition_id, loss = numbers.get("partition-id"), numbers.get("test-loss", 0.0)
     if not isinstance(partition_id, int):
         raise BadReply(f"partition-id = {partition_id}, it must be a whole number")
-    if not -LARGEST <= loss <= LARGEST:
-        raise BadReply(f"metric test-loss = {loss} is not finite")
+    _check_metrics({"test-loss": loss})
     results: dict[str, Evaluation] = {}
     for name in (CONFUSION, CONFUSION_BY_PROTOTYPE):
         if name in content.array_records:
@@ -119,14 +123,34 @@ def _check_cells(name: str, cells: Tensor, num_classes: int, num_domains: int) -
         raise BadReply(f"{name}: more than {MOST_SAMPLES} samples")
 
 
-def _check_model(model: Tensors, sent: Tensors) -> None:
+def _check_metrics(metrics: Mapping[str, int | float]) -> None:
+    if len(metrics) > MOST_METRICS:
+        raise BadReply(f"{len(metrics)} metrics, there may be {MOST_METRICS}")
+    for name, value in metrics.items():
+        if len(name) > LONGEST_NAME or not name.isprintable():  # it goes to files, trackers and screens
+            raise BadReply(f"a metric's name is not printable or longer than {LONGEST_NAME} characters")
+        if isinstance(value, float) and not math.isfinite(value):  # NaN and infinity are no JSON
+            raise BadReply(f"metric {name} = {value} is not finite")
+        if not -LARGEST <= value <= LARGEST:
+            raise BadReply(f"metric {name} is beyond {LARGEST:.0e}")
+
+
+def _check_model(model: Tensors, expected: Expected) -> None:
+    sent = expected.model
     for name in sent.keys() ^ model.keys():
         raise BadReply(f"the model {'lacks' if name in sent else 'has an unknown'} tensor {name}")
     for name, tensor in model.items():
         _check_tensor(f"model tensor {name}", tensor, tuple(sent[name].shape), sent[name].dtype)
+        if tensor.is_floating_point():
+            if name.endswith(VARIANCE) and bool((tensor < 0).any()):  # its root is NaN at every client
+                raise BadReply(f"model tensor {name} is a variance and has a negative entry")
+        elif bool(((tensor.double() - sent[name].double()).abs() > MOST_STEPS).any()):
+            raise BadReply(f"model tensor {name} moved by more than {MOST_STEPS}")
+    if expected.max_update_norm > 0 and (norm := update_norm(model, sent)) > expected.max_update_norm:
+        raise BadReply(f"the model moved by {norm:.4g}, aggregation.max-update-norm = {expected.max_update_norm:g}")
 
 
-def _check_records(tensors: Tensors, expected: Expected) -> None:
+def _check_records(tensors: Tensors, expected: Expected, num_examples: int) -> None:
     held = len(tensors[CLASS_IDS]) if CLASS_IDS in tensors and tensors[CLASS_IDS].ndim else 0
     for name, shape in expected.records.items():
         dtype = torch.int64 if name in (CLASS_IDS, CLASS_COUNTS) else torch.float32
@@ -138,8 +162,12 @@ def _check_records(tensors: Tensors, expected: Expected) -> None:
             raise BadReply(f"class id {unknown[0]} is unknown, there are 0 to {expected.num_classes - 1}")
         if len(set(ids)) != len(ids):
             raise BadReply("a class id comes twice")
-    if CLASS_COUNTS in tensors and bool((tensors[CLASS_COUNTS] < 1).any()):
-        raise BadReply(f"class count {int(tensors[CLASS_COUNTS].min())}, it must be positive")
+    if CLASS_COUNTS in tensors:
+        counts = tensors[CLASS_COUNTS].flatten().tolist()
+        if min(counts, default=1) < 1:
+            raise BadReply(f"class count {min(counts)}, it must be positive")
+        if sum(counts) > num_examples:  # of Python's integers, which do not overflow
+            raise BadReply(f"class counts add up to {sum(counts)}, num-examples is {num_examples}")
 
 
 def _check_tensor(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,13 +19,15 @@ from torch import Tensor
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.exchange import GlobalModel
 from fedhpro_flwr.flat_keys import nest
+from fedhpro_flwr.folder_lock import lock
 from fedhpro_flwr.records import HYPER_PROTOTYPES
 from fedhpro_flwr.reports import RoundReport
-from fedhpro_flwr.whole_file import write_whole
+from fedhpro_flwr.whole_file import remove_unfinished, write_whole
 
 CONFIG_FILE, METRICS_FILE, SUMMARY_FILE = "config.toml", "metrics.jsonl", "summary.json"
 PARTITION_FILE, FAILURE_FILE, CURVES_FILE = "partition.json", "failure.txt", "curves.png"
 MODEL_FILE, HYPER_PROTOTYPES_FILE = "model.safetensors", "hyper-prototypes.safetensors"
+CHECKPOINT_FOLDER = "checkpoint"
 METHOD_FILE = "method.safetensors"  # the state of methods without hyper-prototypes
 
 
@@ -46,18 +49,34 @@ def refuse_finished(folder: Path) -> None:
 
 
 class RunFolder:
-    """One run's files. An observer of the strategy."""
+    """One run's files. An observer of the strategy.
 
-    def __init__(self, path: Path, config: RunConfig) -> None:
-        self.path = path
+    Args:
+        path: the folder; made where it is not there.
+        config: the settings.
+        rounds_before: rounds of an earlier attempt that the run goes on after; what there is of later ones is removed.
+
+    Raises:
+        ConfigError: another process writes there.
+    """
+
+    def __init__(self, path: Path, config: RunConfig, *, rounds_before: int = 0) -> None:
+        self.path, self.rounds_before = path, rounds_before
         path.mkdir(parents=True, exist_ok=True)
+        self._lock = lock(path)
+        remove_unfinished(path)
+        (path / SUMMARY_FILE).unlink(missing_ok=True)  # first: from here on this is no finished run
+        if not rounds_before:
+            shutil.rmtree(path / CHECKPOINT_FOLDER, ignore_errors=True)
         write_whole(path / CONFIG_FILE, tomli_w.dumps(nest(config.flat())).encode())
-        (path / FAILURE_FILE).unlink(missing_ok=True)  # of an earlier attempt, as are the lines that "w" removes
-        self._metrics = (path / METRICS_FILE).open("w", encoding="utf-8")
+        (path / FAILURE_FILE).unlink(missing_ok=True)
+        lines = [json.dumps(line) + "\n" for line in read_rounds(path) if line["server_round"] <= rounds_before]
+        write_whole(path / METRICS_FILE, "".join(lines).encode())
+        self._metrics = (path / METRICS_FILE).open("a", encoding="utf-8")
 
     @classmethod
     def of(cls, config: RunConfig) -> RunFolder:
-        """The folder that the settings name, or a new one under the results folder."""
+        """The folder that the settings name, or a new one under the results folder, for a run that begins."""
         named = (
             Path(config.run_folder)
             if config.run_folder

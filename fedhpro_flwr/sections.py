@@ -15,6 +15,7 @@ from fedhpro_flwr.flat_keys import ConfigError
 from fedhpro_flwr.gradient_matching import GradientScale, MatchingDistance
 from fedhpro_flwr.losses import MarginPairs, MarginReading
 from fedhpro_flwr.named_counts import dealt_in_turn, named_counts
+from fedhpro_flwr.robust import Statistic
 
 Count = Annotated[int, Field(ge=1)]
 CountOrNone = Annotated[int, Field(ge=0)]  # 0 stands for "all" or "off", as the key says
@@ -185,6 +186,24 @@ class CalibrationOptions(Section):
     lr: Positive
 
 
+class Aggregation(Section):
+    """How the clients' models and what they send of each class are summed, and how much of it one client can move."""
+
+    model: Statistic = "mean"
+    class_gradients: Statistic = "mean"
+    weighting: Literal["samples", "clients"] = "samples"
+    trim: Annotated[float, Field(gt=0, lt=0.5)] = 0.2
+    clip_norm: NotNegative = 0.0
+    clip_to_median: bool = False
+    max_update_norm: NotNegative = 0.0
+    drop_contrary: bool = False
+
+    @property
+    def bounds_clients(self) -> bool:
+        """Whether models are summed in another way than by their mean."""
+        return self.model != "mean" or self.clip_norm > 0 or self.clip_to_median
+
+
 class Evaluation(Section):
     """When accuracy is measured."""
 
@@ -193,3 +212,9 @@ class Evaluation(Section):
     batch_size: Count = 100
     nearest_prototype: bool = False
     alone: str = ""
+
+
+class CheckpointOptions(Section):
+    """How often the server writes down all that it needs to go on."""
+
+    every: CountOrNone = 1

@@ -32,3 +32,9 @@ def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that after a crash at any moment there is the old one or the new one, never a part."""
     with whole_file(path) as scratch:
         scratch.write_bytes(content)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Delete what processes that were killed while they wrote left anywhere below a folder; nobody may write now."""
+    for path in folder.rglob(".*.part"):
+        path.unlink(missing_ok=True)

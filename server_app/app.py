@@ -11,15 +11,19 @@ from flwr.common.logger import log
 from flwr.serverapp import Grid, ServerApp
 
 from fedhpro_flwr.accuracies import Breakdown
+from fedhpro_flwr.checkpoint import Checkpoint
+from fedhpro_flwr.checkpoints import Checkpoints
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.curves import draw_curves
 from fedhpro_flwr.data.long_tail import class_groups
 from fedhpro_flwr.engine import federation, initial_models, settle
 from fedhpro_flwr.global_evaluation import encoders_of, server_test
+from fedhpro_flwr.methods import build_method
 from fedhpro_flwr.progress import RoundLog
 from fedhpro_flwr.prototype_trace import PrototypeTrace
 from fedhpro_flwr.records import array_record
 from fedhpro_flwr.replies import QuorumError
+from fedhpro_flwr.resume import opened
 from fedhpro_flwr.run_folder import CURVES_FILE, FAILURE_FILE, RunFolder, read_rounds
 from fedhpro_flwr.summary import read_alone, summary
 from fedhpro_flwr.tracking import Trackers
@@ -41,12 +45,10 @@ def main(grid: Grid, context: Context) -> None:
             Path(named).mkdir(parents=True, exist_ok=True)
             write_whole(Path(named) / FAILURE_FILE, str(error).encode())
         raise
-    folder = RunFolder.of(config)
-    # Clients of a simulation keep their state there.
-    config = RunConfig.parse(config.flat() | {"run-folder": str(folder.path)})
+    folder, config, checkpoint = opened(config)
     try:
-        with Trackers(config, folder.path) as trackers:
-            run(grid, config, folder, trackers)
+        with Trackers(config, folder.path, rounds_before=folder.rounds_before) as trackers:
+            run(grid, config, folder, trackers, checkpoint)
     except (ConfigError, QuorumError) as error:
         folder.failure(str(error))
         raise
@@ -55,11 +57,12 @@ def main(grid: Grid, context: Context) -> None:
         raise
 
 
-def run(grid: Grid, config: RunConfig, folder: RunFolder, trackers: Trackers) -> None:
+def run(grid: Grid, config: RunConfig, folder: RunFolder, trackers: Trackers, checkpoint: Checkpoint | None) -> None:
     """Everything that can be wrong is looked at before the first message leaves."""
     began = time.time()
     settle(config)
     divided = federation(config)
+    build_method(config).refuse_data(images=len(divided.data.input_shape) == 3)
     domains = divided.client_domains()
     alone = read_alone(config)
     folder.partition(divided.data.class_names, divided.class_counts, divided.parts.fingerprint, domains=domains)
@@ -72,9 +75,10 @@ def run(grid: Grid, config: RunConfig, folder: RunFolder, trackers: Trackers) ->
         data=divided.parts.fingerprint,
         breakdown=breakdown,
         encoders=encoders_of(config, models),
+        resume=checkpoint,
     )
-    trace = PrototypeTrace(strategy, config.rounds)
-    strategy.observers += (trace,)
+    trace = PrototypeTrace(strategy, config.rounds, checkpoint.trace if checkpoint else {})
+    strategy.observers += (trace, Checkpoints(strategy, trace, folder.path))
     trackers.start()
     strategy.start(grid, array_record(next(iter(models.values())).state_dict()))
 

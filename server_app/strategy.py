@@ -18,7 +18,9 @@ from flwr.serverapp.strategy import Result, Strategy
 from torch import Tensor
 
 from fedhpro_flwr.accuracies import NO_BREAKDOWN, Breakdown, ClientsTested
+from fedhpro_flwr.checkpoint import Checkpoint
 from fedhpro_flwr.config import ConfigError, RunConfig
+from fedhpro_flwr.contrary import without_contrary
 from fedhpro_flwr.engine import code_fingerprint
 from fedhpro_flwr.exchange import GlobalModel
 from fedhpro_flwr.flat_keys import tree
@@ -61,6 +63,7 @@ class FedHProStrategy(Strategy):
         breakdown: along what the clients' own tests are reported.
         encoders: initial models by architecture, where `model.share = "group"` averages several; Flower's own results
             (`Result.arrays`, `evaluate_fn`) then hold the head alone.
+        resume: the checkpoint to go on from; None to begin with round 1.
     """
 
     def __init__(
@@ -73,11 +76,15 @@ class FedHProStrategy(Strategy):
         method: Method | None = None,
         breakdown: Breakdown = NO_BREAKDOWN,
         encoders: Mapping[str, Tensors] | None = None,
+        resume: Checkpoint | None = None,
     ) -> None:
         self.config, self.test, self.observers, self.data = config, test, tuple(observers), data
         self.method = method or build_method(config)
         self.breakdown, self.encoders = breakdown, encoders
-        self.run = token_hex(4)  # names this attempt in what clients keep of it: another's state is not taken for it
+        self.resume = resume
+        self.run = resume.about.run if resume else token_hex(4)  # names the run in what clients keep of it
+        self.resumed_at = (*resume.about.resumed_at, resume.about.server_round) if resume else ()
+        self.rounds_before = resume.about.server_round if resume else 0
         self.num_classes = 0
         self.model = GlobalModel({})
         self.state: object = None
@@ -114,11 +121,14 @@ class FedHProStrategy(Strategy):
             raise ConfigError("model.share = 'group' with several architectures needs an initial encoder of each")
         self.num_classes, width = initial["head.weight"].shape
         self.state = self.method.start(initial)  # FedHPro: S ~ N(0, 1)
+        if self.resume:
+            self.model = self.resume.model(self.model)
+            self.state = self.method.restored(self.state, self.resume.method)
         players = introductions(grid, config, self.run, width, timeout)
         self.nodes = players.nodes
         if len(set(players.architectures)) > 1:
             self.breakdown = replace(self.breakdown, architectures=players.architectures)
-        for server_round in range(1, num_rounds + 1):
+        for server_round in range(self.rounds_before + 1, num_rounds + 1):
             report = self.play(
                 server_round, grid, timeout, train_config or ConfigRecord(), is_last=server_round == num_rounds
             )
@@ -130,7 +140,7 @@ class FedHProStrategy(Strategy):
                 )
             if evaluate_fn and (extra := evaluate_fn(server_round, result.arrays)) is not None:
                 result.evaluate_metrics_serverapp.setdefault(server_round, MetricRecord()).update(extra)
-        arrays = array_record(self.model.shared)
+        arrays = result.arrays = array_record(self.model.shared)
         self.sent = list(self.configure_evaluate(num_rounds, arrays, evaluate_config or ConfigRecord(), grid))
         tested = self.aggregate_evaluate(num_rounds, grid.send_and_receive(self.sent, timeout=timeout))
         if tested is not None:
@@ -192,20 +202,20 @@ class FedHProStrategy(Strategy):
         """
         asked = {message.metadata.message_id: asked_partition(message) for message in self.sent}
         records = self.method.expects(self.state)
-        expected = {
-            group: Expected(self.model.of(group), records, self.num_classes, self.breakdown.num_domains)
-            for group in self.model.groups
-        }
+        limits = (self.num_classes, self.breakdown.num_domains, self.config.aggregation.max_update_norm)
+        expected = {group: Expected(self.model.of(group), records, *limits) for group in self.model.groups}
         self.replies = collect(
             replies, asked, lambda reply, client: unpack_update(reply, expected[self.model.group(client)])
         )
+        if self.config.aggregation.drop_contrary:
+            self.replies = without_contrary(self.replies, self.model.shared)
         for reason in self.replies.set_aside:
             log(WARNING, "round %d: set aside: %s", server_round, reason)
         self.replies.require(self.config.clients.quorum, len(asked), server_round)
 
         sent, updates = self.model, self.replies.good  # in partition order
         with self.watch("aggregation"):
-            mean = sent.mean(updates)  # w = sum_k n_k w_k / sum_k n_k [R.c1]
+            mean = sent.mean(updates, self.config.aggregation)  # w = sum_k n_k w_k / sum_k n_k [R.c1]
         # FedHPro: mean class gradients g [C, D], calibration where asked, M matching steps on S [P.2]
         step = self.method.server_step(
             self.state, sent.shared, mean.shared, updates, Draws(self.config.seed, server_round), self.watch
@@ -257,9 +267,10 @@ class FedHProStrategy(Strategy):
             group: ArrayRecord({**array_record(encoder), **arrays}) for group, encoder in self.model.encoders.items()
         }
         settings = {**self.config.flat(), **scalars(extra)}
+        resumed_at = " ".join(map(str, self.resumed_at))
         messages = []
         for partition in partitions:
-            task = Task(server_round, partition, evaluate, code_fingerprint(), self.data, self.run)
+            task = Task(server_round, partition, evaluate, code_fingerprint(), self.data, self.run, resumed_at)
             model = models.get(self.model.group(partition), arrays)
             content = pack_broadcast(model, broadcast, settings, task)
             messages.append(Message(content, dst_node_id=self.nodes[partition], message_type=kind))

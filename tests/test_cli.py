@@ -174,6 +174,8 @@ def test_a_run_from_beginning_to_end(tmp_path, capsys):
         "prototypes.safetensors",
         "curves.png",
         "summary.json",
+        "checkpoint",
+        ".writer",
     }
     said = capsys.readouterr().out
     assert f"results in {folder}" in said

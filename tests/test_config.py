@@ -71,6 +71,12 @@ REFUSED = [
     ),
     ({"partition.domain-share": 1.5}, "partition.domain-share = 1.5: it must be less than or equal to 1"),
     ({"data.vocabulary": 1}, "data.vocabulary = 1: it must be greater than or equal to 2"),
+    (
+        {"aggregation.model": "krum"},
+        "aggregation.model = 'krum': it must be 'mean', 'median' or 'trimmed-mean'",
+    ),
+    ({"aggregation.trim": 0.5}, "aggregation.trim = 0.5: it must be less than 0.5"),
+    ({"aggregation.clip-norm": NAN}, "aggregation.clip-norm = nan: it must be a finite number"),
     ({"rounds": "3"}, "rounds = '3': it must be a valid integer"),
     ({"rounds": 3.0}, "rounds = 3.0: it must be a valid integer"),
     ({"rounds": True}, "rounds = True: it must be a valid integer"),

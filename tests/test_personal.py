@@ -34,6 +34,41 @@ def test_the_newest_before_the_round_counts_and_two_are_kept(tmp_path):
     assert state.before(9)["w"].item() == 5
 
 
+def test_a_client_of_every_round_keeps_what_the_last_two_checkpoints_need(tmp_path):
+    state = PersonalState(tmp_path, checkpoint_every=1)
+    for number in range(1, 7):
+        state.keep(number, {"w": torch.ones(1)})
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"round-{number}.safetensors" for number in (4, 5, 6)]
+
+
+def test_few_checkpoints_need_few_files(tmp_path):
+    state = PersonalState(tmp_path, checkpoint_every=10)
+    for number in range(1, 28):
+        state.keep(number, {"w": torch.ones(1)})
+    kept = sorted(int(path.stem.removeprefix("round-")) for path in tmp_path.iterdir())
+    assert kept == [10, 20, 26, 27]
+
+
+def test_what_an_abandoned_attempt_kept_does_not_count(tmp_path):
+    first = PersonalState(tmp_path)
+    for number in range(1, 6):
+        first.keep(number, {"w": torch.tensor([float(number)])})
+    resumed = PersonalState(tmp_path, resumed_at=(3,))  # in which this client's round 4 was lost
+    assert resumed.before(5)["w"].item() == 3
+    resumed.keep(5, {"w": torch.tensor([50.0])})
+    assert resumed.before(6)["w"].item() == 50
+    again = PersonalState(tmp_path, resumed_at=(3, 5))
+    assert again.before(7)["w"].item() == 50
+    earlier = PersonalState(tmp_path, resumed_at=(3, 4))  # its newest checkpoint was damaged
+    assert earlier.before(7)["w"].item() == 3
+
+
+def test_the_task_says_where_the_run_was_resumed():
+    config = RunConfig.parse(checkpoint__every=4)
+    state = PersonalState.of(config, Task(19, 0, run="abc", resumed_at="9 17"), context())
+    assert (state.checkpoint_every, state.resumed_at) == (4, (9, 17))
+
+
 def test_a_round_played_again_replaces_its_state(tmp_path):
     state = PersonalState(tmp_path)
     for number, value in ((4, 1.0), (5, 2.0), (5, 3.0)):

@@ -30,6 +30,7 @@ from fedhpro_flwr.reply_checks import BadReply, Expected, unpack_test, unpack_up
 MODEL = {
     "encoder.weight": torch.tensor([[1.5, -2.0, 1e-40], [3.0, 0.1, -0.0]]),
     "encoder.batches": torch.tensor(7),
+    "encoder.running_var": torch.tensor([1.0, 0.0]),
     "head.weight": torch.ones(4, 2),
     "head.bias": torch.zeros(4),
 }
@@ -151,6 +152,14 @@ FAULTS = {
         {"model": model_with(encoder__batches=torch.tensor(7.0))},
         "model tensor encoder.batches has type torch.float32, torch.int64 was expected",
     ),
+    "model counter that would overflow": (
+        {"model": model_with(encoder__batches=torch.tensor(2**63 - 1))},
+        "model tensor encoder.batches moved by more than 2147483648",
+    ),
+    "negative variance": (
+        {"model": model_with(encoder__running_var=torch.tensor([1.0, -1e-9]))},
+        "model tensor encoder.running_var is a variance and has a negative entry",
+    ),
     "model tensor missing": ({"model": model_with(head__bias=None)}, "the model lacks tensor head.bias"),
     "model tensor unknown": (
         {"model": model_with(backdoor=torch.zeros(1))},
@@ -190,12 +199,21 @@ FAULTS = {
         {"class_counts": one("class-counts", torch.tensor([5, -1]))},
         "class count -1, it must be positive",
     ),
+    "more samples of the classes than in all": (
+        {"class_counts": one("class-counts", torch.tensor([5, 2]))},
+        "class counts add up to 7, num-examples is 6",
+    ),
+    "a count that would overflow the sum": (
+        {"class_counts": one("class-counts", torch.tensor([2**63 - 1, 1]))},
+        f"class counts add up to {2**63}, num-examples is 6",
+    ),
     "zero count": ({"class_counts": one("class-counts", torch.tensor([0, 5]))}, "class count 0, it must be positive"),
     "num-examples 0": ({"metrics": metrics(num_examples=0)}, "num-examples = 0, it must be a positive whole number"),
     "num-examples negative": (
         {"metrics": metrics(num_examples=-3)},
         "num-examples = -3, it must be a positive whole number",
     ),
+    "num-examples beyond all data": ({"metrics": metrics(num_examples=2**40 + 1)}, f"num-examples is above {2**40}"),
     "num-examples float": (
         {"metrics": metrics(num_examples=6.0)},
         "num-examples = 6.0, it must be a positive whole number",
@@ -210,6 +228,19 @@ FAULTS = {
     "partition float": ({"metrics": metrics(partition_id=2.0)}, "partition-id = 2.0, it must be a whole number"),
     "metric NaN": ({"metrics": metrics(train_loss=NAN)}, "metric train-loss = nan is not finite"),
     "metric infinite": ({"metrics": metrics(train_loss=INF)}, "metric train-loss = inf is not finite"),
+    "metric that sums to infinity": ({"metrics": metrics(train_loss=-1e101)}, "metric train-loss is beyond 1e+100"),
+    "metric with a name for the screen": (
+        {"metrics": MetricRecord({"num-examples": 6, "partition-id": 2, "a\x1b[2J": 1.0})},
+        "a metric's name is not printable or longer than 100 characters",
+    ),
+    "metric with a long name": (
+        {"metrics": MetricRecord({"num-examples": 6, "partition-id": 2, "a" * 101: 1.0})},
+        "a metric's name is not printable or longer than 100 characters",
+    ),
+    "too many metrics": (
+        {"metrics": MetricRecord({"num-examples": 6, "partition-id": 2} | {f"m{i}": i for i in range(1001)})},
+        "1001 metrics, there may be 1000",
+    ),
     "metrics missing": ({"metrics": None}, "'metrics' is missing"),
     "metrics of another kind": ({"metrics": ConfigRecord({"num-examples": 6})}, "'metrics' is missing"),
     "model missing": ({"model": None}, "'model' is missing"),
@@ -279,7 +310,7 @@ def test_numbers_of_leaves_lists_out():
 def test_record_bytes_are_those_of_the_serialised_tensors():
     header = 128  # of NumPy's format
     assert record_bytes(pack_update(Update(2, 6, MODEL, SENT))) == {
-        "model": 4 * header + 24 + 8 + 32 + 16,
+        "model": 5 * header + 24 + 8 + 8 + 32 + 16,
         "class-gradients": header + 16,
         "class-ids": header + 16,
         "class-counts": header + 16,
@@ -301,12 +332,29 @@ def test_error_reason(reason, wanted):
 
 
 def test_an_entry_that_would_overflow_is_refused():
-    content = pack_update(Update(1, 4, MODEL, SENT))
+    content = pack_update(Update(1, 6, MODEL, SENT))
     bias = content["model"]["head.bias"].numpy().copy()
     bias[0] = 2e9
     content["model"]["head.bias"] = Array(bias)
     with pytest.raises(BadReply, match=r"model tensor head\.bias has an entry beyond 1e\+09"):
         unpack_update(reply_with(content), EXPECTED)
+
+
+@pytest.mark.parametrize(("most", "refused"), [(0.0, False), (5.01, False), (4.99, True)])
+def test_a_model_that_moved_too_far_is_refused(most, refused):
+    """By a step of (3, 4) in two tensors: counters do not count."""
+    moved = MODEL | {
+        "head.bias": MODEL["head.bias"] + torch.tensor([3.0, 0, 0, 0]),
+        "head.weight": MODEL["head.weight"] - torch.tensor([[4.0, 0]] + 3 * [[0, 0]]),
+        "encoder.batches": torch.tensor(99),
+    }
+    expected = Expected(MODEL, EXPECTED.records, 4, max_update_norm=most)
+    answer = reply(model=array_record(moved))
+    if not refused:
+        assert torch.equal(unpack_update(answer, expected).model["head.bias"], moved["head.bias"])
+        return
+    with pytest.raises(BadReply, match=r"^the model moved by 5, aggregation\.max-update-norm = 4\.99$"):
+        unpack_update(answer, expected)
 
 
 # --- a client's own test

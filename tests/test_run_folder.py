@@ -60,6 +60,28 @@ def test_a_crash_while_writing_leaves_the_old_file(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
+def test_what_a_killed_writer_left_is_removed_when_the_run_goes_on(tmp_path):
+    (tmp_path / "checkpoint").mkdir()
+    (tmp_path / "checkpoint" / ".round-3.safetensors.0a.part").write_bytes(b"half")
+    (tmp_path / "mine.part").write_bytes(b"whole")
+    RunFolder(tmp_path, CONFIG, rounds_before=2)
+    assert list((tmp_path / "checkpoint").iterdir()) == []
+    assert (tmp_path / "mine.part").exists()
+
+
+def test_lines_after_the_rounds_before_are_cut_off_bit_for_bit(tmp_path):
+    folder = RunFolder(tmp_path, CONFIG)
+    for number in (1, 2, 3):
+        folder.on_round(report(number))
+    lines = (tmp_path / "metrics.jsonl").read_bytes().splitlines(keepends=True)
+    folder.summary({})
+    again = RunFolder(tmp_path, CONFIG, rounds_before=2)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == b"".join(lines[:2])
+    assert not (tmp_path / "summary.json").exists()
+    again.on_round(report(3))
+    assert (tmp_path / "metrics.jsonl").read_bytes() == b"".join(lines)
+
+
 def test_two_writers_of_one_file_do_not_meet(tmp_path):
     with whole_file(tmp_path / "a") as one, whole_file(tmp_path / "a") as two:
         assert one != two and one.parent == two.parent == tmp_path

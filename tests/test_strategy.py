@@ -519,3 +519,71 @@ def test_a_client_of_another_architecture_is_set_aside_with_a_sentence():
     run = Played(Meddling(make_client_app(client_side)), rounds=1)
     assert len(run.reports[0].set_aside) == 1
     assert run.reports[0].set_aside[0].startswith("client 2: the received model does not fit this client's: ")
+
+
+def moved_by(factor):
+    """A client that sends w + factor (w_k - w)."""
+
+    def change(message, reply):
+        sent = tensors_of(message.content["model"])
+        moved = {
+            name: sent[name] + factor * (value - sent[name]) if name.startswith("head.") else value
+            for name, value in tensors_of(reply.content["model"]).items()
+        }
+        return rewritten(reply, message, model=array_record(moved))
+
+    return change
+
+
+def test_a_client_whose_model_moved_too_far_is_as_silent(without_client_2):
+    run = Played(meddle_with(2, moved_by(1e6)), aggregation__max_update_norm=1e3)
+    assert len(run.reports[0].set_aside) == 1
+    assert run.reports[0].set_aside[0].startswith("client 2: the model moved by ")
+    assert run.bits() == without_client_2["paper"].bits()
+
+
+def test_a_client_that_moves_against_the_others_is_set_aside():
+    app = constant_app(shift=lambda partition: -0.5 if partition == 2 else 1.0 + partition)
+    run = Played(Meddling(app), method__name="fedavg", rounds=1, aggregation__drop_contrary=True)
+    assert run.reports[0].set_aside == ["client 2: its model moved against the median client's (cosine -1.00)"]
+    for name, value in new_model().state_dict().items():
+        wanted = value + (1 * 1 + 2 * 2 + 4 * 4) / 7 if value.is_floating_point() else value
+        torch.testing.assert_close(run.strategy.model.shared[name], wanted)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"aggregation__model": "median", "aggregation__class_gradients": "median"},
+        {"aggregation__model": "trimmed-mean", "aggregation__class_gradients": "trimmed-mean"},
+    ],
+)
+def test_one_hostile_client_moves_a_middle_no_further_than_the_others_reach(settings, preset):
+    meddled, honest = (
+        Played(meddle_with(2, moved_by(factor)), rounds=1, preset=preset, calibration__head="off",
+               hyper_prototypes__matching_head="client", calibration__from_imbalance=0.0,
+               calibration__first_head="model", **settings)
+        for factor in (1e6, 1.0)
+    )  # fmt: skip
+    models = [update.model for update in honest.strategy.replies.good if update.partition_id != 2]
+    for name in ("head.weight", "head.bias"):
+        stacked, moved = torch.stack([model[name] for model in models]), meddled.strategy.model.shared[name]
+        assert bool((moved >= stacked.amin(dim=0)).all()) and bool((moved <= stacked.amax(dim=0)).all())
+
+
+def test_class_gradients_are_clipped_before_they_move_the_hyper_prototypes():
+    """How loud a client is does not matter then, once it is louder than the other one that holds the class."""
+
+    def moved(loudness, **settings):
+        def loud(message, reply):
+            gradients = tensor_of(reply, "class-gradients")
+            return rewritten(reply, message, class_gradients=array_record({"class-gradients": loudness * gradients}))
+
+        run = Played(meddle_with(2, loud), rounds=1, hyper_prototypes__matching_distance="mse", **settings)
+        return run.strategy.tensors()["hyper-prototypes"]
+
+    torch.testing.assert_close(
+        moved(-1e6, aggregation__clip_to_median=True), moved(-1e3, aggregation__clip_to_median=True)
+    )
+    assert float((moved(-1e6) - moved(-1e3)).norm()) > 1e3

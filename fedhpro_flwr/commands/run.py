@@ -11,10 +11,18 @@ from pathlib import Path
 from rich.console import Console
 
 from fedhpro_flwr.commands import FAILED, OK, Subparsers
-from fedhpro_flwr.config import RunConfig
+from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.launcher import LaunchError, simulate
 from fedhpro_flwr.progress import RunProgress, closing
-from fedhpro_flwr.run_folder import FAILURE_FILE, METRICS_FILE, PARTITION_FILE, new_folder, refuse_finished
+from fedhpro_flwr.resume import resumed
+from fedhpro_flwr.run_folder import (
+    CONFIG_FILE,
+    FAILURE_FILE,
+    METRICS_FILE,
+    PARTITION_FILE,
+    new_folder,
+    refuse_finished,
+)
 from fedhpro_flwr.settings import prepare
 
 
@@ -23,6 +31,12 @@ def add_parser(commands: Subparsers) -> None:
     command = commands.add_parser("run", help="run an experiment and show it while it goes")
     command.add_argument(
         "conf", nargs="?", help="a TOML file, or the name of one in conf/ (default: the quick start on digits)"
+    )
+    command.add_argument(
+        "--resume",
+        metavar="FOLDER",
+        help="go on with a run that was stopped, in its folder and with its settings; with --set rounds=N also to make "
+        "a finished one longer",
     )
     add_settings(command)
     command.set_defaults(command=run)
@@ -45,27 +59,37 @@ def run(options: argparse.Namespace, console: Console) -> int:
     """One run in a folder of its own.
 
     Raises:
-        ConfigError: a wrong key or value, or a folder that holds a finished run; nothing was started.
+        ConfigError: a wrong key or value, a folder that holds a finished run, or one that cannot be resumed; nothing
+            was started.
         OSError: the folder cannot be made.
     """
     began = time.monotonic()
-    config = prepare(options.conf, options.set)
-    results = Path(config.results_dir or "results").resolve()
-    folder = Path(config.run_folder).resolve() if config.run_folder else new_folder(results, config.experiment)
-    nodes = config.partition.num_partitions
-    config = RunConfig.parse(config.flat() | {"run-folder": str(folder), "clients.num-nodes": nodes})
-    refuse_finished(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in (FAILURE_FILE, METRICS_FILE, PARTITION_FILE):  # of an earlier attempt: not to be shown as this one's
+    config = prepare_resumed(options) if options.resume else prepare(options.conf, options.set)
+    nodes, rounds_before = config.partition.num_partitions, 0
+    if config.resume:
+        known = resumed(config)
+        folder, rounds_before = known.folder, known.rounds_before
+        for warning in known.warnings:
+            console.print(f"fedhpro: {warning}", style="yellow", markup=False, soft_wrap=True)
+    else:
+        results = Path(config.results_dir or "results").resolve()
+        folder = Path(config.run_folder).resolve() if config.run_folder else new_folder(results, config.experiment)
+        refuse_finished(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / METRICS_FILE).unlink(missing_ok=True)
+    resume = str(folder) if config.resume else ""
+    config = RunConfig.parse(config.flat() | {"run-folder": str(folder), "resume": resume, "clients.num-nodes": nodes})
+    for name in (FAILURE_FILE, PARTITION_FILE):  # of an earlier attempt: not to be shown as this one's
         (folder / name).unlink(missing_ok=True)
     console.print(
         f"{config.experiment}: {config.method.name} (preset {config.preset}), {config.data.name}, {nodes} clients, "
-        f"{config.partition.scheme} split, {config.rounds} rounds, engine {options.engine}; results in {folder}",
+        f"{config.partition.scheme} split, {config.rounds} rounds, engine {options.engine}; "
+        f"{f'goes on after round {rounds_before} in' if config.resume else 'results in'} {folder}",
         markup=False,
         soft_wrap=True,
     )
     failure = ""
-    with RunProgress(folder, config, console):
+    with RunProgress(folder, config, console, rounds_before=rounds_before):
         try:
             if options.engine == "ray":
                 log_file = folder / "flower.log"
@@ -82,6 +106,21 @@ def run(options: argparse.Namespace, console: Console) -> int:
         return FAILED
     console.print(closing(folder, time.monotonic() - began))
     return OK
+
+
+def prepare_resumed(options: argparse.Namespace) -> RunConfig:
+    """The settings of a run that goes on: its own, and what `--set` changes of them.
+
+    Raises:
+        ConfigError: an experiment is named beside it, the folder holds no run, or a wrong key or value.
+    """
+    if options.conf:
+        raise ConfigError(f"--resume goes on with the settings in its folder; leave {options.conf} out")
+    folder = Path(options.resume).expanduser().resolve()
+    if not (folder / CONFIG_FILE).is_file():
+        raise ConfigError(f"--resume {options.resume}: no run was begun there, there is no {CONFIG_FILE}")
+    config = prepare(str(folder / CONFIG_FILE), options.set)
+    return RunConfig.parse(config.flat() | {"run-folder": str(folder), "resume": str(folder)})
 
 
 def _in_process(config: RunConfig, nodes: int) -> None:

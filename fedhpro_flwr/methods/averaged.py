@@ -17,6 +17,7 @@ from fedhpro_flwr.methods.fedproto import FedProtoState
 from fedhpro_flwr.methods.hpcl_hpal import hpcl_and_hpal, margin_of
 from fedhpro_flwr.methods.prototype_method import HasPrototypes, PrototypeMethod, average
 from fedhpro_flwr.prototypes import ClassMeans, Prototypes
+from fedhpro_flwr.records import Tensors
 from fedhpro_flwr.seeding import Draws
 
 
@@ -31,8 +32,12 @@ class Averaged(PrototypeMethod):
     def moved(self, state: HasPrototypes, sent: Sequence[ClassMeans], draws: Draws) -> FedProtoState:
         """The plain mean over clients."""
         before = cast(FedProtoState, state).prototypes
-        mean = average(sent, len(before.known), by_counts=False)
+        mean = average(self.config.aggregation, sent, len(before.known), by_counts=False)
         return FedProtoState(before.updated(mean.mean, mean.class_mask))
+
+    def again(self, saved: Tensors) -> FedProtoState:
+        """The prototypes are all of it."""
+        return FedProtoState(self.prototypes(saved))
 
     def prototype_loss(self, arrival: Arrival, prototypes: Prototypes) -> LocalLoss | None:
         """HPCL and HPAL among the classes that have a prototype; samples of others have the cross-entropy alone."""

@@ -114,6 +114,13 @@ class Method:
         """What of a client's model travels."""
         return self.config.model.share
 
+    def refuse_data(self, *, images: bool) -> None:
+        """Look at what the data must be for this method, before the first round.
+
+        Raises:
+            ConfigError: the settings need images and the data is not.
+        """
+
     # --- at the client, in the order of a visit -----------------------------------------------------------------------
 
     def upload(self, arrival: Arrival) -> dict[str, Tensor]:
@@ -188,6 +195,24 @@ class Method:
     def tensors(self, state: object) -> dict[str, Tensor]:
         """The state as named tensors, to be saved."""
         return {}
+
+    def saved(self, state: object) -> dict[str, Tensor]:
+        """All of the state as named tensors for a checkpoint: `tensors`, and what that leaves out."""
+        return self.tensors(state)
+
+    def restored(self, start: object, saved: Tensors) -> object:
+        """The inverse of `saved`.
+
+        Args:
+            start: the state before round 1, of `start`.
+            saved: what `saved` gave, bit for bit.
+
+        Raises:
+            ConfigError: the method has a state and does not say how to make it again.
+        """
+        if start is not None:
+            raise ConfigError(f"method.name = {self.name!r} cannot be resumed: its class has a state and no `restored`")
+        return None
 
 
 METHODS: Registry[type[Method]] = Registry("method.name")

@@ -25,12 +25,15 @@ from fedhpro_flwr.methods.head_calibration import (
     Calibrated,
     head_gradient_records,
     head_gradient_shapes,
+    received_head,
     sent_head,
 )
 from fedhpro_flwr.metrics import Scores
 from fedhpro_flwr.records import CLASS_COUNTS, CLASS_IDS, Shape, Tensors, Update
 from fedhpro_flwr.seeding import Draws
 from fedhpro_flwr.timing import Stopwatch
+
+FEDERATED_FEATURES = "federated-features"  # F [C, M, D]
 
 
 @method("creff")
@@ -46,6 +49,10 @@ class Creff(Method):
         apart = {"calibration.from-imbalance": 0.0, "hyper-prototypes.matching-head": "client"}
         self.options = RunConfig.parse(config.flat() | own | as_published | apart).calibration
         self.measure = FedHPro(config)
+
+    def refuse_data(self, *, images: bool) -> None:
+        """As FedHPro: the samples of its gradients are drawn in the same way."""
+        self.measure.refuse_data(images=images)
 
     def upload(self, arrival: Arrival) -> dict[str, Tensor]:
         """Head gradients of each class."""
@@ -73,7 +80,8 @@ class Creff(Method):
         state = cast(Calibrated, state)
         with watch("calibration"):
             used = state.head or head_of(sent)
-            state = state.next(self.options, used, [_gradients(update, used) for update in updates], draws)
+            gradients = [_gradients(update, used) for update in updates]
+            state = state.next(self.options, used, gradients, draws, self.config.aggregation)
         return ServerStep(model, state, {})
 
     def evaluation_scores(self, state: object) -> Scores | None:
@@ -84,7 +92,11 @@ class Creff(Method):
     def tensors(self, state: object) -> dict[str, Tensor]:
         """F and the second head."""
         state = cast(Calibrated, state)
-        return {"federated-features": state.prototypes, **sent_head(state.head)}
+        return {FEDERATED_FEATURES: state.prototypes, **sent_head(state.head)}
+
+    def restored(self, start: object, saved: Tensors) -> Calibrated:
+        """The inverse of `tensors`."""
+        return Calibrated(saved[FEDERATED_FEATURES], received_head(saved))
 
 
 def _gradients(update: Update, head: Head) -> ClassGradients:

@@ -8,14 +8,14 @@ do [P.2].
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import cast
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fedhpro_flwr.aggregation import class_mean
+from fedhpro_flwr.chosen_aggregation import average_classes
 from fedhpro_flwr.class_imbalance import heard, imbalance
 from fedhpro_flwr.class_samples import draw_class_samples
 from fedhpro_flwr.config import ConfigError
@@ -24,14 +24,14 @@ from fedhpro_flwr.head import Head
 from fedhpro_flwr.hyper_prototypes import HyperPrototypes
 from fedhpro_flwr.losses import Anchors
 from fedhpro_flwr.methods.base import Arrival, LocalLoss, Method, ServerStep, encode, method
+from fedhpro_flwr.methods.fedhpro_state import CALIBRATES, FedHProState
 from fedhpro_flwr.methods.head_calibration import (
     HEAD_BIAS_GRADIENTS,
     HEAD_WEIGHT_GRADIENTS,
-    SIGNAL_HEAD_BIAS,
-    SIGNAL_HEAD_WEIGHT,
     Calibrated,
     head_gradient_records,
     head_gradient_shapes,
+    received_head,
     sent_head,
 )
 from fedhpro_flwr.methods.hpcl_hpal import hpcl_and_hpal, margin_of
@@ -40,23 +40,6 @@ from fedhpro_flwr.prototypes import Prototypes
 from fedhpro_flwr.records import CLASS_COUNTS, CLASS_GRADIENTS, CLASS_IDS, HYPER_PROTOTYPES, Shape, Tensors, Update
 from fedhpro_flwr.seeding import Draws
 from fedhpro_flwr.timing import Stopwatch
-
-CALIBRATES = "calibrates"  # [1] int64: whether head gradients are wanted in this round
-
-
-@dataclass(frozen=True, eq=False)
-class FedHProState:
-    """What the server remembers from round to round."""
-
-    hyper_prototypes: HyperPrototypes  # S [C, K, D]
-    calibrated: Calibrated | None = None  # None where there is no calibration
-    wants_head_gradients: bool = False  # in the next round
-    class_counts: Tensor | None = None  # [N, C] samples of the clients heard so far, where the calibration waits for it
-
-    @property
-    def signal_head(self) -> Head | None:
-        """The head that clients take class gradients under, where it is not the model's own."""
-        return self.calibrated.head if self.calibrated else None
 
 
 def head_of(model: Tensors) -> Head:
@@ -67,6 +50,11 @@ def head_of(model: Tensors) -> Head:
 @method("fedhpro")
 class FedHPro(Method):
     """L = CE + w_1 HPCL + w_2 HPAL at the client; min_S sum_c [1 - cos(g^c, g_HP^c(S))] on the server."""
+
+    def refuse_data(self, *, images: bool) -> None:
+        """DSA augments images."""
+        if self.config.class_gradients.augment == "dsa" and not images:
+            raise ConfigError("class-gradients.augment = 'dsa' needs images; use 'none' for vectors and text")
 
     # --- at the client ------------------------------------------------------------------------------------------------
 
@@ -85,9 +73,7 @@ class FedHPro(Method):
         """The class gradients of `class-gradients.*`'s samples, under the head that the server names."""
         options = self.config.class_gradients
         sent = arrival.received.tensors
-        head = head_of(arrival.received.model)
-        if SIGNAL_HEAD_WEIGHT in sent:
-            head = Head(sent[SIGNAL_HEAD_WEIGHT], sent[SIGNAL_HEAD_BIAS])
+        head = received_head(sent) or head_of(arrival.received.model)
         labels = arrival.train.labels
         counts = count_classes(labels, head.num_classes)
         if options.samples_per_class == 0 and options.augment == "none":
@@ -162,13 +148,13 @@ class FedHPro(Method):
         self, state: object, sent: Tensors, model: Tensors, updates: Sequence[Update], draws: Draws, watch: Stopwatch
     ) -> ServerStep:
         """Calibrate the head where asked [R.c3] [R.c4], then move S by gradient matching [P.2] [R.c5]."""
-        state, options = cast(FedHProState, state), self.config.hyper_prototypes
+        state, options, rules = cast(FedHProState, state), self.config.hyper_prototypes, self.config.aggregation
         gradients = [received_gradients(update) for update in updates]
         client_head = new_head = state.signal_head or head_of(sent)
         calibrated = state.calibrated
         if calibrated is not None and state.wants_head_gradients:
             with watch("calibration"):
-                calibrated = calibrated.next(self.config.calibration, client_head, gradients, draws)
+                calibrated = calibrated.next(self.config.calibration, client_head, gradients, draws, rules)
             new_head = calibrated.head or client_head
             if self.config.calibration.head == "replace":
                 model = {**model, "head.weight": new_head.weight, "head.bias": new_head.bias}
@@ -176,9 +162,8 @@ class FedHPro(Method):
         hyper_prototypes, metrics = state.hyper_prototypes, {}
         if self._matches:
             with watch("matching"):
-                target, class_mask = class_mean(
-                    gradients, client_head.num_classes, weighting=self.config.class_gradients.weighting
-                )
+                weighting = self.config.class_gradients.weighting
+                target, class_mask = average_classes(rules, gradients, client_head.num_classes, weighting=weighting)
                 hyper_prototypes = hyper_prototypes.update(
                     target,  # g [C, D]
                     class_mask,  # [C]: classes that nobody sent stay as they are
@@ -216,12 +201,16 @@ class FedHPro(Method):
         return head.scores if head and self.config.calibration.head == "separate" else None
 
     def tensors(self, state: object) -> dict[str, Tensor]:
-        """S under its wire name, and the calibration's prototypes."""
-        state = cast(FedHProState, state)
-        saved = {HYPER_PROTOTYPES: state.hyper_prototypes.vectors}
-        if state.calibrated is not None:
-            saved |= {"calibration-prototypes": state.calibrated.prototypes, **sent_head(state.calibrated.head)}
-        return saved
+        """S under its wire name, and the calibration's prototypes and head."""
+        return cast(FedHProState, state).results()
+
+    def saved(self, state: object) -> dict[str, Tensor]:
+        """All of it."""
+        return cast(FedHProState, state).saved()
+
+    def restored(self, start: object, saved: Tensors) -> FedHProState:
+        """The inverse of `saved`."""
+        return FedHProState.restored(saved)
 
     @property
     def _matches(self) -> bool:

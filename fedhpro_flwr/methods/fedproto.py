@@ -19,6 +19,7 @@ from torch import Tensor
 from fedhpro_flwr.methods.base import Arrival, Batch, LocalLoss, method
 from fedhpro_flwr.methods.prototype_method import HasPrototypes, PrototypeMethod, average
 from fedhpro_flwr.prototypes import ClassMeans, Prototypes, squared_distance
+from fedhpro_flwr.records import Tensors
 from fedhpro_flwr.seeding import Draws
 
 
@@ -42,8 +43,12 @@ class FedProto(PrototypeMethod):
     def moved(self, state: HasPrototypes, sent: Sequence[ClassMeans], draws: Draws) -> FedProtoState:
         """Eq. (6) of the publication; its further division by the number of clients is left out (DEVIATIONS.md)."""
         before = cast(FedProtoState, state).prototypes
-        mean = average(sent, len(before.known), by_counts=True)
+        mean = average(self.config.aggregation, sent, len(before.known), by_counts=True)
         return FedProtoState(before.updated(mean.mean, mean.class_mask))
+
+    def again(self, saved: Tensors) -> FedProtoState:
+        """The prototypes are all of it."""
+        return FedProtoState(self.prototypes(saved))
 
     def prototype_loss(self, arrival: Arrival, prototypes: Prototypes) -> LocalLoss:
         """Eq. (7): lambda times the squared distance to the class's prototype."""

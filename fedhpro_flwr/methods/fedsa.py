@@ -34,7 +34,7 @@ from fedhpro_flwr.margin_contrast import margin_contrast, mean_gap
 from fedhpro_flwr.methods.base import Arrival, Batch, Departure, LocalLoss, encode, method
 from fedhpro_flwr.methods.prototype_method import HasPrototypes, PrototypeMethod, average
 from fedhpro_flwr.prototypes import ClassMeans, Prototypes, squared_distance
-from fedhpro_flwr.records import CLASS_PROTOTYPES
+from fedhpro_flwr.records import CLASS_PROTOTYPES, Tensors
 from fedhpro_flwr.seeding import Draws
 
 
@@ -62,8 +62,12 @@ class FedSA(PrototypeMethod):
     def moved(self, state: HasPrototypes, sent: Sequence[ClassMeans], draws: Draws) -> FedSAState:
         """The exponential moving average of the plain mean over clients; a class that nobody sent stays."""
         before, decay = cast(FedSAState, state).prototypes, self.config.fedsa.decay
-        mean = average(sent, len(before.known), by_counts=False)
+        mean = average(self.config.aggregation, sent, len(before.known), by_counts=False)
         return FedSAState(before.updated(decay * before.vectors + (1 - decay) * mean.mean, mean.class_mask))
+
+    def again(self, saved: Tensors) -> FedSAState:
+        """The anchors are all of it."""
+        return FedSAState(self.prototypes(saved))
 
     def prototype_loss(self, arrival: Arrival, prototypes: Prototypes) -> LocalLoss:
         """RMCL on the features and CC on the head; the anchors and the margin are constants of the visit."""

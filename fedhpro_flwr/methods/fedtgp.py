@@ -27,6 +27,7 @@ from fedhpro_flwr.margin_contrast import widest_gap
 from fedhpro_flwr.methods.base import Arrival, Batch, LocalLoss, method
 from fedhpro_flwr.methods.prototype_method import HasPrototypes, PrototypeMethod, average
 from fedhpro_flwr.prototypes import ClassMeans, Prototypes, squared_distance
+from fedhpro_flwr.records import Tensors
 from fedhpro_flwr.seeding import Draws
 from fedhpro_flwr.trainable_prototypes import TrainablePrototypes
 
@@ -44,6 +45,7 @@ class FedTGP(PrototypeMethod):
     """L = CE + lambda |z - p^y|^2 / D; p is trained on the server, away from other classes' client prototypes."""
 
     takes_hyper_prototypes: ClassVar[bool] = True
+    averages_classes: ClassVar[bool] = False  # the server trains on each client's
 
     def first(self, num_classes: int, width: int) -> FedTGPState:
         """A random start; no class is known."""
@@ -55,7 +57,7 @@ class FedTGP(PrototypeMethod):
     def moved(self, state: HasPrototypes, sent: Sequence[ClassMeans], draws: Draws) -> FedTGPState:
         """S epochs on the clients' class means, from where the last round ended."""
         options, before = self.config.fedtgp, cast(FedTGPState, state)
-        mean = average(sent, len(before.prototypes.known), by_counts=False)  # Q
+        mean = average(self.config.aggregation, sent, len(before.prototypes.known), by_counts=False)  # Q
         trainable = before.trainable.trained(
             torch.cat([each.features for each in sent]),
             torch.cat([each.class_ids for each in sent]),
@@ -83,3 +85,8 @@ class FedTGP(PrototypeMethod):
             return super().tensors(state)
         trainable = cast(FedTGPState, state).trainable._asdict()
         return super().tensors(state) | {name.replace("_", "-"): tensor for name, tensor in trainable.items()}
+
+    def again(self, saved: Tensors) -> FedTGPState:
+        """The vectors and layers, and the prototypes that came of them."""
+        trained = (saved[name.replace("_", "-")] for name in TrainablePrototypes._fields)
+        return FedTGPState(TrainablePrototypes(*trained), self.prototypes(saved))

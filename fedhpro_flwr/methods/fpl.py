@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -68,6 +68,8 @@ class ClusterPrototypes:
 class FPL(PrototypeMethod):
     """L = CE + CPCL + UPCR on cluster prototypes; a class that no client of a round holds keeps its own."""
 
+    averages_classes: ClassVar[bool] = False  # they are clustered
+
     # --- on the server ------------------------------------------------------------------------------------------------
 
     def first(self, num_classes: int, width: int) -> ClusterPrototypes:
@@ -92,6 +94,10 @@ class FPL(PrototypeMethod):
         """P [C, J, D] and how many of J each class has [C]; the clients take U from them."""
         state = cast(ClusterPrototypes, state)
         return {CLUSTER_PROTOTYPES: state.vectors, CLUSTERS_PER_CLASS: state.counts}
+
+    def again(self, saved: Tensors) -> ClusterPrototypes:
+        """The cluster prototypes are all of it."""
+        return _received(saved)
 
     # --- at the client ------------------------------------------------------------------------------------------------
 

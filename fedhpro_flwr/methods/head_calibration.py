@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fedhpro_flwr.aggregation import class_mean
 from fedhpro_flwr.calibration import fresh_head, match_prototypes, retrain_head
+from fedhpro_flwr.chosen_aggregation import average_classes
 from fedhpro_flwr.gradient_matching import ClassGradients
 from fedhpro_flwr.head import Head
-from fedhpro_flwr.records import Shape
-from fedhpro_flwr.sections import CalibrationOptions
+from fedhpro_flwr.records import Shape, Tensors
+from fedhpro_flwr.sections import Aggregation, CalibrationOptions
 from fedhpro_flwr.seeding import Draws
 
 SIGNAL_HEAD_WEIGHT, SIGNAL_HEAD_BIAS = "signal-head-weight", "signal-head-bias"
@@ -39,7 +39,12 @@ class Calibrated:
         return cls(prototypes, fresh_head(num_classes, width, draws.torch("first-head")) if fresh else None)
 
     def next(
-        self, options: CalibrationOptions, used: Head, gradients: Sequence[ClassGradients], draws: Draws
+        self,
+        options: CalibrationOptions,
+        used: Head,
+        gradients: Sequence[ClassGradients],
+        draws: Draws,
+        aggregation: Aggregation,
     ) -> Calibrated:
         """F matched to the clients' mean head gradients [R.c3], and a new head trained on F [R.c4].
 
@@ -48,10 +53,11 @@ class Calibrated:
             used: the head that the clients took their gradients under.
             gradients: theirs, with respect to the head too, in partition order.
             draws: the server's random draws of this round.
+            aggregation: `aggregation.*`, how the gradients are averaged.
         """
         classes = used.num_classes
-        weight_gradients, class_mask = class_mean(gradients, classes, field="head_weight")
-        bias_gradients, _ = class_mean(gradients, classes, field="head_bias")
+        weight_gradients, class_mask = average_classes(aggregation, gradients, classes, field="head_weight")
+        bias_gradients, _ = average_classes(aggregation, gradients, classes, field="head_bias")
         prototypes = match_prototypes(
             self.prototypes, used, weight_gradients, bias_gradients, class_mask,
             steps=options.matching_steps, lr=options.matching_lr, distance=options.matching_distance,
@@ -68,6 +74,11 @@ class Calibrated:
 def sent_head(head: Head | None) -> dict[str, Tensor]:
     """The records of a head that clients take gradients under, where it is not the model's own."""
     return {} if head is None else {SIGNAL_HEAD_WEIGHT: head.weight, SIGNAL_HEAD_BIAS: head.bias}
+
+
+def received_head(sent: Tensors) -> Head | None:
+    """The inverse of `sent_head`."""
+    return Head(sent[SIGNAL_HEAD_WEIGHT], sent[SIGNAL_HEAD_BIAS]) if SIGNAL_HEAD_WEIGHT in sent else None
 
 
 def head_gradient_records(gradients: ClassGradients) -> dict[str, Tensor]:

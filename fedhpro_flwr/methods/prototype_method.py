@@ -13,7 +13,8 @@ from typing import ClassVar, Protocol, cast
 
 from torch import Tensor
 
-from fedhpro_flwr.aggregation import ClassMean, class_mean
+from fedhpro_flwr.aggregation import ClassMean
+from fedhpro_flwr.chosen_aggregation import average_classes
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.exchange import Share
 from fedhpro_flwr.methods.base import Arrival, Departure, LocalLoss, Method, ServerStep, encode
@@ -29,6 +30,7 @@ from fedhpro_flwr.records import (
     Tensors,
     Update,
 )
+from fedhpro_flwr.sections import Aggregation
 from fedhpro_flwr.seeding import Draws
 from fedhpro_flwr.timing import Stopwatch
 
@@ -45,6 +47,7 @@ class PrototypeMethod(Method):
     """A subclass says how the server's prototypes start and move, and what the clients' loss is."""
 
     shares: ClassVar[tuple[Share, ...]] = ("all", "group", "head", "nothing")
+    averages_classes: ClassVar[bool] = True  # whether its prototypes are averages of the clients' class means
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
@@ -52,13 +55,24 @@ class PrototypeMethod(Method):
 
     @classmethod
     def refuse(cls, config: RunConfig) -> None:
-        """As every method, and hyper-prototypes without a head to take gradients under."""
+        """As every method, hyper-prototypes without a head, and a statistic of class means that are not averaged."""
         super().refuse(config)
         if config.method.prototypes == "hyper" and config.model.share == "nothing":
             raise ConfigError(
                 "method.prototypes = 'hyper' needs a head that clients and server share: "
                 "model.share = 'all', 'group' or 'head', not 'nothing'"
             )
+        statistic, averages = config.aggregation.class_gradients, cls.averages_classes
+        if statistic != "mean" and not averages and config.method.prototypes == "own":
+            raise ConfigError(
+                f"aggregation.class-gradients = {statistic!r}: method.name = {cls.name!r} takes the clients' class "
+                "means one by one and averages none; leave it at 'mean'"
+            )
+
+    def refuse_data(self, *, images: bool) -> None:
+        """What hyper-prototypes need."""
+        if self.hyper:
+            self.hyper.refuse_data(images=images)
 
     # --- what a subclass says -----------------------------------------------------------------------------------------
 
@@ -68,6 +82,10 @@ class PrototypeMethod(Method):
 
     def moved(self, state: HasPrototypes, sent: Sequence[ClassMeans], draws: Draws) -> HasPrototypes:
         """The state after a round, from the clients' class means in partition order."""
+        raise NotImplementedError
+
+    def again(self, saved: Tensors) -> HasPrototypes:
+        """The state that `tensors` saved."""
         raise NotImplementedError
 
     def prototype_loss(self, arrival: Arrival, prototypes: Prototypes) -> LocalLoss | None:
@@ -136,10 +154,21 @@ class PrototypeMethod(Method):
         """The prototypes under their wire names."""
         return self.broadcast(state)
 
+    def saved(self, state: object) -> dict[str, Tensor]:
+        """The same, or all that FedHPro saves."""
+        return self.hyper.saved(state) if self.hyper else self.tensors(state)
 
-def average(sent: Sequence[ClassMeans], num_classes: int, *, by_counts: bool) -> ClassMean:
-    """Each class's mean over the clients that hold it; `by_counts` weighs a client by its samples of the class."""
-    return class_mean(sent, num_classes, weighting="counts" if by_counts else "clients")
+    def restored(self, start: object, saved: Tensors) -> object:
+        """The inverse of `saved`."""
+        return self.hyper.restored(start, saved) if self.hyper else self.again(saved)
+
+
+def average(options: Aggregation, sent: Sequence[ClassMeans], num_classes: int, *, by_counts: bool) -> ClassMean:
+    """Each class's mean, or what `aggregation.class-gradients` says, over the clients that hold it.
+
+    `by_counts` weighs a client by its samples of the class.
+    """
+    return average_classes(options, sent, num_classes, weighting="counts" if by_counts else "clients")
 
 
 def _without_calibration(config: RunConfig) -> RunConfig:

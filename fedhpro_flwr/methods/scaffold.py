@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from fedhpro_flwr.aggregation import weighted_mean
+from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.exchange import Share
 from fedhpro_flwr.methods.base import Arrival, Correction, Departure, Method, ServerStep, method
 from fedhpro_flwr.models import Model
@@ -51,6 +52,16 @@ class Scaffold(Method):
     """
 
     shares: ClassVar[tuple[Share, ...]] = ("all",)
+
+    @classmethod
+    def refuse(cls, config: RunConfig) -> None:
+        """As every method, and statistics other than the mean: the control variates must fit the models' mean."""
+        super().refuse(config)
+        if config.aggregation.bounds_clients:
+            raise ConfigError(
+                "method.name = 'scaffold' is defined with plain means: leave aggregation.model at 'mean', "
+                "aggregation.clip-norm at 0 and aggregation.clip-to-median at false, or choose another method"
+            )
 
     def correction(self, arrival: Arrival) -> Correction:
         """grad <- grad - c_k + c."""
@@ -105,6 +116,10 @@ class Scaffold(Method):
     def tensors(self, state: object) -> dict[str, Tensor]:
         """What clients receive."""
         return self.broadcast(state)
+
+    def restored(self, start: object, saved: Tensors) -> ScaffoldState:
+        """The inverse of `tensors`."""
+        return ScaffoldState(saved[CONTROL], saved[COUNTED])
 
     def _server(self, arrival: Arrival) -> Tensor:
         return arrival.received.tensors[CONTROL].to(arrival.data.device)

@@ -20,6 +20,7 @@ class TrackedRun:
     folder: Path  # of the run; its name is the run's name, and a tracker writes to a folder of its own below it
     experiment: str
     settings: Mapping[str, Scalar]  # every key of the app
+    rounds_before: int = 0  # of an earlier attempt, which the run goes on after
 
 
 class Tracker(ABC):

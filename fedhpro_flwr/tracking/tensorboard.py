@@ -19,8 +19,9 @@ class TensorBoard(Tracker):
         from torch.utils.tensorboard import SummaryWriter
         from torch.utils.tensorboard.summary import hparams
 
-        # Of an attempt that failed before in this folder the points stay in its file, but are not shown.
-        self.writer = SummaryWriter(str(run.folder / self.name), purge_step=0)
+        # Points of rounds that an earlier attempt played in vain stay in its file, but are not shown.
+        first = run.rounds_before + 1 if run.rounds_before else 0
+        self.writer = SummaryWriter(str(run.folder / self.name), purge_step=first)
         metrics = {f"summary/{name}": 0.0 for name in SUMMARY}  # names alone: the values are the scalars of the end
         *began, self.ended = hparams(dict(run.settings), metrics)  # type: ignore[no-untyped-call]
         for part in began:

@@ -25,14 +25,15 @@ class Trackers:
     Args:
         config: all settings of the run.
         folder: the run's.
+        rounds_before: rounds of an earlier attempt, which the run goes on after.
 
     Raises:
         ConfigError: an unknown tracker, or one whose library is not installed.
     """
 
-    def __init__(self, config: RunConfig, folder: Path) -> None:
+    def __init__(self, config: RunConfig, folder: Path, *, rounds_before: int = 0) -> None:
         self.chosen = chosen_trackers(config.trackers)
-        self.run = TrackedRun(folder, config.experiment, config.flat())
+        self.run = TrackedRun(folder, config.experiment, config.flat(), rounds_before)
         self.running: dict[str, Tracker] = {}
 
     def __enter__(self) -> Trackers:

@@ -26,7 +26,8 @@ from fedhpro_flwr.data import Split
 from fedhpro_flwr.head import Head
 from fedhpro_flwr.hyper_prototypes import HyperPrototypes
 from fedhpro_flwr.methods import head_calibration
-from fedhpro_flwr.methods.fedhpro import FedHPro, FedHProState
+from fedhpro_flwr.methods.fedhpro import FedHPro
+from fedhpro_flwr.methods.fedhpro_state import FedHProState
 from fedhpro_flwr.methods.head_calibration import Calibrated
 from fedhpro_flwr.models import Model
 from fedhpro_flwr.records import Broadcast, Task, Update

@@ -64,8 +64,8 @@ def test_only_heads_prototypes_and_class_gradients_travel(heads):
 def test_every_encoder_stays_with_its_client_and_learns(heads):
     for client, size in enumerate((18, 4, 18, 4)):  # tensors of the two encoders
         kept = heads[0].kept(client)
-        assert list(kept) == ["round-2.safetensors", "round-3.safetensors"]
-        before, after = kept.values()
+        assert list(kept) == ["round-1.safetensors", "round-2.safetensors", "round-3.safetensors"]
+        _, before, after = kept.values()
         assert all(name.startswith("encoder.") for name in after)
         assert len(after) == size
         assert any(not torch.equal(before[name], after[name]) for name in after)

@@ -123,7 +123,7 @@ def test_a_run_ends_with_0_and_all_its_files(on_ray):
     assert on_ray.status == 0, on_ray.said
     assert {path.name for path in on_ray.folder.iterdir()} == {
         "config.toml", "partition.json", "metrics.jsonl", "summary.json", "curves.png", "flower.log",
-        "prototypes.safetensors", *TENSORS,
+        "prototypes.safetensors", "checkpoint", ".writer", *TENSORS,
     }  # fmt: skip
     rounds = read_rounds(on_ray.folder)
     assert [line["server_round"] for line in rounds] == [1, 2]

@@ -2,8 +2,8 @@
 
 import pytest
 
-from fedhpro_flwr.config import ConfigError
-from fedhpro_flwr.methods import METHODS
+from fedhpro_flwr.config import ConfigError, RunConfig
+from fedhpro_flwr.methods import METHODS, build_method
 from server_app.strategy import FedHProStrategy
 
 SHARES = ("all", "group", "head", "nothing")
@@ -68,3 +68,52 @@ def test_hyper_prototypes_need_a_shared_head(make, name, share):
         return
     with pytest.raises(ConfigError, match=r"^method\.prototypes = 'hyper' needs a head .* not 'nothing'$"):
         METHODS.find(name).refuse(config)
+
+
+@pytest.mark.parametrize("name", WORKS_WITH)
+def test_a_median_of_class_means_needs_a_method_that_averages_them(make, name):
+    config = make.config(name, aggregation__class_gradients="median")
+    if name not in ("fedtgp", "fpl"):
+        METHODS.find(name).refuse(config)
+        return
+    with pytest.raises(ConfigError) as refused:
+        METHODS.find(name).refuse(config)
+    assert str(refused.value) == (
+        f"aggregation.class-gradients = 'median': method.name = '{name}' takes the clients' class means one by one and "
+        "averages none; leave it at 'mean'"
+    )
+
+
+def test_hyper_prototypes_are_averaged_whatever_they_replace(make):
+    METHODS.find("fedtgp").refuse(
+        make.config("fedtgp", aggregation__class_gradients="median", method__prototypes="hyper")
+    )
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [{"aggregation__model": "median"}, {"aggregation__clip_norm": 1.0}, {"aggregation__clip_to_median": True}],
+)
+def test_scaffold_keeps_to_its_means(make, setting):
+    with pytest.raises(
+        ConfigError, match=r"^method\.name = 'scaffold' is defined with plain means: leave aggregation\."
+    ):
+        METHODS.find("scaffold").refuse(make.config("scaffold", **setting))
+    METHODS.find("scaffold").refuse(make.config("scaffold", aggregation__drop_contrary=True))
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"method__name": "creff"}, {"method__name": "fedproto", "method__prototypes": "hyper"}]
+)
+def test_dsa_of_what_is_no_image_is_refused_before_the_first_round(settings):
+    method = build_method(RunConfig.parse({"preset": "reference"}, **settings))
+    method.refuse_data(images=True)
+    with pytest.raises(
+        ConfigError, match=r"^class-gradients\.augment = 'dsa' needs images; use 'none' for vectors and text$"
+    ):
+        method.refuse_data(images=False)
+
+
+def test_a_method_without_class_gradients_takes_any_data():
+    for name in ("fedavg", "fedproto"):
+        build_method(RunConfig.parse({"preset": "reference", "method.name": name})).refuse_data(images=False)

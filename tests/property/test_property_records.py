@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from fedhpro_flwr.records import Update, array_record, pack_update
-from fedhpro_flwr.reply_checks import BadReply, Expected, unpack_update
+from fedhpro_flwr.reply_checks import MOST_SAMPLES, BadReply, Expected, unpack_update
 
 MODEL = {"head.weight": torch.ones(3, 2), "head.bias": torch.zeros(3)}
 SENT = {
@@ -85,7 +85,7 @@ def holds_what_it_must(update: Update) -> bool:
 @settings(max_examples=150)
 @given(st.dictionaries(st.sampled_from([*NAMES, "other"]), records, min_size=1))
 def test_one_or_more_records_replaced(changes):
-    content = dict(pack_update(Update(1, 4, MODEL, SENT, {"train-loss": 0.5}))) | changes
+    content = dict(pack_update(Update(1, 6, MODEL, SENT, {"train-loss": 0.5}))) | changes
     update = read(RecordDict({name: record for name, record in content.items() if record is not None}))
     assert update is None or holds_what_it_must(update)
 
@@ -93,7 +93,7 @@ def test_one_or_more_records_replaced(changes):
 @settings(max_examples=150)
 @given(st.sampled_from(["head.weight", "head.bias", *SENT]), tensors)
 def test_one_tensor_replaced(name, array):
-    content = pack_update(Update(1, 4, MODEL, SENT))
+    content = pack_update(Update(1, 6, MODEL, SENT))
     content["model" if name.startswith("head") else name][name] = array
     update = read(content)
     assert update is None or holds_what_it_must(update)
@@ -102,8 +102,8 @@ def test_one_tensor_replaced(name, array):
 @settings(max_examples=100)
 @given(st.dictionaries(metric_names, numbers))
 def test_any_metrics(values):
-    content = pack_update(Update(1, 4, MODEL, SENT))
-    content["metrics"] = MetricRecord({"num-examples": 4, "partition-id": 1} | values)
+    content = pack_update(Update(1, 6, MODEL, SENT))
+    content["metrics"] = MetricRecord({"num-examples": 6, "partition-id": 1} | values)
     update = read(content)
     assert update is None or holds_what_it_must(update)
 
@@ -111,7 +111,7 @@ def test_any_metrics(values):
 @given(
     arrays.arrays("f4", (3, 2), elements=st.floats(-(2.0**29), 2.0**29, width=32)),
     st.sets(st.integers(0, 2), min_size=1),
-    st.integers(1, 2**62),
+    st.integers(6, MOST_SAMPLES),
 )
 def test_good_replies_come_back(weight, classes, num_examples):
     ids = torch.tensor(sorted(classes))

@@ -1,5 +1,7 @@
 """TensorBoard: what its own reader finds in the event files."""
 
+from dataclasses import replace
+
 import pytest
 
 from fedhpro_flwr.tracking.tensorboard import TensorBoard
@@ -69,3 +71,14 @@ def test_of_an_attempt_that_failed_in_the_same_folder_nothing_is_shown(tracked_r
     second.log(1, {"train/loss": 1.0})
     second.close(failed=False)
     assert scalars(tracked_run) == {"train/loss": [(1, 1.0)]}
+
+
+def test_a_run_that_goes_on_is_one_curve_without_the_rounds_played_in_vain(tracked_run):
+    first = TensorBoard(tracked_run)
+    for server_round, value in ((1, 0.5), (2, 0.25), (3, 9.0)):
+        first.log(server_round, {"train/loss": value})
+    first.close(failed=True)
+    again = TensorBoard(replace(tracked_run, rounds_before=2))
+    again.log(3, {"train/loss": 0.125})
+    again.close(failed=False)
+    assert scalars(tracked_run) == {"train/loss": [(1, 0.5), (2, 0.25), (3, 0.125)]}

@@ -1,0 +1,98 @@
+"""The folder checkpoint/ of a run: written after a round, the last two kept, the newest good one found again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from fedhpro_flwr.checkpoint import About, Checkpoint
+from fedhpro_flwr.config import RunConfig
+from fedhpro_flwr.engine import code_fingerprint
+from fedhpro_flwr.exchange import GlobalModel
+from fedhpro_flwr.kept_rounds import KEPT_CHECKPOINTS
+from fedhpro_flwr.methods.base import Method
+from fedhpro_flwr.prototype_trace import PrototypeTrace
+from fedhpro_flwr.reports import RoundReport
+from fedhpro_flwr.run_folder import CHECKPOINT_FOLDER
+
+
+class Server(Protocol):
+    """What is saved of the strategy."""
+
+    config: RunConfig
+    method: Method
+    model: GlobalModel
+    state: object
+    run: str
+    resumed_at: tuple[int, ...]
+    data: str
+
+
+class Checkpoints:
+    """Writes a checkpoint after every `checkpoint.every`-th round and after the last. An observer of the strategy.
+
+    It must be the last one: when a checkpoint is there, what the others note of its round is there too.
+
+    Args:
+        server: the strategy that is observed.
+        trace: its prototypes so far.
+        folder: of the run.
+    """
+
+    def __init__(self, server: Server, trace: PrototypeTrace, folder: Path) -> None:
+        self._server, self._trace, self._folder = server, trace, folder / CHECKPOINT_FOLDER
+
+    def on_round(self, report: RoundReport) -> None:
+        """Write, where it is time, and let go of what is older than the last two, or left over from a later round."""
+        server, number = self._server, report.server_round
+        every = server.config.checkpoint.every
+        if every == 0 or (number % every and number != server.config.rounds):
+            return
+        settings = server.config.flat()
+        about = About(number, server.run, server.resumed_at, settings, code_fingerprint(), server.data)
+        method = server.method.saved(server.state)
+        self._folder.mkdir(exist_ok=True)
+        content = Checkpoint(about, server.model.shared, server.model.encoders, method, self._trace.tensors())
+        content.write(file_of(self._folder, number))
+        earlier = [other for other in numbers(self._folder) if other <= number][-KEPT_CHECKPOINTS:]
+        for other in numbers(self._folder):
+            if other not in earlier:
+                file_of(self._folder, other).unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a run can go on from."""
+
+    checkpoint: Checkpoint | None  # None if none was written yet
+    damaged: Sequence[str] = ()  # newer ones that cannot be read, a sentence each
+
+
+def newest(folder: Path) -> Found:
+    """The newest good checkpoint of a run's folder.
+
+    Raises:
+        ValueError: there are some, and none is good.
+    """
+    damaged: list[str] = []
+    for number in reversed(numbers(folder / CHECKPOINT_FOLDER)):
+        try:
+            return Found(Checkpoint.read(file_of(folder / CHECKPOINT_FOLDER, number)), damaged)
+        except ValueError as error:
+            damaged.append(str(error))
+    if damaged:
+        raise ValueError("; ".join(damaged))
+    return Found(None)
+
+
+def numbers(folder: Path) -> list[int]:
+    """The rounds that there are checkpoints of, ascending."""
+    found = (path.stem.removeprefix("round-") for path in folder.glob("round-*.safetensors"))
+    return sorted(int(number) for number in found if number.isdecimal())
+
+
+def file_of(folder: Path, server_round: int) -> Path:
+    """The file of a round's checkpoint."""
+    return folder / f"round-{server_round}.safetensors"

@@ -1,0 +1,164 @@
+"""Whether and from where a run goes on in its folder: with the settings that it was begun with, and rounds to play.
+
+A run that was stopped at any moment goes on bit for bit as if it had not been; a finished one can be made longer.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from logging import WARNING
+from pathlib import Path
+
+from flwr.common.logger import log
+
+from fedhpro_flwr.checkpoint import Checkpoint
+from fedhpro_flwr.checkpoints import newest
+from fedhpro_flwr.config import ConfigError, RunConfig, Scalar
+from fedhpro_flwr.engine import code_fingerprint, federation, settle
+from fedhpro_flwr.flat_keys import flatten
+from fedhpro_flwr.folder_lock import lock
+from fedhpro_flwr.run_folder import (
+    CHECKPOINT_FOLDER,
+    CONFIG_FILE,
+    METRICS_FILE,
+    SUMMARY_FILE,
+    RunFolder,
+    read_rounds,
+)
+from fedhpro_flwr.summary import without_places
+
+# What may differ from the settings that a run was begun with: how long it goes on, whom it waits for, where things lie.
+FREE = frozenset(
+    {
+        "rounds", "run-folder", "results-dir", "resume", "trackers", "evaluation.alone",
+        "clients.quorum", "clients.timeout", "clients.num-nodes",
+    }
+)  # fmt: skip
+MOST_KEYS = 5  # differing keys that a refusal names
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """A run that can go on."""
+
+    folder: Path
+    config: RunConfig  # as the run's own config.toml shall have it
+    checkpoint: Checkpoint | None  # None where none was written yet: the run begins with round 1
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def rounds_before(self) -> int:
+        """Rounds that need not be played again."""
+        return self.checkpoint.about.server_round if self.checkpoint else 0
+
+
+def resumed(config: RunConfig) -> Resumed:
+    """What `resume` asks for, looked at before anything in the folder is touched.
+
+    Raises:
+        ConfigError: the folder holds no run, no good checkpoint, or a run with other settings, which are named; there
+            is nothing left to play; or another process still plays it.
+    """
+    folder = Path(config.resume).expanduser().resolve()
+    named = f"resume = {config.resume!r}"
+    begun_with = _settings(folder, named)
+    lock(folder).close()
+    try:
+        found = newest(folder)
+    except ValueError as error:
+        raise ConfigError(
+            f"{named}: no checkpoint is left to go on from, {error}; delete {CHECKPOINT_FOLDER} to begin anew"
+        ) from None
+    checkpoint, warnings = found.checkpoint, [f"{damaged}: the one before is used" for damaged in found.damaged]
+    refuse_other(checkpoint.about.settings if checkpoint else begun_with, config, named)
+    if checkpoint is None:
+        _refuse_without_checkpoint(folder, config, named)
+        warnings.append("no checkpoint was written yet: the run begins with round 1")
+    else:
+        _refuse_lost_rounds(folder, checkpoint, config, named)
+        if checkpoint.about.code != code_fingerprint():
+            warnings.append("the code has changed since: what follows may differ from what it would have been")
+    settings = config.flat() | {"run-folder": str(folder), "resume": ""}
+    return Resumed(folder, RunConfig.parse(settings), checkpoint, tuple(warnings))
+
+
+def opened(config: RunConfig) -> tuple[RunFolder, RunConfig, Checkpoint | None]:
+    """The folder that a run writes to, the settings with it in their place, and the checkpoint that it goes on from.
+
+    Raises:
+        ConfigError: the folder holds a finished run, or what `resume` names cannot go on: see `resumed`; or the data at
+            hand is not what the run was begun with.
+    """
+    if not config.resume:
+        folder = RunFolder.of(config)
+        # Clients of a simulation keep their state there.
+        return folder, RunConfig.parse(config.flat() | {"run-folder": str(folder.path)}), None
+    known = resumed(config)
+    for warning in known.warnings:
+        log(WARNING, "%s", warning)
+    if known.checkpoint:
+        settle(known.config)
+        refuse_other_data(known.checkpoint, federation(known.config).parts.fingerprint)
+    return RunFolder(known.folder, known.config, rounds_before=known.rounds_before), known.config, known.checkpoint
+
+
+def refuse_other(begun_with: Mapping[str, Scalar], config: RunConfig, named: str) -> None:
+    """A run does not go on with other settings.
+
+    Raises:
+        ConfigError: some differ that decide the result; the message names them.
+    """
+    before = without_places(RunConfig.parse(begun_with).flat())  # of older code: keys that it lacks have their default
+    now = without_places(config.flat())
+    differing = [key for key in now if key not in FREE and before[key] != now[key]]
+    if differing:
+        said = ", ".join(f"{key} = {before[key]!r} (here {now[key]!r})" for key in differing[:MOST_KEYS])
+        more = f" and {len(differing) - MOST_KEYS} more" if len(differing) > MOST_KEYS else ""
+        raise ConfigError(f"{named}: the run was begun with {said}{more}; it goes on with its own settings alone")
+
+
+def refuse_other_data(checkpoint: Checkpoint, fingerprint: str) -> None:
+    """A run does not go on with other samples at its clients.
+
+    Raises:
+        ConfigError: the partition's fingerprint is another than that of the run so far.
+    """
+    if checkpoint.about.data != fingerprint:
+        raise ConfigError(
+            f"the data has changed: the run was begun with partition {checkpoint.about.data}, this is {fingerprint}; "
+            "bring the old data back, or begin a new run"
+        )
+
+
+def _settings(folder: Path, named: str) -> Mapping[str, Scalar]:
+    path = folder / CONFIG_FILE
+    try:
+        return RunConfig.parse(flatten(tomllib.loads(path.read_text(encoding="utf-8")))).flat()
+    except OSError:
+        raise ConfigError(f"{named} holds no run that was begun: there is no {CONFIG_FILE} in it") from None
+    except ValueError as error:
+        raise ConfigError(f"{named}: its {CONFIG_FILE} is no good ({error})") from None
+
+
+def _refuse_without_checkpoint(folder: Path, config: RunConfig, named: str) -> None:
+    every = config.checkpoint.every
+    if every == 0:
+        raise ConfigError(f"{named}: there are no checkpoints, the run has checkpoint.every = 0; begin a new run")
+    # The first one may be missing by the moment between its round's line and itself, and no more.
+    if (folder / SUMMARY_FILE).exists() or len(read_rounds(folder)) > every:
+        raise ConfigError(f"{named}: its folder {CHECKPOINT_FOLDER} is gone; begin a new run")
+
+
+def _refuse_lost_rounds(folder: Path, checkpoint: Checkpoint, config: RunConfig, named: str) -> None:
+    rounds = checkpoint.about.server_round
+    if config.rounds < rounds:
+        raise ConfigError(f"{named}: {rounds} rounds were played, rounds = {config.rounds} is fewer")
+    if config.rounds == rounds and (folder / SUMMARY_FILE).exists():
+        raise ConfigError(f"{named}: the run is finished after {rounds} rounds; to make it longer set more rounds")
+    lines = [line["server_round"] for line in read_rounds(folder)]
+    if lines[:rounds] != list(range(1, rounds + 1)):
+        raise ConfigError(
+            f"{named}: {METRICS_FILE} does not hold the {rounds} rounds that were played; begin a new run"
+        )
