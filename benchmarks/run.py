@@ -1,6 +1,6 @@
 """All benchmarks in one table: `make bench`, or
 
-    python benchmarks/run.py                 # about five minutes on a quiet machine with two cores
+    python benchmarks/run.py                 # about nine minutes on a quiet machine with two cores
     python benchmarks/run.py --quick         # arithmetic and local training alone: about one
     python benchmarks/run.py --only engine   # one section; may be repeated
 

@@ -252,12 +252,18 @@ def test_what_only_the_server_can_see_ends_with_1_before_any_client(changes, sen
     assert not (folder / "model.safetensors").exists()
 
 
-def test_dsa_on_vectors_loses_the_quorum_with_every_clients_reason(tmp_path, capsys):
+def test_dsa_on_vectors_is_refused_before_the_first_round(tmp_path, capsys):
     path = npz(tmp_path / "my.npz")
     assert run(tmp_path, preset="reference", data__name="npz", data__path=path, data__train_limit=0) == 1
     said = capsys.readouterr().out.splitlines()[-1]
+    assert said.endswith("failed: class-gradients.augment = 'dsa' needs images; use 'none' for vectors and text")
+
+
+def test_a_rate_that_breaks_every_model_loses_the_quorum_with_every_clients_reason(tmp_path, capsys):
+    assert run(tmp_path, local__lr=1e30) == 1
+    said = capsys.readouterr().out.splitlines()[-1]
     assert "round 1: 0 of 3 clients replied well" in said
-    assert "client 2: class-gradients.augment = 'dsa' needs images; use 'none' for vectors" in said
+    assert "client 2: metric train-loss = nan is not finite" in said
 
 
 def test_an_unexpected_exception_ends_with_1_a_reason_and_a_traceback(tmp_path, capsys, monkeypatch):
