@@ -101,7 +101,9 @@ class Measured:
     def costs(self, local: Cost | None = None) -> RoundCosts:
         """Measure every phase; `local` is the training of the network where another method has measured it."""
         client = {LOCAL: local or self.local_training()} | (self.client_extra() if self.hyper is not None else {})
-        server: dict[str, Cost] = {} if self.hyper is None else {MATCHING: self.matching(HyperPrototypes(self.hyper))}
+        server: dict[str, Cost] = {}
+        if self.hyper is not None and CLASS_GRADIENTS in self.upload:  # frozen hyper-prototypes ask for none
+            server[MATCHING] = self.matching(HyperPrototypes(self.hyper))
         if self.calibrates:
             server[CALIBRATION] = self.calibration()
         records = {name: array_record({name: tensor}) for name, tensor in self.received.tensors.items()}
@@ -132,9 +134,11 @@ class Measured:
             if extra is not None:
                 extra(Batch(leaf, batch_labels, leaf)).backward()  # type: ignore[no-untyped-call]
 
-        return {
+        gradients = {
             CLASS_GRADIENT: measured(lambda: self.method.upload(self.arrival()), repeats=2, flops=self.upload_flops),
             LINEAR: measured(linear),
+        }
+        return (gradients if CLASS_GRADIENTS in self.upload else {}) | {
             MARGIN: measured(lambda: self.method.local_loss(self.first if shared else self.arrival())),
             LOSSES: measured(losses, repeats=20).scaled(EPOCHS * math.ceil(CLIENT_IMAGES / BATCH)),
         }
@@ -152,7 +156,7 @@ class Measured:
             CHECK: measured(lambda: unpack_update(reply, expected), repeats=self.repeats),
             MODELS: measured(lambda: weighted_mean(models, [1.0] * SUMMED), flops=models_flops).scaled(1 / SUMMED),
         }
-        if self.hyper is not None:
+        if CLASS_GRADIENTS in self.upload:
             clients = [gradients_of(self.upload)] * SUMMED
             mean = measured(lambda: class_mean(clients, self.classes), flops=gradients_flops)
             costs[CLASS_MEANS] = mean.scaled(1 / SUMMED)
