@@ -1,6 +1,6 @@
 """What FedHPro costs over FedAvg with many classes and many clients: the tables of docs/overhead.md.
 
-    python benchmarks/overhead.py                 # measure, print, write the tables; seven minutes
+    python benchmarks/overhead.py                 # measure, print, write the tables; three minutes
     python benchmarks/overhead.py --tables-only   # from what was measured last
 
 What was measured goes to benchmarks/out/overhead.json too. Nothing here is a test.
@@ -121,8 +121,8 @@ def tables(costs: Costs, held: Held | None) -> Iterator[str]:
         ],
     )
     yield table(
-        "Memory of a round's replies on the server, GB: all as messages and unpacked",
-        [(f"C = {c}, N = {n}", {m: 2 * n * sum(k.up.values()) / 1e9 for m, k in costs[c].items()}) for c, n in pairs],
+        "Memory of a round's replies on the server, GB",
+        [(f"C = {c}, N = {n}", {m: n * sum(k.up.values()) / 1e9 for m, k in costs[c].items()}) for c, n in pairs],
     )
     yield thousand(costs, held)
 

@@ -40,12 +40,13 @@ from fedhpro_flwr.gradient_matching import ClassGradients, class_gradients
 from fedhpro_flwr.head import Head
 from fedhpro_flwr.hyper_prototypes import HyperPrototypes
 from fedhpro_flwr.methods import Arrival, Batch, build_method
-from fedhpro_flwr.methods.head_calibration import HEAD_BIAS_GRADIENTS, HEAD_WEIGHT_GRADIENTS
 from fedhpro_flwr.models import build
 from fedhpro_flwr.records import (
     CLASS_COUNTS,
     CLASS_GRADIENTS,
     CLASS_IDS,
+    HEAD_BIAS_GRADIENTS,
+    HEAD_WEIGHT_GRADIENTS,
     HYPER_PROTOTYPES,
     Broadcast,
     Task,

@@ -23,7 +23,7 @@ from fedhpro_flwr.config import RunConfig, Scalar
 from fedhpro_flwr.exchange import GlobalModel
 from fedhpro_flwr.in_process import InProcessGrid
 from fedhpro_flwr.records import Update, array_record, asked_partition, pack_update
-from fedhpro_flwr.replies import bytes_of
+from fedhpro_flwr.replies import bytes_of, released
 from server_app.strategy import FedHProStrategy
 
 CLIENTS, CLASSES = 1000, 10
@@ -48,9 +48,9 @@ def thousand_replies(settings: Mapping[str, Scalar], reply_bytes: float) -> Held
 
     Args:
         settings: of the method.
-        reply_bytes: of one reply, which is held twice: as a message and unpacked.
+        reply_bytes: of one reply.
     """
-    if available() < 2 * reply_bytes * CLIENTS + BUSY + SPARE:
+    if available() < reply_bytes * CLIENTS + BUSY + SPARE:
         return None
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(aggregate, dict(settings)).result()
@@ -76,7 +76,7 @@ def aggregate(settings: Mapping[str, Scalar]) -> Held:
     size = sum(bytes_of(replies).values())
     before = peak_memory()
     system = os.times().system
-    taken = once(lambda: strategy.aggregate_train(1, replies))
+    taken = once(lambda: strategy.aggregate_train(1, released(replies)))
     system = os.times().system - system
     assert len(strategy.replies.good) == CLIENTS, strategy.replies.set_aside[:1]
     return Held(CLIENTS, taken.cpu, system, size, before, peak_memory())
