@@ -170,15 +170,15 @@ def images(count: int) -> ClientData:
     return ClientData(Split(inputs, torch.arange(count) % CLASSES), None, MEAN, MEAN)
 
 
-def new_model(memory_format: torch.memory_format) -> Model:
+def new_model(memory_format: torch.memory_format = torch.channels_last) -> Model:
     """ResNet-10 in a memory format."""
     model = build("resnet10", input_shape=(3, 32, 32), num_classes=CLASSES, seed=0)
     return model.to(memory_format=memory_format)
 
 
-def losses() -> LocalLoss:
+def losses(device: torch.device | str = "cpu") -> LocalLoss:
     """HPCL + HPAL against random hyper-prototypes."""
-    anchors = Anchors.of(torch.randn(CLASSES, 5, WIDTH, generator=torch.Generator().manual_seed(0)))
+    anchors = Anchors.of(torch.randn(CLASSES, 5, WIDTH, generator=torch.Generator().manual_seed(0)).to(device))
 
     def loss(batch: Batch) -> Tensor:
         similar = hpcl(batch.z, batch.labels, anchors, temperature=0.05, margin=0.5)

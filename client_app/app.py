@@ -13,15 +13,17 @@ from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.configured_client import architecture_of, configured_client
 from fedhpro_flwr.engine import code_fingerprint, settle
 from fedhpro_flwr.models import Model
+from fedhpro_flwr.node_data import without_client
 from fedhpro_flwr.nodes import Introduction, own_partition
 from fedhpro_flwr.personal import PersonalState
+from fedhpro_flwr.privacy import reasons_kept
 from fedhpro_flwr.records import Broadcast, Task, asked_partition, pack_test, pack_update, unpack_broadcast, unpack_task
+from fedhpro_flwr.replies import CLIENT_FAILED
 
 from .visit import own_test, visit  # relative: the package also answers to another name, see front_doors.py
 
 ClientSide = Callable[[RunConfig, Task, Context], tuple[Model, ClientData]]
 FAULTS = (ValueError, KeyError, OSError, RuntimeError)  # answered with a sentence; anything else is a bug to be seen
-CLIENT_FAILED = 100  # code of an error reply whose reason is a sentence of ours
 
 
 def make_client_app(client_side: ClientSide) -> ClientApp:
@@ -40,11 +42,13 @@ def make_client_app(client_side: ClientSide) -> ClientApp:
         config, task = unpack_task(message)
         me = own_partition(context)
         if not 0 <= me < config.partition.num_partitions:  # it will be told whom to play
-            return Message(Introduction(0, me, code_fingerprint()).pack(), reply_to=message)
+            known = Introduction(0, me, code_fingerprint(), problem=without_client(config, context))
+            return Message(known.pack(), reply_to=message)
         settle(config)
         try:
-            model, _ = client_side(config, replace(task, partition_id=me), context)
-            name = architecture_of(config, me, context)
+            with reasons_kept(config.privacy.withhold):
+                model, _ = client_side(config, replace(task, partition_id=me), context)
+                name = architecture_of(config, me, context)
             known = Introduction(0, me, code_fingerprint(), name, model.width)
         except FAULTS as error:
             known = Introduction(0, me, code_fingerprint(), problem=f"client {me}: {error}")
@@ -76,8 +80,9 @@ def make_client_app(client_side: ClientSide) -> ClientApp:
         def job() -> RecordDict:
             received = unpack_broadcast(message)
             settle(received.config)
-            model, data = client_side(received.config, received.task, context)
-            return work(model, data, received, PersonalState.of(received.config, received.task, context))
+            with reasons_kept(received.config.privacy.withhold):
+                model, data = client_side(received.config, received.task, context)
+                return work(model, data, received, PersonalState.of(received.config, received.task, context))
 
         return answered(message, f"client {asked_partition(message)}", job)
 

@@ -10,14 +10,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fedhpro_flwr.client_data import ClientData
-from fedhpro_flwr.data.augment import crop_and_flip
-from fedhpro_flwr.data.batches import batches
 from fedhpro_flwr.exchange import exchanged, personal, travels
 from fedhpro_flwr.local_sgd import LocalSGD
+from fedhpro_flwr.local_steps import epoch, num_steps
 from fedhpro_flwr.methods import Arrival, Batch, Correction, LocalLoss, Method, build_method
 from fedhpro_flwr.metrics import Scores, evaluate_each
 from fedhpro_flwr.models import Model
 from fedhpro_flwr.personal import PersonalState, remembered, split_memory
+from fedhpro_flwr.precision import Precision, forward_in
+from fedhpro_flwr.privacy import protected
 from fedhpro_flwr.records import Broadcast, OwnTest, Update
 from fedhpro_flwr.reports import PHASE
 from fedhpro_flwr.sections import Local
@@ -76,11 +77,18 @@ def visit(
         state.keep(task.server_round, stays)
     metrics = {"train-loss": train_loss} | {f"{PHASE}{phase}": seconds for phase, seconds in watch.seconds.items()}
     sent = exchanged(trained, method.share)
-    return Update(task.partition_id, len(arrival.train), sent, upload, metrics, test)
+    update = Update(task.partition_id, len(arrival.train), sent, upload, metrics, test)
+    return protected(update, received, model.num_classes, state)  # as it is, unless `privacy.*` holds something back
 
 
 def own_test(model: Model, data: ClientData, received: Broadcast, *, state: PersonalState | None = None) -> OwnTest:
-    """The received model, and what the client kept of its own, on the client's own test data."""
+    """The received model, and what the client kept of its own, on the client's own test data.
+
+    Raises:
+        ValueError: the received tensors do not fit the model, or the settings withhold such results.
+    """
+    if received.config.privacy.withhold:
+        raise ValueError("privacy.withhold: results on the client's own test data stay with the client")
     method = build_method(received.config)
     load(model, received, method, state)
     return measure(model, data, received, method)
@@ -110,30 +118,28 @@ def train(
     order, augmentation = draws.torch("batches"), draws.torch("augmentation")
     for _ in range(local.epochs):
         total = torch.zeros((), device=data.device)
-        for chosen in batches(len(data.train), local.batch_size, order):
-            chosen = chosen.to(data.device)  # [B]
-            x, labels = data.encoder_inputs(data.train.inputs[chosen]), data.train.labels[chosen]
-            if local.augment != "none" and x.ndim == 4:
-                x = crop_and_flip(x, draw=local.augment, flip=local.flip, generator=augmentation)
-            loss = batch_loss(model, x, labels, extra_loss)
+        for batch in epoch(data, local, order, augmentation):
+            loss = batch_loss(model, batch.x, batch.labels, extra_loss, local.precision)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             if correction is not None:
                 correction()
             optimizer.step()
-            total += loss.detach() * len(labels)  # stays on the device: no step waits for the host
+            total += loss.detach() * len(batch.labels)  # stays on the device: no step waits for the host
+    optimizer.zero_grad()  # between visits a process holds its weights alone
     return float(total) / len(data.train)
 
 
-def num_steps(samples: int, local: Local) -> int:
-    """Steps of SGD of a visit: the last batch of an epoch may be smaller, none is left out."""
-    return local.epochs * -(-samples // local.batch_size)
-
-
-def batch_loss(model: Model, x: Tensor, labels: Tensor, extra_loss: LocalLoss | None) -> Tensor:
-    """CE(W z + b, y) + the method's loss on z [P.5]: scalar."""
-    z = model.encoder(x)  # [B, D]
-    loss = F.cross_entropy(model.head(z), labels)  # logits: [B, C]
+def batch_loss(
+    model: Model, x: Tensor, labels: Tensor, extra_loss: LocalLoss | None, precision: Precision = "float32"
+) -> Tensor:
+    """CE(W z + b, y) + the method's loss on z [P.5]: scalar; the losses are float32 whatever the precision."""
+    with forward_in(precision, x.device):
+        z = model.encoder(x)  # [B, D]
+        logits = model.head(z)  # [B, C]
+    if precision != "float32":
+        z, logits = z.float(), logits.float()
+    loss = F.cross_entropy(logits, labels)
     return loss if extra_loss is None else loss + extra_loss(Batch(x, labels, z))  # [P.5]
 
 

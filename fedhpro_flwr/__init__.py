@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fedhpro_flwr.client_data import ClientData
     from fedhpro_flwr.config import ConfigError, RunConfig
     from fedhpro_flwr.data import DataSet, Split, data_set
+    from fedhpro_flwr.exported.model import load_exported
     from fedhpro_flwr.hyper_prototypes import HyperPrototypes
     from fedhpro_flwr.methods import Method, method
     from fedhpro_flwr.models import Model, model
@@ -38,6 +39,7 @@ _HOMES = {
     "Split": "fedhpro_flwr.data",
     "array_record": "fedhpro_flwr.records",
     "data_set": "fedhpro_flwr.data",
+    "load_exported": "fedhpro_flwr.exported.model",
     "make_client_app": "client_app.app",
     "method": "fedhpro_flwr.methods",
     "model": "fedhpro_flwr.models",
@@ -57,6 +59,7 @@ __all__ = [
     "Split",
     "array_record",
     "data_set",
+    "load_exported",
     "make_client_app",
     "method",
     "model",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fedhpro_flwr.metrics import Evaluation
@@ -31,6 +31,10 @@ class Breakdown:
         """Accuracy by domain, where there are domains."""
         values = evaluation.domain_accuracy()
         return {name: values[domain] if domain < len(values) else None for domain, name in enumerate(self.domain_names)}
+
+    def by_architecture(self, architectures: Sequence[str]) -> Breakdown:
+        """The same, by the architecture of each client [N] too where there are several."""
+        return replace(self, architectures=architectures) if len(set(architectures)) > 1 else self
 
 
 NO_BREAKDOWN = Breakdown()

@@ -5,16 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 
 from rich.console import Console
 
-from fedhpro_flwr.commands import NOT_STARTED, STOPPED, ablate, compare, report, run
-from fedhpro_flwr.config import ConfigError
-from fedhpro_flwr.settings import prepare
-
-__all__ = ["main", "prepare"]
-
-COMMANDS = (run, compare, ablate, report)  # in the order of `fedhpro --help`
+from fedhpro_flwr.commands import NOT_STARTED, STOPPED, certs, doctor
+from fedhpro_flwr.flat_keys import ConfigError
+from fedhpro_flwr.printable import printable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(options.command(options, console))
     except (ConfigError, OSError) as error:
-        console.print(f"fedhpro: {error}", style="red", markup=False, soft_wrap=True)
+        console.print(f"fedhpro: {printable(str(error))}", style="red", markup=False, soft_wrap=True)
         return NOT_STARTED
     except KeyboardInterrupt:
         console.print("fedhpro: stopped", style="red")
@@ -34,9 +31,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="fedhpro", description="Federated learning with hyper-prototypes, on Flower.")
     commands = parser.add_subparsers(required=True, metavar="command")
-    for command in COMMANDS:
+    for command in _commands():
         command.add_parser(commands)
     return parser
+
+
+def _commands() -> list[ModuleType]:
+    """In the order of `fedhpro --help`; where torch does not import, those alone that do without."""
+    try:
+        from fedhpro_flwr.commands import ablate, compare, export, predict, report, run
+    except (ImportError, OSError) as error:
+        print(f"fedhpro: a library does not import ({error}); `fedhpro doctor` says which", file=sys.stderr)
+        return [doctor, certs]
+    return [run, compare, ablate, report, predict, export, doctor, certs]
 
 
 if __name__ == "__main__":

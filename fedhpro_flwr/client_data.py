@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -36,10 +37,14 @@ class ClientData:
         """A batch as encoders take it: numbers normalised, images in channels_last (fastest), tokens as they are."""
         if inputs.dtype == torch.int32:
             return inputs
-        x = to_float(inputs, self.mean, self.std)
+        x = to_float(inputs, *self._normalisation)
         return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
 
     def to(self, device: torch.device) -> ClientData:
         """The same samples on a device."""
         train, test = (split and split.to(device) for split in (self.train, self.test))
         return ClientData(train, test, self.mean, self.std)
+
+    @cached_property
+    def _normalisation(self) -> tuple[Tensor, Tensor]:
+        return torch.tensor(self.mean, device=self.device), torch.tensor(self.std, device=self.device)

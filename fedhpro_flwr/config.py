@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
+from fedhpro_flwr.declared_data import refuse_undeclared
 from fedhpro_flwr.flat_keys import ConfigError, Scalar, flatten, nest
 from fedhpro_flwr.presets import PRESETS
 from fedhpro_flwr.rival_sections import FPL, Creff, FedProto, FedProx, FedSA, FedTGP, Moon
@@ -32,12 +33,14 @@ from fedhpro_flwr.sections import (
     MethodChoice,
     ModelChoice,
     Partition,
+    Privacy,
     Section,
 )
 
 __all__ = ["ConfigError", "RunConfig", "Scalar", "known_keys"]
 
 FROM_PRESET = "preset"
+LEAST_NOISE = 1e-6  # one reply is then of epsilon 2e12, and the account's numbers do not overflow
 
 
 class RunConfig(Section):
@@ -48,6 +51,7 @@ class RunConfig(Section):
     seed: CountOrNone = 0
     rounds: Count = 30
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    deterministic: bool = True
     results_dir: str = ""
     run_folder: str = ""
     resume: str = ""
@@ -70,6 +74,7 @@ class RunConfig(Section):
     class_gradients: ClassGradientOptions
     calibration: CalibrationOptions
     aggregation: Aggregation = Aggregation()
+    privacy: Privacy = Privacy()
     evaluation: Evaluation = Evaluation()
     checkpoint: CheckpointOptions = CheckpointOptions()
 
@@ -79,6 +84,7 @@ class RunConfig(Section):
             raise ValueError(
                 f"resume = {self.resume!r}: a run goes on in its own folder; leave run-folder = {self.run_folder!r} out"
             )
+        refuse_undeclared(self.data, self.partition)
         if self.clients.per_round > self.partition.num_partitions:
             raise ValueError(
                 f"clients.per-round = {self.clients.per_round}: only {self.partition.num_partitions} clients exist, "
@@ -105,6 +111,28 @@ class RunConfig(Section):
             raise ValueError(
                 f"losses.margin-pairs = {self.losses.margin_pairs!r} needs losses.margin = 'l2' or 'l2-unit' "
                 "and losses.hpcl = 'paper'"
+            )
+        for clip, noise in (("class-clip", "class-noise"), ("model-clip", "model-noise")):
+            given = self.privacy.model_dump(by_alias=True)
+            if given[noise] > 0 and given[clip] == 0:
+                raise ValueError(
+                    f"privacy.{noise} = {given[noise]} is a multiple of a norm that is not given: set privacy.{clip}"
+                )
+            if 0 < given[noise] < LEAST_NOISE:
+                raise ValueError(
+                    f"privacy.{noise} = {given[noise]}: so little noise hides nothing; set it to 0, or to "
+                    f"{LEAST_NOISE} or more"
+                )
+        no_model_travels = self.model.share == "nothing" or self.method.name == "local"
+        if self.privacy.withhold and self.privacy.model_noise == 0 and not no_model_travels:
+            raise ValueError(
+                f"privacy.withhold = true needs noise on all that is sent, and with model.share = {self.model.share!r} "
+                "that is a model too: set privacy.model-clip and privacy.model-noise"
+            )
+        if self.privacy.withhold and self.calibration.from_imbalance > 0:
+            raise ValueError(
+                f"privacy.withhold = true: calibration.from-imbalance = {self.calibration.from_imbalance} waits for "
+                "class counts that are withheld; set it to 0"
             )
         self.hyper_prototypes.counts_by_class  # noqa: B018  its form is looked at
         sizes = self.model.group_sizes

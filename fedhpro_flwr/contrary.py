@@ -37,7 +37,7 @@ def without_contrary(replies: Collected[Update], sent: Mapping[str, Tensor]) -> 
         for update, cosine in zip(replies.good, directions, strict=True)
         if cosine < 0
     ]
-    return Collected(good, [*replies.set_aside, *left_out])
+    return Collected(good, [*replies.set_aside, *left_out], replies.unheard)
 
 
 def agreement(models: Sequence[Mapping[str, Tensor]], sent: Mapping[str, Tensor]) -> list[float]:

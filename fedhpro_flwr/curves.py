@@ -31,17 +31,15 @@ def draw_curves(rounds: Sequence[Mapping[str, Any]], config: RunConfig) -> bytes
             text.set_parse_math(False)  # the name of a domain with dollar signs is no formula
     accuracy.grid(alpha=0.3)
 
-    losses.plot(
-        [line["server_round"] for line in rounds],
-        [line["train_loss"] for line in rounds],
-        marker=".",
-        label="training (all terms, clients)",
-    )
+    # With `privacy.withhold` no client tells its loss.
+    if trained := [(line["server_round"], line["train_loss"]) for line in rounds if line["train_loss"] is not None]:
+        losses.plot(*zip(*trained, strict=True), marker=".", label="training (all terms, clients)")
     if tested := [(line["server_round"], line["tested"]["loss"]) for line in rounds if line["tested"]]:
         losses.plot(*zip(*tested, strict=True), marker=".", label="test (cross-entropy, server)")
-    losses.set(title="loss", xlabel="round", yscale="log")
+    losses.set(title="loss", xlabel="round", yscale="log" if losses.lines else "linear")
     losses.xaxis.get_major_locator().set_params(integer=True)
-    losses.legend(fontsize=8, loc="best")
+    if losses.lines:
+        losses.legend(fontsize=8, loc="best")
     losses.grid(alpha=0.3, which="both")
 
     phases = {f"client: {name}": value for name, value in means(rounds, "client_seconds").items()}

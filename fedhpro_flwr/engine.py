@@ -22,9 +22,12 @@ from torch import Tensor
 from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.data import DATA_SETS, DataSet, DataSource, Split, load
+from fedhpro_flwr.data.own_format import own_reader
 from fedhpro_flwr.data.partition import Partition, PartitionPlan, partition, split_test
+from fedhpro_flwr.declared_data import NODES, ShapedData
 from fedhpro_flwr.methods import METHODS
 from fedhpro_flwr.models import MODELS, Model, build
+from fedhpro_flwr.precision import has_bfloat16, repeat_on_gpu
 from fedhpro_flwr.seeding import Draws
 from fedhpro_flwr.tracking import chosen_trackers
 
@@ -92,6 +95,8 @@ def check_names(config: RunConfig) -> None:
             do; the method cannot work with these settings; or the library of a tracker is not installed.
     """
     DATA_SETS.find(config.data.name)
+    if config.partition.scheme == NODES:
+        own_reader(config.data.name)
     for architecture in (config.model.name, *config.model.group_sizes):
         MODELS.find(architecture)
     METHODS.find(config.method.name).refuse(config)
@@ -102,9 +107,11 @@ def federation(config: RunConfig) -> Federation:
     """The data set of a run and its partition, decoded once in a process.
 
     Raises:
-        ConfigError: the data cannot be had or cannot be divided as asked, in one sentence.
+        ConfigError: the data cannot be had or cannot be divided as asked, in one sentence; or every client has its own.
     """
-    source, plan = _source(config), _plan(config)
+    if config.partition.scheme == NODES:
+        raise ConfigError("partition.scheme = 'nodes': the data lies at the clients, there is none to divide")
+    source, plan = data_source(config), _plan(config)
     try:
         data = RESIDENT.get("data", source, lambda: load(source))
         return RESIDENT.get("federation", (source, plan), lambda: _divide(data, plan))
@@ -133,7 +140,7 @@ def _kinds(split: Split, classes: int) -> npt.NDArray[np.int64]:
     return numbers.numpy()
 
 
-def configured_model(config: RunConfig, data: DataSet, architecture: str = "") -> Model:
+def configured_model(config: RunConfig, data: ShapedData, architecture: str = "") -> Model:
     """A model of an architecture, built once in a process, with its initial weights where some stay with the client.
 
     Args:
@@ -153,7 +160,7 @@ def configured_model(config: RunConfig, data: DataSet, architecture: str = "") -
     return model
 
 
-def initial_model(config: RunConfig, data: DataSet, architecture: str = "") -> Model:
+def initial_model(config: RunConfig, data: ShapedData, architecture: str = "") -> Model:
     """A new model with weights drawn from the run's seed, its convolutions laid out channels_last.
 
     Raises:
@@ -175,7 +182,7 @@ def initial_model(config: RunConfig, data: DataSet, architecture: str = "") -> M
     return model.to(memory_format=torch.channels_last)
 
 
-def initial_models(config: RunConfig, data: DataSet) -> dict[str, Model]:
+def initial_models(config: RunConfig, data: ShapedData) -> dict[str, Model]:
     """An initial model of every architecture of the run, the first client's first.
 
     Raises:
@@ -196,17 +203,28 @@ def device_of(config: RunConfig) -> torch.device:
     """The device a process computes on.
 
     Raises:
-        ConfigError: `device = "cuda"` where there is none.
+        ConfigError: `device = "cuda"` where there is none, or `local.precision` on a GPU that has no such arithmetic.
     """
     if config.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device = 'cuda': this process sees no CUDA device; use 'cpu' or 'auto'")
-    return torch.device("cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu")
+    device = torch.device("cuda" if _on_gpu(config) else "cpu")
+    if config.local.precision == "bfloat16" and not has_bfloat16(device):
+        raise ConfigError(
+            f"local.precision = 'bfloat16': {torch.cuda.get_device_name()} computes in no bfloat16; use 'float32'"
+        )
+    return device
+
+
+def _on_gpu(config: RunConfig) -> bool:
+    return config.device != "cpu" and torch.cuda.is_available()
 
 
 def settle(config: RunConfig) -> None:
-    """Fix what the arithmetic of a process depends on: the number of threads, which orders the sums of floats."""
+    """Fix what the arithmetic of a process depends on: the threads, which order the sums of floats; a GPU's kernels."""
     if torch.get_num_threads() != config.clients.threads:
         torch.set_num_threads(config.clients.threads)
+    if _on_gpu(config):
+        repeat_on_gpu(config.deterministic)
 
 
 @cache
@@ -220,7 +238,8 @@ def code_fingerprint() -> str:
     return digest.hexdigest()[:16]
 
 
-def _source(config: RunConfig) -> DataSource:
+def data_source(config: RunConfig) -> DataSource:
+    """The data that the settings ask for."""
     return DataSource(**config.data.model_dump())
 
 

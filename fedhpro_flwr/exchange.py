@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from torch import Tensor
 
 from fedhpro_flwr.chosen_aggregation import average_models
+from fedhpro_flwr.flat_keys import ConfigError
 from fedhpro_flwr.sections import Aggregation
 
 if TYPE_CHECKING:
@@ -64,8 +65,13 @@ class GlobalModel:
             share: what travels.
             encoders: initial encoders of the groups, where they are averaged in groups.
             members: the group of each client [N] then.
+
+        Raises:
+            ConfigError: encoders are averaged in several groups and were not given.
         """
         if not encoders:
+            if share == "group" and len(set(members)) > 1:
+                raise ConfigError("model.share = 'group' with several architectures needs an initial encoder of each")
             return cls(exchanged(initial, share))
         return cls(
             exchanged(initial, "head"), {name: personal(model, "head") for name, model in encoders.items()}, members

@@ -9,7 +9,7 @@ from torch import Tensor
 from fedhpro_flwr.accuracies import Breakdown, ServerTested
 from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.config import RunConfig
-from fedhpro_flwr.engine import Federation, device_of
+from fedhpro_flwr.engine import device_of
 from fedhpro_flwr.exchange import GlobalModel
 from fedhpro_flwr.methods import build_method
 from fedhpro_flwr.metrics import Evaluation, Scores, evaluate_each
@@ -28,23 +28,24 @@ def encoders_of(config: RunConfig, models: Mapping[str, Model]) -> dict[str, dic
 
 
 def server_test(
-    config: RunConfig, divided: Federation, models: Mapping[str, Model], breakdown: Breakdown
+    config: RunConfig, known: ClientData | None, models: Mapping[str, Model], breakdown: Breakdown
 ) -> ServerTest | None:
     """A test on all test data of the run; with several architectures each is tested on all of it.
 
     Args:
         config: the settings.
-        divided: the run's data.
+        known: what the server has to test on; None if it has nothing.
         models: an instance of each architecture, whose weights are overwritten.
         breakdown: along what the accuracy is broken down.
 
     Returns:
-        None where encoders stay with their clients: then there is no global model to test.
+        None where encoders stay with their clients, for then there is no global model to test, and where there is
+        nothing to test on.
     """
-    if build_method(config).share not in ("all", "group"):
+    if known is None or build_method(config).share not in ("all", "group"):
         return None
     device = device_of(config)
-    data = ClientData(None, divided.data.test, divided.data.mean, divided.data.std).to(device)
+    data = known.to(device)
 
     def test(model: GlobalModel, in_place_of_head: Scores | None, by_prototype: Scores | None) -> ServerTested:
         results: dict[str, tuple[Evaluation, ...]] = {}

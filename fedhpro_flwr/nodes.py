@@ -1,9 +1,9 @@
-"""Which node plays which client: nodes introduce themselves once, from then on the server speaks of partitions."""
+"""How a node introduces itself to the server, and what is refused before round 1."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from logging import WARNING
 
@@ -11,9 +11,9 @@ from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.common.logger import log
 from flwr.serverapp import Grid
 
-from fedhpro_flwr.config import ConfigError, RunConfig
+from fedhpro_flwr.config import ConfigError
 from fedhpro_flwr.engine import code_fingerprint
-from fedhpro_flwr.records import CONFIG, METRICS, Task, error_reason, numbers_of, pack_task, scalars
+from fedhpro_flwr.records import CONFIG, METRICS, error_reason, numbers_of, scalars
 
 POLL_SECONDS = 0.2
 UNNAMED = -1  # partition id of a node that was given none
@@ -71,57 +71,60 @@ def own_partition(context: Context) -> int:
 
 
 @dataclass(frozen=True)
-class Players:
-    """Who plays the clients."""
+class Answers:
+    """What nodes said when they were asked who they are."""
 
-    nodes: Mapping[int, int]  # partition id -> node id
-    architectures: Sequence[str]  # of each client [N]: the run's groups, unless a node brings its own
+    introduced: Sequence[Introduction]
+    problems: Sequence[str]  # what was wrong with other answers
+    failed: Collection[int]  # the nodes that gave them
 
 
-def introductions(grid: Grid, config: RunConfig, run: str, width: int, timeout: float) -> Players:
-    """Who plays the clients, after asking every node who it is and whether it could train.
-
-    A node that names a partition plays it. Partitions without a node of their own are played by the others in turn, so
-    a run of 10 clients works on 2 SuperNodes too (each message names the partition it is for).
+def read_answers(replies: Iterable[Message], queries: Mapping[str, int]) -> Answers:
+    """The replies to queries.
 
     Args:
-        grid: to ask through.
-        config: the settings, which the nodes are told: each builds its model and loads its data once.
-        run: the run's name.
-        width: D of the server's head.
-        timeout: seconds to wait for nodes and for their answers.
-
-    Raises:
-        ConfigError: too few nodes, none that could train, a node that runs other code, two nodes with one partition, or
-            two clients whose features have different widths.
+        replies: as they came.
+        queries: message id -> node id. An error of Flower's own comes from the SuperLink, whichever node it is about.
     """
-    node_ids = wait_for_nodes(grid, config.clients.num_nodes, timeout)
-    settings = RecordDict({CONFIG: pack_task(config.flat(), Task(0, UNNAMED, run=run))})
-    asked = [Message(settings, dst_node_id=node_id, message_type="query") for node_id in node_ids]
-    present: list[Introduction] = []
+    introduced: list[Introduction] = []
     problems: list[str] = []
-    for reply in grid.send_and_receive(asked, timeout=timeout):
+    failed: set[int] = set()
+    for reply in replies:
         try:
             if reply.has_error():
                 raise ValueError(error_reason(reply))
-            present.append(Introduction.unpack(reply))
+            introduced.append(Introduction.unpack(reply))
         except ValueError as error:
             problems.append(str(error))
-    ready = [node for node in present if not node.problem]
-    problems += [node.problem for node in present if node.problem]
+            failed.add(queries.get(reply.metadata.reply_to_message_id, reply.metadata.src_node_id))
+    return Answers(introduced, problems, failed)
+
+
+def refuse(answers: Answers, width: int, timeout: float) -> None:
+    """What ends a run before round 1; later the node that is wrong is set aside.
+
+    Args:
+        answers: of all nodes.
+        width: D of the server's head.
+        timeout: seconds that they had.
+
+    Raises:
+        ConfigError: no node that could train, one that runs other code, two with one partition, or two clients whose
+            features have different widths.
+    """
+    nodes = answers.introduced
+    ready = [node for node in nodes if not node.problem]
+    problems = [*answers.problems, *(node.problem for node in nodes if node.problem)]
     if not ready:
         raise ConfigError(f"no node introduced itself: {problems[0] if problems else f'no answer in {timeout:.0f} s'}")
     for problem in problems:
         # Its client stays with it, set aside by name in every round that it cannot train: no other node has its data.
         log(WARNING, "not ready to train: %s", problem)
-    for node in present:
-        if node.code != code_fingerprint():
-            raise ConfigError(
-                f"node {node.node_id} runs other code ({node.code}) than the server ({code_fingerprint()})"
-            )
-    check_widths(present, width)
+    for problem in (*map(code_problem, nodes), width_problem(nodes, width)):
+        if problem:
+            raise ConfigError(problem)
     named: dict[int, int] = {}
-    for node in present:
+    for node in nodes:
         if node.partition_id in named:
             raise ConfigError(
                 f"nodes {named[node.partition_id]} and {node.node_id} both say partition-id = {node.partition_id}; "
@@ -129,34 +132,28 @@ def introductions(grid: Grid, config: RunConfig, run: str, width: int, timeout: 
             )
         if node.partition_id != UNNAMED:
             named[node.partition_id] = node.node_id
-    unnamed = sorted(node.node_id for node in present if node.partition_id == UNNAMED)
-    clients = config.partition.num_partitions
-    brought = {node.partition_id: node.architecture for node in present if node.architecture}
-    architectures = [brought.get(client, name) for client, name in enumerate(config.model.architectures(clients))]
-    return Players(assign(clients, named, unnamed), architectures)
 
 
-def check_widths(nodes: Iterable[Introduction], width: int) -> None:
-    """All clients' features must have the width of the server's head, which they share.
+def code_problem(node: Introduction) -> str:
+    """A sentence where the node runs other code than the server, else ""."""
+    if node.code == code_fingerprint():
+        return ""
+    return f"node {node.node_id} runs other code ({node.code}) than the server ({code_fingerprint()})"
 
-    Raises:
-        ConfigError: two widths; the message names a client of each.
-    """
+
+def width_problem(nodes: Iterable[Introduction], width: int) -> str:
+    """A sentence that names two clients whose features differ in width from each other or from the server's head, which
+    all share; "" where all have its width."""
     known = sorted((node for node in nodes if node.width), key=lambda node: node.partition_id)
     fitting = next((node.name for node in known if node.width == width), "")
     for node in known:
         if node.width != width:
             other = f"{fitting} and the server's head" if fitting else "the server's head"
-            raise ConfigError(
+            return (
                 f"{node.name} has features of width {node.width}, {other} of width {width}; "
                 "give every model the same width (model.width)"
             )
-
-
-def assign(num_partitions: int, named: Mapping[int, int], unnamed: Sequence[int]) -> dict[int, int]:
-    """Partition id -> node id: its own node first, the rest in turn."""
-    players = [named[partition_id] for partition_id in sorted(named)] + list(unnamed)
-    return {partition: named.get(partition, players[partition % len(players)]) for partition in range(num_partitions)}
+    return ""
 
 
 def wait_for_nodes(grid: Grid, num_nodes: int, timeout: float) -> list[int]:

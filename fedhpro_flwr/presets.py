@@ -3,7 +3,7 @@
 `paper` is what the publication defines, `reference` what the authors' released code computes; DEVIATIONS.md goes
 through every difference. `tuned` keeps of both what helped on validation data (docs/results.md has the table): HPCL
 without a margin on hyper-prototypes that stay where they started, and the head's calibration where classes are
-imbalanced. Local training (learning rate, epochs, ...)
+imbalanced; to which SCAFFOLD's control variates are added. Local training (learning rate, epochs, ...)
 belongs to an experiment and is in no preset.
 """
 
@@ -30,6 +30,7 @@ PAPER: Mapping[str, str | int | float] = MappingProxyType(
         "losses.hpal-weight": 1.0,
         "losses.margin-pairs": "same",
         "losses.margin-schedule": "constant",
+        "losses.correction": "none",
         "class-gradients.samples-per-class": 0,
         "class-gradients.repeats": 1,
         "class-gradients.augment": "none",
@@ -71,6 +72,7 @@ TUNED: Mapping[str, str | int | float] = MappingProxyType(
         "hyper-prototypes.matching-steps": 0,
         "losses.margin": "none",
         "losses.hpal": "off",
+        "losses.correction": "control-variates",
         "calibration.head": "replace",
         "calibration.from-imbalance": 5.0,
     }

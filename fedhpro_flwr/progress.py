@@ -96,7 +96,7 @@ def round_line(line: Mapping[str, Any]) -> str:
         percent(tested.get("accuracy") if tested.get("mean_over_domains") is None else tested["mean_over_domains"]),
         "/".join(percent(tested.get(group)) for group in ("head", "medium", "tail")) if tested else "-",
         percent((line["received"] or {}).get("accuracy")),
-        f"{line['train_loss']:.4f}",
+        "-" if line["train_loss"] is None else f"{line['train_loss']:.4f}",
         f"{line['seconds']:.1f}",
         size(sum(line["bytes_up"].values())),
         size(sum(line["bytes_down"].values())),
@@ -119,8 +119,10 @@ def size(count: float) -> str:
 
 
 def partition_table(content: Mapping[str, Any]) -> Group:
-    """Training samples by client and class."""
+    """Training samples by client and class; a sentence where only the clients know."""
     names, counts = content["class-names"], content["counts"]
+    if counts is None:
+        return Group(f"every client has data of its own, of {len(names)} classes; how much of which stays with it")
     totals = [sum(column) for column in zip(*counts, strict=True)]
     digits, widest = len(str(max(totals))), len(str(sum(totals)))  # of a class, and of all
     shown = min(WIDEST_CLASSES, (COLUMNS_WIDTH - len("client") - 2 * widest - 3) // (digits + 1))

@@ -10,7 +10,7 @@ one message asks for. What a reply must look like is checked in reply_checks.py.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -24,6 +24,13 @@ from fedhpro_flwr.metrics import Evaluation
 MODEL, CONFIG, METRICS = "model", "config", "metrics"
 CLASS_GRADIENTS, CLASS_IDS, CLASS_COUNTS = "class-gradients", "class-ids", "class-counts"
 CLASS_PROTOTYPES = "class-prototypes"  # mean feature of each class of a client
+HEAD_WEIGHT_GRADIENTS, HEAD_BIAS_GRADIENTS = "head-weight-gradients", "head-bias-gradients"
+CLASS_TENSORS = (
+    CLASS_GRADIENTS,
+    CLASS_PROTOTYPES,
+    HEAD_WEIGHT_GRADIENTS,
+    HEAD_BIAS_GRADIENTS,
+)  # a row a class [P, ...]
 HYPER_PROTOTYPES = "hyper-prototypes"
 GLOBAL_PROTOTYPES, KNOWN_CLASSES = "global-prototypes", "known-classes"
 CONFUSION, CONFUSION_BY_PROTOTYPE = "confusion", "confusion-by-prototype"
@@ -94,6 +101,16 @@ def pack_task(settings: Mapping[str, Scalar], task: Task) -> ConfigRecord:
 def asked_partition(message: Message) -> int:
     """Which partition a message down is for."""
     return int(str(message.content.config_records[CONFIG][f"{ASKED}partition-id"]))
+
+
+def asked_clients(messages: Iterable[Message]) -> dict[str, int]:
+    """The partition that each message down is for, by its id, which it has once it is sent."""
+    return {message.metadata.message_id: asked_partition(message) for message in messages}
+
+
+def asked_round(message: Message) -> int:
+    """Which round a message down is for."""
+    return int(str(message.content.config_records[CONFIG][f"{ASKED}server-round"]))
 
 
 def unpack_task(message: Message) -> tuple[RunConfig, Task]:

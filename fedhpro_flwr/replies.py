@@ -15,11 +15,26 @@ from fedhpro_flwr.reply_checks import BadReply
 Reply = TypeVar("Reply", Update, OwnTest)
 
 NOBODY = -1  # the partition of a reply that answers none of the round's messages
+NOT_ABSENT: Mapping[int, str] = {}
+CLIENT_RAISED, CLIENT_FAILED = 2, 100  # codes of error replies: Flower's for an exception, ours for a sentence
+# It was reached and would fail again: Flower's 1, 6 and 7 say that its app does not load. Others are the network's,
+# or of a process that died, which may come back.
+OF_THE_CLIENT = (1, CLIENT_RAISED, 6, 7, CLIENT_FAILED)
 LONGEST_REASON = 500  # of what is told of a reply: it may quote the client, and goes to logs, files and screens
 
 
 class QuorumError(RuntimeError):
-    """Too few clients replied well; the message names the round and every client that did not."""
+    """Too few clients replied well; the message names the round and every client that did not.
+
+    Args:
+        sentence: the message.
+        set_aside: the clients that did not, each with its reason.
+        may_pass: whether enough of them were not heard at all, so that the round may succeed when it is repeated.
+    """
+
+    def __init__(self, sentence: str, set_aside: Sequence[str] = (), *, may_pass: bool = False) -> None:
+        super().__init__(sentence)
+        self.set_aside, self.may_pass = set_aside, may_pass
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +43,7 @@ class Collected(Generic[Reply]):
 
     good: Sequence[Reply]  # those that count, in partition order, so that float sums come out the same every time
     set_aside: Sequence[str]  # the others, each with its client and reason
+    unheard: int = 0  # clients that said nothing: their node is gone, hangs, or Flower lost what was sent
 
     def require(self, share: float, asked: int, server_round: int) -> None:
         """Go on only if enough clients replied well.
@@ -39,12 +55,17 @@ class Collected(Generic[Reply]):
         if len(self.good) < needed:
             raise QuorumError(
                 f"round {server_round}: {len(self.good)} of {asked} clients replied well, clients.quorum = {share} "
-                f"needs {needed}; {'; '.join(self.set_aside)}"
+                f"needs {needed}; {'; '.join(self.set_aside)}",
+                self.set_aside,
+                may_pass=len(self.good) + self.unheard >= needed,
             )
 
 
 def collect(
-    replies: Iterable[Message], asked: Mapping[str, int], unpack: Callable[[Message, int], Reply]
+    replies: Iterable[Message],
+    asked: Mapping[str, int],
+    unpack: Callable[[Message, int], Reply],
+    absent: Mapping[int, str] = NOT_ABSENT,
 ) -> Collected[Reply]:
     """Check every reply before it touches the state.
 
@@ -53,11 +74,15 @@ def collect(
         asked: message id -> the partition it was for. Who replied is read off the message that is replied to: what the
             reply itself says is the client's word.
         unpack: reads and checks the reply of a client; raises BadReply.
+        absent: clients that were drawn and could not be asked, each with the reason.
     """
     good: dict[int, Reply] = {}
-    problems = dict.fromkeys(asked.values(), "did not reply")
+    problems = dict.fromkeys(asked.values(), "did not reply") | dict(absent)
+    unheard = set(problems)
     seen: set[int] = set()
     for reply in replies:
+        if reply.has_error() and not reply.metadata.reply_to_message_id:
+            continue  # what the SuperLink says of a message that it did not take: its node had just gone
         client = asked.get(reply.metadata.reply_to_message_id, NOBODY)
         try:
             if client == NOBODY:
@@ -65,6 +90,8 @@ def collect(
             if client in seen:
                 raise BadReply("replied twice")  # neither counts: which came first is chance
             seen.add(client)
+            if not reply.has_error() or reply.error.code in OF_THE_CLIENT:
+                unheard.discard(client)
             if reply.has_error():
                 raise BadReply(error_reason(reply))
             unpacked = unpack(reply, client)
@@ -78,6 +105,7 @@ def collect(
     return Collected(
         [good[client] for client in sorted(good)],
         [_named(client, legible(problems[client])) for client in sorted(problems)],
+        len(unheard),
     )
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from flwr.app import Message, RecordDict
 from torch import Tensor
 
+from fedhpro_flwr.exchange import GlobalModel
 from fedhpro_flwr.metrics import Evaluation
 from fedhpro_flwr.records import (
     CLASS_COUNTS,
@@ -48,6 +49,21 @@ class Expected:
     num_classes: int
     num_domains: int = 1
     max_update_norm: float = 0.0  # |w_k - w| above it is refused; 0 = none is
+
+
+def expected_updates(
+    model: GlobalModel, records: Mapping[str, Shape], num_classes: int, num_domains: int, max_update_norm: float
+) -> Callable[[Message, int], Update]:
+    """`unpack_update` for the clients of a round: of each is expected what its group received.
+
+    Args:
+        model: what was sent.
+        records: the method's.
+        num_classes, num_domains, max_update_norm: as in `Expected`.
+    """
+    limits = (num_classes, num_domains, max_update_norm)
+    expected = {group: Expected(model.of(group), records, *limits) for group in model.groups}
+    return lambda reply, client: unpack_update(reply, expected[model.group(client)])
 
 
 def unpack_update(message: Message, expected: Expected) -> Update:

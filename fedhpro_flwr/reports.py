@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from fedhpro_flwr.accuracies import ClientsTested, ServerTested, client_numbers
 from fedhpro_flwr.records import Update
 
+TRAIN_LOSS = "train-loss"  # among a client's metrics
 PHASE = "seconds-"  # prefix of a phase among a client's metrics
 LAST_ROUNDS = 10  # "mean of the last ten", as the reference's log is read
 
@@ -25,7 +26,7 @@ class RoundReport:
     bytes_up: Mapping[str, int]
     clients: Sequence[Mapping[str, float]]  # one entry a client: its own numbers, nothing averaged away
     set_aside: Sequence[str] = ()  # replies that did not count, each with its reason
-    train_loss: float = 0.0  # mean over the clients, weighted by samples
+    train_loss: float | None = None  # mean over the clients, weighted by samples; None with `privacy.withhold`
     received: ClientsTested | None = None  # the models this round began with, on the clients' own test data
     tested: ServerTested | None = None  # the model this round ended with, on the server's test data
     method: Mapping[str, float] = field(default_factory=dict)
@@ -85,10 +86,12 @@ class Observer(Protocol):
         """Called after every round."""
 
 
-def mean_loss(updates: Sequence[Update]) -> float:
-    """Training loss of the clients' last epochs, weighted by their samples."""
-    total = sum(update.num_examples for update in updates)
-    return sum(update.metrics.get("train-loss", 0.0) * update.num_examples for update in updates) / max(total, 1)
+def mean_loss(updates: Sequence[Update]) -> float | None:
+    """Training loss of the clients' last epochs, weighted by their samples; None where no client tells it."""
+    told = [(update.metrics[TRAIN_LOSS], update.num_examples) for update in updates if TRAIN_LOSS in update.metrics]
+    if not told:
+        return None
+    return sum(loss * samples for loss, samples in told) / max(sum(samples for _, samples in told), 1)
 
 
 def headline(accuracies: Sequence[tuple[int, float]]) -> dict[str, float | int | None]:

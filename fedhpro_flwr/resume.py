@@ -16,9 +16,10 @@ from flwr.common.logger import log
 from fedhpro_flwr.checkpoint import Checkpoint
 from fedhpro_flwr.checkpoints import newest
 from fedhpro_flwr.config import ConfigError, RunConfig, Scalar
-from fedhpro_flwr.engine import code_fingerprint, federation, settle
+from fedhpro_flwr.engine import code_fingerprint, settle
 from fedhpro_flwr.flat_keys import flatten
 from fedhpro_flwr.folder_lock import lock
+from fedhpro_flwr.known_data import known_data
 from fedhpro_flwr.run_folder import (
     CHECKPOINT_FOLDER,
     CONFIG_FILE,
@@ -33,10 +34,12 @@ from fedhpro_flwr.summary import without_places
 FREE = frozenset(
     {
         "rounds", "run-folder", "results-dir", "resume", "trackers", "evaluation.alone",
-        "clients.quorum", "clients.timeout", "clients.num-nodes",
+        "clients.quorum", "clients.retries", "clients.timeout", "clients.num-nodes",
     }
 )  # fmt: skip
 MOST_KEYS = 5  # differing keys that a refusal names
+NOT_BEGUN, ALREADY_FINISHED = "holds no run that was begun", "the run is finished after"  # of two refusals
+ORPHAN_SECONDS = 90.0  # for a ServerApp that lost its SuperLink to end: once that one answers again, it does
 
 
 @dataclass(frozen=True)
@@ -54,8 +57,12 @@ class Resumed:
         return self.checkpoint.about.server_round if self.checkpoint else 0
 
 
-def resumed(config: RunConfig) -> Resumed:
+def resumed(config: RunConfig, patience: float = 0.0) -> Resumed:
     """What `resume` asks for, looked at before anything in the folder is touched.
+
+    Args:
+        config: the settings.
+        patience: seconds that another process may take to leave the folder.
 
     Raises:
         ConfigError: the folder holds no run, no good checkpoint, or a run with other settings, which are named; there
@@ -64,7 +71,7 @@ def resumed(config: RunConfig) -> Resumed:
     folder = Path(config.resume).expanduser().resolve()
     named = f"resume = {config.resume!r}"
     begun_with = _settings(folder, named)
-    lock(folder).close()
+    lock(folder, patience).close()
     try:
         found = newest(folder)
     except ValueError as error:
@@ -92,15 +99,17 @@ def opened(config: RunConfig) -> tuple[RunFolder, RunConfig, Checkpoint | None]:
             hand is not what the run was begun with.
     """
     if not config.resume:
+        if config.run_folder and Path(config.run_folder).is_dir():
+            lock(Path(config.run_folder), ORPHAN_SECONDS).close()
         folder = RunFolder.of(config)
         # Clients of a simulation keep their state there.
         return folder, RunConfig.parse(config.flat() | {"run-folder": str(folder.path)}), None
-    known = resumed(config)
+    known = resumed(config, ORPHAN_SECONDS)
     for warning in known.warnings:
         log(WARNING, "%s", warning)
     if known.checkpoint:
         settle(known.config)
-        refuse_other_data(known.checkpoint, federation(known.config).parts.fingerprint)
+        refuse_other_data(known.checkpoint, known_data(known.config).fingerprint)
     return RunFolder(known.folder, known.config, rounds_before=known.rounds_before), known.config, known.checkpoint
 
 
@@ -137,7 +146,7 @@ def _settings(folder: Path, named: str) -> Mapping[str, Scalar]:
     try:
         return RunConfig.parse(flatten(tomllib.loads(path.read_text(encoding="utf-8")))).flat()
     except OSError:
-        raise ConfigError(f"{named} holds no run that was begun: there is no {CONFIG_FILE} in it") from None
+        raise ConfigError(f"{named} {NOT_BEGUN}: there is no {CONFIG_FILE} in it") from None
     except ValueError as error:
         raise ConfigError(f"{named}: its {CONFIG_FILE} is no good ({error})") from None
 
@@ -156,7 +165,7 @@ def _refuse_lost_rounds(folder: Path, checkpoint: Checkpoint, config: RunConfig,
     if config.rounds < rounds:
         raise ConfigError(f"{named}: {rounds} rounds were played, rounds = {config.rounds} is fewer")
     if config.rounds == rounds and (folder / SUMMARY_FILE).exists():
-        raise ConfigError(f"{named}: the run is finished after {rounds} rounds; to make it longer set more rounds")
+        raise ConfigError(f"{named}: {ALREADY_FINISHED} {rounds} rounds; to make it longer set more rounds")
     lines = [line["server_round"] for line in read_rounds(folder)]
     if lines[:rounds] != list(range(1, rounds + 1)):
         raise ConfigError(

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.exchange import GlobalModel
+from fedhpro_flwr.exported.description import ModelDescription, model_bytes
 from fedhpro_flwr.flat_keys import nest
 from fedhpro_flwr.folder_lock import lock
 from fedhpro_flwr.records import HYPER_PROTOTYPES
@@ -31,9 +32,14 @@ CHECKPOINT_FOLDER = "checkpoint"
 METHOD_FILE = "method.safetensors"  # the state of methods without hyper-prototypes
 
 
+def new_path(results: Path, experiment: str) -> Path:
+    """results/<experiment>/<time>-<short id>."""
+    return results / experiment / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+
+
 def new_folder(results: Path, experiment: str) -> Path:
-    """results/<experiment>/<time>-<short id>, made."""
-    folder = results / experiment / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+    """The same, made."""
+    folder = new_path(results, experiment)
     folder.mkdir(parents=True)
     return folder
 
@@ -62,6 +68,7 @@ class RunFolder:
 
     def __init__(self, path: Path, config: RunConfig, *, rounds_before: int = 0) -> None:
         self.path, self.rounds_before = path, rounds_before
+        self._checkpoints = config.checkpoint.every > 0
         path.mkdir(parents=True, exist_ok=True)
         self._lock = lock(path)
         remove_unfinished(path)
@@ -86,14 +93,14 @@ class RunFolder:
         return cls(named.resolve(), config)
 
     def partition(
-        self, class_names: tuple[str, ...], counts: np.ndarray, fingerprint: str, *, domains: Sequence[str] = ()
+        self, class_names: tuple[str, ...], counts: np.ndarray | None, fingerprint: str, *, domains: Sequence[str] = ()
     ) -> None:
-        """The client-by-class table: `counts` [N, C] training samples, and the domain of each client."""
+        """The client-by-class table: `counts` [N, C] training samples, None if unknown; the domain of each client."""
         table = {
             "fingerprint": fingerprint,
             "class-names": list(class_names),
             "client-domains": list(domains),
-            "counts": counts.tolist(),
+            "counts": None if counts is None else counts.tolist(),
         }
         write_whole(self.path / PARTITION_FILE, json.dumps(table).encode())
 
@@ -103,17 +110,41 @@ class RunFolder:
         self._metrics.flush()
         os.fsync(self._metrics.fileno())
 
-    def models(self, model: GlobalModel, state: Mapping[str, Tensor]) -> None:
-        """The global model (its head where encoders stay with clients; one file a group) and the method's tensors."""
-        files = {f"model-{group}.safetensors" if group else MODEL_FILE: model.of(group) for group in model.groups}
+    def models(
+        self,
+        model: GlobalModel,
+        state: Mapping[str, Tensor],
+        descriptions: Mapping[str, ModelDescription] | None = None,
+    ) -> None:
+        """The global model (its head where encoders stay with clients; one file a group) and the method's tensors.
+
+        Args:
+            model: whose tensors are written.
+            state: the method's.
+            descriptions: by group, what `fedhpro predict` needs to know of its model.
+        """
         of_method = HYPER_PROTOTYPES_FILE if HYPER_PROTOTYPES in state else METHOD_FILE
-        for name, tensors in {**files, of_method: state}.items():
-            if tensors:
-                write_whole(self.path / name, save({key: tensor.contiguous() for key, tensor in tensors.items()}))
+        if state:
+            write_whole(self.path / of_method, save({key: tensor.contiguous() for key, tensor in state.items()}))
+        for group in model.groups:
+            if tensors := model.of(group):
+                described = (descriptions or {}).get(group)
+                name = f"model-{group}.safetensors" if group else MODEL_FILE
+                write_whole(self.path / name, model_bytes(tensors, described))
 
     def summary(self, content: Mapping[str, Any]) -> None:
         """Written last: a folder with a summary is a finished run."""
         write_whole(self.path / SUMMARY_FILE, json.dumps(content, indent=1).encode())
+
+    @property
+    def going_on(self) -> str:
+        """How to go on with the run, for the sentence that says why it stopped."""
+        if not self._checkpoints:
+            return "there are no checkpoints to go on from (checkpoint.every = 0): begin a new run"
+        return (
+            f"go on with `fedhpro run --resume {self.path}`, on a SuperLink with resume = '{self.path}' "
+            "in a copy of its config.toml"
+        )
 
     def failure(self, reason: str) -> None:
         """Why the run stopped, in a sentence."""

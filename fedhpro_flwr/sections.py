@@ -7,21 +7,28 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from fedhpro_flwr.data.domains import DomainClasses
 from fedhpro_flwr.data.partition import Scheme
 from fedhpro_flwr.flat_keys import ConfigError
+from fedhpro_flwr.gaussian_noise import NoiseSource
 from fedhpro_flwr.gradient_matching import GradientScale, MatchingDistance
 from fedhpro_flwr.losses import MarginPairs, MarginReading
 from fedhpro_flwr.named_counts import dealt_in_turn, named_counts
+from fedhpro_flwr.precision import Precision
 from fedhpro_flwr.robust import Statistic
+
+# Bounds of what a model's file says of itself: with more, nobody would read what the run leaves.
+MOST_THREADS, MOST_UNITS, MOST_SAMPLES = 2**10, 2**20, 2**31
 
 Count = Annotated[int, Field(ge=1)]
 CountOrNone = Annotated[int, Field(ge=0)]  # 0 stands for "all" or "off", as the key says
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Portion = Annotated[float, Field(gt=0, le=1)]
+# A text that may be a bare number: TOML and the command line then make it one.
+TextOrCount = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) is int else value)]
 
 
 class Section(BaseModel):
@@ -41,6 +48,8 @@ class Data(Section):
     name: str = "digits"
     root: str = ""
     path: str = ""
+    classes: TextOrCount = ""
+    input_shape: TextOrCount = ""
     download: bool = False
     test_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
     validation_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -75,9 +84,10 @@ class Clients(Section):
     per_round: CountOrNone = 0
     sampling: Literal["round", "stream"] = "round"
     quorum: Portion = 0.5
+    retries: CountOrNone = 2
     timeout: Positive = 3600
     num_nodes: CountOrNone = 0
-    threads: Count = 1
+    threads: Annotated[int, Field(ge=1, le=MOST_THREADS)] = 1
     state_path: str = ""
 
 
@@ -85,7 +95,7 @@ class ModelChoice(Section):
     """Which network a client trains, D, and how much of it travels."""
 
     name: str = "cnn"
-    width: CountOrNone = 64
+    width: Annotated[int, Field(ge=0, le=MOST_UNITS)] = 64
     path: str = ""
     groups: str = ""
     share: Literal["all", "group", "head", "nothing"] = "all"
@@ -114,6 +124,7 @@ class Local(Section):
     weight_decay: NotNegative = 0.0
     augment: Literal["none", "per-sample", "per-batch"] = "none"
     flip: bool = True
+    precision: Precision = "float32"
 
 
 class MethodChoice(Section):
@@ -159,6 +170,7 @@ class LossOptions(Section):
     hpal_weight: NotNegative
     margin_pairs: MarginPairs
     margin_schedule: Literal["constant", "ramp"]
+    correction: Literal["none", "control-variates"]
 
 
 class ClassGradientOptions(Section):
@@ -204,14 +216,31 @@ class Aggregation(Section):
         return self.model != "mean" or self.clip_norm > 0 or self.clip_to_median
 
 
+class Privacy(Section):
+    """What a client holds back of its reply; docs/privacy.md."""
+
+    min_samples: Count = 1
+    class_clip: NotNegative = 0.0
+    class_noise: NotNegative = 0.0
+    model_clip: NotNegative = 0.0
+    model_noise: NotNegative = 0.0
+    noise: NoiseSource = "secret"
+    withhold: bool = False
+    delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
+
+
 class Evaluation(Section):
     """When accuracy is measured."""
 
     every: Count = 1
     clients_every: CountOrNone = 1
-    batch_size: Count = 100
+    batch_size: Annotated[int, Field(ge=1, le=MOST_SAMPLES)] = 100
     nearest_prototype: bool = False
     alone: str = ""
+
+    def by_clients(self, server_round: int) -> bool:
+        """Whether clients test the model that a round ended with; before round 1 there is none to test."""
+        return self.clients_every > 0 and server_round > 0 and server_round % self.clients_every == 0
 
 
 class CheckpointOptions(Section):

@@ -6,6 +6,7 @@ So a draw does not depend on which process makes it, in which order clients are 
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,7 +36,15 @@ class Draws:
         return np.random.default_rng(self._key(purpose))
 
 
-def sample_partitions(num_partitions: int, per_round: int, *, seed: int, server_round: int, sampling: str) -> list[int]:
+def sample_partitions(
+    num_partitions: int,
+    per_round: int,
+    *,
+    seed: int,
+    server_round: int,
+    sampling: str,
+    among: Sequence[int] | None = None,
+) -> list[int]:
     """The partitions that train in a round, ascending for `round`, in drawn order for `stream`.
 
     Args:
@@ -44,13 +53,14 @@ def sample_partitions(num_partitions: int, per_round: int, *, seed: int, server_
         seed, server_round: of the run; rounds count from 1.
         sampling: "round" draws from (seed, round), so any round can be drawn alone; "stream" is the reference's: one
             legacy generator for the whole run, of which round r takes the r-th draw.
+        among: those that can be drawn, ascending; left out: all. Fewer are drawn where there are not enough.
     """
     count = per_round or num_partitions
+    pool = list(range(num_partitions)) if among is None else list(among)
     if sampling == "stream":
         stream = np.random.RandomState(seed)
-        drawn = np.arange(0)
-        for _ in range(server_round):
-            drawn = stream.choice(list(range(num_partitions)), count, replace=False)
-        return [int(partition) for partition in drawn]
+        for _ in range(server_round - 1):
+            stream.choice(list(range(num_partitions)), count, replace=False)
+        return [int(partition) for partition in stream.choice(pool, min(count, len(pool)), replace=False)]
     rng = Draws(seed, server_round).numpy("clients")
-    return sorted(int(partition) for partition in rng.choice(num_partitions, count, replace=False))
+    return sorted(pool[place] for place in rng.choice(len(pool), min(count, len(pool)), replace=False))

@@ -36,9 +36,24 @@ def prepare(conf: str | None, changes: Sequence[str]) -> RunConfig:
     for key in PATHS:
         if settings.get(key) and settings[key] != HASHING:
             settings[key] = str(Path(str(settings[key])).expanduser().resolve())
+    for key, value in settings.items():
+        refuse_undecodable(key, str(value))
     config = RunConfig.parse(settings)
     check_names(config)
     return config
+
+
+def refuse_undecodable(key: str, value: str) -> None:
+    """Names of files may be any bytes; the settings of a run are kept and sent as UTF-8.
+
+    Raises:
+        ConfigError: a value has bytes that are none.
+    """
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(value).decode(errors="backslashreplace")
+        raise ConfigError(f"{key} = '{shown}': bytes that are no UTF-8; rename the file or folder") from None
 
 
 def read_settings(conf: str | None, changes: Sequence[str]) -> dict[str, Scalar]:

@@ -12,6 +12,7 @@ from typing import Any
 from fedhpro_flwr.accuracies import Breakdown, ClientsTested, client_numbers, worse_than_alone
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.flat_keys import Scalar, flatten
+from fedhpro_flwr.privacy import worst_spent
 from fedhpro_flwr.records import OwnTest
 from fedhpro_flwr.reports import headline
 from fedhpro_flwr.run_folder import CONFIG_FILE, SUMMARY_FILE
@@ -50,6 +51,7 @@ def summary(
         for test in tests
     ]
     measure, accuracies = judged_by(rounds, final)
+    spent = worst_spent(line["method"] for line in rounds)
     return {
         "accuracy": headline(accuracies),
         "accuracy-of": measure,
@@ -57,7 +59,7 @@ def summary(
         "clients-tested": final and asdict(final),
         "worse-than-alone": worse_than_alone(clients, alone),
         "clients": clients,
-    }
+    } | ({"privacy": spent} if spent else {})
 
 
 def judged_by(rounds: Sequence[Line], final: ClientsTested | None) -> tuple[str, list[tuple[int, float]]]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
+
+ABANDONED_AFTER = 3600.0  # seconds without a byte written: whoever wrote it was killed
 
 
 @contextmanager
@@ -38,3 +41,15 @@ def remove_unfinished(folder: Path) -> None:
     """Delete what processes that were killed while they wrote left anywhere below a folder; nobody may write now."""
     for path in folder.rglob(".*.part"):
         path.unlink(missing_ok=True)
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Delete what processes that were killed while they wrote left in a folder where others may be writing now.
+
+    Known by its age alone: no lock and no process id would tell of a process on another machine that shares the folder.
+    A writer that is taken for dead all the same cannot finish its file, and raises FileNotFoundError.
+    """
+    with suppress(OSError):  # a folder of others; and others may delete the same file
+        for path in folder.glob(".*.part"):
+            if time.time() - path.stat().st_mtime > ABANDONED_AFTER:
+                path.unlink(missing_ok=True)

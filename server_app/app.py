@@ -10,14 +10,14 @@ from flwr.app import Context
 from flwr.common.logger import log
 from flwr.serverapp import Grid, ServerApp
 
-from fedhpro_flwr.accuracies import Breakdown
 from fedhpro_flwr.checkpoint import Checkpoint
 from fedhpro_flwr.checkpoints import Checkpoints
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.curves import draw_curves
-from fedhpro_flwr.data.long_tail import class_groups
-from fedhpro_flwr.engine import federation, initial_models, settle
+from fedhpro_flwr.engine import initial_models, settle
+from fedhpro_flwr.exported.describe import describe, finished, with_tested_head
 from fedhpro_flwr.global_evaluation import encoders_of, server_test
+from fedhpro_flwr.known_data import known_data
 from fedhpro_flwr.methods import build_method
 from fedhpro_flwr.progress import RoundLog
 from fedhpro_flwr.prototype_trace import PrototypeTrace
@@ -49,7 +49,11 @@ def main(grid: Grid, context: Context) -> None:
     try:
         with Trackers(config, folder.path, rounds_before=folder.rounds_before) as trackers:
             run(grid, config, folder, trackers, checkpoint)
-    except (ConfigError, QuorumError) as error:
+    except QuorumError as lost:
+        reason = f"{lost}; {folder.going_on}"
+        folder.failure(reason)
+        raise QuorumError(reason) from lost
+    except ConfigError as error:
         folder.failure(str(error))
         raise
     except Exception as error:
@@ -61,32 +65,36 @@ def run(grid: Grid, config: RunConfig, folder: RunFolder, trackers: Trackers, ch
     """Everything that can be wrong is looked at before the first message leaves."""
     began = time.time()
     settle(config)
-    divided = federation(config)
-    build_method(config).refuse_data(images=len(divided.data.input_shape) == 3)
-    domains = divided.client_domains()
+    known = known_data(config)
+    build_method(config).refuse_data(images=len(known.shape.input_shape) == 3)
     alone = read_alone(config)
-    folder.partition(divided.data.class_names, divided.class_counts, divided.parts.fingerprint, domains=domains)
-    breakdown = Breakdown(class_groups(divided.class_counts.sum(0)), divided.data.domain_names)
-    models = initial_models(config, divided.data)
+    folder.partition(known.shape.class_names, known.class_counts, known.fingerprint, domains=known.client_domains)
+    models = initial_models(config, known.shape)
+    encoders = encoders_of(config, models)
     strategy = FedHProStrategy(
         config,
-        test=server_test(config, divided, models, breakdown),
+        test=server_test(config, known.test, models, known.breakdown),
         observers=[folder, RoundLog(), trackers],
-        data=divided.parts.fingerprint,
-        breakdown=breakdown,
-        encoders=encoders_of(config, models),
+        data=known.fingerprint,
+        breakdown=known.breakdown,
+        encoders=encoders,
         resume=checkpoint,
     )
+    described = describe(config, known.shape, tuple(encoders) or ("",))
     trace = PrototypeTrace(strategy, config.rounds, checkpoint.trace if checkpoint else {})
     strategy.observers += (trace, Checkpoints(strategy, trace, folder.path))
     trackers.start()
     strategy.start(grid, array_record(next(iter(models.values())).state_dict()))
 
-    folder.models(strategy.model, strategy.tensors())
-    trace.write(folder.path)
     rounds = read_rounds(folder.path)
+    head = strategy.method.tested_head(strategy.state)
+    model, state = with_tested_head(strategy.model, strategy.tensors(), head)
+    folder.models(model, state, finished(described, rounds[-1]["tested"], calibrated=head is not None))
+    trace.write(folder.path)
     write_whole(folder.path / CURVES_FILE, draw_curves(rounds, config))
-    content = summary(rounds, strategy.tests, strategy.breakdown, domains, alone) | {"seconds": time.time() - began}
+    content = summary(rounds, strategy.tests, strategy.breakdown, known.client_domains, alone) | {
+        "seconds": time.time() - began
+    }
     folder.summary(content)
     trackers.summary(content)
     log(INFO, "results: %s", folder.path)

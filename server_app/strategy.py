@@ -6,8 +6,7 @@ What is particular to FedHPro is named at the line that calls it and written in 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
 from logging import INFO, WARNING
 from secrets import token_hex
 
@@ -18,33 +17,25 @@ from flwr.serverapp.strategy import Result, Strategy
 from torch import Tensor
 
 from fedhpro_flwr.accuracies import NO_BREAKDOWN, Breakdown, ClientsTested
+from fedhpro_flwr.broadcasts import broadcasts
 from fedhpro_flwr.checkpoint import Checkpoint
-from fedhpro_flwr.config import ConfigError, RunConfig
+from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.contrary import without_contrary
 from fedhpro_flwr.engine import code_fingerprint
 from fedhpro_flwr.exchange import GlobalModel
 from fedhpro_flwr.flat_keys import tree
+from fedhpro_flwr.flower_result import EvaluateFn, note
 from fedhpro_flwr.global_evaluation import ServerTest
 from fedhpro_flwr.methods import Method, build_method
-from fedhpro_flwr.nodes import introductions
-from fedhpro_flwr.records import (
-    OwnTest,
-    Task,
-    Tensors,
-    Update,
-    array_record,
-    asked_partition,
-    pack_broadcast,
-    scalars,
-    tensors_of,
-)
-from fedhpro_flwr.replies import Collected, bytes_of, collect, released
-from fedhpro_flwr.reply_checks import Expected, unpack_test, unpack_update
+from fedhpro_flwr.privacy import worst_spent
+from fedhpro_flwr.records import OwnTest, Task, Tensors, Update, array_record, asked_clients, scalars, tensors_of
+from fedhpro_flwr.replies import NOBODY, Collected, bytes_of, collect, released
+from fedhpro_flwr.reply_checks import expected_updates, unpack_test
 from fedhpro_flwr.reports import Observer, RoundReport, mean_loss
-from fedhpro_flwr.seeding import Draws, sample_partitions
+from fedhpro_flwr.roster import Roster, Seats
+from fedhpro_flwr.round_repeats import until_quorum
+from fedhpro_flwr.seeding import Draws
 from fedhpro_flwr.timing import Stopwatch
-
-EvaluateFn = Callable[[int, ArrayRecord], MetricRecord | None]
 
 
 class FedHProStrategy(Strategy):
@@ -80,15 +71,15 @@ class FedHProStrategy(Strategy):
     ) -> None:
         self.config, self.test, self.observers, self.data = config, test, tuple(observers), data
         self.method = method or build_method(config)
-        self.breakdown, self.encoders = breakdown, encoders
-        self.resume = resume
+        self.breakdown, self.encoders, self.resume = breakdown, encoders, resume
         self.run = resume.about.run if resume else token_hex(4)  # names the run in what clients keep of it
-        self.resumed_at = (*resume.about.resumed_at, resume.about.server_round) if resume else ()
         self.rounds_before = resume.about.server_round if resume else 0
+        self.resumed_at = (*resume.about.resumed_at, self.rounds_before) if resume else ()
         self.num_classes = 0
         self.model = GlobalModel({})
         self.state: object = None
-        self.nodes: Mapping[int, int] = {}  # partition id -> node id
+        self.roster: Roster  # the nodes, from `start` on
+        self.seats = Seats({}, {})  # the clients drawn for the round, and who of them is asked
         self.watch = Stopwatch()
         self.sent: list[Message] = []  # the messages of the round
         self.replies: Collected[Update] = Collected([], [])
@@ -108,66 +99,57 @@ class FedHProStrategy(Strategy):
         """Run all rounds. `num_rounds` and `timeout` default to the settings; `evaluate_fn` is called as Flower does.
 
         Raises:
-            QuorumError: too few clients replied well in a round.
+            QuorumError: too few clients replied well in a round, however often it was repeated.
             ConfigError: the nodes are not those the settings need.
         """
         config, result = self.config, Result()
         num_rounds, timeout = num_rounds or config.rounds, timeout or config.clients.timeout
+        extra = train_config or ConfigRecord()
         self.summary()
         initial = tensors_of(initial_arrays)
         members = config.model.architectures(config.partition.num_partitions)
         self.model = GlobalModel.start(initial, self.method.share, self.encoders, members)
-        if self.method.share == "group" and len(set(members)) > 1 and not self.encoders:
-            raise ConfigError("model.share = 'group' with several architectures needs an initial encoder of each")
         self.num_classes, width = initial["head.weight"].shape
         self.state = self.method.start(initial)  # FedHPro: S ~ N(0, 1)
         if self.resume:
             self.model = self.resume.model(self.model)
             self.state = self.method.restored(self.state, self.resume.method)
-        players = introductions(grid, config, self.run, width, timeout)
-        self.nodes = players.nodes
-        if len(set(players.architectures)) > 1:
-            self.breakdown = replace(self.breakdown, architectures=players.architectures)
+        self.roster = Roster(grid, config, self.run, width)
+        self.roster.begin(timeout)
         for server_round in range(self.rounds_before + 1, num_rounds + 1):
-            report = self.play(
-                server_round, grid, timeout, train_config or ConfigRecord(), is_last=server_round == num_rounds
-            )
-            result.arrays = array_record(self.model.shared)
-            result.train_metrics_clientapp[server_round] = MetricRecord({"train-loss": report.train_loss})
-            if report.tested:
-                result.evaluate_metrics_serverapp[server_round] = MetricRecord(
-                    {"accuracy": report.tested.accuracy, "loss": report.tested.loss}
-                )
-            if evaluate_fn and (extra := evaluate_fn(server_round, result.arrays)) is not None:
-                result.evaluate_metrics_serverapp.setdefault(server_round, MetricRecord()).update(extra)
+            report = self.play(server_round, grid, timeout, extra, is_last=server_round == num_rounds)
+            note(result, report, array_record(self.model.shared), evaluate_fn)
         arrays = result.arrays = array_record(self.model.shared)
+        self.roster.update(timeout)
+        self.breakdown = self.breakdown.by_architecture(self.roster.architectures)  # no round was left to do it
         self.sent = list(self.configure_evaluate(num_rounds, arrays, evaluate_config or ConfigRecord(), grid))
-        tested = self.aggregate_evaluate(num_rounds, grid.send_and_receive(self.sent, timeout=timeout))
+        tested = self.aggregate_evaluate(num_rounds, self.roster.unanswered.send_and_receive(self.sent, timeout))
         if tested is not None:
             result.evaluate_metrics_clientapp[num_rounds] = tested
         return result
 
     def play(self, server_round: int, grid: Grid, timeout: float, extra: ConfigRecord, *, is_last: bool) -> RoundReport:
-        """One round: one message to each drawn client and one reply from it."""
+        """One round: one message to each drawn client and one reply from it; below the quorum once more."""
         began, self.watch = time.perf_counter(), Stopwatch()
-        messages = list(self.configure_train(server_round, array_record(self.model.shared), extra, grid))
-        with self.watch("waiting"):
-            replies = list(grid.send_and_receive(messages, timeout=timeout))
-        up = bytes_of(replies)
-        self.aggregate_train(server_round, released(replies))
+        up, earlier = until_quorum(
+            lambda: self.attempt(server_round, grid, timeout, extra),
+            self.config.clients.retries,
+            pause=lambda: self.roster.pause(self.seats.clients, timeout),
+        )
         tested = None
         if self.test and (is_last or server_round % self.config.evaluation.every == 0):
             with self.watch("evaluation"):
                 nearest = self.method.nearest(self.method.broadcast(self.state))
-                tested = self.test(self.model, self.method.evaluation_scores(self.state), nearest)
+                head = self.method.tested_head(self.state)
+                tested = self.test(self.model, head and head.scores, nearest)
         report = RoundReport.of(
             server_round,
             seconds=time.perf_counter() - began,
             server_seconds=self.watch.seconds,
-            bytes_down=bytes_of(messages),
+            bytes_down=bytes_of(self.sent),
             bytes_up=up,
             updates=self.replies.good,
-            set_aside=self.replies.set_aside,
+            set_aside=[*earlier, *self.roster.unanswered.told(), *self.replies.set_aside],
             received=ClientsTested.of([u.test for u in self.replies.good if u.test], self.breakdown),
             tested=tested,
             method=self.method_metrics,
@@ -176,20 +158,30 @@ class FedHProStrategy(Strategy):
             observer.on_round(report)
         return report
 
+    def attempt(self, server_round: int, grid: Grid, timeout: float, extra: ConfigRecord) -> dict[str, int]:
+        """Ask the drawn clients whose nodes are there, and take their replies; returns the bytes that came.
+
+        Raises:
+            QuorumError: fewer good replies than `clients.quorum` asks for; nothing has changed then.
+        """
+        with self.watch("waiting"):
+            self.roster.update(timeout)
+        self.breakdown = self.breakdown.by_architecture(self.roster.architectures)
+        messages = list(self.configure_train(server_round, array_record(self.model.shared), extra, grid))
+        with self.watch("waiting"):
+            replies = self.roster.unanswered.send_and_receive(messages, timeout)
+        up = bytes_of(replies)
+        self.aggregate_train(server_round, released(replies))
+        return up
+
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """The messages of a round: the model, what the method broadcasts (FedHPro: S), all settings, whom it is for."""
-        clients, evaluation = self.config.clients, self.config.evaluation
-        partitions = sample_partitions(
-            self.config.partition.num_partitions, clients.per_round,
-            seed=self.config.seed, server_round=server_round, sampling=clients.sampling,
-        )  # fmt: skip
+        self.seats = self.roster.draw(server_round)
         # The model that enters round r is the result of round r - 1: testing it on arrival costs no message of its own.
-        evaluate = (
-            evaluation.clients_every > 0 and server_round > 1 and (server_round - 1) % evaluation.clients_every == 0
-        )
-        self.sent = self._messages("train", server_round, arrays, config, partitions, evaluate=evaluate)
+        evaluate = self.config.evaluation.by_clients(server_round - 1) and not self.config.privacy.withhold
+        self.sent = self._messages("train", server_round, arrays, config, evaluate=evaluate)
         return self.sent
 
     def aggregate_train(
@@ -200,18 +192,15 @@ class FedHProStrategy(Strategy):
         Raises:
             QuorumError: fewer good replies than `clients.quorum` asks for.
         """
-        asked = {message.metadata.message_id: asked_partition(message) for message in self.sent}
-        records = self.method.expects(self.state)
+        asked = asked_clients(self.sent)
         limits = (self.num_classes, self.breakdown.num_domains, self.config.aggregation.max_update_norm)
-        expected = {group: Expected(self.model.of(group), records, *limits) for group in self.model.groups}
-        self.replies = collect(
-            replies, asked, lambda reply, client: unpack_update(reply, expected[self.model.group(client)])
-        )
+        unpack = expected_updates(self.model, self.method.expects(self.state), *limits)
+        self.replies = collect(replies, asked, unpack, self.seats.absent)
         if self.config.aggregation.drop_contrary:
             self.replies = without_contrary(self.replies, self.model.shared)
         for reason in self.replies.set_aside:
             log(WARNING, "round %d: set aside: %s", server_round, reason)
-        self.replies.require(self.config.clients.quorum, len(asked), server_round)
+        self.replies.require(self.config.clients.quorum, len(asked) + len(self.seats.absent), server_round)
 
         sent, updates = self.model, self.replies.good  # in partition order
         with self.watch("aggregation"):
@@ -221,21 +210,25 @@ class FedHProStrategy(Strategy):
             self.state, sent.shared, mean.shared, updates, Draws(self.config.seed, server_round), self.watch
         )
         self.model = mean.with_shared(step.model)
-        self.state, self.method_metrics = step.state, dict(step.metrics)
-        return array_record(self.model.shared), MetricRecord({"train-loss": mean_loss(updates)})
+        self.state = step.state
+        spent = worst_spent(u.metrics for u in updates if self.config.privacy.withhold)
+        self.method_metrics = {**step.metrics, **spent}
+        loss = mean_loss(updates)
+        return array_record(self.model.shared), MetricRecord({} if loss is None else {"train-loss": loss})
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """The model to every client, for its own test data: once, after the last round."""
+        self.seats = Seats({}, {}) if self.config.privacy.withhold else self.roster.everybody  # own tests have no noise
         # As in a round, a client tests what would enter the next one: what it kept after this one is part of it.
-        return self._messages("evaluate", server_round + 1, arrays, config, sorted(self.nodes), evaluate=True)
+        return self._messages("evaluate", server_round + 1, arrays, config, evaluate=True)
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
         """Mean over the clients of their accuracy on their own test data; `tests` keeps each client's results."""
-        asked = {message.metadata.message_id: asked_partition(message) for message in self.sent}
+        asked = asked_clients(self.sent)
         sizes = (self.num_classes, self.breakdown.num_domains)
-        tests = collect(replies, asked, lambda reply, client: unpack_test(reply.content, *sizes))
+        tests = collect(replies, asked, lambda reply, client: unpack_test(reply.content, *sizes), self.seats.absent)
         for reason in tests.set_aside:
             log(WARNING, "evaluation: set aside: %s", reason)
         self.tests = tests.good
@@ -252,26 +245,10 @@ class FedHProStrategy(Strategy):
         return self.method.tensors(self.state)
 
     def _messages(
-        self,
-        kind: str,
-        server_round: int,
-        arrays: ArrayRecord,
-        extra: ConfigRecord,
-        partitions: Iterable[int],
-        *,
-        evaluate: bool,
+        self, kind: str, server_round: int, arrays: ArrayRecord, extra: ConfigRecord, *, evaluate: bool
     ) -> list[Message]:
-        sent = self.method.broadcast(self.state)
-        broadcast = {name: array_record({name: tensor}) for name, tensor in sent.items()}
-        models = {
-            group: ArrayRecord({**array_record(encoder), **arrays}) for group, encoder in self.model.encoders.items()
-        }
-        settings = {**self.config.flat(), **scalars(extra)}
         resumed_at = " ".join(map(str, self.resumed_at))
-        messages = []
-        for partition in partitions:
-            task = Task(server_round, partition, evaluate, code_fingerprint(), self.data, self.run, resumed_at)
-            model = models.get(self.model.group(partition), arrays)
-            content = pack_broadcast(model, broadcast, settings, task)
-            messages.append(Message(content, dst_node_id=self.nodes[partition], message_type=kind))
-        return messages
+        task = Task(server_round, NOBODY, evaluate, code_fingerprint(), self.data, self.run, resumed_at)
+        settings = {**self.config.flat(), **scalars(extra)}
+        tensors = self.method.broadcast(self.state)
+        return broadcasts(kind, self.seats.nodes, task, self.model, arrays, tensors, settings)

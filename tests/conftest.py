@@ -1,5 +1,19 @@
-"""One thread, as the runs themselves have: sums of floats are then the same everywhere, and xdist shares the cores."""
+"""One thread, as the runs themselves have: sums of floats are then the same everywhere, and xdist shares the cores.
 
+What data sets keep for the next process goes to a folder of the tests' own.
+"""
+
+from collections.abc import Iterator
+
+import pytest
 import torch
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing is read from the user's cache folder or left in it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from fedhpro_flwr.cli import main
 from fedhpro_flwr.commands import run as run_command
+from fedhpro_flwr.launch import gpu_share
 from fedhpro_flwr.run_folder import read_rounds
 from fedhpro_flwr.settings import prepare, read_settings
 
@@ -305,6 +306,7 @@ def test_the_engine_gets_every_setting_and_the_folder(tmp_path, monkeypatch):
         raise run_command.LaunchError("enough")
 
     monkeypatch.setattr(run_command, "simulate", simulate)
+    monkeypatch.setattr(gpu_share, "_has_gpu", lambda: True)
     assert run(tmp_path, "--gpus-per-client", "0.5", engine="ray") == 1
     folder = only_folder(tmp_path)
     assert (seen["nodes"], seen["gpus"], seen["log"]) == (3, 0.5, folder / "flower.log")

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from fedhpro_flwr.config import ConfigError, RunConfig, known_keys
 from fedhpro_flwr.flat_keys import flatten, nest
 from fedhpro_flwr.presets import PAPER, PRESETS, REFERENCE, TUNED
+from fedhpro_flwr.settings import prepare
 
 ROOT = Path(__file__).resolve().parents[1]
 NAN, INF = float("nan"), float("inf")
@@ -29,7 +30,7 @@ REFUSED = [
     ({"partition.num-partitions": 0}, "partition.num-partitions = 0: it must be greater than or equal to 1"),
     (
         {"partition.scheme": "x"},
-        "partition.scheme = 'x': it must be 'iid', 'dirichlet', 'nid1', 'shards', 'quantity' or 'domains'",
+        "partition.scheme = 'x': it must be 'iid', 'dirichlet', 'nid1', 'shards', 'quantity', 'domains' or 'nodes'",
     ),
     (
         {"model.groups": "cnn=4, mlp=5", "model.share": "head"},
@@ -77,6 +78,32 @@ REFUSED = [
     ),
     ({"aggregation.trim": 0.5}, "aggregation.trim = 0.5: it must be less than 0.5"),
     ({"aggregation.clip-norm": NAN}, "aggregation.clip-norm = nan: it must be a finite number"),
+    (
+        {"privacy.class-noise": 1.0},
+        "privacy.class-noise = 1.0 is a multiple of a norm that is not given: set privacy.class-clip",
+    ),
+    (
+        {"privacy.model-noise": 0.5},
+        "privacy.model-noise = 0.5 is a multiple of a norm that is not given: set privacy.model-clip",
+    ),
+    (
+        {"privacy.withhold": True, "privacy.class-clip": 1.0, "privacy.class-noise": 1.0},
+        "privacy.withhold = true needs noise on all that is sent, and with model.share = 'all' that is a model too: "
+        "set privacy.model-clip and privacy.model-noise",
+    ),
+    (
+        {
+            "privacy.withhold": True,
+            "privacy.model-clip": 1.0,
+            "privacy.model-noise": 1.0,
+            "calibration.from-imbalance": 5.0,
+        },
+        "privacy.withhold = true: calibration.from-imbalance = 5.0 waits for class counts that are withheld; "
+        "set it to 0",
+    ),
+    ({"privacy.noise": "none"}, "privacy.noise = 'none': it must be 'secret' or 'seeded'"),
+    ({"privacy.min-samples": 0}, "privacy.min-samples = 0: it must be greater than or equal to 1"),
+    ({"privacy.delta": 0.0}, "privacy.delta = 0.0: it must be greater than 0"),
     ({"rounds": "3"}, "rounds = '3': it must be a valid integer"),
     ({"rounds": 3.0}, "rounds = 3.0: it must be a valid integer"),
     ({"rounds": True}, "rounds = True: it must be a valid integer"),
@@ -110,6 +137,25 @@ REFUSED = [
     (
         {"preset": "reference", "calibration.head": "off"},
         "hyper-prototypes.matching-head = 'calibrated' needs calibration.head = 'replace' or 'separate'",
+    ),
+    (
+        {"partition.scheme": "nodes", "data.input-shape": "64"},
+        "partition.scheme = 'nodes' needs data.classes: a client may have any of them, so no client's data names them "
+        "all; write 'cat, dog, fox', or '10' for classes 0 to 9",
+    ),
+    (
+        {"partition.scheme": "nodes", "data.classes": 10},
+        "partition.scheme = 'nodes' needs data.input-shape, for the server has no sample to see it on; write "
+        "'3x32x32', or '64' for vectors",
+    ),
+    (
+        {"partition.scheme": "nodes", "data.classes": 10, "data.input-shape": 64, "data.validation-share": 0.1},
+        "data.validation-share = 0.1: with partition.scheme = 'nodes' every client has its own data as it is; "
+        "leave it out",
+    ),
+    (
+        {"data.input-shape": "3x32x32", "data.image-size": 64},
+        "data.input-shape = '3x32x32', but data.image-size = 64 is what pictures are resized to; make them equal",
     ),
 ]
 
@@ -153,6 +199,11 @@ def test_a_given_value_wins_over_the_preset():
     assert (config.losses.margin, config.losses.hpcl) == ("l2", "reference")
 
 
+def test_a_number_of_classes_and_a_length_may_be_written_as_numbers():
+    config = RunConfig.parse({"data.classes": 10, "data.input-shape": 64})
+    assert (config.data.classes, config.data.input_shape) == ("10", "64")
+
+
 def test_preset_is_an_ordinary_text_elsewhere():
     assert RunConfig.parse({"data.path": "preset"}).data.path == "preset"
 
@@ -179,6 +230,7 @@ def test_tuned_differs_from_the_paper_in_what_was_measured():
         "hyper-prototypes.matching-steps": 0,
         "losses.margin": "none",
         "losses.hpal": "off",
+        "losses.correction": "control-variates",
         "calibration.head": "replace",
         "calibration.from-imbalance": 5.0,
     }
@@ -248,3 +300,25 @@ def test_flat_is_the_inverse_of_parse(settings):
 @given(st.dictionaries(st.from_regex(r"[a-z]{1,4}\.[a-z]{1,4}", fullmatch=True), st.integers()))
 def test_flatten_is_the_inverse_of_nest(flat):
     assert flatten(nest(flat)) == flat
+
+
+def test_a_path_of_bytes_that_are_no_utf8_is_refused_by_name():
+    with pytest.raises(ConfigError, match=r"^data\.path = '/data/\\xff': bytes that are no UTF-8; rename the file"):
+        prepare(None, ["data.path=/data/\udcff"])
+
+
+@pytest.mark.parametrize(
+    ("key", "most"), [("clients.threads", 1024), ("model.width", 2**20), ("evaluation.batch-size", 2**31)]
+)
+def test_what_a_models_file_could_not_say_is_refused_at_the_start(key, most):
+    assert RunConfig.parse({key: most}).flat()[key] == most
+    with pytest.raises(ConfigError, match=f"^{key} = {most + 1}: it must be less than or equal to {most}$"):
+        RunConfig.parse({key: most + 1})
+
+
+@pytest.mark.parametrize("kind", ["class", "model"])
+def test_noise_that_hides_nothing_is_refused(kind):
+    given = {f"privacy.{kind}-clip": 1.0, f"privacy.{kind}-noise": 1e-155}
+    with pytest.raises(ConfigError, match=rf"^privacy\.{kind}-noise = 1e-155: so little noise hides nothing"):
+        RunConfig.parse(given)
+    assert RunConfig.parse(given | {f"privacy.{kind}-noise": 1e-6})

@@ -46,6 +46,8 @@ CASES = {
     "domains": lines(3, domains={"here": 0.25, "there": 0.75, "nowhere": None}),
     "no numbers of time and bytes": lines(2, server_seconds={}, client_seconds={}, bytes_down={}, bytes_up={}),
     "zeros": lines(2, train_loss=0.0, client_seconds={"evaluation": 0.0}, bytes_up={"model": 0}),
+    "losses withheld": lines(2, train_loss=None),
+    "losses withheld, no test": lines(2, train_loss=None, tested=False),
     "domains with dollar signs": lines(2, domains={"$\\x{$": 0.4, "usps": 0.6}),
 }
 

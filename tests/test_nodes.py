@@ -1,4 +1,4 @@
-"""Which node plays which client."""
+"""How nodes introduce themselves before round 1, which client each plays then, and what is refused."""
 
 import math
 
@@ -9,7 +9,8 @@ from fedhpro_flwr import nodes
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.engine import code_fingerprint
 from fedhpro_flwr.in_process import InProcessGrid
-from fedhpro_flwr.nodes import Introduction, assign, introductions, wait_for_nodes
+from fedhpro_flwr.nodes import Introduction, wait_for_nodes
+from fedhpro_flwr.roster import Roster
 
 
 class FakeGrid(InProcessGrid):
@@ -42,24 +43,29 @@ def no_pauses(monkeypatch):
     monkeypatch.setattr(nodes, "POLL_SECONDS", 0.0)
 
 
+def begun(grid, **settings):
+    roster = Roster(grid, RunConfig.parse(**settings), "run", 64)
+    roster.begin(timeout=0.05)
+    return roster
+
+
 def introduce(grid, num_partitions, num_nodes=0):
-    config = RunConfig.parse({"partition.num-partitions": num_partitions, "clients.num-nodes": num_nodes})
-    return introductions(grid, config, "run", 64, timeout=0.05).nodes
+    return begun(grid, partition__num_partitions=num_partitions, clients__num_nodes=num_nodes).everybody.nodes
 
 
 @pytest.mark.parametrize(
-    ("named", "unnamed", "wanted"),
+    ("says", "wanted"),
     [
-        ({0: 50, 1: 51, 2: 52, 3: 53}, [], {0: 50, 1: 51, 2: 52, 3: 53}),
-        ({0: 50, 1: 51}, [], {0: 50, 1: 51, 2: 50, 3: 51}),
-        ({3: 50}, [], {0: 50, 1: 50, 2: 50, 3: 50}),
-        ({}, [7, 9], {0: 7, 1: 9, 2: 7, 3: 9}),
-        ({2: 50}, [7], {0: 50, 1: 7, 2: 50, 3: 7}),
-        ({0: 50, 9: 59}, [], {0: 50, 1: 59, 2: 50, 3: 59}),
+        ({50: 0, 51: 1, 52: 2, 53: 3}, {0: 50, 1: 51, 2: 52, 3: 53}),
+        ({50: 0, 51: 1}, {0: 50, 1: 51, 2: 50, 3: 51}),
+        ({50: 3}, {0: 50, 1: 50, 2: 50, 3: 50}),
+        ({7: -1, 9: -1}, {0: 7, 1: 9, 2: 7, 3: 9}),
+        ({50: 2, 7: -1}, {0: 50, 1: 7, 2: 50, 3: 7}),
+        ({50: 0, 59: 9}, {0: 50, 1: 59, 2: 50, 3: 59}),
     ],
 )
-def test_assign(named, unnamed, wanted):
-    assert assign(4, named, unnamed) == wanted
+def test_each_node_plays_its_own_client_and_in_turn_those_that_none_names(says, wanted):
+    assert introduce(FakeGrid(says), 4) == wanted
 
 
 def test_every_node_plays_its_own_partition():
@@ -173,9 +179,9 @@ def test_an_answer_that_is_no_introduction_is_named(partition):
 
 
 def test_a_node_may_bring_its_architecture_and_the_others_have_the_runs():
-    config = RunConfig.parse({"partition.num-partitions": 4, "model.groups": "cnn=2, mlp=2", "model.share": "head"})
     grid = FakeGrid({11: 0, 12: 1, 13: -1}, models={11: ("vit", 64), 12: ("mlp", 64), 13: ("", 0)})
-    assert introductions(grid, config, "run", 64, timeout=0.05).architectures == ["vit", "mlp", "cnn", "mlp"]
+    roster = begun(grid, partition__num_partitions=4, model__groups="cnn=2, mlp=2", model__share="head")
+    assert roster.architectures == ("vit", "mlp", "cnn", "mlp")
 
 
 def test_a_node_that_does_not_know_its_client_has_no_width_yet():

@@ -285,3 +285,7 @@ def test_size(count, text):
 def test_percent_and_milliseconds():
     assert (percent(None), percent(0.5), percent(1.0)) == ("-", "50.0", "100.0")
     assert (milliseconds(0.0015), milliseconds(2.0)) == ("1.5 ms", "2.0 s")
+
+
+def test_a_loss_that_no_client_tells_is_a_dash():
+    assert round_line(report(1, train_loss=None).line()).split()[3:5] == ["-", "-"]

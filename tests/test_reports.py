@@ -5,7 +5,8 @@ import json
 import pytest
 
 from fedhpro_flwr.accuracies import ServerTested
-from fedhpro_flwr.reports import RoundReport, headline, means
+from fedhpro_flwr.records import Update
+from fedhpro_flwr.reports import RoundReport, headline, mean_loss, means
 
 
 def test_best_is_the_first_of_equals():
@@ -49,3 +50,8 @@ def test_a_line_is_json():
     assert line["tested"]["class_accuracy"] == [None]
     assert line["clients"] == [{"partition-id": 0}]
     assert line["set_aside"] == []
+
+
+def test_a_loss_that_no_client_tells_is_none():
+    told, untold = (Update(0, 4, {}, {}, metrics) for metrics in ({"train-loss": 0.5}, {}))
+    assert (mean_loss([untold]), mean_loss([told, untold])) == (None, 0.5)

@@ -92,6 +92,17 @@ def test_a_run_that_was_stopped_after_its_last_round_is_brought_to_its_end(stopp
     assert not (stopped / "failure.txt").exists()
 
 
+def test_such_a_run_of_different_models_says_whose_they_are(tmp_path):
+    folder = tmp_path / "run"
+    models = {"model.groups": "cnn=1, mlp=2", "model.share": "head"}
+    assert run(**SMALL | models | {"run-folder": folder, "rounds": 1}) == 0
+    before = outcome(folder)
+    assert set(before["summary"]["clients-tested"]["by_architecture"]) == {"cnn", "mlp"}
+    (folder / "summary.json").unlink()
+    assert run("--resume", folder) == 0
+    assert outcome(folder) == before
+
+
 def test_of_a_damaged_checkpoint_the_one_before_is_used_and_it_is_said(stopped, three_rounds, capsys):
     newest = stopped / "checkpoint" / "round-3.safetensors"
     newest.write_bytes(newest.read_bytes()[:-1])
@@ -117,7 +128,7 @@ def test_a_run_begun_anew_in_its_folder_does_not_find_the_old_checkpoints(stoppe
     def nothing(*arguments):
         raise ConfigError("no data")
 
-    monkeypatch.setattr("server_app.app.federation", nothing)
+    monkeypatch.setattr("server_app.app.known_data", nothing)
     assert run(**SMALL | {"run-folder": stopped}) == 1
     assert not (stopped / "checkpoint").exists()
     assert resume.newest(stopped).checkpoint is None
@@ -226,7 +237,7 @@ def test_code_that_has_changed_is_said(stopped, monkeypatch):
     assert warning == "the code has changed since: what follows may differ from what it would have been"
 
 
-def test_a_run_that_another_process_still_plays_is_refused(stopped):
+def test_a_run_that_another_process_still_plays_is_refused_and_left_as_it_is(stopped, capsys):
     script = f"import fcntl, sys; file = open({str(stopped / '.writer')!r}, 'ab'); fcntl.lockf(file, fcntl.LOCK_EX)"
     script += "; print('locked', flush=True); sys.stdin.read()"
     other = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -234,6 +245,10 @@ def test_a_run_that_another_process_still_plays_is_refused(stopped):
         assert other.stdout.readline() == b"locked\n"
         with pytest.raises(ConfigError, match="another process still writes this run; wait for it or stop it"):
             resumed(RunConfig.parse(SMALL | {"resume": str(stopped)}))
+        metrics = (stopped / "metrics.jsonl").read_bytes()
+        assert run(**SMALL | {"run-folder": stopped}) == 2  # begun anew in the same folder
+        assert "another process still writes this run" in capsys.readouterr().out
+        assert (stopped / "metrics.jsonl").read_bytes() == metrics
     finally:
         other.communicate()
     lock(stopped).close()

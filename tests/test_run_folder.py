@@ -186,6 +186,13 @@ def test_partition_summary_and_failure(tmp_path):
     assert (tmp_path / "failure.txt").read_text(encoding="utf-8") == "too few clients: ü"
 
 
+def test_a_run_without_checkpoints_is_not_said_to_go_on(tmp_path):
+    assert f"`fedhpro run --resume {tmp_path}`" in RunFolder(tmp_path, CONFIG).going_on
+    none = RunConfig.parse(checkpoint__every=0)
+    wanted = "there are no checkpoints to go on from (checkpoint.every = 0): begin a new run"
+    assert RunFolder(tmp_path, none).going_on == wanted
+
+
 def test_a_finished_run_is_not_written_over(tmp_path):
     config = RunConfig.parse(run_folder=str(tmp_path))
     folder = RunFolder.of(config)

@@ -258,6 +258,35 @@ def test_a_client_that_raises_is_set_aside_and_named():
     assert run.reports[0].set_aside == ["client 1: IndexError: no such shelf", "client 3: no samples here"]
 
 
+def test_with_privacy_withhold_the_server_is_not_told_why_a_client_raised(tmp_path):
+    """The sentence of an error may quote a label or a number, which no noise covers."""
+
+    def client_side(config, task, context):
+        if task.partition_id == 1:
+            raise IndexError("label 7 is out of range")
+        if task.partition_id == 3:
+            raise ValueError("margin must be >= 0 and finite, got -0.123")
+        return new_model(1), client_data(task.partition_id)
+
+    settings = {f"privacy.{what}-{how}": 1.0 for what in ("class", "model") for how in ("clip", "noise")}
+    settings |= {"privacy.withhold": True, "clients.state-path": str(tmp_path)}
+    given = {key.replace(".", "__").replace("-", "_"): value for key, value in settings.items()}
+    run = Played(Meddling(make_client_app(client_side)), rounds=1, **given)
+    assert run.reports[0].set_aside == [
+        f"client {client}: failed; privacy.withhold keeps the reason in the log of its own node" for client in (1, 3)
+    ]
+
+
+def test_an_epsilon_that_nobody_asked_for_is_not_told():
+    def boast(message, reply):
+        numbers = reply.content["metrics"]
+        return rewritten(reply, message, metrics=MetricRecord({**numbers, "epsilon": 0.5, "epsilon-if-secret": 0.5}))
+
+    run = Played(meddle_with(2, boast), rounds=1)
+    assert run.reports[0].set_aside == [] and "epsilon" in run.reports[0].clients[2]
+    assert not {"epsilon", "epsilon-if-secret"} & run.reports[0].method.keys()
+
+
 def test_too_few_good_replies_end_the_run_with_round_and_clients():
     def meddle(kind, turn, partition, message, reply):
         if kind == "train" and turn == 2 and partition in (1, 3):
@@ -563,7 +592,7 @@ def test_one_hostile_client_moves_a_middle_no_further_than_the_others_reach(sett
     meddled, honest = (
         Played(meddle_with(2, moved_by(factor)), rounds=1, preset=preset, calibration__head="off",
                hyper_prototypes__matching_head="client", calibration__from_imbalance=0.0,
-               calibration__first_head="model", **settings)
+               calibration__first_head="model", losses__correction="none", **settings)
         for factor in (1e6, 1.0)
     )  # fmt: skip
     models = [update.model for update in honest.strategy.replies.good if update.partition_id != 2]

@@ -9,5 +9,6 @@ from argparse import ArgumentParser, _SubParsersAction
 from typing import TypeAlias
 
 OK, FAILED, NOT_STARTED, STOPPED = 0, 1, 2, 130
+UNREAD = 141  # as shells say of a command whose reader ended first: 128 + SIGPIPE
 
 Subparsers: TypeAlias = "_SubParsersAction[ArgumentParser]"  # what argparse gives no public name

@@ -11,8 +11,12 @@ from pathlib import Path
 from rich.console import Console
 
 from fedhpro_flwr.commands import FAILED, OK, Subparsers
+from fedhpro_flwr.commands.on_superlink import add_arguments, refuse, run_on_superlink
 from fedhpro_flwr.config import ConfigError, RunConfig
-from fedhpro_flwr.launcher import LaunchError, simulate
+from fedhpro_flwr.folder_lock import lock
+from fedhpro_flwr.launch.flower import LaunchError
+from fedhpro_flwr.launch.gpu_share import refuse_gpu_share
+from fedhpro_flwr.launch.simulation import simulate
 from fedhpro_flwr.progress import RunProgress, closing
 from fedhpro_flwr.resume import resumed
 from fedhpro_flwr.run_folder import (
@@ -39,6 +43,7 @@ def add_parser(commands: Subparsers) -> None:
         "a finished one longer",
     )
     add_settings(command)
+    add_arguments(command)
     command.set_defaults(command=run)
 
 
@@ -59,12 +64,16 @@ def run(options: argparse.Namespace, console: Console) -> int:
     """One run in a folder of its own.
 
     Raises:
-        ConfigError: a wrong key or value, a folder that holds a finished run, or one that cannot be resumed; nothing
-            was started.
+        ConfigError: a wrong key or value, a folder that holds a finished run, one that another process still writes, or
+            one that cannot be resumed; nothing was started.
         OSError: the folder cannot be made.
     """
     began = time.monotonic()
+    refuse(options)
     config = prepare_resumed(options) if options.resume else prepare(options.conf, options.set)
+    if options.superlink:
+        return run_on_superlink(options, config, console)
+    refuse_gpu_share(options.gpus_per_client, options.engine, config)
     nodes, rounds_before = config.partition.num_partitions, 0
     if config.resume:
         known = resumed(config)
@@ -76,6 +85,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         folder = Path(config.run_folder).resolve() if config.run_folder else new_folder(results, config.experiment)
         refuse_finished(folder)
         folder.mkdir(parents=True, exist_ok=True)
+        lock(folder).close()  # before anything is removed that another run still writes
         (folder / METRICS_FILE).unlink(missing_ok=True)
     resume = str(folder) if config.resume else ""
     config = RunConfig.parse(config.flat() | {"run-folder": str(folder), "resume": resume, "clients.num-nodes": nodes})

@@ -33,15 +33,18 @@ from fedhpro_flwr.data import (
 )
 from fedhpro_flwr.data.data_set import DataSet, Split
 from fedhpro_flwr.data.long_tail import class_groups
+from fedhpro_flwr.data.own_format import OWN_FORMATS, OwnSamples, own_format
 from fedhpro_flwr.data.partition import Partition, PartitionPlan, partition, split_test
 from fedhpro_flwr.data.registry import DATA_SETS, DataSource, Loader, data_set, refuse_unused
 from fedhpro_flwr.data.validation import validation
 
 __all__ = [
     "DATA_SETS",
+    "OWN_FORMATS",
     "DataSet",
     "DataSource",
     "Loader",
+    "OwnSamples",
     "Partition",
     "PartitionPlan",
     "Split",
@@ -59,6 +62,7 @@ __all__ = [
     "office_caltech",
     "office_caltech_surf",
     "own",
+    "own_format",
     "partition",
     "split_test",
     "sun397",

@@ -6,7 +6,8 @@ usual augmentation and the default.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -16,20 +17,21 @@ from torch.nn import functional as F
 Draw = Literal["per-sample", "per-batch"]
 
 
-def to_float(inputs: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+def to_float(inputs: Tensor, mean: Sequence[float] | Tensor, std: Sequence[float] | Tensor) -> Tensor:
     """Normalise a batch: uint8 is scaled to [0, 1] first, then (x - mean) / std per channel.
 
     Args:
         inputs: uint8 or float32 images [B, ch, H, W], or float32 vectors [B, F].
-        mean, std: ch numbers each, or one for vectors.
+        mean, std: ch numbers each, or one for vectors; as float32 tensors on the device of `inputs` they are not sent
+            there once a batch.
 
     Returns:
         float32 of the shape of `inputs`; `inputs` stays as it is.
     """
     x = inputs.float().div(255) if inputs.dtype == torch.uint8 else inputs
     shape = (-1, 1, 1) if inputs.ndim == 4 else (-1,)
-    center = torch.tensor(mean, dtype=torch.float32, device=x.device).view(shape)
-    scale = torch.tensor(std, dtype=torch.float32, device=x.device).view(shape)
+    center = torch.as_tensor(mean, dtype=torch.float32, device=x.device).view(shape)
+    scale = torch.as_tensor(std, dtype=torch.float32, device=x.device).view(shape)
     return (x - center).div_(scale)
 
 
@@ -80,18 +82,56 @@ def _once_for_the_batch(x: Tensor, padding: int, flip: bool, generator: torch.Ge
 
 
 def _once_for_each_image(x: Tensor, padding: int, flip: bool, generator: torch.Generator) -> Tensor:
-    count, channels, height, width = x.shape
-    rows = torch.randint(2 * padding + 1, (count, 1), generator=generator)  # [B, 1]
-    columns = torch.randint(2 * padding + 1, (count, 1), generator=generator)  # [B, 1]
-    rows = rows + torch.arange(height)  # [B, H] rows of the padded image
-    columns = columns + torch.arange(width)  # [B, W]
-    if flip:
-        mirrored = torch.rand(count, 1, generator=generator) < 0.5
-        # Reading backwards is the flip: no second pass.
-        columns = torch.where(mirrored, columns.flip(1), columns)
-    padded = F.pad(x, (padding, padding, padding, padding)).permute(0, 2, 3, 1)  # [B, H+2p, W+2p, ch]
-    images = torch.arange(count).view(-1, 1, 1)
-    pixels = (images * padded.shape[1] + rows[:, :, None]) * padded.shape[2] + columns[:, None, :]  # [B, H, W]
-    chosen = padded.reshape(-1, channels).index_select(0, pixels.flatten().to(x.device))
-    # Laid out channel by channel per pixel: the channels_last format, which convolutions like best.
-    return chosen.view(count, height, width, channels).permute(0, 3, 1, 2)
+    return Crops.draw(len(x), padding=padding, flip=flip, generator=generator).to(x.device).of(x)
+
+
+@dataclass(frozen=True, eq=False)
+class Crops:
+    """One window for every image of a batch, or of an epoch: where it begins, and whether it is read backwards."""
+
+    rows: Tensor  # [n, 1] int64, of the padded image
+    columns: Tensor  # [n, 1] int64
+    mirrored: Tensor | None  # [n, 1] bool; None mirrors none
+    padding: int
+
+    @classmethod
+    def draw(cls, count: int, *, padding: int = 4, flip: bool = True, generator: torch.Generator) -> Crops:
+        """For `count` images; `generator` is one of the CPU, and so are the draws until `to` moves them."""
+        rows = torch.randint(2 * padding + 1, (count, 1), generator=generator)
+        columns = torch.randint(2 * padding + 1, (count, 1), generator=generator)
+        return cls(rows, columns, torch.rand(count, 1, generator=generator) < 0.5 if flip else None, padding)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Crops]) -> Crops:
+        """Those of several batches, drawn alike, one below the other; the inverse of `split`."""
+        mirrored = [part.mirrored for part in parts if part.mirrored is not None]
+        rows, columns = torch.cat([part.rows for part in parts]), torch.cat([part.columns for part in parts])
+        return cls(rows, columns, torch.cat(mirrored) if mirrored else None, parts[0].padding)
+
+    def split(self, batch_size: int) -> Iterator[Crops]:
+        """Batch by batch, the last one smaller where `batch_size` does not divide their number."""
+        for start in range(0, len(self.rows), batch_size):
+            batch = slice(start, start + batch_size)
+            mirrored = None if self.mirrored is None else self.mirrored[batch]
+            yield Crops(self.rows[batch], self.columns[batch], mirrored, self.padding)
+
+    def to(self, device: torch.device) -> Crops:
+        """The same on a device."""
+        mirrored = None if self.mirrored is None else self.mirrored.to(device)
+        return Crops(self.rows.to(device), self.columns.to(device), mirrored, self.padding)
+
+    def of(self, x: Tensor) -> Tensor:
+        """The windows of the images x [n, ch, H, W], on whose device the draws are: [n, ch, H, W]."""
+        count, channels, height, width = x.shape
+        rows = self.rows + torch.arange(height, device=x.device)  # [n, H]
+        columns = self.columns + torch.arange(width, device=x.device)  # [n, W]
+        if self.mirrored is not None:
+            # Reading backwards is the flip: no second pass.
+            columns = torch.where(self.mirrored, columns.flip(1), columns)
+        margin = self.padding
+        padded = F.pad(x, (margin, margin, margin, margin)).permute(0, 2, 3, 1)  # [n, H+2p, W+2p, ch]
+        images = torch.arange(count, device=x.device).view(-1, 1, 1)
+        pixels = (images * padded.shape[1] + rows[:, :, None]) * padded.shape[2] + columns[:, None, :]  # [n, H, W]
+        chosen = padded.reshape(-1, channels).index_select(0, pixels.flatten())
+        # Laid out channel by channel per pixel: the channels_last format, which convolutions like best.
+        return chosen.view(count, height, width, channels).permute(0, 3, 1, 2)

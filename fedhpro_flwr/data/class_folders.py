@@ -15,8 +15,11 @@ from pathlib import PurePosixPath
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from fedhpro_flwr.data.data_set import Split
+from fedhpro_flwr.data.declared import class_name
+from fedhpro_flwr.data.own_format import OwnSamples
 from fedhpro_flwr.data.pictures import SUFFIXES, PictureFolder, decode
 
 IndexArray = npt.NDArray[np.int64]
@@ -29,7 +32,7 @@ class ClassFolders:
 
     Args:
         names: of the pictures, sorted.
-        class_names: sorted, those of the training part.
+        class_names: those that were declared, or sorted, those of the training part.
         has_test: whether there are train and test folders.
     """
 
@@ -40,23 +43,38 @@ class ClassFolders:
     def labels(self) -> IndexArray:
         """Class ids [N]."""
         ids = {name: label for label, name in enumerate(self.class_names)}
-        return np.array([ids[name.parent.name] for name in self.names], dtype=np.int64)
+        return np.array([ids[class_name(name.parent.name)] for name in self.names], dtype=np.int64)
 
     def is_test(self) -> npt.NDArray[np.bool_]:
         """Whether a picture lies in the test folder [N]; all False where there is none."""
         return np.array([self.has_test and name.parts[0] == TEST for name in self.names], dtype=np.bool_)
 
+    def samples(self, inputs: Tensor) -> OwnSamples:
+        """What was made of the pictures, [N, ...] in their order, with their classes and in their parts."""
+        whole = Split(inputs, torch.from_numpy(self.labels()))
+        if not self.has_test:
+            return OwnSamples(whole, None, self.class_names)
+        is_test = torch.from_numpy(self.is_test())
+        return OwnSamples(whole.subset(~is_test), whole.subset(is_test), self.class_names)
 
-def class_folders(place: str, names: Sequence[PurePosixPath], folders: Collection[PurePosixPath]) -> ClassFolders:
-    """Find the classes: the innermost folders, whose names are the classes'.
+
+def class_folders(
+    place: str,
+    names: Sequence[PurePosixPath],
+    folders: Collection[PurePosixPath],
+    declared: tuple[str, ...] = (),
+) -> ClassFolders:
+    """Find the classes: the innermost folders, whose names are the classes' (in Unicode's form C).
 
     Args:
         place: what is searched, for errors.
         names: of the pictures, relative to that place, sorted.
         folders: of the folders, relative to it too.
+        declared: names of all classes; there need not be a folder of each. Empty takes the folders there are.
 
     Raises:
-        ValueError: no classes, a class without pictures or in the test part alone, a picture outside of the classes.
+        ValueError: no classes, a class without pictures, undeclared or (where none are declared) in the test part
+            alone, a picture outside of the classes.
     """
     classes = {name.parent for name in names} | set(folders)
     classes -= {parent for folder in classes for parent in folder.parents}
@@ -76,11 +94,13 @@ def class_folders(place: str, names: Sequence[PurePosixPath], folders: Collectio
             f"{place}: the class folder {empty[0]} holds no pictures ({', '.join(sorted(SUFFIXES))}); "
             "fill it or delete it"
         )
-    class_names = {folder.name for folder in classes if folder.parts[:-1] != (TEST,)}
+    in_training = {class_name(folder.name) for folder in classes if folder.parts[:-1] != (TEST,)}
     for folder in sorted(classes):
-        if folder.name not in class_names:
+        if declared and class_name(folder.name) not in declared:
+            raise ValueError(f"{place}: the class folder {folder} is none of data.classes; correct one of them")
+        if not declared and class_name(folder.name) not in in_training:
             raise ValueError(f"{place}: the class {folder} is in the test part alone; add it to train")
-    return ClassFolders(tuple(names), tuple(sorted(class_names)), (TEST,) in parts)
+    return ClassFolders(tuple(names), declared or tuple(sorted(in_training)), (TEST,) in parts)
 
 
 def decode_splits(

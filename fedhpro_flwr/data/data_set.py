@@ -148,3 +148,8 @@ class DataSet:
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one sample: (ch, H, W), (F,) or (L,)."""
         return tuple(self.train.inputs.shape[1:])
+
+    @property
+    def has_float_images(self) -> bool:
+        """Whether samples are images of floats, in [0, 1]."""
+        return self.train.inputs.ndim == 4 and self.train.inputs.is_floating_point()

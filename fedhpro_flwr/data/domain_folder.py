@@ -19,7 +19,7 @@ from fedhpro_flwr.data.class_folders import TEST, TRAIN, ClassFolders, class_fol
 from fedhpro_flwr.data.data_set import DataSet
 from fedhpro_flwr.data.domain_names import chosen_domains
 from fedhpro_flwr.data.hold_out import hold_out
-from fedhpro_flwr.data.own import own_normalisation, own_path
+from fedhpro_flwr.data.own_format import own_normalisation, own_path
 from fedhpro_flwr.data.pictures import PictureFolder, open_pictures
 from fedhpro_flwr.data.registry import DataSource, data_set
 
@@ -81,7 +81,7 @@ def domain_folder(source: DataSource) -> DataSet:
         train, test = decode_splits(
             pictures, found.names, found.labels, parts, domains=found.domains, image_size=source.image_size
         )
-    mean, std = own_normalisation(train)
+    mean, std = own_normalisation(tuple(train.inputs.shape[1:]))
     return DataSet("domain-folder", train, test, found.class_names, mean, std, domain_names)
 
 

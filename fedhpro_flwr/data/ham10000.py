@@ -21,7 +21,7 @@ from fedhpro_flwr.data.class_folders import decode_splits
 from fedhpro_flwr.data.csv_rows import Row, csv_rows
 from fedhpro_flwr.data.data_set import DataSet, Split
 from fedhpro_flwr.data.hold_out import hold_out
-from fedhpro_flwr.data.own import own_path
+from fedhpro_flwr.data.own_format import own_path
 from fedhpro_flwr.data.pictures import unlisted
 from fedhpro_flwr.data.registry import DataSource, data_set
 

@@ -27,15 +27,24 @@ def hold_out(
     Raises:
         ValueError: the share leaves no test sample at all.
     """
+    test_ids = held_out(labels, test_share, seed)
+    if len(test_ids) == 0:
+        raise ValueError(
+            f"{key} = {test_share} of {len(labels)} samples leaves no test sample; use a larger share or more data"
+        )
+    return kept(labels, test_ids), test_ids
+
+
+def held_out(labels: npt.NDArray[np.int64], test_share: float, seed: int) -> IndexArray:
+    """The test part alone: ascending sample ids, none where no class has enough samples to give one up."""
     rng = np.random.default_rng(seed)
     test = []
     for label in np.unique(labels):
         members = rng.permutation(np.flatnonzero(labels == label))
         test.append(members[: min(round(test_share * len(members)), len(members) - 1)])
-    test_ids = np.sort(np.concatenate(test)) if test else np.empty(0, np.int64)
-    if len(test_ids) == 0:
-        raise ValueError(
-            f"{key} = {test_share} of {len(labels)} samples leaves no test sample; use a larger share or more data"
-        )
-    train_ids = np.setdiff1d(np.arange(len(labels)), test_ids)
-    return train_ids.astype(np.int64), test_ids.astype(np.int64)
+    return np.sort(np.concatenate(test)).astype(np.int64) if test else np.empty(0, np.int64)
+
+
+def kept(labels: npt.NDArray[np.int64], test_ids: IndexArray) -> IndexArray:
+    """The training part to a test part: ascending sample ids."""
+    return np.setdiff1d(np.arange(len(labels)), test_ids).astype(np.int64)

@@ -1,10 +1,12 @@
 """A tensor that takes long to compute from files, kept in one file beside them.
 
-The file is written whole or not at all, and carries the key it was computed for: anything else is computed anew.
+The file is written whole or not at all, and carries the key it was computed for: anything else is computed anew. What
+a process that was killed wrote of one is deleted an hour later, by the next that looks there.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -14,13 +16,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from fedhpro_flwr.whole_file import whole_file
+from fedhpro_flwr.whole_file import remove_abandoned, whole_file
 
 FOLDER = ".fedhpro-features"
 TENSOR, KEY = "tensor", "fedhpro-key"
 
 
-def kept_tensor(beside: Path, key: str, make: Callable[[], Tensor]) -> Tensor:
+def kept_tensor(beside: Path | None, key: str, make: Callable[[], Tensor], *, of: Path | None = None) -> Tensor:
     """The tensor kept for `key`, mapped into memory; or a new one, which is then kept.
 
     It is looked for in the hidden folder FOLDER of `beside`, then in the user's cache folder ($XDG_CACHE_HOME/fedhpro
@@ -28,20 +30,28 @@ def kept_tensor(beside: Path, key: str, make: Callable[[], Tensor]) -> Tensor:
     can, it is used but not kept.
 
     Args:
-        beside: the folder that FOLDER lies in.
+        beside: the folder that FOLDER lies in; None for the cache folder alone, as where many may share the files.
         key: a hexadecimal hash of everything that the tensor depends on.
         make: computes it.
+        of: what it is made of; what was kept of the same place under another key then goes, as a folder that gets a
+            picture a day would leave a copy of itself a day. None keeps it.
     """
-    file_name = f"{key[:32]}.safetensors"
+    origin = hashlib.sha256(str(of.resolve()).encode()).hexdigest()[:16] + "-" if of else ""
+    file_name = f"{origin}{key[:32]}.safetensors"
     for folder in _folders(beside):
+        remove_abandoned(folder)
         if (kept := _read(folder / file_name, key)) is not None:
             return kept
     tensor = make()
+    reason: Exception | str = "there is no cache folder"
     for folder in _folders(beside):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with whole_file(folder / file_name) as scratch:
                 save_file({TENSOR: tensor.contiguous()}, scratch, metadata={KEY: key})
+            for former in folder.glob(f"{origin}*.safetensors") if origin else ():
+                if former.name != file_name:
+                    former.unlink(missing_ok=True)  # a process that has mapped it keeps what it mapped
             return tensor
         except (OSError, SafetensorError) as error:  # a folder that others own, a full disk
             reason = error
@@ -49,8 +59,9 @@ def kept_tensor(beside: Path, key: str, make: Callable[[], Tensor]) -> Tensor:
     return tensor
 
 
-def _folders(beside: Path) -> Iterator[Path]:
-    yield beside / FOLDER
+def _folders(beside: Path | None) -> Iterator[Path]:
+    if beside is not None:
+        yield beside / FOLDER
     try:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
     except RuntimeError:  # a user without a home, as in some containers

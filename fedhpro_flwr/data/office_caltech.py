@@ -17,7 +17,7 @@ from fedhpro_flwr.data.data_set import DataSet
 from fedhpro_flwr.data.domain_folder import domain_folders
 from fedhpro_flwr.data.domain_names import chosen_domains
 from fedhpro_flwr.data.imagenet import IMAGENET_MEAN, IMAGENET_STD
-from fedhpro_flwr.data.own import own_path
+from fedhpro_flwr.data.own_format import own_path
 from fedhpro_flwr.data.pictures import PictureFolder, open_pictures
 from fedhpro_flwr.data.registry import DataSource, data_set
 

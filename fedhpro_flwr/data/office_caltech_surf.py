@@ -11,7 +11,7 @@ import torch
 from fedhpro_flwr.data.data_set import DataSet, Split
 from fedhpro_flwr.data.domain_names import chosen_domains
 from fedhpro_flwr.data.office_caltech import DOMAINS, published_split
-from fedhpro_flwr.data.own import own_path
+from fedhpro_flwr.data.own_format import own_path
 from fedhpro_flwr.data.registry import DataSource, data_set
 
 FOLDER = "OfficeCaltech10_SURF"

@@ -13,69 +13,46 @@ from __future__ import annotations
 import zipfile
 import zlib
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from fedhpro_flwr.data.data_set import DataSet, Split
-from fedhpro_flwr.data.hold_out import hold_out
-from fedhpro_flwr.data.registry import DataSource, data_set
+from fedhpro_flwr.data.data_set import Split
+from fedhpro_flwr.data.declared import declared_classes
+from fedhpro_flwr.data.own_format import OwnSamples, own_format, own_path
+from fedhpro_flwr.data.registry import DataSource
 
 LAYOUTS = (
     ("x_train", "y_train", "x_test", "y_test"),
     ("train_images", "train_labels", "test_images", "test_labels"),
     ("images", "labels", "", ""),
 )
-DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError)  # what reading a damaged archive raises
+# What reading a damaged archive raises; RuntimeError: it is encrypted, or packed in a way that zipfile does not know.
+DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, TokenError)
 
 
-@data_set("npz", uses=())
-def npz(source: DataSource) -> DataSet:
-    """Samples from the file `path`; the classes are 0 .. largest label.
+@own_format("npz", suffix=".npz")
+def npz(source: DataSource) -> OwnSamples:
+    """Samples from the file `path`; the classes are 0 .. largest label, or those that `classes` declares.
 
     Raises:
         FileNotFoundError: the file is missing.
-        ValueError: it is damaged, or its arrays cannot be used.
+        ValueError: it is damaged, its arrays cannot be used, or a label is beyond the declared classes.
     """
     file = own_path(source)
+    if file.is_dir():
+        raise ValueError(f"{file} is a folder, data.name = 'npz' reads one .npz file; name the file")
     train, test = read_npz(file)
-    if test is None:
-        train_ids, test_ids = hold_out(train.labels.numpy(), source.test_share, source.split_seed)
-        train, test = train.subset(torch.from_numpy(train_ids)), train.subset(torch.from_numpy(test_ids))
-    num_classes = 1 + int(max(train.labels.max(), test.labels.max()))
-    class_names = tuple(str(c) for c in range(num_classes))
-    mean, std = own_normalisation(train)
-    try:
-        return DataSet("npz", train, test, class_names, mean, std)
-    except ValueError as error:
-        raise ValueError(f"{file}: {error}") from error
-
-
-def own_path(source: DataSource) -> Path:
-    """The file or folder `source.path`.
-
-    Raises:
-        ValueError: no path is given.
-        FileNotFoundError: nothing is there.
-    """
-    if not source.path:
-        raise ValueError(f"data.name = {source.name!r} needs data.path, the place of your data")
-    path = Path(source.path).expanduser()
-    if not path.exists():
-        raise FileNotFoundError(f"data.path = {str(path)!r} does not exist; put your data there or correct the path")
-    return path
-
-
-def own_normalisation(split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Fixed mean and std: 0.5 for images, 0 and 1 for vectors.
-
-    Nothing is computed from the samples: statistics over all clients' data would have to leave the clients.
-    """
-    if split.inputs.ndim == 2:
-        return (0.0,), (1.0,)
-    channels = split.inputs.shape[1]
-    return (0.5,) * channels, (0.5,) * channels
+    largest = max(int(split.labels.max()) for split in (train, test) if split is not None)
+    class_names = declared_classes(source.classes) or tuple(str(c) for c in range(largest + 1))
+    if largest >= len(class_names):
+        raise ValueError(
+            f"{file}: a label is {largest}, but data.classes declares {len(class_names)} classes, "
+            f"0 to {len(class_names) - 1}; correct one of them"
+        )
+    return OwnSamples(train, test, class_names)
 
 
 def read_npz(file: Path) -> tuple[Split, Split | None]:
@@ -96,12 +73,12 @@ def read_npz(file: Path) -> tuple[Split, Split | None]:
             wanted = "; or ".join(", ".join(name for name in layout if name) for layout in LAYOUTS)
             raise ValueError(f"{file} holds {', '.join(archive.files) or 'nothing'}; it needs {wanted}")
         try:
-            arrays = [archive[name] if name in archive.files else None for name in names]
+            arrays = [stored_array(archive, name) if name in archive.files else None for name in names]
         except DAMAGE as error:
             raise ValueError(f"{file} is damaged or truncated ({error})") from error
         except ValueError as error:
             raise ValueError(
-                f"{file} holds a damaged array or Python objects, which are never loaded ({error})"
+                f"{file} holds an array that cannot be used, or Python objects, which are never loaded ({error})"
             ) from error
     images, labels, test_images, test_labels = arrays
     assert images is not None and labels is not None
@@ -112,6 +89,21 @@ def read_npz(file: Path) -> tuple[Split, Split | None]:
     if test_images is None or test_labels is None:
         return train, None
     return train, _split(file, names[2], test_images, names[3], test_labels)
+
+
+def stored_array(archive: np.lib.npyio.NpzFile, name: str) -> npt.NDArray[np.generic]:
+    """One array of an archive, which may hold anything.
+
+    Raises:
+        ValueError: what has that name is no array, or larger than the memory; or one of DAMAGE.
+    """
+    try:
+        array = archive[name]
+    except MemoryError as error:  # a damaged header asks for any size
+        raise ValueError(f"{name} is larger than the memory: {error}") from error
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"{name} is no NumPy array")
+    return array
 
 
 def _split(
@@ -125,15 +117,22 @@ def _split(
         labels = labels[:, 0]  # MedMNIST stores a column
     if not np.issubdtype(labels.dtype, np.integer) or labels.ndim != 1:
         raise ValueError(f"{file}: {labels_name} must be whole numbers [N], got {labels.dtype} {list(labels.shape)}")
+    if inputs.ndim == 0:
+        raise ValueError(f"{file}: {inputs_name} is a single number, samples [N, ...] are needed")
     if len(labels) != len(inputs):
         raise ValueError(f"{file}: {inputs_name} has {len(inputs)} samples but {labels_name} has {len(labels)} labels")
     try:
-        return Split(_inputs(inputs), torch.from_numpy(labels.astype(np.int64)))
+        return Split(samples_of_array(inputs), torch.from_numpy(labels.astype(np.int64)))
     except ValueError as error:
         raise ValueError(f"{file}: {inputs_name}, {labels_name}: {error}") from error
 
 
-def _inputs(array: npt.NDArray[np.generic]) -> torch.Tensor:
+def samples_of_array(array: npt.NDArray[np.generic]) -> torch.Tensor:
+    """The samples [N, ...] of an array in one of the shapes that this module names.
+
+    Raises:
+        ValueError: another type or shape, or float images outside of [0, 1].
+    """
     is_real = np.issubdtype(array.dtype, np.floating) or np.issubdtype(array.dtype, np.integer)
     if array.ndim == 2 and is_real:
         return torch.from_numpy(array.astype(np.float32))

@@ -8,6 +8,7 @@ nid1       the reference's balanced Dirichlet with equal client sizes
 shards     a fixed number of classes for each client
 quantity   client sizes drawn from Dirichlet(alpha), classes not skewed
 domains    every client owns samples of one domain
+nodes      nothing is divided: every client has data of its own (fedhpro_flwr/node_data.py)
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from fedhpro_flwr.named_counts import named_counts
 
 IndexArray = npt.NDArray[np.int64]
 
-Scheme = Literal["iid", "dirichlet", "nid1", "shards", "quantity", "domains"]
+Scheme = Literal["iid", "dirichlet", "nid1", "shards", "quantity", "domains", "nodes"]
 
 
 @dataclass(frozen=True)
@@ -154,6 +155,8 @@ def partition(
     if clients > len(kept):
         raise ValueError(f"partition.num-partitions = {clients}, but there are only {len(kept)} training samples")
     match plan.scheme:
+        case "nodes":
+            raise ValueError("partition.scheme = 'nodes': every client has data of its own, there is none to divide")
         case "iid":
             parts = np.array_split(np.random.default_rng(plan.seed).permutation(kept), clients)
         case "dirichlet":

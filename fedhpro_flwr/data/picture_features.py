@@ -134,8 +134,13 @@ def _compute(pictures: PictureFolder, names: Sequence[PurePosixPath], weights: P
     found = torch.cat(features)  # [N, F]
     if not bool(torch.isfinite(found).all()):
         raise ValueError(f"data.weights = {str(weights)!r} gives features that are not finite; the file is damaged")
-    unit: Tensor = F.normalize(found)
-    return unit * math.sqrt(found.shape[1])
+    return unit_features(found)
+
+
+def unit_features(features: Tensor) -> Tensor:
+    """Each picture's features [N, F] divided by their own root mean square."""
+    unit: Tensor = F.normalize(features)
+    return unit * math.sqrt(features.shape[1])
 
 
 def square(pictures: PictureFolder, name: PurePosixPath, encoder: FrozenEncoder) -> Picture:

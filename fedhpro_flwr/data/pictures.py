@@ -98,10 +98,17 @@ def decode(
         uint8 [N, 1 or 3, H, W].
 
     Raises:
-        ValueError: a picture that cannot be opened, or pictures of several sizes where `image_size` is 0.
+        ValueError: a picture that cannot be opened, pictures of several sizes where `image_size` is 0, or more than fit
+            into memory.
     """
     height, width = _decode_one(pictures, names[0], image_size).shape[:2]
-    pixels = np.empty((len(names), 3, height, width), dtype=np.uint8)
+    try:
+        pixels = np.empty((len(names), 3, height, width), dtype=np.uint8)
+    except MemoryError as error:
+        raise ValueError(
+            f"{pictures.path}: {len(names)} pictures of {width}x{height} pixels are larger than the memory ({error}); "
+            "set data.image-size to a smaller side"
+        ) from error
     for i, name in enumerate(names):
         picture = _decode_one(pictures, name, image_size)
         if picture.shape[:2] != (height, width):

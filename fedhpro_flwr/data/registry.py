@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from fedhpro_flwr.data.data_set import DataSet
+from fedhpro_flwr.data.declared import declared_shape
 from fedhpro_flwr.registry import Registry
 
 
@@ -20,6 +21,8 @@ class DataSource:
         name: a registered name, see `DATA_SETS`.
         root: folder that holds the public data sets; empty means the environment variable FEDHPRO_DATA_DIR.
         path: file or folder of the user's own data (`npz`, `image-folder`, `domain-folder`, `text-csv`).
+        classes: names of the classes of own data, see `declared_classes`; empty leaves them to the data.
+        input_shape: shape of a sample of own data, see `declared_shape`; empty leaves it to the data.
         download: fetch a public data set that is not in `root` yet.
         test_share: share of the samples split off as test data where a data set has no test part.
         validation_share: share of the training samples that takes the test part's place; 0 leaves the test part.
@@ -40,6 +43,8 @@ class DataSource:
     name: str
     root: str = ""
     path: str = ""
+    classes: str = ""
+    input_shape: str = ""
     download: bool = False
     test_share: float = 0.2
     validation_share: float = 0.0
@@ -84,11 +89,24 @@ class DataSource:
             )
         return Path(root).expanduser()
 
+    def refuse_other_shape(self, shape: tuple[int, ...]) -> None:
+        """Check that samples have the declared shape, where one is declared.
+
+        Raises:
+            ValueError: they have not.
+        """
+        if self.input_shape and shape != declared_shape(self.input_shape):
+            found = "x".join(map(str, shape))
+            raise ValueError(
+                f"{self.path} holds samples of shape {found}, but data.input-shape = {self.input_shape!r}; "
+                "correct one of them"
+            )
+
 
 Loader = Callable[[DataSource], DataSet]
 
-Option = Literal["domains", "image_size", "weights"]
-OPTIONS: tuple[Option, ...] = ("domains", "image_size", "weights")
+Option = Literal["domains", "image_size", "weights", "classes", "input_shape"]
+OPTIONS: tuple[Option, ...] = ("domains", "image_size", "weights", "classes", "input_shape")
 
 DATA_SETS: Registry[Loader] = Registry("data.name")
 USES: dict[str, frozenset[Option]] = {}  # for the data sets that say so; others may use every option

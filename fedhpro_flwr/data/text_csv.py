@@ -15,10 +15,10 @@ from typing import NamedTuple
 import torch
 
 from fedhpro_flwr.data.csv_rows import Row, csv_rows
-from fedhpro_flwr.data.data_set import DataSet, Split
-from fedhpro_flwr.data.hold_out import hold_out
-from fedhpro_flwr.data.own import own_path
-from fedhpro_flwr.data.registry import DataSource, data_set
+from fedhpro_flwr.data.data_set import Split
+from fedhpro_flwr.data.declared import class_name, declared_classes
+from fedhpro_flwr.data.own_format import OwnSamples, own_format, own_path
+from fedhpro_flwr.data.registry import DataSource
 from fedhpro_flwr.data.tokens import tokenize
 
 COLUMNS = ("label", "text")
@@ -32,31 +32,30 @@ class Labelled(NamedTuple):
     text: str
 
 
-@data_set("text-csv", uses=())
-def text_csv(source: DataSource) -> DataSet:
+@own_format("text-csv", suffix=".csv")
+def text_csv(source: DataSource) -> OwnSamples:
     """Texts as tokens [L] from `path`.
 
-    Labels that are all whole numbers are the class ids 0, 1, 2, ... without a gap; anything else is a class name, and
-    the names are sorted.
+    Labels are names of declared classes. Where none are declared, labels that are all whole numbers are the class ids
+    0, 1, 2, ... without a gap; anything else is a class name, and the names are sorted.
 
     Raises:
         FileNotFoundError: the file, or the folder's train.csv, is missing.
-        ValueError: no header, a row that does not fit it, an empty label, fewer than two classes, a test label that
-            training does not have, or a tokenizer that cannot be used.
+        ValueError: no header, a row that does not fit it, an empty label, an undeclared one or, where none are
+            declared, fewer than two or a test label that training does not have; or a tokenizer that cannot be used.
     """
     path = own_path(source)
     file, test_file = (path / "train.csv", path / "test.csv") if path.is_dir() else (path, None)
     if not file.is_file():
         raise FileNotFoundError(f"data.path = {str(path)!r} is a folder without train.csv; put that file into it")
     labelled = _read(file)
-    class_names = _class_names(file, {label for _, label, _ in labelled})
+    declared = declared_classes(source.classes)
+    class_names = declared or _class_names(file, {label for _, label, _ in labelled})
     train, vocabulary = _split(labelled, class_names, source)
+    test = None
     if test_file is not None and test_file.is_file():
         test, _ = _split(_read(test_file), class_names, source)
-    else:
-        held = hold_out(train.labels.numpy(), source.test_share, source.split_seed)
-        train, test = (train.subset(torch.from_numpy(part)) for part in held)
-    return DataSet("text-csv", train, test, class_names, vocabulary=vocabulary)
+    return OwnSamples(train, test, class_names, vocabulary)
 
 
 def _read(file: Path) -> list[Labelled]:
@@ -73,7 +72,7 @@ def _read(file: Path) -> list[Labelled]:
             raise row.error(
                 f"the header has {len(header)} columns, the row {len(row.fields)}; quote texts that hold commas"
             )
-        labelled.append(Labelled(row, row.fields[label].strip(), row.fields[text]))
+        labelled.append(Labelled(row, class_name(row.fields[label].strip()), row.fields[text]))
         if not labelled[-1].label:
             raise row.error("the label is empty; name a class or delete the line")
     if not labelled:
@@ -97,6 +96,8 @@ def _split(labelled: list[Labelled], class_names: tuple[str, ...], source: DataS
     ids = {name: c for c, name in enumerate(class_names)}
     for row, label, _ in labelled:
         if label not in ids:
+            if source.classes:
+                raise row.error(f"the label {label!r} is none of data.classes; correct one of them")
             raise row.error(f"no training text has the label {label!r}; add some or delete the line")
     tokens, vocabulary = tokenize([text for _, _, text in labelled], source)
     labels = [ids[label] for _, label, _ in labelled]

@@ -8,7 +8,7 @@ import numpy as np
 
 from fedhpro_flwr.data.class_folders import decode_splits
 from fedhpro_flwr.data.data_set import DataSet
-from fedhpro_flwr.data.own import own_path
+from fedhpro_flwr.data.own_format import own_path
 from fedhpro_flwr.data.pictures import unlisted
 from fedhpro_flwr.data.registry import DataSource, data_set
 

@@ -7,6 +7,7 @@ them); MNIST's simple format is read here, unzipped or not, also from a folder t
 from __future__ import annotations
 
 import gzip
+import hashlib
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ import numpy.typing as npt
 import torch
 
 from fedhpro_flwr.data.data_set import DataSet, Split
+from fedhpro_flwr.data.kept_tensor import kept_tensor
 from fedhpro_flwr.data.own import read_npz
 from fedhpro_flwr.data.registry import DataSource, data_set
 
@@ -56,7 +58,7 @@ def mnist(source: DataSource) -> DataSet:
             raise FileNotFoundError(
                 f"data set 'mnist': put {name} or {name}.gz into {folder} (data.download = true would fetch it)"
             )
-        arrays.append(torch.from_numpy(read_idx(file)))
+        arrays.append(_unzipped(file) if file.suffix == ".gz" else torch.from_numpy(read_idx(file)))
     train_images, train_labels, test_images, test_labels = arrays
     return DataSet(
         name="mnist",
@@ -70,6 +72,12 @@ def mnist(source: DataSource) -> DataSet:
 
 def _idx_file(folder: Path, name: str) -> Path | None:
     return next((file for file in (folder / name, folder / f"{name}.gz") if file.is_file()), None)
+
+
+def _unzipped(file: Path) -> torch.Tensor:
+    # Kept: a deployed client is a new process for each message, and would unzip them in every one.
+    key = hashlib.sha256(b"idx, unzipped, 1" + file.read_bytes()).hexdigest()
+    return kept_tensor(None, key, lambda: torch.from_numpy(read_idx(file)))
 
 
 def read_idx(file: Path) -> npt.NDArray[np.uint8]:

@@ -28,6 +28,8 @@ from fedhpro_flwr.methods.base import (
     ServerStep,
     method,
 )
+from fedhpro_flwr.methods.corrected import CorrectedFedHPro
+from fedhpro_flwr.methods.fedhpro import FedHPro
 
 __all__ = [
     "METHODS",
@@ -63,4 +65,6 @@ def build_method(config: RunConfig) -> Method:
     """
     chosen = METHODS.find(config.method.name)
     chosen.refuse(config)  # `flwr run` and a strategy in somebody's own app come by here alone
+    if chosen is FedHPro and config.losses.correction == "control-variates":
+        return CorrectedFedHPro(config)
     return chosen(config)

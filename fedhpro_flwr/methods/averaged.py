@@ -50,10 +50,14 @@ class Averaged(PrototypeMethod):
             return of_known
         place = known.cumsum(0) - 1  # [C] of a known class among the known ones
 
-        def loss(batch: Batch) -> Tensor:
+        def loss_of_all(batch: Batch) -> Tensor:
+            return of_known(Batch(batch.x, place[batch.labels], batch.z))
+
+        def loss_of_some(batch: Batch) -> Tensor:
             chosen = known[batch.labels]
             if not bool(chosen.any()):
                 return batch.z.new_zeros(())
-            return of_known(Batch(batch.x[chosen], place[batch.labels[chosen]], batch.z[chosen]))
+            return loss_of_all(Batch(batch.x[chosen], batch.labels[chosen], batch.z[chosen]))
 
-        return loss
+        # Looked at once: choosing in each step would make each wait for the device.
+        return loss_of_all if bool(known[arrival.train.labels].all()) else loss_of_some

@@ -18,6 +18,7 @@ from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.data import Split
 from fedhpro_flwr.exchange import Share
+from fedhpro_flwr.head import Head
 from fedhpro_flwr.metrics import Scores
 from fedhpro_flwr.models import Model
 from fedhpro_flwr.prototypes import Prototypes
@@ -90,6 +91,7 @@ class Method:
     name: ClassVar[str] = "fedavg"
     shares: ClassVar[tuple[Share, ...]] = ("all", "group", "head")  # what it can work with; see `model.share`
     takes_hyper_prototypes: ClassVar[bool] = False  # in place of its own; see `method.prototypes`
+    sends_of_classes: ClassVar[bool] = False  # class tensors, see CLASS_TENSORS in records.py
 
     def __init__(self, config: RunConfig) -> None:
         self.config = config
@@ -108,6 +110,11 @@ class Method:
             )
         if config.method.prototypes == "hyper" and not cls.takes_hyper_prototypes:
             raise ConfigError(f"method.prototypes = 'hyper': method.name = {cls.name!r} has no prototypes to replace")
+        if config.privacy.withhold and cls.sends_of_classes and config.privacy.class_noise == 0:
+            raise ConfigError(
+                f"privacy.withhold = true needs noise on all that is sent, and method.name = {cls.name!r} sends of "
+                "each class: set privacy.class-clip and privacy.class-noise"
+            )
 
     @property
     def share(self) -> Share:
@@ -188,8 +195,8 @@ class Method:
         """The same where `evaluation.nearest-prototype` asks for it."""
         return self.prototype_scores(sent) if self.config.evaluation.nearest_prototype else None
 
-    def evaluation_scores(self, state: object) -> Scores | None:
-        """What decides in the server's test in place of the model's own head."""
+    def tested_head(self, state: object) -> Head | None:
+        """The head that decides in the server's test, and in the model that a run leaves, in place of the model's."""
         return None
 
     def tensors(self, state: object) -> dict[str, Tensor]:

@@ -20,16 +20,21 @@ from fedhpro_flwr.head import Head
 from fedhpro_flwr.methods.base import Arrival, Method, ServerStep, method
 from fedhpro_flwr.methods.fedhpro import FedHPro, head_of
 from fedhpro_flwr.methods.head_calibration import (
-    HEAD_BIAS_GRADIENTS,
-    HEAD_WEIGHT_GRADIENTS,
     Calibrated,
     head_gradient_records,
     head_gradient_shapes,
     received_head,
     sent_head,
 )
-from fedhpro_flwr.metrics import Scores
-from fedhpro_flwr.records import CLASS_COUNTS, CLASS_IDS, Shape, Tensors, Update
+from fedhpro_flwr.records import (
+    CLASS_COUNTS,
+    CLASS_IDS,
+    HEAD_BIAS_GRADIENTS,
+    HEAD_WEIGHT_GRADIENTS,
+    Shape,
+    Tensors,
+    Update,
+)
 from fedhpro_flwr.seeding import Draws
 from fedhpro_flwr.timing import Stopwatch
 
@@ -40,6 +45,7 @@ FEDERATED_FEATURES = "federated-features"  # F [C, M, D]
 class Creff(Method):
     """FedHPro's calibration, kept apart from the averaged head, under the settings of the section `creff`."""
 
+    sends_of_classes: ClassVar[bool] = True
     shares: ClassVar[tuple[Share, ...]] = ("all", "group")  # it is a global model that the second head belongs to
 
     def __init__(self, config: RunConfig) -> None:
@@ -84,10 +90,9 @@ class Creff(Method):
             state = state.next(self.options, used, gradients, draws, self.config.aggregation)
         return ServerStep(model, state, {})
 
-    def evaluation_scores(self, state: object) -> Scores | None:
-        """The second head decides in the server's test."""
-        head = cast(Calibrated, state).head
-        return head.scores if head else None
+    def tested_head(self, state: object) -> Head | None:
+        """The second head."""
+        return cast(Calibrated, state).head
 
     def tensors(self, state: object) -> dict[str, Tensor]:
         """F and the second head."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from fedhpro_flwr.chosen_aggregation import average_classes
 from fedhpro_flwr.class_imbalance import heard, imbalance
 from fedhpro_flwr.class_samples import draw_class_samples
-from fedhpro_flwr.config import ConfigError
+from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.gradient_matching import ClassGradients, class_gradients, count_classes
 from fedhpro_flwr.head import Head
 from fedhpro_flwr.hyper_prototypes import HyperPrototypes
@@ -26,8 +26,6 @@ from fedhpro_flwr.losses import Anchors
 from fedhpro_flwr.methods.base import Arrival, LocalLoss, Method, ServerStep, encode, method
 from fedhpro_flwr.methods.fedhpro_state import CALIBRATES, FedHProState
 from fedhpro_flwr.methods.head_calibration import (
-    HEAD_BIAS_GRADIENTS,
-    HEAD_WEIGHT_GRADIENTS,
     Calibrated,
     head_gradient_records,
     head_gradient_shapes,
@@ -35,9 +33,20 @@ from fedhpro_flwr.methods.head_calibration import (
     sent_head,
 )
 from fedhpro_flwr.methods.hpcl_hpal import hpcl_and_hpal, margin_of
+from fedhpro_flwr.methods.scaffold import refuse_uncontrolled
 from fedhpro_flwr.metrics import Scores
 from fedhpro_flwr.prototypes import Prototypes
-from fedhpro_flwr.records import CLASS_COUNTS, CLASS_GRADIENTS, CLASS_IDS, HYPER_PROTOTYPES, Shape, Tensors, Update
+from fedhpro_flwr.records import (
+    CLASS_COUNTS,
+    CLASS_GRADIENTS,
+    CLASS_IDS,
+    HEAD_BIAS_GRADIENTS,
+    HEAD_WEIGHT_GRADIENTS,
+    HYPER_PROTOTYPES,
+    Shape,
+    Tensors,
+    Update,
+)
 from fedhpro_flwr.seeding import Draws
 from fedhpro_flwr.timing import Stopwatch
 
@@ -50,6 +59,15 @@ def head_of(model: Tensors) -> Head:
 @method("fedhpro")
 class FedHPro(Method):
     """L = CE + w_1 HPCL + w_2 HPAL at the client; min_S sum_c [1 - cos(g^c, g_HP^c(S))] on the server."""
+
+    sends_of_classes: ClassVar[bool] = True
+
+    @classmethod
+    def refuse(cls, config: RunConfig) -> None:
+        """As every method, and what control variates do not fit where they are asked for."""
+        super().refuse(config)
+        if config.losses.correction == "control-variates":
+            refuse_uncontrolled(config, "losses.correction = 'control-variates'", "set losses.correction = 'none'")
 
     def refuse_data(self, *, images: bool) -> None:
         """DSA augments images."""
@@ -195,10 +213,9 @@ class FedHPro(Method):
         anchors = Anchors.of(sent[HYPER_PROTOTYPES])
         return lambda z: F.normalize(z, dim=1) @ anchors.directions.T.to(z)  # [B, D] -> [B, C]
 
-    def evaluation_scores(self, state: object) -> Scores | None:
+    def tested_head(self, state: object) -> Head | None:
         """The calibrated head where it is kept apart from the model's own."""
-        head = cast(FedHProState, state).signal_head
-        return head.scores if head and self.config.calibration.head == "separate" else None
+        return cast(FedHProState, state).signal_head if self.config.calibration.head == "separate" else None
 
     def tensors(self, state: object) -> dict[str, Tensor]:
         """S under its wire name, and the calibration's prototypes and head."""

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from fedhpro_flwr.exchange import Share
 from fedhpro_flwr.methods.base import Arrival, Batch, Departure, LocalLoss, Method, method
+from fedhpro_flwr.precision import forward_in
 
 
 @method("moon")
@@ -30,7 +31,7 @@ class Moon(Method):
 
     def local_loss(self, arrival: Arrival) -> LocalLoss | None:
         """The model-contrastive loss; both other encoders are in eval mode and have no gradient."""
-        options = self.config.moon
+        options, precision = self.config.moon, self.config.local.precision
         if not arrival.memory:
             return None
         received = copy.deepcopy(arrival.model.encoder).eval().requires_grad_(False)
@@ -38,8 +39,8 @@ class Moon(Method):
         previous.load_state_dict(arrival.memory)
 
         def loss(batch: Batch) -> Tensor:
-            with torch.no_grad():
-                others = torch.stack([received(batch.x), previous(batch.x)], dim=1)  # [B, 2, D]
+            with torch.no_grad(), forward_in(precision, batch.x.device):
+                others = torch.stack([received(batch.x), previous(batch.x)], dim=1).float()  # [B, 2, D]
             similarity = F.cosine_similarity(batch.z[:, None], others, dim=2)  # [B, 2]
             received_is_right = batch.labels.new_zeros(len(similarity))
             return options.mu * F.cross_entropy(similarity / options.temperature, received_is_right)

@@ -46,6 +46,7 @@ class HasPrototypes(Protocol):
 class PrototypeMethod(Method):
     """A subclass says how the server's prototypes start and move, and what the clients' loss is."""
 
+    sends_of_classes: ClassVar[bool] = True
     shares: ClassVar[tuple[Share, ...]] = ("all", "group", "head", "nothing")
     averages_classes: ClassVar[bool] = True  # whether its prototypes are averages of the clients' class means
 

@@ -9,6 +9,9 @@ with x the received model, y the trained one, N all clients and S those of the r
 1. Without momentum A is the number of local steps, as published. A step of momentum m is felt in all that follow, so
 there A = sum_t (1 - m^t) / (1 - m) over the steps: (x - y) / (eta A) is again a mean of the gradients that were taken.
 
+A client sends no more than its model: x, y, c and the number of its samples give c_k^+ - c_k, so the server computes it
+too. Nobody can send a change that does not fit the model, and what bounds a model (`aggregation.*`) bounds it as well.
+
 A client whose reply did not count (lost, late, set aside) goes on with the c_k that it had before: else c, which has
 not felt the change, would never again be the mean of the c_k. So the server tells whose reply counted in which round.
 """
@@ -25,14 +28,16 @@ from torch import Tensor
 from fedhpro_flwr.aggregation import weighted_mean
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.exchange import Share
+from fedhpro_flwr.local_steps import num_steps
 from fedhpro_flwr.methods.base import Arrival, Correction, Departure, Method, ServerStep, method
 from fedhpro_flwr.models import Model
-from fedhpro_flwr.records import Shape, Tensors, Update
+from fedhpro_flwr.records import Tensors, Update
 from fedhpro_flwr.seeding import Draws
 from fedhpro_flwr.timing import Stopwatch
 
-CONTROL, CHANGE = "control-variate", "control-variate-change"  # of the server; of a client, c_k^+ - c_k: [W]
+CONTROL = "control-variate"  # of the server, c; in a client's memory its own, c_k^+: [W]
 COUNTED = "counted-rounds"  # [N] int64
+STATISTICS = ("running_mean", "running_var")  # how the names of BatchNorm's end
 BEFORE, ROUND = "control-variate-before", "round"  # what a client remembers beside c_k^+: c_k [W], and of when [] int64
 
 
@@ -48,20 +53,16 @@ class ScaffoldState:
 class Scaffold(Method):
     """A control variate is one vector over all W floating numbers of the model, in the order of its state dict.
 
-    Buffers (BatchNorm's statistics) have no gradient: their part of it stays zero.
+    BatchNorm's statistics have no gradient: their part of it stays zero.
     """
 
     shares: ClassVar[tuple[Share, ...]] = ("all",)
 
     @classmethod
     def refuse(cls, config: RunConfig) -> None:
-        """As every method, and statistics other than the mean: the control variates must fit the models' mean."""
+        """As every method, and what control variates do not fit."""
         super().refuse(config)
-        if config.aggregation.bounds_clients:
-            raise ConfigError(
-                "method.name = 'scaffold' is defined with plain means: leave aggregation.model at 'mean', "
-                "aggregation.clip-norm at 0 and aggregation.clip-to-median at false, or choose another method"
-            )
+        refuse_uncontrolled(config, "method.name = 'scaffold'", "choose another method")
 
     def correction(self, arrival: Arrival) -> Correction:
         """grad <- grad - c_k + c."""
@@ -76,12 +77,27 @@ class Scaffold(Method):
         return steer
 
     def depart(self, arrival: Arrival, steps: int) -> Departure:
-        """c_k^+ is remembered, c_k^+ - c_k sent."""
-        local, received = self.config.local, arrival.received.model
-        moved = _trained_part(arrival.model, received)  # x - y [W]
-        change = moved / (local.lr * felt_steps(steps, local.momentum)) - self._server(arrival)  # c_k^+ - c_k
-        own, now = self._own(arrival), torch.tensor(arrival.received.task.server_round)
-        return Departure({CHANGE: change}, {CONTROL: own + change, BEFORE: own, ROUND: now})
+        """c_k^+ is remembered; the server finds c_k^+ - c_k by itself."""
+        received = arrival.received
+        trained = {name: tensor.cpu() for name, tensor in arrival.model.state_dict().items()}
+        change = self.change(received.model, trained, received.tensors[CONTROL], steps)
+        own, now = self._own(arrival).cpu(), torch.tensor(received.task.server_round)
+        return Departure({}, {CONTROL: own + change, BEFORE: own, ROUND: now})
+
+    def change(self, received: Tensors, trained: Tensors, control: Tensor, steps: int) -> Tensor:
+        """c_k^+ - c_k = (x - y) / (eta A) - c, all on the CPU, so that client and server get the same bits.
+
+        Args:
+            received: x.
+            trained: y.
+            control: c [W].
+            steps: of local training.
+
+        Returns:
+            [W]
+        """
+        local = self.config.local
+        return _moved(received, trained) / (local.lr * felt_steps(steps, local.momentum)) - control
 
     def start(self, model: Tensors) -> ScaffoldState:
         """c = 0."""
@@ -93,10 +109,6 @@ class Scaffold(Method):
         state = cast(ScaffoldState, state)
         return {CONTROL: state.control, COUNTED: state.counted}
 
-    def expects(self, state: object) -> dict[str, Shape]:
-        """c_k^+ - c_k."""
-        return {CHANGE: (len(cast(ScaffoldState, state).control),)}
-
     def server_step(
         self, state: object, sent: Tensors, model: Tensors, updates: Sequence[Update], draws: Draws, watch: Stopwatch
     ) -> ServerStep:
@@ -105,7 +117,9 @@ class Scaffold(Method):
         with watch("control-variates"):
             change = torch.zeros(len(state.control), dtype=torch.float64)
             for update in updates:
-                change += update.tensors[CHANGE]
+                trained = {name: update.model[name] for name in sent}  # in the server's order of tensors
+                steps = num_steps(update.num_examples, self.config.local)
+                change += self.change(sent, trained, state.control, steps)
             control = state.control + (change / self.config.partition.num_partitions).float()
             counted = state.counted.clone()
             counted[[update.partition_id for update in updates]] = draws.server_round
@@ -132,6 +146,32 @@ class Scaffold(Method):
         return memory[CONTROL if counted else BEFORE].to(server)
 
 
+def refuse_uncontrolled(config: RunConfig, named: str, otherwise: str) -> None:
+    """Control variates must fit the mean of whole models as clients have trained them.
+
+    Args:
+        config: the settings.
+        named: the setting that asks for control variates, for the sentence.
+        otherwise: what else can be done, for its end.
+
+    Raises:
+        ConfigError: part of a model stays with its client, the mean is another statistic, or clients clip what they
+            send.
+    """
+    if config.model.share not in Scaffold.shares:
+        raise ConfigError(f"{named} needs model.share = 'all', not {config.model.share!r}; or {otherwise}")
+    if config.aggregation.bounds_clients:
+        raise ConfigError(
+            f"{named} is defined with plain means: leave aggregation.model at 'mean', aggregation.clip-norm at 0 and "
+            f"aggregation.clip-to-median at false, or {otherwise}"
+        )
+    if config.privacy.model_clip > 0:
+        raise ConfigError(
+            f"{named} reads control variates off the models that clients send, which privacy.model-clip and "
+            f"privacy.model-noise falsify: leave both at 0, or {otherwise}"
+        )
+
+
 def felt_steps(steps: int, momentum: float) -> float:
     """A = sum_{t=1}^{steps} (1 - m^t) / (1 - m): the steps, where there is no momentum.
 
@@ -149,12 +189,11 @@ def _by_name(model: Model, vector: Tensor) -> dict[str, Tensor]:
     return {name: part.view(tensor.shape) for (name, tensor), part in zip(tensors.items(), parts, strict=True)}
 
 
-def _trained_part(model: Model, received: Tensors) -> Tensor:
-    """x - y over all floating numbers of the model [W], zero for what has no gradient."""
-    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+def _moved(received: Tensors, trained: Tensors) -> Tensor:
+    """x - y over all floating numbers of the model [W], zero for BatchNorm's statistics."""
     parts = [
-        received[name].to(tensor) - tensor if name in trained else torch.zeros_like(tensor)
-        for name, tensor in model.state_dict().items()
+        torch.zeros_like(tensor) if name.endswith(STATISTICS) else received[name] - tensor
+        for name, tensor in trained.items()
         if tensor.is_floating_point()
     ]
     return torch.cat([part.flatten() for part in parts])

@@ -22,9 +22,15 @@ def accuracy_picture(groups: Sequence[Group]) -> Picture | None:
 
 
 def loss_picture(groups: Sequence[Group]) -> Picture | None:
-    """The clients' training loss, with all terms of the method."""
+    """The clients' training loss, with all terms of the method; None where no client tells it."""
     measured = [
-        (group.name, [[(line["server_round"], line["train_loss"]) for line in run.rounds] for run in group.runs])
+        (
+            group.name,
+            [
+                [(line["server_round"], line["train_loss"]) for line in run.rounds if line["train_loss"] is not None]
+                for run in group.runs
+            ],
+        )
         for group in groups
     ]
     caption = "Training loss of the clients with all terms of their method: methods with more terms are higher."

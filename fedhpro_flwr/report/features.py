@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +15,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.data import Split
-from fedhpro_flwr.engine import device_of, federation, initial_model
+from fedhpro_flwr.engine import device_of, initial_model
+from fedhpro_flwr.known_data import known_data
 from fedhpro_flwr.methods.base import encode
 from fedhpro_flwr.records import HYPER_PROTOTYPES
 from fedhpro_flwr.report.drift import Trace
@@ -62,15 +62,17 @@ def read_features(run: Run) -> Features:
             "it has not finished, so there is no model yet" if not run.finished else "it has no single global model"
         )
     config = with_data_here(run.config)
-    data = federation(config).data
-    model = initial_model(config, data)
+    known = known_data(config)
+    if known.test is None or known.test.test is None:
+        raise ConfigError("its data lies at the clients, and the server has none to show")
+    model = initial_model(config, known.shape)
     try:
         model.load_state_dict(load_file(path))
     except (RuntimeError, SafetensorError) as error:
         raise ConfigError(f"{path} does not fit the run's settings: {' '.join(str(error).split())}") from None
     device = device_of(config)
-    test = _sample(data.test, config.seed)
-    server = ClientData(None, test, data.mean, data.std).to(device)
+    test = _sample(known.test.test, config.seed)
+    server = replace(known.test, test=test).to(device)
     assert server.test is not None
     z = encode(model.to(device), server.test.inputs, server.encoder_inputs).cpu()  # [N, D]
     samples = F.normalize(z, dim=1)
@@ -80,7 +82,7 @@ def read_features(run: Run) -> Features:
             "fewer than two samples or coordinates"
         )
     prototypes, prototype_labels = _prototypes(run.folder, z.shape[1])
-    return Features(samples, test.labels, F.normalize(prototypes, dim=1), prototype_labels, data.class_names)
+    return Features(samples, test.labels, F.normalize(prototypes, dim=1), prototype_labels, known.shape.class_names)
 
 
 def with_data_here(config: RunConfig) -> RunConfig:

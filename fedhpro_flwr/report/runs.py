@@ -118,7 +118,9 @@ def _below(place: Path) -> Iterator[Path]:
         yield path.parent
 
 
-def _split(table: Mapping[str, Any]) -> Split:
+def _split(table: Mapping[str, Any]) -> Split | None:
+    if table["counts"] is None:  # every client has data of its own
+        return None
     counts = np.asarray(table["counts"], dtype=np.int64)
     if counts.ndim != 2 or counts.shape[1] != len(table["class-names"]):
         raise ValueError(f"counts of shape {list(counts.shape)} for {len(table['class-names'])} classes")

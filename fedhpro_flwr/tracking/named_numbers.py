@@ -20,7 +20,7 @@ def round_numbers(report: RoundReport) -> dict[str, float]:
     `server/` is the model that the round ended with, `clients/` are the models that it began with.
     """
     numbers = {
-        "train/loss": report.train_loss,
+        **({} if report.train_loss is None else {"train/loss": report.train_loss}),
         "replies/good": len(report.clients),
         "replies/set-aside": len(report.set_aside),
         "seconds/round": report.seconds,

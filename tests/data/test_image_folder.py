@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import shutil
 import zipfile
-from pathlib import Path
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import torch
 from PIL import Image
 
 from fedhpro_flwr.data import DataSource, load
+from fedhpro_flwr.data.pictures import decode, unlisted
 
 
 def png(value: int = 0, *, size: tuple[int, int] = (6, 5), colour: bool = False) -> bytes:
@@ -103,7 +105,7 @@ def test_a_large_jpeg_is_resized_as_if_it_were_decoded_whole(tmp_path: Path) -> 
     [
         (
             {"train/a/1.png": png(), "test/a/2.png": png(size=(7, 5))},
-            r"train/a/1\.png has 6x5 pixels and test/a/2\.png has 7x5; set data\.image-size",
+            r"test/a/2\.png has 7x5 pixels and train/a/1\.png has 6x5; set data\.image-size",
         ),
         ({"train/a/1.png": png(), "test/a/2.png": png()[:40]}, r"test/a/2\.png is damaged"),
         ({"train/a/1.png": b"no picture", "test/a/2.png": png()}, r"a/1\.png is damaged, truncated or no picture"),
@@ -189,3 +191,19 @@ def test_a_damaged_picture_inside_a_zip_is_named(tmp_path: Path) -> None:
     file.write_bytes(content)
     with pytest.raises(ValueError, match=r"bad\.zip: train/x/0\.png is damaged"):
         load(DataSource("image-folder", path=str(file)))
+
+
+def test_more_pictures_than_fit_into_memory_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png())
+    with pytest.raises(ValueError, match=r"1000000 pictures of 3000x3000 pixels are larger than the memory") as refused:
+        decode(unlisted(tmp_path), [PurePosixPath("a.png")] * 10**6, image_size=3000)
+    assert "set data.image-size to a smaller side" in str(refused.value)
+
+
+def test_class_folders_of_macos_are_the_classes_that_a_keyboard_types(source_of) -> None:
+    files = {"train/cafe\u0301/1.png": png(1), "train/bar/1.png": png(0), "test/caf\u00e9/1.png": png(1)}
+    source = source_of(files)
+    for classes in ("", "bar, caf\u00e9"):
+        loaded = load(replace(source, classes=classes))
+        assert loaded.class_names == ("bar", "caf\u00e9")
+        assert (loaded.train.labels.tolist(), loaded.test.labels.tolist()) == ([0, 1], [1])

@@ -10,6 +10,7 @@ import torch
 from safetensors import SafetensorError
 
 from fedhpro_flwr.data.kept_tensor import FOLDER, kept_tensor
+from fedhpro_flwr.whole_file import ABANDONED_AFTER
 
 KEY, OTHER = "a" * 64, "a" * 32 + "b" * 32  # the same file name
 NUMBERS = torch.arange(600, dtype=torch.float32).view(100, 6)
@@ -138,3 +139,26 @@ def test_home_holds_the_cache_by_default(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / FOLDER).write_bytes(b"")
     kept_tensor(tmp_path, KEY, Maker())
     assert len(list((tmp_path / "home" / ".cache" / "fedhpro").iterdir())) == 1
+
+
+def test_what_was_kept_of_the_same_place_goes(tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    kept_tensor(tmp_path, "a" * 64, Maker(), of=here)
+    mapped = kept_tensor(tmp_path, "a" * 64, Maker(), of=here)
+    kept_tensor(tmp_path, "b" * 64, Maker(), of=there)
+    kept_tensor(tmp_path, "c" * 64, Maker())
+    kept_tensor(tmp_path, "d" * 64, Maker(-NUMBERS), of=here)
+    names = sorted(file.name.partition(".")[0][-32:][0] for file in (tmp_path / FOLDER).iterdir())
+    assert names == ["b", "c", "d"]
+    assert torch.equal(mapped, NUMBERS)  # a process that reads it goes on
+
+
+def test_what_a_killed_process_left_is_deleted_and_what_another_writes_now_is_not(tmp_path: Path) -> None:
+    (tmp_path / FOLDER).mkdir()
+    left, written = (tmp_path / FOLDER / f".x.safetensors.{name}.part" for name in ("left", "written"))
+    left.write_bytes(b"a part")
+    written.write_bytes(b"a part")
+    long_ago = left.stat().st_mtime - 2 * ABANDONED_AFTER
+    os.utime(left, (long_ago, long_ago))
+    kept_tensor(tmp_path, KEY, Maker())
+    assert not left.exists() and written.exists()

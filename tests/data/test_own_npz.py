@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +104,7 @@ def test_a_column_of_labels_is_a_list_of_labels(tmp_path: Path) -> None:
         ({"x_train": pixels(10, 4, 4), "y_train": LABELS, "x_test": pixels(2, 4, 4)}, "x_test but not y_test"),
         ({"x_train": pixels(10, 4, 4), "y_train": LABELS, "x_test": pixels(2, 5, 4), "y_test": LABELS[:2]},
          "must agree"),
+        ({"images": np.array(5), "labels": LABELS}, "images is a single number"),
         ({"images": np.array([None] * 10), "labels": LABELS}, "Python objects, which are never loaded"),
     ],
 )  # fmt: skip
@@ -112,12 +115,49 @@ def test_refusals_name_the_file(tmp_path: Path, arrays: dict[str, np.ndarray], m
     assert "\n" not in str(caught.value)
 
 
+def npy(shape: tuple[int, ...]) -> bytes:
+    """An .npy file of bytes that says it has this shape, and has nothing."""
+    content = io.BytesIO()
+    np.lib.format.write_array_header_1_0(content, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    return content.getvalue()
+
+
+HOSTILE = [
+    (b"no array", "images is no NumPy array"),
+    (npy((10**7, 10**4, 10**4)), "images is larger than the memory"),
+    (b"\x93NUMPY\x01\x00\x10\x00{'descr': [[[[[[", "damaged"),
+    (npy((-1, 4, 4)), "negative dimensions"),
+]
+
+
+@pytest.mark.parametrize(("content", "message"), HOSTILE)
+def test_what_is_no_array_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    file = tmp_path / "own.npz"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("labels.npy" if content.startswith(b"\x93") else "labels", npy((0,)))
+        archive.writestr("images.npy" if content.startswith(b"\x93") else "images", content)
+    with pytest.raises(ValueError, match=message) as caught:
+        load(DataSource("npz", path=str(file)))
+    assert str(file) in str(caught.value)
+
+
+def test_an_archive_that_is_encrypted_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "own.npz"
+    np.savez(file, images=pixels(10, 4, 4), labels=LABELS)
+    content = bytearray(file.read_bytes())
+    for start in (content.find(b"PK\x03\x04") + 6, content.find(b"PK\x01\x02") + 8):
+        content[start] |= 1  # the flag of the first file
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=r"own\.npz is damaged or truncated \(File .* is encrypted"):
+        load(DataSource("npz", path=str(file)))
+
+
 def test_missing_damaged_and_other_files(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"'npz' needs data\.path"):
         load(DataSource("npz"))
     with pytest.raises(FileNotFoundError, match=r"data\.path = .*none\.npz' does not exist"):
         load(DataSource("npz", path=str(tmp_path / "none.npz")))
-    with pytest.raises(ValueError, match=r"damaged, truncated or no \.npz"):
+    with pytest.raises(ValueError, match=r"is a folder, data\.name = .npz. reads one \.npz file"):
         load(DataSource("npz", path=str(tmp_path)))
     np.save(tmp_path / "single.npy", LABELS)
     with pytest.raises(ValueError, match=r"single\.npy is a single array, a \.npz archive is needed"):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedhpro_flwr.data import DataSource, load
+from fedhpro_flwr.data import DataSource, load, torchvision_sets
 from fedhpro_flwr.data.torchvision_sets import MNIST_FILES, read_idx
 
 REAL = Path(os.environ.get("FEDHPRO_DATA_DIR") or Path(__file__).parents[2] / ".." / "shared" / "data")
@@ -46,6 +46,13 @@ def test_mnist_is_read_zipped_and_unzipped(tiny_mnist: Path) -> None:
     unzipped = load(DataSource("mnist", root=str(tiny_mnist)))
     assert torch.equal(zipped.test.inputs, unzipped.test.inputs)
     assert torch.equal(zipped.train.labels, unzipped.train.labels)
+
+
+def test_mnist_is_unzipped_once(tiny_mnist: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = load(DataSource("mnist", root=str(tiny_mnist)))
+    monkeypatch.setattr(torchvision_sets, "read_idx", lambda file: pytest.fail(f"{file} was read again"))
+    again = load(DataSource("mnist", root=str(tiny_mnist)))
+    assert torch.equal(first.train.inputs, again.train.inputs) and torch.equal(first.test.labels, again.test.labels)
 
 
 def test_missing_mnist_file_says_what_to_put_where(tiny_mnist: Path) -> None:

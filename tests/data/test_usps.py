@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedhpro_flwr.data import DataSource, load
+from fedhpro_flwr.data import DataSource, load, usps
 from fedhpro_flwr.data.usps import read_libsvm
 
 REAL = Path(os.environ.get("FEDHPRO_DATA_DIR") or Path(__file__).parents[2] / ".." / "shared" / "data")
@@ -24,6 +24,18 @@ def write(file: Path, text: str) -> Path:
     file.parent.mkdir(exist_ok=True)
     file.write_bytes(bz2.compress(text.encode()))
     return file
+
+
+def test_files_are_read_once_and_again_when_they_are_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("usps.bz2", "usps.t.bz2"):
+        write(tmp_path / name, line(4, np.linspace(-1, 1, 256)))
+    first = load(DataSource("usps", root=str(tmp_path))).train
+    read = []
+    monkeypatch.setattr(usps, "read_libsvm", lambda file: read.append(file.name) or read_libsvm(file))
+    again = load(DataSource("usps", root=str(tmp_path))).train
+    assert torch.equal(first.inputs, again.inputs) and torch.equal(first.labels, again.labels) and not read
+    write(tmp_path / "usps.bz2", line(5, np.linspace(1, -1, 256)))
+    assert load(DataSource("usps", root=str(tmp_path))).train.labels.tolist() == [4] and read == ["usps.bz2"]
 
 
 def test_usps_by_hand(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from fedhpro_flwr.methods import METHODS
 from fedhpro_flwr.models import MODELS, build
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "docker" / "README.md"])
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def test_every_equation_is_computed_somewhere(equations: ModuleType) -> None:
     assert [tag for tag, found in equations.places().items() if not found] == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     targets = [target.split("#")[0] for target in re.findall(r"\]\(([^)]+)\)", text) if "://" not in target]
@@ -47,7 +47,7 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert missing == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_settings_on_the_page_exist(page: Path) -> None:
     named = re.findall(r"--set ([a-z.-]+)=", page.read_text(encoding="utf-8"))
     assert [key for key in named if key not in known_keys()] == []

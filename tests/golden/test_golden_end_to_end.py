@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from client_app import visit as visit_module
+from fedhpro_flwr import local_steps
 from fedhpro_flwr.aggregation import weighted_mean
 from fedhpro_flwr.calibration import retrain_head
 from fedhpro_flwr.client_data import ClientData
@@ -158,7 +159,7 @@ def test_whole_rounds(golden: Any, precision: str, in_precision: torch.dtype, mo
             given = torch.from_numpy(arrays[f"{where}/order"].astype(np.int64))  # [epochs, n]
             epochs = iter(given)
             monkeypatch.setattr(
-                visit_module, "batches", lambda n, size, rng, epochs=epochs: iter(next(epochs).split(size))
+                local_steps, "batches", lambda n, size, rng, epochs=epochs: iter(next(epochs).split(size))
             )
             data = Floats(
                 Split(torch.from_numpy(arrays[f"client{client}/x"]), torch.from_numpy(arrays[f"client{client}/y"])),

@@ -18,7 +18,9 @@ import tomli_w
 
 from client_app.app import app as client_app
 from fedhpro_flwr.in_process import run_in_process
-from fedhpro_flwr.launcher import QUIET, LaunchError, free_port, simulate, tool
+from fedhpro_flwr.launch.flower import QUIET, LaunchError, tool
+from fedhpro_flwr.launch.private_superlink import free_port
+from fedhpro_flwr.launch.simulation import simulate
 from fedhpro_flwr.run_folder import read_rounds
 from fedhpro_flwr.settings import prepare
 from server_app.app import app as server_app

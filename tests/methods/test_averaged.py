@@ -77,7 +77,7 @@ def own_margin(make):
     return float(client_margin(z, data.train.labels, CLASSES, "l2-unit"))
 
 
-@pytest.mark.parametrize("known", [[True, True, False, True], [True, False, False, True], [False, True, True, True]])
+@pytest.mark.parametrize("known", [[True, False, True, True], [True, False, False, True], [False, True, True, True]])
 def test_where_classes_are_unknown_it_is_among_the_known_ones(make, known):
     batch = some_batch()
     wanted = loss_by_hand(batch, known, own_margin(make))
@@ -107,8 +107,8 @@ def test_a_margin_for_each_pair_is_that_of_the_known_pairs(make):
 
 
 def test_a_batch_of_unknown_classes_only_adds_nothing(make):
-    batch = some_batch(labels=(2,) * BATCH)
-    loss = loss_of(make, [True, True, False, True])(batch)
+    batch = some_batch(labels=(3,) * BATCH)
+    loss = loss_of(make, [True, True, True, False])(batch)
     assert loss.shape == () and loss.item() == 0.0
 
 

@@ -87,8 +87,8 @@ def test_one_server_step_by_autograd(make):
     torch.testing.assert_close(step.state.head.weight, (w - config.creff.lr * w.grad).detach())
     torch.testing.assert_close(step.state.head.bias, (b - config.creff.lr * b.grad).detach())
     z = torch.randn(3, 5)
-    scores = method.evaluation_scores(step.state)
-    torch.testing.assert_close(scores(z), z @ step.state.head.weight.T + step.state.head.bias)
+    head = method.tested_head(step.state)
+    torch.testing.assert_close(head.scores(z), z @ step.state.head.weight.T + step.state.head.bias)
 
 
 def test_its_settings_are_its_own_section():
@@ -103,4 +103,4 @@ def test_before_round_one_there_is_no_second_head(make):
     method = build_method(make.config("creff", **FEW))
     state = method.start(dict(make.model().state_dict()))
     assert isinstance(state, Calibrated) and state.prototypes.shape == (4, 3, 5)
-    assert method.broadcast(state) == {} and method.evaluation_scores(state) is None
+    assert method.broadcast(state) == {} and method.tested_head(state) is None

@@ -31,6 +31,7 @@ VARIANTS = {
     "fedhpro, calibration waits": ("fedhpro", {"calibration__head": "separate", "calibration__from_imbalance": 1.5}),
     "fedhpro, calibration not yet": ("fedhpro", {"calibration__head": "replace", "calibration__from_imbalance": 1e6}),
     "fedhpro, counts by class": ("fedhpro", {"hyper_prototypes__counts": "1=4"}),
+    "fedhpro, corrected": ("fedhpro", {"losses__correction": "control-variates"}),
     "fedproto, hyper": ("fedproto", {"method__prototypes": "hyper"}),
     "fedtgp, hyper": ("fedtgp", {"method__prototypes": "hyper"}),
     "fedsa, hyper": ("fedsa", {"method__prototypes": "hyper"}),
@@ -70,8 +71,9 @@ def test_a_state_survives_a_checkpoint_bit_for_bit(case, make, tmp_path, monkeyp
     assert bits(method.broadcast(again)) == bits(method.broadcast(state))
     assert method.expects(again) == method.expects(state)
     z = torch.randn(6, make.width, generator=torch.Generator().manual_seed(3))
-    for scores in (method.evaluation_scores, lambda state: method.prototype_scores(method.broadcast(state))):
-        one, other = scores(state), scores(again)
+    heads = [method.tested_head(each) for each in (state, again)]
+    nearest = [method.prototype_scores(method.broadcast(each)) for each in (state, again)]
+    for one, other in ([head and head.scores for head in heads], nearest):
         assert (one is None) == (other is None)
         assert one is None or torch.equal(one(z), other(z))
     assert len(rounds) == 2

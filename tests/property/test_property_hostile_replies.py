@@ -23,6 +23,7 @@ from fedhpro_flwr.metrics import Evaluation
 from fedhpro_flwr.models import Model
 from fedhpro_flwr.records import OwnTest, Tensors, Update, array_record, pack_update
 from fedhpro_flwr.replies import LONGEST_REASON
+from fedhpro_flwr.roster import Seats
 from server_app.strategy import FedHProStrategy
 
 SPEC = spec_from_file_location("malformed_replies", Path(__file__).with_name("malformed_replies.py"))
@@ -84,13 +85,20 @@ def broken_reply(client: int, name: str, random: Random) -> RecordDict:
     return RecordDict(records)
 
 
+class AllThere:
+    """Every client is there, on a node of its own."""
+
+    def draw(self, server_round: int) -> Seats:
+        return Seats({client: client for client in range(GOOD + BROKEN)}, {})
+
+
 class Server:
     """A server in its first round, and the messages that it has sent; the round can be ended any number of times."""
 
     def __init__(self) -> None:
         self.strategy = FedHProStrategy(RunConfig.parse(SETTINGS))
         self.strategy.num_classes = CLASSES
-        self.strategy.nodes = {client: client for client in range(GOOD + BROKEN)}
+        self.strategy.roster = AllThere()
         self.begin()
         # No grid: none is asked for anything before replies are there.
         arrays = array_record(self.strategy.model.shared)

@@ -6,9 +6,10 @@ import sys
 
 import pytest
 
-from fedhpro_flwr.cli import main, prepare
+from fedhpro_flwr.cli import main
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.reports import RoundReport
+from fedhpro_flwr.settings import prepare
 from fedhpro_flwr.tracking import TRACKERS, Tracker, Trackers, chosen_trackers, tracker
 
 SUMMARY = {"accuracy": {"best": 0.5, "best-round": 2, "last": 0.25, "mean-of-last-ten": 0.375}}

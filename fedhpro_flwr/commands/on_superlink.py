@@ -1,0 +1,168 @@
+"""`fedhpro run --superlink`: the run on a deployed SuperLink, looked after until its end."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from fedhpro_flwr.commands import FAILED, NOT_STARTED, OK
+from fedhpro_flwr.config import ConfigError, RunConfig
+from fedhpro_flwr.launch.connections import direct, flower_home, named
+from fedhpro_flwr.launch.deployment import Deployment
+from fedhpro_flwr.launch.flower import Flower, LaunchError
+from fedhpro_flwr.progress import closing
+from fedhpro_flwr.resume import resumed
+from fedhpro_flwr.run_folder import CONFIG_FILE, SUMMARY_FILE, new_path, refuse_finished
+
+LOG_FILE = "flower.log"
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """Declare which SuperLink, and how the run is looked after."""
+    group = command.add_argument_group("on a deployed SuperLink")
+    group.add_argument(
+        "--superlink", metavar="NAME", help="a connection in Flower's config.toml, or HOST:PORT; docs/deployment.md"
+    )
+    group.add_argument("--insecure", action="store_true", help="HOST:PORT speaks no TLS")
+    group.add_argument(
+        "--root-certificates", default="", metavar="FILE", help="who signed HOST:PORT's certificate, if not a public CA"
+    )
+    group.add_argument(
+        "--restarts",
+        type=int,
+        default=3,
+        metavar="N",
+        help="submit the run again so often, from its last checkpoint, where its SuperLink or ServerApp was lost (3)",
+    )
+    group.add_argument("--detach", action="store_true", help="leave the run there and print its id")
+
+
+def refuse(options: argparse.Namespace) -> None:
+    """Options that do not go together.
+
+    Raises:
+        ConfigError: in a sentence.
+    """
+    address = bool(options.superlink) and ":" in options.superlink
+    if options.superlink == "":
+        raise ConfigError("--superlink is empty: name a connection of Flower's config.toml, or HOST:PORT")
+    if options.superlink is None:
+        for given, name in ((options.insecure, "insecure"), (options.detach, "detach")):
+            if given:
+                raise ConfigError(f"--{name} is for a run on a deployed SuperLink; name it with --superlink")
+    elif options.engine != "ray" or options.gpus_per_client:
+        raise ConfigError(f"--superlink {options.superlink}: --engine and --gpus-per-client are for simulations")
+    if (options.insecure or options.root_certificates) and not address:
+        raise ConfigError(
+            "--insecure and --root-certificates go with --superlink HOST:PORT; a named connection has its own"
+        )
+    if options.restarts < 0:
+        raise ConfigError(f"--restarts {options.restarts}: it must be 0 or more")
+
+
+def run_on_superlink(options: argparse.Namespace, config: RunConfig, console: Console) -> int:
+    """Submit a run, show its log, submit it again where it was lost.
+
+    Args:
+        options: of the command line.
+        config: the settings.
+        console: where to.
+
+    Raises:
+        ConfigError: the SuperLink's name or address is wrong, or the folder holds a finished run or one that cannot be
+            resumed; nothing was submitted.
+    """
+    began = time.monotonic()
+
+    def told(sentence: str) -> None:
+        console.print(f"fedhpro: {sentence}", style="yellow", markup=False, soft_wrap=True)
+
+    with superlink(options) as flower, ExitStack() as opened:
+        config = placed(config, told)
+        folder = Path(config.run_folder)
+        log = opened.enter_context(log_of(folder).open("a", encoding="utf-8"))
+
+        def say(line: str) -> None:
+            print(line, file=log, flush=True)
+            console.print(Text.from_ansi(line), soft_wrap=True)
+
+        deployment = Deployment(flower, say, told, options.restarts)
+        try:
+            submitted = deployment.submit(config.flat())
+        except LaunchError as error:
+            console.print(f"fedhpro: not submitted: {error}", style="red", markup=False, soft_wrap=True)
+            return NOT_STARTED
+        console.print(
+            f"{config.experiment}: run {submitted.run_id} on {options.superlink}, {config.rounds} rounds, results in "
+            f"{folder} on the SuperLink's machine, log in {log.name}",
+            markup=False,
+            soft_wrap=True,
+        )
+        if options.detach:
+            return OK
+        try:
+            deployment.play(submitted, config)
+        except LaunchError as error:
+            console.print(f"fedhpro: the run failed: {error}", style="red", markup=False, soft_wrap=True)
+            return FAILED
+    if (folder / SUMMARY_FILE).exists():
+        console.print(closing(folder, time.monotonic() - began))
+    else:
+        console.print(f"done: the results are in {folder} on the SuperLink's machine", markup=False, soft_wrap=True)
+    return OK
+
+
+@contextmanager
+def superlink(options: argparse.Namespace) -> Iterator[Flower]:
+    """Flower's commands, speaking with the SuperLink that the options name.
+
+    Raises:
+        ConfigError: there is none of that name, or it is no address.
+    """
+    with tempfile.TemporaryDirectory(prefix="fedhpro-") as scratch:
+        home, name = flower_home(), options.superlink
+        if ":" in name:
+            home = Path(scratch) / "home"
+            home.mkdir()
+            chosen = direct(name, home, insecure=options.insecure, root_certificates=options.root_certificates)
+        else:
+            chosen = named(name, home)
+        work = Path(scratch) / "work"
+        work.mkdir()
+        yield Flower(home, chosen, work)
+
+
+def placed(config: RunConfig, told: Callable[[str], None]) -> RunConfig:
+    """The settings with an absolute `run-folder`: a place on the SuperLink's machine, which may be this one.
+
+    Raises:
+        ConfigError: the folder is seen from here, and holds a finished run or one that cannot be resumed.
+    """
+    if config.resume:
+        folder = Path(config.resume).expanduser().resolve()
+        if (folder / CONFIG_FILE).is_file():  # or it is another machine's, where the ServerApp will look at it
+            for warning in resumed(config).warnings:
+                told(warning)
+    else:
+        results = Path(config.results_dir or "results").resolve()
+        folder = Path(config.run_folder).resolve() if config.run_folder else new_path(results, config.experiment)
+        refuse_finished(folder)
+    place = {"run-folder": str(folder), "resume": str(folder) if config.resume else ""}
+    return RunConfig.parse(config.flat() | place)
+
+
+def log_of(folder: Path) -> Path:
+    """Where the log goes: the run's folder, or this directory where that folder is another machine's."""
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    if os.access(folder, os.W_OK):
+        return folder / LOG_FILE
+    return Path(f"{folder.name}-{LOG_FILE}").resolve()

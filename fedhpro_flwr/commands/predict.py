@@ -1,0 +1,91 @@
+"""`fedhpro predict`: the classes of pictures, vectors or texts, by a model that a run left."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from fedhpro_flwr.commands import FAILED, NOT_STARTED, OK, UNREAD, Subparsers
+from fedhpro_flwr.flat_keys import ConfigError
+from fedhpro_flwr.printable import printable
+
+
+def add_parser(commands: Subparsers) -> None:
+    """Declare `fedhpro predict`."""
+    command = commands.add_parser("predict", help="predict with a trained model: pictures, folders, .npz or .csv")
+    command.add_argument("model", type=Path, metavar="MODEL", help="a model.safetensors, or a finished run's folder")
+    command.add_argument(
+        "inputs", nargs="+", type=Path, metavar="INPUT", help="pictures, folders of pictures, .npz or .csv files"
+    )
+    command.add_argument("--top", type=int, default=1, metavar="K", help="so many classes of each (default: 1)")
+    command.add_argument("--out", type=Path, metavar="FILE", help="a .csv or .jsonl file (default: .csv to stdout)")
+    command.add_argument("--batch-size", type=int, default=0, help="(default: as the run was tested)")
+    command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    add_needed(command)
+    command.set_defaults(command=predict)
+
+
+def add_needed(command: argparse.ArgumentParser) -> None:
+    """Declare where lies what some models need beside their file."""
+    command.add_argument("--encoder", type=Path, metavar="PATH", help="of a run that had data.weights or model.path")
+    command.add_argument("--tokenizer", type=Path, metavar="FOLDER", help="of a run that had data.tokenizer")
+
+
+def predict(options: argparse.Namespace, console: Console) -> int:
+    """Write a line for each sample; stdout holds these lines alone, everything else is told on stderr."""
+    told = Console(stderr=True, highlight=False)
+    try:
+        return _predict(options, told)
+    except BrokenPipeError:
+        # `predict ... | head`. Python would write what is left to the pipe when it ends, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return UNREAD
+    except (ConfigError, OSError) as error:
+        told.print(f"fedhpro: {printable(str(error))}", style="red", markup=False, soft_wrap=True)
+        return NOT_STARTED
+
+
+def _predict(options: argparse.Namespace, told: Console) -> int:
+    # torch takes seconds, and a mistyped command needs none
+    from fedhpro_flwr.exported.inputs import batches, refuse_missing
+    from fedhpro_flwr.exported.model import load_exported
+    from fedhpro_flwr.exported.output import output, refuse_output
+
+    for name, value, least in (("--top", options.top, 1), ("--batch-size", options.batch_size, 0)):
+        if value < least:
+            raise ConfigError(f"{name} {value}: it must be {least} or larger")
+    refuse_output(options.out, options.inputs)
+    refuse_missing(options.inputs)
+    model = load_exported(options.model, device=options.device, encoder=options.encoder, tokenizer=options.tokenizer)
+    settle(model.description.threads)
+    described = model.description
+    problems: list[str] = []
+    labelled = right = count = 0
+    with output(options.out, min(options.top, len(described.class_names))) as write:
+        batch_size = options.batch_size or described.batch_size
+        for batch in batches(options.inputs, model, batch_size, problems.append):
+            predictions = model.of_inputs(batch.inputs, batch_size=batch_size)
+            for name, top in zip(batch.names, predictions.top(options.top), strict=True):
+                write(name, top)
+            count += len(batch.names)
+            if batch.labels is not None:
+                labelled += len(batch.labels)
+                right += int((predictions.labels == batch.labels).sum())
+    if labelled:
+        told.print(f"accuracy {100 * right / labelled:.2f} %: {right} of {labelled} samples with a label", markup=False)
+    for problem in problems:
+        told.print(f"fedhpro: {printable(problem)}", style="red", markup=False, soft_wrap=True)
+    if problems:
+        told.print(f"fedhpro: {count} predicted, {len(problems)} left out", style="red", markup=False)
+    return FAILED if problems else OK
+
+
+def settle(threads: int) -> None:
+    """The number of threads of the run, which orders the sums of floats."""
+    import torch
+
+    torch.set_num_threads(threads)

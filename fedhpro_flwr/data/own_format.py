@@ -1,0 +1,136 @@
+"""Formats of the user's own data: what a reader gives, and how it becomes a data set that a run divides.
+
+A reader is a function `DataSource -> OwnSamples` under the decorator `@own_format("name")`. It serves twice: what lies
+at one place is divided among clients, or every node reads what lies at its own (fedhpro_flwr/node_data.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from fedhpro_flwr.data.data_set import DataSet, Split
+from fedhpro_flwr.data.hold_out import held_out, hold_out, kept
+from fedhpro_flwr.data.registry import DataSource, Option, data_set
+from fedhpro_flwr.flat_keys import ConfigError
+from fedhpro_flwr.registry import Registry
+
+
+@dataclass(frozen=True, eq=False)
+class OwnSamples:
+    """What was read.
+
+    Args:
+        train: the samples, or their training part.
+        test: the test part; None where the data has none.
+        class_names: one name a class id; those that `data.classes` declares, where it does.
+        vocabulary: of text, how many token ids there are; 0 for anything else.
+    """
+
+    train: Split
+    test: Split | None
+    class_names: tuple[str, ...]
+    vocabulary: int = 0
+
+    def data_set(self, source: DataSource) -> DataSet:
+        """The data set of one place, with `data.test-share` split off for testing where it has no test part.
+
+        Raises:
+            ValueError: no test part can be split off, the samples of both parts have different shapes, or another shape
+                than `data.input-shape` declares.
+        """
+        train, test = self.train, self.test
+        if test is None:
+            train_ids, test_ids = hold_out(self.train.labels.numpy(), source.test_share, source.split_seed)
+            train, test = (self.train.subset(torch.from_numpy(ids)) for ids in (train_ids, test_ids))
+        mean, std = own_normalisation(tuple(train.inputs.shape[1:]))
+        try:
+            found = DataSet(source.name, train, test, self.class_names, mean, std, vocabulary=self.vocabulary)
+        except ValueError as error:
+            raise ValueError(f"{source.path}: {error}") from error
+        source.refuse_other_shape(found.input_shape)
+        return found
+
+    def parts(self, source: DataSource) -> tuple[Split, Split | None]:
+        """The training and the test part of one client, which may have too little to test on.
+
+        Raises:
+            ValueError: samples have another shape than `data.input-shape` declares.
+        """
+        train, test = self.train, self.test
+        if test is None and len(ids := held_out(train.labels.numpy(), source.test_share, source.split_seed)):
+            test = train.subset(torch.from_numpy(ids))
+            train = train.subset(torch.from_numpy(kept(train.labels.numpy(), ids)))
+        for split in (train, test):
+            if split is not None:
+                source.refuse_other_shape(tuple(split.inputs.shape[1:]))
+        return train, test
+
+
+OwnReader = Callable[[DataSource], OwnSamples]
+
+OWN_FORMATS: Registry[OwnReader] = Registry("data.name")
+SUFFIXES: dict[str, str] = {}  # of the single file that holds data of a format
+
+
+def own_format(name: str, *, suffix: str, uses: tuple[Option, ...] = ()) -> Callable[[OwnReader], OwnReader]:
+    """Decorator: the reader's format is the data set `name`, and data at nodes may have it.
+
+    Args:
+        name: the value of `data.name` that chooses it.
+        suffix: of a file that holds such data.
+        uses: which optional settings it reads beside the declared classes and shape.
+
+    Raises:
+        ValueError: the name is taken.
+    """
+
+    def add(reader: OwnReader) -> OwnReader:
+        data_set(name, uses=(*uses, "classes", "input_shape"))(lambda source: reader(source).data_set(source))
+        OWN_FORMATS.register(name)(reader)
+        SUFFIXES[name] = suffix
+        return reader
+
+    return add
+
+
+def own_reader(name: str) -> OwnReader:
+    """The reader of `data.name`, for data that lies at the nodes.
+
+    Raises:
+        ConfigError: it is no format of own data; the message lists those there are.
+    """
+    if name not in OWN_FORMATS:
+        raise ConfigError(
+            f"data.name = {name!r}: with partition.scheme = 'nodes' clients have data of their own, in one of the "
+            f"formats {', '.join(sorted(OWN_FORMATS))}"
+        )
+    return OWN_FORMATS[name]
+
+
+def own_path(source: DataSource) -> Path:
+    """The file or folder `source.path`.
+
+    Raises:
+        ValueError: no path is given.
+        FileNotFoundError: nothing is there.
+    """
+    if not source.path:
+        raise ValueError(f"data.name = {source.name!r} needs data.path, the place of your data")
+    path = Path(source.path).expanduser()
+    if not path.exists():
+        raise FileNotFoundError(f"data.path = {str(path)!r} does not exist; put your data there or correct the path")
+    return path
+
+
+def own_normalisation(shape: tuple[int, ...]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Fixed mean and std for samples of a shape: 0.5 for images, 0 and 1 for vectors and text.
+
+    Nothing is computed from the samples: statistics over all clients' data would have to leave the clients.
+    """
+    if len(shape) == 1:
+        return (0.0,), (1.0,)
+    return (0.5,) * shape[0], (0.5,) * shape[0]

@@ -1,0 +1,67 @@
+"""All checks, in the order of the table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from fedhpro_flwr.doctor import (
+    clock,
+    key_files,
+    machine,
+    places,
+    ports,
+    samples,
+    superlink,
+    surroundings,
+    tls,
+    versions,
+)
+from fedhpro_flwr.doctor.deadline import within
+from fedhpro_flwr.doctor.finding import Finding, problem
+from fedhpro_flwr.doctor.subject import Subject
+
+Check = Callable[[Subject], Finding | None]
+
+LIMIT = 60.0  # seconds a check may take; what asks the network has shorter limits of its own
+DATA_LIMIT = 600.0  # decoding a large set of pictures
+
+CHECKS: tuple[Check, ...] = (
+    versions.python_version,
+    versions.packages,
+    versions.torch_imports,
+    machine.gpu,
+    machine.memory,
+    places.results_folder,
+    places.state_folder,
+    places.flower_folder,
+    samples.node_config,
+    samples.data,
+    ports.port,
+    superlink.reached,
+    superlink.flower_version,
+    superlink.control_api,
+    tls.handshake,
+    clock.clock,
+    key_files.root_certificates,
+    key_files.certificate,
+    key_files.private_key,
+    surroundings.variables,
+    surroundings.flower_commands,
+    surroundings.http_proxy,
+    surroundings.other_app,
+)
+
+
+def examine(subject: Subject, checks: tuple[Check, ...] = CHECKS) -> Iterator[Finding]:
+    """What the checks find, one after the other as each ends. A check that itself fails is a problem it found."""
+    for check in checks:
+        name = check.__name__.replace("_", " ")
+        limit = DATA_LIMIT if check is samples.data else LIMIT
+        try:
+            finding = within(limit, lambda check=check: check(subject))  # type: ignore[misc]
+        except TimeoutError as error:
+            finding = problem(name, str(error), "see what hangs: a network disk, a name server, a driver")
+        except Exception as error:
+            finding = problem(name, f"{type(error).__name__}: {error}", "mend what this names and ask again")
+        if finding is not None:
+            yield finding

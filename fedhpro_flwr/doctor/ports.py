@@ -1,0 +1,45 @@
+"""Is the port free that this machine is to listen on?"""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+from fedhpro_flwr.doctor.contact import Contact
+from fedhpro_flwr.doctor.finding import Finding, ok, problem, warning
+from fedhpro_flwr.doctor.subject import Subject
+
+SUPERLINK_PORT, SUPERNODE_PORT = 8000, 9094  # Flower's defaults
+
+
+def port(subject: Subject) -> Finding | None:
+    """The port of a SuperLink or a SuperNode; a simulation takes a free one by itself."""
+    if subject.role == "supernode":
+        if is_free(SUPERNODE_PORT):
+            return ok("port", f"{SUPERNODE_PORT} is free")
+        return warning("port", f"{SUPERNODE_PORT} is in use", "give each SuperNode on a machine a --port of its own")
+    if subject.role == "superlink":
+        link = subject.superlink
+        number = link.port if link else SUPERLINK_PORT
+        if is_free(number):
+            return ok("port", f"{number} is free")
+        if runs_superlink(number) or (link and link.answers):
+            return ok("port", f"{number} is in use, by a SuperLink")
+        return problem("port", f"{number} is in use, by no SuperLink", "end what listens there or take another --port")
+    return None
+
+
+def is_free(number: int) -> bool:
+    """Whether nobody listens on a port of this machine."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # or the last server's connections count as in use
+        try:
+            probe.bind(("", number))
+        except OSError as error:
+            return error.errno != errno.EADDRINUSE
+    return True
+
+
+def runs_superlink(number: int) -> bool:
+    """Whether a SuperLink answers on a port of this machine, with TLS or without."""
+    return any(Contact(f"127.0.0.1:{number}", insecure=insecure).answers for insecure in (False, True))

@@ -1,0 +1,150 @@
+"""The data: what the node config names, or the settings of a run, read as a run would read it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fedhpro_flwr.doctor.finding import Finding, ok, problem, warning
+from fedhpro_flwr.doctor.subject import Subject
+
+if TYPE_CHECKING:
+    from fedhpro_flwr.config import RunConfig
+
+DATA_PATH = "data-path"  # node_data.DATA_PATH; importing it from there would import torch
+
+
+def node_config(subject: Subject) -> Finding | None:
+    """`partition-id` says which client the node plays; without it the server chooses."""
+    if subject.role != "supernode":
+        return None
+    mine, clients = subject.node_config.get("partition-id"), subject.node_config.get("num-partitions")
+    if mine is None and DATA_PATH in subject.node_config:
+        found = f"{DATA_PATH} without partition-id: nobody knows which client's data it is"
+        return problem("node config", found, "add partition-id, another number at each node")
+    if mine is None:
+        advice = "start the SuperNode with --node-config 'partition-id=0', another number at each node"
+        return warning("node config", "no partition-id: the server chooses which client this node plays", advice)
+    if type(mine) is not int or mine < 0:
+        return problem("node config", f"partition-id = {mine!r}", "it must be a whole number, 0 or larger, no quotes")
+    if clients is not None and (type(clients) is not int or clients <= mine):
+        found = f"partition-id = {mine}, num-partitions = {clients!r}"
+        return problem("node config", found, "partition-id goes from 0 to num-partitions - 1")
+    return ok("node config", ", ".join(f"{key} = {value}" for key, value in subject.node_config.items()))
+
+
+def data(subject: Subject) -> Finding | None:
+    """Read all of it: how many samples of which classes are there?"""
+    path = str(subject.node_config.get(DATA_PATH, ""))
+    if not path and not subject.settings:
+        return None
+    if path and not is_full(path):
+        advice = f"write {DATA_PATH} as a full path, the client app runs in a directory of Flower's"
+        return problem("data", f"{DATA_PATH} = {path}", advice)
+    try:
+        return ok("data", of_node(subject, path) if path else of_run(subject))
+    except (ValueError, OSError) as error:
+        return problem("data", str(error), "mend the data, or the path and settings that lead to it")
+
+
+def is_full(path: str) -> bool:
+    """Whether a `data-path` is one that the client app takes: from / or from a home, ~."""
+    try:
+        return Path(path).expanduser().is_absolute()
+    except RuntimeError:  # ~name of nobody
+        return False
+
+
+def of_run(subject: Subject) -> str:
+    """The data of a run, in words: one set that is divided, or what every client has of its own.
+
+    Raises:
+        ValueError: it, or a setting, cannot be used.
+        OSError: a file is missing.
+    """
+    from fedhpro_flwr.data import load  # what follows imports torch
+    from fedhpro_flwr.engine import data_source
+    from fedhpro_flwr.node_data import at_nodes, server_data
+    from fedhpro_flwr.settings import prepare
+
+    config = prepare(subject.settings, [])
+    if at_nodes(config) and subject.role == "superlink":
+        test = server_data(config)
+        to_test = f"{len(test.test)} samples to test on" if test and test.test else "none here"
+        return f"every client has its own, {to_test}"
+    if at_nodes(config):
+        return of_clients(subject, config)
+    found = load(data_source(config))
+    shape = "x".join(map(str, found.input_shape))
+    return (
+        f"{found.name}: {len(found.train)} samples of {found.num_classes} classes to train on, "
+        f"{len(found.test)} to test on, shape {shape}"
+    )
+
+
+def of_clients(subject: Subject, config: RunConfig) -> str:
+    """What lies below `data.path`, in words: of all clients, or of the one that this node plays.
+
+    Raises:
+        ValueError, OSError: as `of_run`.
+    """
+    from flwr.app import Context, RecordDict
+
+    from fedhpro_flwr.node_data import client_data
+
+    mine = subject.node_config.get("partition-id")
+    clients = [mine] if isinstance(mine, int) else range(config.partition.num_partitions)
+    nowhere = Context(run_id=0, node_id=0, node_config={}, state=RecordDict(), run_config={})
+    held = [client_data(config, client, nowhere) for client in clients]
+    sizes = sorted(len(each.train) for each in held if each.train)
+    who = f"{len(held)} clients" if mine is None else f"client {mine}"
+    how_many = " to ".join(map(str, dict.fromkeys((sizes[0], sizes[-1]))))
+    return f"{config.data.path}: {who} with {how_many} samples to train on"
+
+
+def of_node(subject: Subject, path: str) -> str:
+    """A node's own data, in words; in the format the settings name, or else the one its name tells.
+
+    Raises:
+        ValueError: it cannot be used, or the run would not have this node.
+        OSError: a file is missing.
+    """
+    from fedhpro_flwr.data.own_format import SUFFIXES, own_reader  # what follows imports torch
+    from fedhpro_flwr.data.registry import refuse_unused
+    from fedhpro_flwr.engine import data_source
+    from fedhpro_flwr.settings import prepare
+
+    config = prepare(subject.settings or None, [])
+    if subject.settings:
+        refuse_other_run(subject, config)
+    source = replace(data_source(config), path=path)
+    if not subject.settings:
+        suffix = Path(path).suffix.lower()
+        guessed = next((name for name, wanted in SUFFIXES.items() if wanted == suffix), "image-folder")
+        source = replace(source, name=guessed)
+    refuse_unused(source)
+    samples = own_reader(source.name)(source)
+    samples.parts(source)  # refuses another shape than the declared one
+    present = int(samples.train.labels.bincount().count_nonzero())
+    test = f", {len(samples.test)} to test on" if samples.test else ""
+    return f"{path} ({source.name}): {len(samples.train)} samples of {present} classes{test}"
+
+
+def refuse_other_run(subject: Subject, config: RunConfig) -> None:
+    """Check that a run has use for a node with data of its own.
+
+    Raises:
+        ValueError: it divides one data set, or has no such client.
+    """
+    from fedhpro_flwr.node_data import at_nodes
+
+    scheme, clients = config.partition.scheme, config.partition.num_partitions
+    if not at_nodes(config):
+        raise ValueError(
+            f"partition.scheme = {scheme!r} in {subject.settings} divides one data set that every node has, and a node "
+            f"with a {DATA_PATH} is refused; leave {DATA_PATH} out, or set partition.scheme = 'nodes'"
+        )
+    mine = subject.node_config.get("partition-id")
+    if isinstance(mine, int) and mine >= clients:
+        raise ValueError(f"partition-id = {mine}, but the clients of {subject.settings} are 0 to {clients - 1}")

@@ -1,0 +1,83 @@
+"""Python and packages against what the project's metadata asks for."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, distribution, version
+
+from packaging.requirements import Requirement  # Flower brings it
+from packaging.specifiers import SpecifierSet
+
+from fedhpro_flwr.doctor.finding import Finding, ok, problem, warning
+from fedhpro_flwr.doctor.subject import Subject
+
+PROJECT = "fedhpro-flwr"
+SHOWN = ("flwr", "ray", "torch", "torchvision", "numpy", "pydantic")
+INSTALL = f"run `pip install --upgrade {PROJECT}` in this environment"
+
+
+def python_version(subject: Subject) -> Finding | None:
+    """Python against `requires-python`."""
+    here = platform.python_version()
+    wanted = _metadata("Requires-Python")
+    if wanted and not SpecifierSet(wanted).contains(here, prereleases=True):
+        return problem("python", f"{here}, but {PROJECT} needs {wanted}", f"make an environment with Python {wanted}")
+    return ok("python", here)
+
+
+def packages(subject: Subject) -> Finding | None:
+    """Every package that is asked for is installed, in a version that is allowed; Ray where a simulation is to run."""
+    wanted = required(subject)
+    if not wanted:
+        return warning("packages", f"{PROJECT} itself is not installed here", "run `pip install .` in its folder")
+    wrong = [sentence for requirement in wanted if (sentence := _unmet(requirement))]
+    if wrong:
+        return problem("packages", "; ".join(wrong), INSTALL)
+    asked = {requirement.name for requirement in wanted}
+    return ok("packages", ", ".join(f"{name} {version(name)}" for name in SHOWN if name in asked))
+
+
+def torch_imports(subject: Subject) -> Finding | None:
+    """Torch and torchvision load: a pair that does not belong together installs well and fails when imported."""
+    try:
+        import torch
+        import torchvision
+    except (ImportError, OSError, RuntimeError) as error:
+        return problem("torch", f"does not import: {error}", "install torch and torchvision together, from one index")
+    return ok("torch", f"torch {torch.__version__} and torchvision {torchvision.__version__} import")
+
+
+def required(subject: Subject) -> list[Requirement]:
+    """What the project asks for without its extras, and Ray for a simulation; empty if it is not installed."""
+    wanted = [requirement for requirement in _requires(PROJECT) if _applies(requirement, "")]
+    if wanted and subject.role == "simulation":  # only Flower says which Ray its engine works with
+        wanted += [ray for ray in _requires("flwr") if ray.name == "ray" and _applies(ray, "simulation")]
+    return wanted
+
+
+def _unmet(requirement: Requirement) -> str:
+    try:
+        here = version(requirement.name)
+    except PackageNotFoundError:
+        return f"{requirement.name} is missing"
+    if requirement.specifier.contains(here, prereleases=True):
+        return ""
+    return f"{requirement.name} is {here}, {requirement.specifier} is asked for"
+
+
+def _requires(package: str) -> list[Requirement]:
+    try:
+        return [Requirement(line) for line in distribution(package).requires or ()]
+    except PackageNotFoundError:
+        return []
+
+
+def _applies(requirement: Requirement, extra: str) -> bool:
+    return requirement.marker is None or requirement.marker.evaluate({"extra": extra})
+
+
+def _metadata(key: str) -> str:
+    try:
+        return str(distribution(PROJECT).metadata[key] or "")
+    except PackageNotFoundError:
+        return ""

@@ -1,0 +1,63 @@
+"""The network that a model's file describes, with the file's tensors in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fedhpro_flwr.exported.description import ModelDescription
+from fedhpro_flwr.flat_keys import ConfigError
+from fedhpro_flwr.models import Model, build
+
+
+def built(file: Path, described: ModelDescription, tensors: Mapping[str, Tensor], start: Path | None) -> Model:
+    """In eval mode, on the CPU, its convolutions laid out channels_last as in the run.
+
+    Built without numbers, on torch's meta device, and compared with the file before memory is spent: a file that claims
+    a huge width costs nothing. Numbers then come from the file alone.
+
+    Args:
+        file: that was read, for sentences.
+        described: what it says.
+        tensors: of it.
+        start: the folder that the architecture is built from; None where it needs none.
+
+    Raises:
+        ConfigError: the architecture is unknown or cannot take such samples, or the tensors are not its own or hold
+            numbers that are not finite.
+    """
+    try:
+        # A pre-trained encoder is read from its folder, which the user vouches for, and overwritten.
+        with nullcontext() if start else torch.device("meta"):
+            model = build(
+                described.architecture,
+                input_shape=described.input_shape,
+                num_classes=len(described.class_names),
+                width=described.width,
+                vocabulary=described.vocabulary,
+                path=str(start or ""),
+                seed=0,
+            )
+    except ValueError as error:
+        raise ConfigError(f"{file}: {error}") from error
+    own = {name: (tensor.shape, tensor.dtype) for name, tensor in model.state_dict().items()}
+    given = {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
+    if own != given:
+        wrong = sorted(name for name in own.keys() | given.keys() if own.get(name) != given.get(name))
+        raise ConfigError(
+            f"{file}: its tensors are not those of a {described.architecture} for {described.takes} and "
+            f"{len(described.class_names)} classes: {len(wrong)} differ, as {wrong[0]}; it is damaged, or of another "
+            "release"
+        )
+    broken = next((name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())), None)
+    if broken is not None:
+        raise ConfigError(
+            f"{file}: {broken} holds NaN or infinite numbers, so every prediction would be NaN; the file is "
+            "damaged, or its run diverged"
+        )
+    model.load_state_dict(tensors, assign=True)
+    return model.eval().requires_grad_(False).to(memory_format=torch.channels_last)

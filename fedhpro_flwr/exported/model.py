@@ -1,0 +1,163 @@
+"""A trained model out of its file: `load_exported("model.safetensors").predict(["a.png"])`, for anybody's own code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from fedhpro_flwr.client_data import ClientData
+from fedhpro_flwr.data.frozen_encoder import FrozenEncoder, frozen_encoder
+from fedhpro_flwr.exported.build import built
+from fedhpro_flwr.exported.description import ModelDescription, model_file, read_model
+from fedhpro_flwr.exported.needed import found
+from fedhpro_flwr.exported.samples import of_array, of_pictures, of_texts
+from fedhpro_flwr.flat_keys import ConfigError
+from fedhpro_flwr.models import Model
+
+Samples = Tensor | npt.NDArray[np.generic] | Sequence[str] | Sequence[Path]
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a model says of N samples.
+
+    Args:
+        logits: [N, C] float32, on the CPU.
+        class_names: one name a class id.
+    """
+
+    logits: Tensor
+    class_names: tuple[str, ...]
+
+    @property
+    def labels(self) -> Tensor:
+        """The class id of each sample [N]."""
+        return self.logits.argmax(1)
+
+    @property
+    def names(self) -> list[str]:
+        """The class name of each sample."""
+        return [self.class_names[label] for label in self.labels.tolist()]
+
+    @property
+    def probabilities(self) -> Tensor:
+        """The softmax of the logits [N, C]. Federated training does not calibrate it: 0.9 is no promise of 90 %."""
+        return self.logits.softmax(1)
+
+    def top(self, count: int) -> list[list[tuple[str, float]]]:
+        """Of each sample the `count` likeliest classes and their probabilities, the likeliest first."""
+        # Sorted by the logits: probabilities of 1 and 1 - 1e-9 are the same float.
+        order = self.logits.argsort(stable=True, dim=1, descending=True)[:, :count]
+        chosen = self.probabilities.gather(1, order)
+        return [
+            [(self.class_names[c], p) for c, p in zip(classes, shares, strict=True)]
+            for classes, shares in zip(order.tolist(), chosen.tolist(), strict=True)
+        ]
+
+
+@dataclass(frozen=True, eq=False)
+class ExportedModel:
+    """A model ready to predict. Made by `load_exported`.
+
+    Args:
+        model: in eval mode, on `device`.
+        description: what its file says.
+        device: that it computes on.
+        frozen: the encoder of pictures whose features the model takes; None for others.
+        tokenizer: the folder of a text's tokenizer; None for the hashing one.
+    """
+
+    model: Model
+    description: ModelDescription
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    frozen: FrozenEncoder | None = None
+    tokenizer: Path | None = None
+
+    def predict(self, samples: Samples, *, batch_size: int = 0) -> Predictions:
+        """The classes of samples.
+
+        Args:
+            samples: an array or tensor of them, as a .npz file may hold it (fedhpro_flwr/data/own.py); paths of
+                picture files; or texts, for a model of texts.
+            batch_size: samples at a time; 0 for the run's own, which repeats its test bit for bit on such a device.
+
+        Raises:
+            ValueError: samples that the model does not take, or a picture that cannot be read; the message says which.
+        """
+        return self.of_inputs(self.inputs(samples), batch_size=batch_size)
+
+    def inputs(self, samples: Samples) -> Tensor:
+        """Samples as the model takes them [N, ...]: pictures decoded and resized, texts as token ids.
+
+        Raises:
+            ValueError: as `predict`.
+        """
+        if isinstance(samples, Tensor):
+            return of_array(samples.cpu().numpy(), self.description)
+        if isinstance(samples, np.ndarray):
+            return of_array(samples, self.description)
+        if self.description.input_kind == "text":
+            return of_texts([str(text) for text in samples], self.description, self.tokenizer)
+        return of_pictures([Path(file) for file in samples], self.description, self.frozen)
+
+    @torch.no_grad()
+    def of_inputs(self, inputs: Tensor, *, batch_size: int = 0) -> Predictions:
+        """The classes of what `inputs` gives [N, ...]."""
+        described = self.description
+        prepare = ClientData(None, None, described.mean, described.std).encoder_inputs
+        # As the run's test did it: the encoder, then the head.
+        logits = [
+            self.model.head(self.model.encoder(prepare(batch.to(self.device)))).float().cpu()
+            for batch in torch.split(inputs, batch_size or described.batch_size)
+        ]
+        return Predictions(torch.cat(logits), described.class_names)
+
+
+def load_exported(
+    path: str | Path,
+    *,
+    device: str = "cpu",
+    encoder: str | Path | None = None,
+    tokenizer: str | Path | None = None,
+) -> ExportedModel:
+    """Read a model's file. Nothing in it is executed: tensors, and JSON that is checked.
+
+    Args:
+        path: a model.safetensors, or the folder of a finished run.
+        device: "cpu", "cuda", or "auto" for a GPU where there is one.
+        encoder: where the frozen or pre-trained encoder lies that the run used, if it used one.
+        tokenizer: where the tokenizer's folder lies that the run used, if it used one.
+
+    Raises:
+        ConfigError: the file cannot be used, or something that it needs is not there or another; one sentence.
+    """
+    file = model_file(Path(path).expanduser())
+    described, tensors = read_model(file)
+    if described.holds == "head":
+        raise ConfigError(
+            f"{file} holds the head alone: with model.share = 'head' every encoder stays with its client; join it to "
+            "one where its state lies, by `fedhpro export MODEL --state round-<last round>.safetensors --out FILE`"
+        )
+    if device not in ("cpu", "cuda", "auto"):
+        raise ConfigError(f"device {device!r}: allowed are 'cpu', 'cuda' and 'auto'")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device 'cuda': this process sees no CUDA device; use 'cpu' or 'auto'")
+    where = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+    is_frozen = described.input_kind == "features"
+    encoder_path = found(described.encoder, encoder, "--encoder", weights=is_frozen)
+    tokenizer_path = found(described.tokenizer, tokenizer, "--tokenizer", weights=False)
+    model = built(file, described, tensors, None if is_frozen else encoder_path).to(where)
+    frozen = None
+    if is_frozen and encoder_path:
+        try:
+            frozen = frozen_encoder(encoder_path)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+        frozen.module.to(where)
+    return ExportedModel(model, described, where, frozen, tokenizer_path)

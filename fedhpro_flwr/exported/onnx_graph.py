@@ -1,0 +1,127 @@
+"""A model as one ONNX graph: samples in, normalisation inside, logits out, any number of samples at a time.
+
+inputs   uint8 [N, ch, H, W] of 0 to 255 (float32 of 0 to 1 where training had floats), float32 [N, F], or
+         int32 token ids [N, L] of a text
+logits   float32 [N, C]; the class names are in the file's metadata, as `class-names`
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from importlib import import_module
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from fedhpro_flwr.data.augment import to_float
+from fedhpro_flwr.data.data_set import PADDING
+from fedhpro_flwr.exported.description import KEY, ModelDescription
+from fedhpro_flwr.exported.model import ExportedModel
+from fedhpro_flwr.flat_keys import ConfigError
+from fedhpro_flwr.models import Model
+from fedhpro_flwr.whole_file import whole_file
+
+INPUTS, LOGITS, CLASS_NAMES = "inputs", "logits", "class-names"
+PACKAGES = ("onnx", "onnxruntime", "onnxscript")  # torch's exporter needs the last one
+TOLERANCE = 1e-4  # of a logit, relative to the largest: other orders of the same sums of floats differ by some 1e-6
+CHECKED = (1, 5)  # samples of the two batches that the graph is checked with
+
+
+class WithNormalisation(nn.Module):
+    """A model on samples as they are stored, and not as its encoder takes them."""
+
+    def __init__(self, model: Model, described: ModelDescription) -> None:
+        super().__init__()
+        self.model = model
+        self.described = described
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Logits [N, C]."""
+        if self.described.input_kind == "text":
+            return cast(Tensor, self.model(inputs))
+        return cast(Tensor, self.model(to_float(inputs, self.described.mean, self.described.std)))
+
+
+class MeanOfWords(nn.Module):
+    """What `nn.EmbeddingBag` computes of tokens, in operators that ONNX has."""
+
+    def __init__(self, bag: nn.EmbeddingBag) -> None:
+        super().__init__()
+        self.weight = bag.weight
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """[B, L] -> [B, E]: the mean embedding of the tokens that are no PADDING."""
+        real = (tokens != PADDING).unsqueeze(2).to(self.weight.dtype)  # [B, L, 1]
+        return (nn.functional.embedding(tokens, self.weight) * real).sum(1) / real.sum(1)
+
+
+def write_onnx(model: ExportedModel, path: Path) -> float:
+    """Write the graph, whole or not at all, after onnxruntime has computed the same with it.
+
+    Args:
+        model: on the CPU.
+        path: of the .onnx file.
+
+    Returns:
+        The largest difference of a logit that was seen.
+
+    Raises:
+        ConfigError: a package is missing, the architecture cannot be written as a graph, or its logits differ.
+    """
+    try:
+        onnx, runtime, _ = (import_module(package) for package in PACKAGES)
+    except ImportError as error:
+        raise ConfigError(f"ONNX needs the package {error.name}: `pip install 'fedhpro-flwr[onnx]'`") from error
+    described = model.description
+    graph = WithNormalisation(_without_bags(model.model), described).eval()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch's own exporter
+            program = torch.onnx.export(
+                graph, (_samples(described, 3),), input_names=[INPUTS], output_names=[LOGITS], dynamo=True,
+                dynamic_shapes=({0: torch.export.Dim("N")},), verbose=False,
+            )  # fmt: skip
+    except Exception as error:  # whatever an architecture leads the exporter to
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError(f"a {described.architecture} cannot be written as an ONNX graph ({reason})") from error
+    assert program is not None
+    content: Any = program.model_proto
+    for key, value in ((KEY, described.model_dump_json()), (CLASS_NAMES, json.dumps(described.class_names))):
+        onnx.helper.set_model_props(content, {**{p.key: p.value for p in content.metadata_props}, key: value})
+    with whole_file(path) as scratch:
+        scratch.write_bytes(content.SerializeToString())
+        session = runtime.InferenceSession(str(scratch), providers=["CPUExecutionProvider"])
+        return _checked(session, model, path)
+
+
+def _without_bags(model: Model) -> Model:
+    children = [MeanOfWords(each) if isinstance(each, nn.EmbeddingBag) else each for each in model.encoder.children()]
+    if not any(isinstance(each, MeanOfWords) for each in children):
+        return model
+    return Model(nn.Sequential(*children), model.head)
+
+
+def _samples(described: ModelDescription, count: int) -> Tensor:
+    """Random samples, to be traced and compared with."""
+    draw, shape = torch.Generator().manual_seed(count), (count, *described.input_shape)
+    if described.input_kind == "text":
+        return torch.randint(1, described.vocabulary, shape, dtype=torch.int32, generator=draw)
+    if described.input_kind == "uint8-images":
+        return torch.randint(256, shape, dtype=torch.uint8, generator=draw)
+    return torch.rand(shape, generator=draw)
+
+
+def _checked(session: Any, model: ExportedModel, path: Path) -> float:
+    largest = 0.0
+    for count in CHECKED:
+        samples = _samples(model.description, count)
+        expected = model.of_inputs(samples).logits
+        given = torch.from_numpy(session.run([LOGITS], {INPUTS: samples.numpy()})[0])
+        difference = float((given - expected).abs().max())
+        if not difference <= TOLERANCE * max(1.0, float(expected.abs().max())):
+            raise ConfigError(f"{path} was not written: the graph's logits differ from the model's by {difference:.1e}")
+        largest = max(largest, difference)
+    return largest

@@ -1,0 +1,106 @@
+"""Arrays, picture files and texts as the samples that a model takes, refused in a sentence where it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from fedhpro_flwr.data.frozen_encoder import FrozenEncoder
+from fedhpro_flwr.data.own import samples_of_array
+from fedhpro_flwr.data.picture_features import BATCH, square, unit_features
+from fedhpro_flwr.data.pictures import open_picture, unlisted
+from fedhpro_flwr.data.registry import DataSource
+from fedhpro_flwr.data.tokens import tokenize
+from fedhpro_flwr.exported.description import ModelDescription
+
+
+def of_array(array: npt.NDArray[np.generic], described: ModelDescription) -> Tensor:
+    """Samples [N, ...] out of an array of them, in one of the shapes that a .npz file may have.
+
+    Raises:
+        ValueError: another kind of sample, another shape, or floats that are not finite.
+    """
+    if described.input_kind == "text":
+        raise ValueError(f"it holds numbers, the model takes {described.takes}")
+    inputs = samples_of_array(array)
+    if tuple(inputs.shape[1:]) != described.input_shape:
+        shape = list(inputs.shape[1:])
+        raise ValueError(
+            f"its samples have shape {shape}, the model takes {list(described.input_shape)}: {described.takes}"
+        )
+    if len(inputs) == 0:
+        raise ValueError("it holds no sample")
+    if inputs.is_floating_point() and not bool(torch.isfinite(inputs).all()):
+        raise ValueError("it holds NaN or infinite numbers, only finite ones are allowed")
+    return inputs
+
+
+def of_texts(texts: Sequence[str], described: ModelDescription, tokenizer: Path | None) -> Tensor:
+    """Token ids [N, L] int32.
+
+    Raises:
+        ValueError: the tokenizer cannot be used.
+    """
+    source = DataSource(
+        "",
+        text_length=described.input_shape[0],
+        vocabulary=described.vocabulary,
+        tokenizer=str(tokenizer) if tokenizer else "hashing",
+    )
+    tokens, vocabulary = tokenize(texts, source)
+    if vocabulary != described.vocabulary:
+        raise ValueError(f"the tokenizer has {vocabulary} token ids, the model {described.vocabulary}")
+    return tokens
+
+
+def of_pictures(files: Sequence[Path], described: ModelDescription, frozen: FrozenEncoder | None = None) -> Tensor:
+    """uint8 images [N, ch, H, W], or the features [N, F] of a frozen encoder.
+
+    Raises:
+        ValueError: the model takes no pictures, or one cannot be read.
+    """
+    if not takes_pictures(described):
+        raise ValueError(f"the model takes {described.takes}, no pictures")
+    return of_pixels([pixels_of(file, described, frozen) for file in files], frozen)
+
+
+def takes_pictures(described: ModelDescription) -> bool:
+    """Whether samples can be picture files."""
+    return described.is_image or described.input_kind == "features"
+
+
+def pixels_of(file: Path, described: ModelDescription, frozen: FrozenEncoder | None = None) -> Tensor:
+    """One picture as in training, uint8 [ch, H, W]: of the model's colours, and resized to its size.
+
+    Bilinear, smoothed where it shrinks, the aspect ratio is not kept; for a frozen encoder resized by the shorter side
+    and cut square from the middle.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    from PIL import Image  # a model of vectors or texts needs none
+
+    folder, name = unlisted(file.parent), PurePosixPath(file.name)
+    if frozen is not None:
+        return torch.from_numpy(square(folder, name, frozen).transpose(2, 0, 1).copy())
+    channels, height, width = described.input_shape
+    # Large JPEGs are decoded at a fraction of their size, as in training.
+    image = open_picture(folder, name, least_side=4 * max(height, width))
+    image = image.convert("L" if channels == 1 else "RGB")
+    if image.size != (width, height):
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    pixels = torch.from_numpy(np.array(image, dtype=np.uint8))  # [H, W] or [H, W, 3]
+    return pixels[None] if channels == 1 else pixels.permute(2, 0, 1).contiguous()
+
+
+def of_pixels(pixels: Sequence[Tensor], frozen: FrozenEncoder | None = None) -> Tensor:
+    """One batch of what `pixels_of` gave [N, ch, H, W], or its features [N, F]."""
+    images = torch.stack(list(pixels))
+    if frozen is None:
+        return images
+    return unit_features(torch.cat([frozen.features(part).cpu() for part in torch.split(images, BATCH)]))

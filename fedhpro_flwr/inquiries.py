@@ -1,0 +1,74 @@
+"""Nodes are asked who they are, each once. An answer that comes late is fetched later; no round waits for it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterable
+
+from flwr.app import Message, RecordDict
+from flwr.serverapp import Grid
+
+from fedhpro_flwr.nodes import Answers, read_answers
+
+
+class Inquiries:
+    """The questions of a run that have no answer yet.
+
+    Args:
+        grid: to ask through.
+        question: the content of each.
+    """
+
+    def __init__(self, grid: Grid, question: RecordDict) -> None:
+        self._grid, self._question = grid, question
+        self._open: dict[str, int] = {}  # message id -> node id
+        self._since: dict[str, float] = {}  # message id -> time.monotonic() when it was sent, or waited for at last
+        self._failed: set[int] = set()  # nodes that answered with an error
+
+    def ask(self, node_ids: Iterable[int], timeout: float) -> Answers:
+        """Ask nodes and wait for their answers."""
+        questions = self._questions(node_ids)
+        if not questions:
+            return Answers([], [], [])
+        replies = list(self._grid.send_and_receive(questions, timeout=timeout))
+        self._note(questions)
+        return self._read(replies)
+
+    def fetch(self, there: Collection[int], timeout: float) -> Answers:
+        """What was answered in the meantime. Nodes that answered with an error are asked once more, without waiting.
+
+        Args:
+            there: the nodes that are there; the others need no answer any more.
+            timeout: seconds after which a question counts as lost, and its node is asked again too: one with a key that
+                restarts while it answers keeps its id, and knows nothing of the question.
+        """
+        self._open = {asked: node_id for asked, node_id in self._open.items() if node_id in there}
+        again, self._failed = self._failed.intersection(there), set()
+        answers = self._read(list(self._grid.pull_messages(list(self._open))) if self._open else [])
+        lost = {asked for asked in self._open if time.monotonic() - self._since[asked] >= timeout}
+        again |= {self._open.pop(asked) for asked in lost}
+        self._since = {asked: self._since[asked] for asked in self._open}
+        if questions := self._questions(again):
+            self._grid.push_messages(questions)
+            self._note(questions)
+        return answers
+
+    @property
+    def asked(self) -> set[int]:
+        """The nodes that need not be asked now: an answer is due, or was an error."""
+        return {*self._open.values(), *self._failed}
+
+    def _questions(self, node_ids: Iterable[int]) -> list[Message]:
+        return [Message(self._question, dst_node_id=node_id, message_type="query") for node_id in sorted(node_ids)]
+
+    def _note(self, questions: Iterable[Message]) -> None:
+        for question in questions:
+            self._open[question.metadata.message_id] = question.metadata.dst_node_id
+            self._since[question.metadata.message_id] = time.monotonic()
+
+    def _read(self, replies: list[Message]) -> Answers:
+        answers = read_answers(replies, self._open)
+        for reply in replies:
+            self._open.pop(reply.metadata.reply_to_message_id, None)
+        self._failed |= set(answers.failed)
+        return answers

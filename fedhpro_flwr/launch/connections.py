@@ -1,0 +1,76 @@
+"""Which SuperLink a command line means: a connection in Flower's config.toml by its name, or an address."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from fedhpro_flwr.config import ConfigError
+
+CONFIG_FILE = "config.toml"
+LOCAL = ":local"  # how the addresses begin that stand for a SuperLink that Flower starts on this machine
+DIRECT = "superlink"  # the name that an address gets
+
+
+def flower_home() -> Path:
+    """Where Flower keeps its config.toml."""
+    return Path(os.environ.get("FLWR_HOME") or Path.home() / ".flwr").expanduser().resolve()
+
+
+def named(name: str, home: Path) -> str:
+    """A connection that exists, and leads to a SuperLink that somebody has started.
+
+    Raises:
+        ConfigError: there is none of that name, the file is no TOML, or Flower would start a SuperLink of its own.
+    """
+    path = home / CONFIG_FILE
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from None
+    connections: dict[str, Any] = {key: value for key, value in _tables(content.get("superlink")).items()}
+    known = [key for key, value in connections.items() if not _address(value).startswith(LOCAL)]
+    if name not in connections:
+        there = f"there are {', '.join(known)}" if known else "there is none yet"
+        raise ConfigError(
+            f"--superlink {name}: no connection of that name in {path}, {there}; add [superlink.{name}] with its "
+            "address there, or name HOST:PORT"
+        )
+    if name not in known:
+        raise ConfigError(f"--superlink {name} stands for a simulation on this machine; leave --superlink out for it")
+    return name
+
+
+def direct(address: str, home: Path, *, insecure: bool = False, root_certificates: str = "") -> str:
+    """A connection to HOST:PORT, written to a config.toml of its own in `home`.
+
+    Raises:
+        ConfigError: that is no address, the certificate is not there, or there is one for a connection without TLS.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or "/" in address or not port.isdecimal() or not 0 < int(port) < 2**16:
+        raise ConfigError(f"--superlink {address}: an address is HOST:PORT, as in superlink.example.org:8000")
+    if insecure and root_certificates:
+        raise ConfigError("--insecure means no TLS, so --root-certificates has no use beside it; leave one out")
+    connection: dict[str, Any] = {"address": address, "insecure": insecure}
+    if root_certificates:
+        path = Path(root_certificates).expanduser().resolve()
+        if not path.is_file():
+            raise ConfigError(f"--root-certificates {root_certificates}: there is no such file")
+        connection["root-certificates"] = str(path)
+    (home / CONFIG_FILE).write_text(
+        tomli_w.dumps({"superlink": {"default": DIRECT, DIRECT: connection}}), encoding="utf-8"
+    )
+    return DIRECT
+
+
+def _tables(value: object) -> dict[str, Any]:
+    return {key: inner for key, inner in value.items() if isinstance(inner, dict)} if isinstance(value, dict) else {}
+
+
+def _address(connection: dict[str, Any]) -> str:
+    return str(connection.get("address", LOCAL))

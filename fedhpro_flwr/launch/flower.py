@@ -1,0 +1,108 @@
+"""Flower's own commands, run as processes and read: what `flwr` answers, and why not."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+QUIET = {
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",  # counts in the SuperLink's environment only
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # or Ray warns of it in every run
+}
+UNREACHABLE = "Connection to the SuperLink is unavailable"  # how Flower begins to say so
+LAST_CHARACTERS = 400  # of an answer that is no JSON
+
+
+class LaunchError(RuntimeError):
+    """The run could not be started, or ended badly; the message says why."""
+
+
+class UnreachableError(LaunchError):
+    """No SuperLink answers now; it may later."""
+
+
+@dataclass(frozen=True)
+class Flower:
+    """`flwr`, speaking with one SuperLink.
+
+    Args:
+        home: the folder with Flower's config.toml.
+        connection: the SuperLink's name in it.
+        scratch: an empty folder of the caller's: the commands' working directory, and where the app is staged.
+    """
+
+    home: Path
+    connection: str
+    scratch: Path
+
+    def answer(self, command: str, *arguments: str) -> dict[str, Any]:
+        """What a command answered; without success it has an "error-message".
+
+        Raises:
+            UnreachableError: no SuperLink answers.
+            LaunchError: the answer is no JSON.
+        """
+        with self.process(command, *arguments, "--format", "json") as process:
+            try:
+                out, errors = process.communicate()
+            except KeyboardInterrupt:
+                process.kill()
+                raise
+        try:
+            answer = dict(json.loads(out))
+        except (json.JSONDecodeError, TypeError):
+            said = " ".join((out + errors).split())
+            raise LaunchError(f"`flwr {command}` answered: {said[-LAST_CHARACTERS:]}") from None
+        if UNREACHABLE in str(answer.get("error-message", "")):
+            raise UnreachableError("the SuperLink does not answer")
+        return answer
+
+    def process(self, command: str, *arguments: str) -> subprocess.Popen[str]:
+        """A command that runs; Ctrl-C does not reach it, as what it began must be ended in order."""
+        return subprocess.Popen(
+            [tool("flwr"), command, *arguments],
+            cwd=self.scratch,
+            env=environment(self.home),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+
+
+def reason(answer: dict[str, Any]) -> str:
+    """Why a command did not succeed, without what Flower says before it: which SuperLink, what it is doing."""
+    said = str(answer.get("error-message", answer))
+    return " ".join(said.rpartition("\n\n")[2].split())
+
+
+def environment(home: Path) -> dict[str, str]:
+    """Of Flower's processes: this one's, quiet, with Flower's files in `home`."""
+    env = {**os.environ, **QUIET, "FLWR_HOME": str(home), "PYTHONUNBUFFERED": "1"}
+    env.pop("PYTHONPATH", None)  # a foreign app on it would shadow this one
+    # Flower starts its own helpers by name, so this environment's commands must be on the path.
+    env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env.get("PATH", "")])
+    return env
+
+
+def tool(name: str) -> str:
+    """A command of this Python's own environment, whether or not that is on the PATH.
+
+    Raises:
+        LaunchError: it is not installed.
+    """
+    beside = Path(sys.executable).with_name(name)
+    found = str(beside) if beside.exists() else shutil.which(name)
+    if found is None:
+        raise LaunchError(f"the command {name} is not installed; `pip install 'flwr[simulation]'` brings it")
+    return found

@@ -1,0 +1,73 @@
+"""A run's log as it grows, line by line; a stream that broke goes on where it was."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from threading import Thread
+
+END_SECONDS = 10.0  # for the process to end once it is told to
+
+
+class LogStream:
+    """Reads a process that prints the log from its beginning, in a thread.
+
+    Args:
+        start: starts that process. Started again it prints what it printed before, which is left out.
+        say: gets each line, without its end.
+    """
+
+    def __init__(self, start: Callable[[], subprocess.Popen[str]], say: Callable[[str], None]) -> None:
+        self._start, self._say = start, say
+        self._shown = 0
+
+    def __enter__(self) -> LogStream:
+        self.open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def open(self) -> None:
+        """Begin, or begin again."""
+        self._process = self._start()
+        self._reader = Thread(target=self._read, daemon=True)
+        # Read too, or the process would wait for it once the pipe is full; what it says there `flwr ls` says better.
+        self._errors = Thread(target=self._drain, daemon=True)
+        self._reader.start()
+        self._errors.start()
+
+    def close(self) -> None:
+        """End it; what has been printed is handed on before this returns."""
+        self._process.terminate()
+        try:
+            self._process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._reader.join()
+        self._errors.join()
+        for pipe in (self._process.stdout, self._process.stderr):
+            if pipe:
+                pipe.close()
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will come."""
+        return not self._reader.is_alive()
+
+    def join(self, seconds: float) -> None:
+        """Wait for its end, so long at most."""
+        self._reader.join(seconds)
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for number, line in enumerate(self._process.stdout):
+            if number >= self._shown:
+                self._say(line.rstrip("\n"))
+                self._shown = number + 1
+
+    def _drain(self) -> None:
+        assert self._process.stderr is not None
+        for _ in self._process.stderr:
+            pass

@@ -1,0 +1,98 @@
+"""A SuperLink for one simulated run, stopped with it.
+
+Plain `flwr run` talks to whatever SuperLink answers on its port, with that one's directory, environment and code path,
+and installs the app's dependencies before each run. This one is started for the run, in an empty directory of its own:
+a foreign `client_app` in its working directory would be imported by Ray's workers.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import tomli_w
+
+from fedhpro_flwr.launch.flower import Flower, LaunchError, environment, tool
+
+START_TIMEOUT = 90.0  # seconds for the SuperLink to answer
+POLL_SECONDS = 0.2
+CONNECTION = "private"
+
+
+class PrivateSuperLink:
+    """A SuperLink of one's own, with its own FLWR_HOME, port and working directory.
+
+    Args:
+        home: a new folder.
+        log_file: receives what it prints.
+    """
+
+    def __init__(self, home: Path, log_file: Path) -> None:
+        self.home, self.log_file = home, log_file
+        self.cwd, scratch = home / "cwd", home / "scratch"
+        self.flower = Flower(home, CONNECTION, scratch)
+
+    def __enter__(self) -> Flower:
+        self.cwd.mkdir()
+        self.flower.scratch.mkdir()
+        port = free_port()
+        connection = {"default": CONNECTION, CONNECTION: {"address": f"127.0.0.1:{port}", "insecure": True}}
+        (self.home / "config.toml").write_text(tomli_w.dumps({"superlink": connection}))
+        command = [tool("flower-superlink"), "--insecure", "--simulation", "--host", "127.0.0.1", "--port", str(port)]
+        with self.log_file.open("ab") as log:
+            # A session of its own: Ctrl-C reaches this process alone, which then stops the whole group in order.
+            self.process = subprocess.Popen(
+                command,
+                cwd=self.cwd,
+                env=environment(self.home),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + START_TIMEOUT
+        try:
+            while not accepts(port):
+                if self.process.poll() is not None or time.monotonic() > deadline:
+                    raise LaunchError("the SuperLink did not start")
+                time.sleep(POLL_SECONDS)
+        except BaseException:  # Ctrl-C too, which does not reach the SuperLink itself
+            self.__exit__()
+            raise
+        return self.flower
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(10)
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)  # Ray's workers outlive a SuperLink that ended badly
+
+    def check(self) -> None:
+        """Look whether it lives.
+
+        Raises:
+            LaunchError: it does not.
+        """
+        if self.process.poll() is not None:
+            raise LaunchError(f"the SuperLink died with status {self.process.returncode}")
+
+
+def free_port() -> int:
+    """A TCP port nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def accepts(port: int) -> bool:
+    """Whether something listens on a port of this machine."""
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -1,0 +1,46 @@
+"""`flwr run` in Flower's simulation engine, the robust way: a SuperLink for this run alone, and a truthful end."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from fedhpro_flwr.config import Scalar
+from fedhpro_flwr.launch.flower import LaunchError
+from fedhpro_flwr.launch.following import follow
+from fedhpro_flwr.launch.private_superlink import PrivateSuperLink
+from fedhpro_flwr.launch.submitted_run import submit
+
+PATIENCE = 60.0  # seconds that a living SuperLink may take to answer, on a machine that is busy with the run
+
+
+def simulate(settings: Mapping[str, Scalar], *, num_nodes: int, log_file: Path, gpus: float = 0.0) -> None:
+    """Run the app in Flower's simulation engine and wait for its end.
+
+    Args:
+        settings: the complete run config.
+        num_nodes: simulated SuperNodes.
+        log_file: receives everything Flower, Ray and the apps print.
+        gpus: share of a GPU for each client process; 0 keeps them on the CPU.
+
+    Raises:
+        LaunchError: with the reason, and where the log lies.
+    """
+    engine = f"num-supernodes={num_nodes} client-resources-num-cpus=1 client-resources-num-gpus={gpus}"
+    home = Path(tempfile.mkdtemp(prefix="fedhpro-"))
+    superlink = PrivateSuperLink(home, log_file)
+    try:
+        with superlink as flower, log_file.open("a", encoding="utf-8") as log:
+
+            def say(line: str) -> None:
+                print(line, file=log, flush=True)
+
+            run = submit(flower, settings, engine)
+            status = follow(run, say, check=superlink.check, patience=PATIENCE)
+    except LaunchError as error:
+        raise LaunchError(f"{error} (log: {log_file})") from None
+    shutil.rmtree(home, ignore_errors=True)  # only now: what lies there tells more of a run that could not be followed
+    if not status.completed:
+        raise LaunchError(f"{status.state}: {status.details or 'no details'} (log: {log_file})")

@@ -1,0 +1,109 @@
+"""A run that a SuperLink has taken: what became of it, its end, and its log."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import tomli_w
+
+from fedhpro_flwr.config import Scalar
+from fedhpro_flwr.launch.app_folder import app_folder
+from fedhpro_flwr.launch.flower import Flower, LaunchError, UnreachableError, reason
+from fedhpro_flwr.launch.log_stream import LogStream
+
+UNKNOWN_RUN = "Run ID not found"  # how Flower says so
+LOST = "lost"
+# What Flower says of a ServerApp that ended without a word, or that was stopped because its SuperLink had gone.
+LOST_DETAILS = ("No heartbeat received from the task", "Task failed with unknown error.")
+APP_FAILED = "ServerApp failed with exception: "
+
+
+@dataclass(frozen=True)
+class Status:
+    """Of a run, as the SuperLink knows it."""
+
+    state: str  # pending, starting, running, finished:completed, finished:failed, finished:stopped; or LOST
+    details: str = ""
+
+    @property
+    def finished(self) -> bool:
+        """Nothing plays it any more."""
+        return self.state.startswith("finished") or self.state == LOST
+
+    @property
+    def completed(self) -> bool:
+        """It ended well."""
+        return self.state == "finished:completed"
+
+    @property
+    def lost(self) -> bool:
+        """Its ServerApp or its SuperLink went away under it: neither the app's failure nor anybody's wish."""
+        return self.state == LOST or (self.state == "finished:failed" and self.details in LOST_DETAILS)
+
+    @property
+    def sentence(self) -> str:
+        """Why it did not complete: the app's own sentence where it has one."""
+        if self.details.startswith(APP_FAILED):
+            return self.details.removeprefix(APP_FAILED)
+        return f"{self.state}: {self.details or 'no details'}"
+
+
+@dataclass(frozen=True)
+class SubmittedRun:
+    """A run by its id."""
+
+    flower: Flower
+    run_id: str
+
+    def status(self) -> Status:
+        """What became of it.
+
+        Raises:
+            UnreachableError: the SuperLink does not answer, or not now.
+        """
+        answer = self.flower.answer("ls", self.flower.connection, "--run-id", self.run_id)
+        if "runs" in answer:
+            run = answer["runs"][0]
+            return Status(str(run["status"]), str(run.get("status-details") or ""))
+        if UNKNOWN_RUN in str(answer):
+            return Status(LOST, "the SuperLink does not know the run, its database is another")
+        raise UnreachableError(f"the SuperLink does not say what became of the run: {reason(answer)}")
+
+    def stop(self) -> None:
+        """End it.
+
+        Raises:
+            LaunchError: the SuperLink did not.
+        """
+        answer = self.flower.answer("stop", self.run_id, self.flower.connection)
+        if not answer.get("success"):
+            raise LaunchError(reason(answer))
+
+    def log(self, say: Callable[[str], None]) -> LogStream:
+        """What the ServerApp says, from the beginning on, handed on line by line."""
+        return LogStream(lambda: self.flower.process("log", self.run_id, self.flower.connection, "--stream"), say)
+
+
+def submit(flower: Flower, settings: Mapping[str, Scalar], engine: str = "") -> SubmittedRun:
+    """Hand the app to the SuperLink.
+
+    Args:
+        flower: speaks with it.
+        settings: the complete run config.
+        engine: Flower's federation config, for a simulation.
+
+    Raises:
+        UnreachableError: no SuperLink answers.
+        LaunchError: it did not take the run.
+    """
+    config = flower.scratch / f"run-{uuid.uuid4().hex[:8]}.toml"
+    config.write_text(tomli_w.dumps(dict(settings)), encoding="utf-8")
+    chosen = ["--federation-config", engine] if engine else []
+    answer = flower.answer(
+        "run", str(app_folder(flower.scratch)), flower.connection, "--run-config", str(config), *chosen
+    )
+    if "run-id" not in answer:
+        raise LaunchError(f"Flower did not take the run: {reason(answer)}")
+    return SubmittedRun(flower, str(answer["run-id"]))

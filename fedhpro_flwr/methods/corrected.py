@@ -1,0 +1,118 @@
+"""FedHPro with SCAFFOLD's control variates at the clients: `losses.correction = "control-variates"`.
+
+No part of either publication. HPCL changes what a client minimises, a control variate takes from each of its steps the
+direction in which it drifts from the others; the two do not touch each other's tensors, so their hooks stand side by
+side. As in SCAFFOLD the models' mean is the plain one: control variates are means over clients, not over samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, cast
+
+from torch import Tensor
+
+from fedhpro_flwr.config import RunConfig
+from fedhpro_flwr.exchange import Share
+from fedhpro_flwr.head import Head
+from fedhpro_flwr.methods.base import Arrival, Correction, Departure, LocalLoss, Method, ServerStep
+from fedhpro_flwr.methods.fedhpro import FedHPro
+from fedhpro_flwr.methods.scaffold import Scaffold
+from fedhpro_flwr.metrics import Scores
+from fedhpro_flwr.prototypes import Prototypes
+from fedhpro_flwr.records import Shape, Tensors, Update
+from fedhpro_flwr.seeding import Draws
+from fedhpro_flwr.timing import Stopwatch
+
+
+@dataclass(frozen=True, eq=False)
+class CorrectedState:
+    """What the server remembers from round to round."""
+
+    method: object  # of FedHPro
+    control: object  # of SCAFFOLD
+
+
+class CorrectedFedHPro(Method):
+    """The loss, upload and server of FedHPro; the corrected steps, memory and mean of SCAFFOLD."""
+
+    name: ClassVar[str] = FedHPro.name
+    sends_of_classes: ClassVar[bool] = FedHPro.sends_of_classes
+    shares: ClassVar[tuple[Share, ...]] = Scaffold.shares
+
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__(config)
+        self.fedhpro, self.scaffold = FedHPro(config), Scaffold(config)
+
+    def refuse_data(self, *, images: bool) -> None:
+        """FedHPro's."""
+        self.fedhpro.refuse_data(images=images)
+
+    # --- at the client ------------------------------------------------------------------------------------------------
+
+    def upload(self, arrival: Arrival) -> dict[str, Tensor]:
+        """FedHPro's."""
+        return self.fedhpro.upload(arrival)
+
+    def local_loss(self, arrival: Arrival) -> LocalLoss | None:
+        """FedHPro's."""
+        return self.fedhpro.local_loss(arrival)
+
+    def correction(self, arrival: Arrival) -> Correction:
+        """SCAFFOLD's: the gradient that it corrects is that of CE + HPCL + HPAL."""
+        return self.scaffold.correction(arrival)
+
+    def depart(self, arrival: Arrival, steps: int) -> Departure:
+        """SCAFFOLD's memory."""
+        return self.scaffold.depart(arrival, steps)
+
+    # --- on the server ------------------------------------------------------------------------------------------------
+
+    def start(self, model: Tensors) -> CorrectedState:
+        """Both."""
+        return CorrectedState(self.fedhpro.start(model), self.scaffold.start(model))
+
+    def broadcast(self, state: object) -> dict[str, Tensor]:
+        """Both."""
+        state = cast(CorrectedState, state)
+        return self.fedhpro.broadcast(state.method) | self.scaffold.broadcast(state.control)
+
+    def expects(self, state: object) -> dict[str, Shape]:
+        """FedHPro's."""
+        return self.fedhpro.expects(cast(CorrectedState, state).method)
+
+    def server_step(
+        self, state: object, sent: Tensors, model: Tensors, updates: Sequence[Update], draws: Draws, watch: Stopwatch
+    ) -> ServerStep:
+        """SCAFFOLD's plain mean of the models first: FedHPro may re-train the head of what comes of it."""
+        state = cast(CorrectedState, state)
+        control = self.scaffold.server_step(state.control, sent, model, updates, draws, watch)
+        step = self.fedhpro.server_step(state.method, sent, control.model, updates, draws, watch)
+        return ServerStep(step.model, CorrectedState(step.state, control.state), {**step.metrics, **control.metrics})
+
+    def prototypes(self, sent: Tensors) -> Prototypes | None:
+        """FedHPro's."""
+        return self.fedhpro.prototypes(sent)
+
+    def prototype_scores(self, sent: Tensors) -> Scores | None:
+        """FedHPro's."""
+        return self.fedhpro.prototype_scores(sent)
+
+    def tested_head(self, state: object) -> Head | None:
+        """FedHPro's."""
+        return self.fedhpro.tested_head(cast(CorrectedState, state).method)
+
+    def tensors(self, state: object) -> dict[str, Tensor]:
+        """FedHPro's: a control variate is of no use after the run."""
+        return self.fedhpro.tensors(cast(CorrectedState, state).method)
+
+    def saved(self, state: object) -> dict[str, Tensor]:
+        """Both."""
+        state = cast(CorrectedState, state)
+        return self.fedhpro.saved(state.method) | self.scaffold.saved(state.control)
+
+    def restored(self, start: object, saved: Tensors) -> CorrectedState:
+        """The inverse of `saved`."""
+        start = cast(CorrectedState, start)
+        return CorrectedState(self.fedhpro.restored(start.method, saved), self.scaffold.restored(start.control, saved))

@@ -1,0 +1,74 @@
+"""Messages that were not answered in time: their nodes are left alone until they answer, and what they say is void.
+
+Flower's `send_and_receive` asks for the replies to its own messages only, so a reply that comes after the timeout lies
+in the SuperLink and disturbs no later round. It is fetched here to learn that its node is free again, and thrown away.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from flwr.app import Message
+from flwr.serverapp import Grid
+
+from fedhpro_flwr.records import asked_partition, asked_round
+
+
+@dataclass(frozen=True)
+class Open:
+    """A message without an answer."""
+
+    node_id: int
+    client: int
+    server_round: int
+    until: float  # of time.monotonic(): from then on the node is asked again, as the message may be lost
+
+
+class Unanswered:
+    """What is left open by the rounds so far.
+
+    A node that has not answered by the timeout is sent nothing new for as long again: it is still at work, or hangs,
+    and a second message would wait behind the first one. Its clients are set aside at once in the meantime.
+    """
+
+    def __init__(self, grid: Grid) -> None:
+        self._grid = grid
+        self._open: dict[str, Open] = {}
+        self._late: list[str] = []
+
+    def send_and_receive(self, messages: list[Message], timeout: float) -> list[Message]:
+        """As the grid's, noting whose time was up."""
+        began = time.monotonic()
+        replies = list(self._grid.send_and_receive(messages, timeout=timeout))
+        ended = time.monotonic()
+        if ended - began >= timeout:
+            answered = {reply.metadata.reply_to_message_id for reply in replies}
+            self._open |= {
+                message.metadata.message_id: Open(
+                    message.metadata.dst_node_id, asked_partition(message), asked_round(message), ended + timeout
+                )
+                for message in messages
+                if message.metadata.message_id not in answered
+            }
+        return replies
+
+    def look(self) -> None:
+        """Fetch what was answered too late, and give up waiting where it has been too long."""
+        for reply in self._grid.pull_messages(list(self._open)) if self._open else []:
+            late = self._open.pop(reply.metadata.reply_to_message_id, None)
+            if late and not reply.has_error():  # an error says that the node or the message is gone
+                self._late.append(f"client {late.client}: its answer to round {late.server_round} came too late")
+        now = time.monotonic()
+        self._open = {asked: message for asked, message in self._open.items() if message.until > now}
+
+    def told(self) -> list[str]:
+        """The late answers since the last call, a sentence each."""
+        late, self._late = self._late, []
+        return late
+
+    @property
+    def busy(self) -> Mapping[int, str]:
+        """The nodes that are left alone, and why."""
+        return {m.node_id: f"its node has not answered round {m.server_round} yet" for m in self._open.values()}

@@ -1,0 +1,118 @@
+"""Own data whose classes and shape are declared: what fits is read so, anything else is refused by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fedhpro_flwr.data import DataSource, load
+from fedhpro_flwr.data.own_format import OWN_FORMATS, OwnSamples
+
+
+def npz(path: Path, labels: list[int], size: int = 4) -> str:
+    np.savez(path, images=np.zeros((len(labels), size, size), np.uint8), labels=np.array(labels))
+    return str(path)
+
+
+def picture_folder(path: Path, *names: str, colour: bool = False) -> str:
+    for number, name in enumerate(names):
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.full((4, 4, 3) if colour else (4, 4), number, np.uint8)
+        if colour:
+            pixels[0, 0] = 10, 20, 30
+        Image.fromarray(pixels).save(path / name)
+    return str(path)
+
+
+def read(name: str, path: str, **options: object) -> OwnSamples:
+    return OWN_FORMATS[name](DataSource(name, path=path, **options))  # type: ignore[arg-type]
+
+
+def test_npz_labels_are_places_in_the_declared_list(tmp_path: Path) -> None:
+    found = read("npz", npz(tmp_path / "a.npz", [2, 0, 2]), classes="cat, dog, fox, owl")
+    assert found.class_names == ("cat", "dog", "fox", "owl") and found.train.labels.tolist() == [2, 0, 2]
+    with pytest.raises(ValueError, match=r"a\.npz: a label is 2, but data\.classes declares 2 classes, 0 to 1"):
+        read("npz", str(tmp_path / "a.npz"), classes="cat, dog")
+    with pytest.raises(ValueError, match=r"is a folder, data\.name = 'npz' reads one \.npz file"):
+        read("npz", str(tmp_path))
+
+
+def test_class_folders_have_the_ids_of_the_declared_list(tmp_path: Path) -> None:
+    path = picture_folder(tmp_path / "a", "fox/1.png", "fox/2.png", "cat/1.png")
+    found = read("image-folder", path, classes="owl, fox, dog, cat")
+    assert found.class_names == ("owl", "fox", "dog", "cat") and found.train.labels.tolist() == [3, 1, 1]
+    with pytest.raises(ValueError, match=r"a: the class folder fox is none of data\.classes"):
+        read("image-folder", path, classes="cat, dog")
+
+
+def test_a_declared_class_may_be_in_the_test_part_alone(tmp_path: Path) -> None:
+    path = picture_folder(tmp_path / "a", "train/cat/1.png", "test/dog/1.png", "test/cat/1.png")
+    found = read("image-folder", path, classes="cat, dog")
+    assert found.train.labels.tolist() == [0] and found.test is not None and found.test.labels.tolist() == [0, 1]
+
+
+def test_labels_of_a_csv_are_declared_names(tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text("label,text\n7,seven\n3,three\n")
+    found = read("text-csv", str(file), classes="10")
+    assert found.train.labels.tolist() == [7, 3] and len(found.class_names) == 10
+    with pytest.raises(ValueError, match=r"a\.csv, line 2: the label '7' is none of data\.classes"):
+        read("text-csv", str(file), classes="5")
+    file.write_text("label,text\nspam,one class is enough\n")
+    assert read("text-csv", str(file), classes="ham, spam").train.labels.tolist() == [1]
+
+
+def test_grey_pictures_get_three_channels_where_they_are_declared(tmp_path: Path) -> None:
+    path = picture_folder(tmp_path / "grey", "cat/1.png", "dog/1.png")
+    grey, colour = (read("image-folder", path, input_shape=shape).train.inputs for shape in ("", "3x4x4"))
+    assert grey.shape == (2, 1, 4, 4) and torch.equal(colour, grey.expand(2, 3, 4, 4))
+
+
+def test_another_shape_than_declared_is_refused(tmp_path: Path) -> None:
+    path = picture_folder(tmp_path / "a", "cat/1.png", "cat/2.png", colour=True)
+    with pytest.raises(ValueError, match=r"a holds samples of shape 3x4x4, but data\.input-shape = '1x4x4'"):
+        read("image-folder", path).parts(DataSource("image-folder", path=path, input_shape="1x4x4"))
+    with pytest.raises(ValueError, match=r"shape 1x4x4, but data\.input-shape = '16'"):
+        load(DataSource("npz", path=npz(tmp_path / "a.npz", [0] * 10), input_shape="16"))
+
+
+def test_public_sets_have_their_own_classes() -> None:
+    with pytest.raises(ValueError, match=r"data\.classes = 'a, b': data set 'digits' does not use it"):
+        load(DataSource("digits", classes="a, b"))
+
+
+def test_a_client_with_too_little_to_test_on_trains_on_all_of_it(tmp_path: Path) -> None:
+    source = DataSource("npz", path=npz(tmp_path / "a.npz", [0, 1, 1]), classes="3")
+    train, test = OWN_FORMATS["npz"](source).parts(source)
+    assert train.labels.tolist() == [0, 1, 1] and test is None
+    with pytest.raises(ValueError, match="leaves no test sample"):
+        load(source)
+
+
+def test_a_client_tests_on_its_share_the_same_every_time(tmp_path: Path) -> None:
+    source = DataSource("npz", path=npz(tmp_path / "a.npz", [0] * 10 + [2] * 5), classes="3", test_share=0.2)
+    train, test = OWN_FORMATS["npz"](source).parts(source)
+    assert test is not None and test.labels.tolist() == [0, 0, 2] and len(train) == 12
+    assert torch.equal(load(source).test.inputs, test.inputs)  # as a data set that a run divides
+
+
+def test_pictures_are_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fedhpro_flwr.data import image_folder
+
+    decoded: list[int] = []
+    decode = image_folder.decode
+    monkeypatch.setattr(
+        image_folder,
+        "decode",
+        lambda pictures, names, **how: decoded.append(len(names)) or decode(pictures, names, **how),
+    )
+    path = picture_folder(tmp_path / "a", "cat/1.png", "dog/1.png")
+    first, again = (read("image-folder", path).train for _ in range(2))
+    assert torch.equal(first.inputs, again.inputs) and decoded == [2]
+    picture_folder(tmp_path / "a", "cat/1.png", "dog/1.png", "fox/1.png")
+    assert len(read("image-folder", path).train) == 3 and decoded == [2, 3]
+    assert len(list((tmp_path / ".fedhpro-features").iterdir())) == 1  # what was kept of the folder as it was is gone

@@ -1,0 +1,79 @@
+"""The ONNX graph computes what the model does, for every architecture and any number of samples."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from fedhpro_flwr import ConfigError, load_exported
+from fedhpro_flwr.cli import main
+from fedhpro_flwr.data.csv_rows import csv_rows
+from fedhpro_flwr.exported import onnx_graph
+from fedhpro_flwr.exported.description import KEY, ModelDescription
+from fedhpro_flwr.exported.model import ExportedModel
+from fedhpro_flwr.exported.onnx_graph import write_onnx
+from fedhpro_flwr.models import build
+
+onnx = pytest.importorskip("onnx")
+runtime = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+
+
+def logits(path, samples):
+    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return session.run(["logits"], {"inputs": samples})[0]
+
+
+def test_the_whole_test_set_is_predicted_alike(digits, tmp_path, capfd):
+    out = tmp_path / "digits.onnx"
+    assert main(["export", str(digits.folder), "--onnx", "--out", str(out)]) == 0
+    assert "onnxruntime computes the same" in capfd.readouterr().out
+    given = logits(out, digits.test.inputs.numpy())  # uint8, as they are stored
+    expected = load_exported(digits.folder).predict(digits.test.inputs)
+    np.testing.assert_allclose(given, expected.logits.numpy(), atol=1e-5)
+    assert np.array_equal(given.argmax(1), expected.labels.numpy())
+    properties = {each.key: each.value for each in onnx.load(out).metadata_props}
+    assert json.loads(properties["class-names"]) == [str(digit) for digit in range(10)]
+    assert ModelDescription.model_validate_json(properties[KEY]).accuracy == digits.tested["accuracy"]
+
+
+def test_texts(texts, tmp_path):
+    model = load_exported(texts.folder)
+    write_onnx(model, tmp_path / "texts.onnx")
+    tokens = model.inputs([row.fields[1] for row in csv_rows(texts.csv)])
+    given = logits(tmp_path / "texts.onnx", tokens.numpy())
+    np.testing.assert_allclose(given, model.of_inputs(tokens).logits.numpy(), atol=1e-5)
+
+
+KINDS = [
+    ("mlp", "float-images", (1, 6, 6)),
+    ("projection", "features", (10,)),
+    ("vit", "uint8-images", (3, 8, 8)),
+    ("text-cnn", "text", (7,)),
+    ("text-transformer", "text", (7,)),
+]
+
+
+@pytest.mark.parametrize(("name", "kind", "shape"), KINDS, ids=[case[0] for case in KINDS])
+def test_architectures_become_graphs_of_any_batch_size(name, kind, shape, tmp_path):
+    vocabulary, channels = 20 if kind == "text" else 0, shape[0] if len(shape) == 3 else 1
+    model = build(name, input_shape=shape, num_classes=3, width=8, vocabulary=vocabulary, seed=0).eval()
+    described = ModelDescription(
+        architecture=name, width=8, input_kind=kind, input_shape=shape, class_names=("a", "b", "c"),
+        mean=(0.4,) * channels, std=(0.3,) * channels, vocabulary=vocabulary,
+    )  # fmt: skip
+    assert write_onnx(ExportedModel(model, described), tmp_path / "m.onnx") < 1e-5
+
+
+def test_a_graph_that_computes_something_else_is_not_written(digits, tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx_graph, "TOLERANCE", -1.0)
+    with pytest.raises(ConfigError, match="was not written: the graph's logits differ from the model's by"):
+        write_onnx(load_exported(digits.folder), tmp_path / "m.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_package_is_named(digits, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(ConfigError, match=r"ONNX needs the package onnxscript: `pip install 'fedhpro-flwr\[onnx\]'`"):
+        write_onnx(load_exported(digits.folder), tmp_path / "m.onnx")

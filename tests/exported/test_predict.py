@@ -1,0 +1,221 @@
+"""`fedhpro predict`: what it writes, what it refuses, and that one bad input does not cost the others."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fedhpro_flwr.cli import main
+from fedhpro_flwr.exported.description import model_bytes, read_model
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def predict(capfd, *words):
+    """Exit status, the lines of stdout as rows, and stderr."""
+    status = main(["predict", *map(str, words)])
+    told = capfd.readouterr()
+    return status, list(csv.reader(told.out.splitlines())), told.err
+
+
+def test_npz_with_labels_tells_the_runs_accuracy(digits, capfd):
+    status, rows, told = predict(capfd, digits.folder, digits.npz())
+    assert status == 0 and rows[0] == ["input", "class", "probability"] and len(rows) == 1 + len(digits.test)
+    hits = [row[1] == str(int(label)) for row, label in zip(rows[1:], digits.test.labels, strict=True)]
+    accuracy = digits.tested["accuracy"]
+    assert sum(hits) / len(hits) == accuracy
+    assert told == f"accuracy {100 * accuracy:.2f} %: {sum(hits)} of {len(hits)} samples with a label\n"
+
+
+def pictures(digits, folder, count=4):
+    folder.mkdir()
+    for i in range(count):
+        Image.fromarray(digits.test.inputs[i, 0].numpy()).save(folder / f"{i}.png")
+    return folder
+
+
+def test_pictures_are_predicted_as_their_pixels_whatever_their_colours(digits, tmp_path, capfd):
+    folder = pictures(digits, tmp_path / "in")
+    _, expected, _ = predict(capfd, digits.folder, digits.npz())
+    status, rows, told = predict(capfd, digits.folder, folder)
+    assert (status, told) == (0, "")
+    assert [row[1:] for row in rows] == [row[1:] for row in expected[:5]]
+    assert [row[0] for row in rows[1:]] == [str(folder / f"{i}.png") for i in range(4)]
+    with Image.open(folder / "0.png") as image:
+        image.convert("RGBA").resize((16, 16), Image.Resampling.NEAREST).save(tmp_path / "large.png")
+    assert predict(capfd, digits.folder, tmp_path / "large.png")[1][1][1] == expected[1][1]
+
+
+def test_a_bad_picture_among_good_ones_is_named_and_the_rest_is_written(digits, tmp_path, capfd):
+    folder = pictures(digits, tmp_path / "in")
+    (folder / "2.png").write_bytes(b"nothing")
+    status, rows, told = predict(capfd, digits.folder, folder, folder / "0.png")
+    assert status == 1 and [row[0][-5:] for row in rows[1:]] == ["0.png", "1.png", "3.png", "0.png"]
+    assert "2.png is damaged, truncated or no picture" in told
+    assert told.endswith("fedhpro: 4 predicted, 1 left out\n")
+
+
+def test_top_and_files(digits, tmp_path, capfd):
+    folder = pictures(digits, tmp_path / "in")
+    _, rows, _ = predict(capfd, digits.folder, folder, "--top", 3)
+    assert rows[0] == ["input", "class", "probability", "class-2", "probability-2", "class-3", "probability-3"]
+    shares = [[float(share) for share in row[2::2]] for row in rows[1:]]
+    assert all(row == sorted(row, reverse=True) for row in shares)
+    for name in ("out.csv", "out.jsonl"):
+        assert predict(capfd, digits.folder, folder, "--top", 99, "--out", tmp_path / name)[:2] == (0, [])
+    written = list(csv.reader((tmp_path / "out.csv").read_text().splitlines()))
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [row[:7] for row in written] == rows and len(written[0]) == 1 + 2 * 10
+    for line, row in zip(lines, written[1:], strict=True):
+        assert line["input"] == row[0] and [each["class"] for each in line["classes"]] == row[1::2]
+        assert sum(each["probability"] for each in line["classes"]) == pytest.approx(1, abs=1e-5)
+
+
+def test_rows_of_numbers(vectors, tmp_path, capfd):
+    lines = [",".join(map(str, x)) for x in vectors.test.inputs.tolist()]
+    (tmp_path / "plain.csv").write_text("\n".join(lines))
+    names = [f"{int(label)},{line}" for label, line in zip(vectors.test.labels, lines, strict=True)]
+    (tmp_path / "labelled.csv").write_text("\n".join(["label,a,b,c,d,e,f", *names]))
+    plain = predict(capfd, vectors.folder, tmp_path / "plain.csv")
+    labelled = predict(capfd, vectors.folder, tmp_path / "labelled.csv")
+    assert plain[2] == "" and labelled[2].startswith(f"accuracy {100 * vectors.tested['accuracy']:.2f} %: ")
+    assert [row[1:] for row in plain[1]] == [row[1:] for row in labelled[1]]
+    assert [rows[1][1][0] for rows in (plain, labelled)] == [
+        f"{tmp_path}/plain.csv:1", f"{tmp_path}/labelled.csv:2",
+    ]  # fmt: skip
+
+
+def test_texts_with_and_without_labels(texts, tmp_path, capfd):
+    status, _, told = predict(capfd, texts.folder, texts.csv)
+    assert status == 0 and told.startswith(f"accuracy {100 * texts.tested['accuracy']:.2f} %: ")
+    (tmp_path / "new.csv").write_text('text,source\n"zinc, tin",x\n')
+    assert predict(capfd, texts.folder, tmp_path / "new.csv")[1][1][:2] == [f"{tmp_path}/new.csv:2", "metal"]
+
+
+def test_a_picture_whose_name_is_no_utf8_is_predicted_under_its_name(digits, tmp_path):
+    folder = pictures(digits, tmp_path / "in", 1)
+    name = os.fsencode(folder) + b"/\xff.png"
+    os.rename(folder / "0.png", name)
+    command = [sys.executable, "-m", "fedhpro_flwr.cli", "predict", digits.folder, folder]
+    strict = os.environ | {"PYTHONIOENCODING": "utf-8:strict"}  # as most terminals are
+    done = subprocess.run(command, env=strict, capture_output=True, check=True)
+    assert done.stdout.splitlines()[1].startswith(name + b",")
+    assert main(["predict", str(digits.folder), str(folder), "--out", str(tmp_path / "o.csv")]) == 0
+    assert (tmp_path / "o.csv").read_bytes() == done.stdout
+    assert main(["predict", str(digits.folder), str(folder), "--out", str(tmp_path / "o.jsonl")]) == 0
+    assert os.fsencode(json.loads((tmp_path / "o.jsonl").read_text(encoding="utf-8"))["input"]) == name
+
+
+def test_an_input_is_never_written_over(vectors, tmp_path, capfd):
+    (tmp_path / "in.csv").write_text("1,2,3,4,5,6\n")
+    status, rows, told = predict(capfd, vectors.folder, tmp_path / "in.csv", "--out", tmp_path / "in.csv")
+    assert (status, rows) == (2, []) and "in.csv is one of the inputs; name another file" in told
+    assert (tmp_path / "in.csv").read_text() == "1,2,3,4,5,6\n"
+
+
+def test_what_is_no_array_does_not_cost_the_others(digits, tmp_path, capfd):
+    for name, content in (("text.npz", b"words"), ("cut.npz", b"\x93NUMPY\x01\x00\x10\x00{'descr': [[[[[[")):
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            archive.writestr("x.npy" if content.startswith(b"\x93") else "x", content)
+        status, rows, told = predict(capfd, digits.folder, tmp_path / name, digits.npz())
+        assert status == 1 and len(rows) == 1 + len(digits.test) and f"fedhpro: {tmp_path / name}" in told
+
+
+TABLES = [
+    ("vectors", "a.csv", "1,2,3\n", "a.csv, line 1: 3 numbers, the model takes vectors of 6 numbers"),
+    ("vectors", "a.csv", "1,2,3,4,5,6\n1,2\n", "a.csv, line 2: the first line has 6 columns, the row 2"),
+    ("vectors", "a.csv", "1,2,3,4,5,nan\n", "a.csv, line 1: 'nan' is no finite number"),
+    ("vectors", "a.csv", "label,a,b,c,d,e,f\n7,1,2,3,4,5,6\n", "line 2: the label '7' is none of the model's classes"),
+    ("vectors", "a.csv", "", "a.csv holds no row"),
+    ("vectors", "a.png", "", "a.png: the model takes vectors of 6 numbers, out of .npz and .csv files"),
+    ("texts", "a.csv", "words\nzinc\n", "a.csv: the first line must name the column text, it holds words"),
+    ("texts", "a.png", "", "a.png: the model takes texts (of which it reads 6 tokens), out of .csv files"),
+    ("digits", "a.csv", "text\nzinc\n", "a.csv: the model takes grey images of 8x8 pixels, no rows of a .csv file"),
+    ("digits", "a.npz", "no archive", "a.npz"),
+]
+
+
+@pytest.mark.parametrize(("run", "name", "content", "sentence"), TABLES)
+def test_what_a_model_does_not_take_is_a_sentence(run, name, content, sentence, request, tmp_path, capfd):
+    (tmp_path / name).write_text(content)
+    status, rows, told = predict(capfd, request.getfixturevalue(run).folder, tmp_path / name)
+    assert status == 1 and len(rows) == 1 and sentence in told
+    assert told.endswith("fedhpro: 0 predicted, 1 left out\n") and told.count("\n") == 2
+
+
+ARRAYS = [
+    ({"x": np.zeros((2, 9, 9), np.uint8)}, "its samples have shape [1, 9, 9], the model takes [1, 8, 8]: grey images"),
+    ({"x": np.zeros((2, 8, 8, 3), np.uint8)}, "its samples have shape [3, 8, 8], the model takes [1, 8, 8]"),
+    ({"x": np.zeros((2, 64))}, "its samples have shape [64], the model takes [1, 8, 8]"),
+    ({"x": np.full((2, 8, 8), 2.0)}, "float images must lie in [0, 1]"),
+    ({"x": np.zeros((0, 8, 8), np.uint8)}, "it holds no sample"),
+    ({"pixels": np.zeros(3)}, "it holds pixels, an array x or images or x_test or test_images is needed"),
+    ({"x": np.zeros((2, 8, 8), np.uint8), "y": [0, 10]}, "its labels must lie in 0 to 9, the model's classes"),
+    ({"x": np.zeros((2, 8, 8), np.uint8), "y": [0.5, 1]}, "its labels must be 2 whole numbers, they are float64 [2]"),
+    ({"x": np.array([{}, {}])}, "Object arrays cannot be loaded"),
+]
+
+
+@pytest.mark.parametrize(("arrays", "sentence"), ARRAYS, ids=[case[1][:30] for case in ARRAYS])
+def test_arrays_of_another_kind_are_a_sentence(arrays, sentence, digits, tmp_path, capfd):
+    np.savez(tmp_path / "a.npz", **arrays)
+    status, _, told = predict(capfd, digits.folder, tmp_path / "a.npz")
+    assert status == 1 and f"{tmp_path / 'a.npz'}: " in told and sentence in told
+
+
+MISTAKES = [
+    (["--top", "0"], "--top 0: it must be 1 or larger"),
+    (["--out", "x.txt"], "--out x.txt: name it .csv or .jsonl"),
+    (["--out", "/no/such/x.csv"], "--out /no/such/x.csv: there is no folder /no/such"),
+    (["/no/such.png"], "/no/such.png does not exist; name pictures"),
+    (["--encoder", "/no/such"], "--encoder /no/such: this model needs none; leave it out"),
+]
+
+
+@pytest.mark.parametrize(("words", "sentence"), MISTAKES, ids=[case[0][0] for case in MISTAKES])
+def test_a_mistake_ends_with_2_on_stderr_before_anything_is_written(words, sentence, digits, capfd):
+    status, rows, told = predict(capfd, digits.folder, digits.npz(), *words)
+    assert (status, rows) == (2, []) and told.startswith("fedhpro: ") and sentence in told and told.count("\n") == 1
+
+
+def test_export_copies_says_what_it_is_and_refuses_to_write_over_itself(digits, tmp_path, capfd):
+    out = tmp_path / "mine.safetensors"
+    assert main(["export", str(digits.folder), "--out", str(out)]) == 0
+    accuracy = f"{100 * digits.tested['accuracy']:.2f} % of the run's test data right"
+    assert capfd.readouterr().out == (
+        f"{out}: cnn, 10 classes, takes grey images of 8x8 pixels, averaged head, {accuracy}\n"
+    )
+    assert out.read_bytes() == (digits.folder / "model.safetensors").read_bytes()
+    assert main(["export", str(out), "--out", str(out)]) == 2
+    assert "is the model itself" in capfd.readouterr().out
+
+
+def test_control_characters_of_a_class_name_do_not_reach_the_terminal(vectors, tmp_path, capfd):
+    described, tensors = read_model(vectors.folder / "model.safetensors")
+    names = tuple(f"\x1b[2J{label}" for label in range(4))
+    foreign = tmp_path / "foreign.safetensors"
+    foreign.write_bytes(model_bytes(tensors, described.model_copy(update={"class_names": names})))
+    (tmp_path / "in.csv").write_text("1,2,3,4,5,6\n")
+    status, rows, _ = predict(capfd, foreign, tmp_path / "in.csv")
+    assert status == 0 and rows[1][1][:4] == "\ufffd[2J"
+    assert predict(capfd, foreign, tmp_path / "in.csv", "--out", tmp_path / "o.csv")[0] == 0
+    assert (tmp_path / "o.csv").read_text().splitlines()[1].split(",")[1] in names
+    (tmp_path / "in.csv").write_text("label,a,b,c,d,e,f\nx,1,2,3,4,5,6\n")
+    told = predict(capfd, foreign, tmp_path / "in.csv")[2]
+    assert "none of the model's classes" in told and "\x1b" not in told
+
+
+def test_a_reader_that_ends_first_is_no_failure(vectors, tmp_path):
+    (tmp_path / "in.csv").write_text("1,2,3,4,5,6\n" * 5000)  # more than a pipe holds
+    command = [sys.executable, "-m", "fedhpro_flwr.cli", "predict", vectors.folder, tmp_path / "in.csv"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141

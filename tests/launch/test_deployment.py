@@ -1,0 +1,206 @@
+"""A run on a SuperLink, with Flower's answers written down: its exit status, and when it is submitted again."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from fedhpro_flwr.cli import main
+from fedhpro_flwr.launch import deployment, flower, following
+
+# A `flwr` that answers from a list, and notes what it was asked; with an answer in a list it interrupts who asks first.
+FAKE = """#!{python}
+import json, os, pathlib, shutil, signal, sys
+here = pathlib.Path(__file__).parent
+if sys.argv[1] == "log":
+    print("Using SuperLink\\n\\x1b[92mINFO\\x1b[0m: round")
+    sys.exit()
+answers = json.loads((here / "answers.json").read_text())
+asked = here / "asked.jsonl"
+number = len(asked.read_text().splitlines()) if asked.exists() else 0
+config = pathlib.Path(sys.argv[sys.argv.index("--run-config") + 1]).read_text() if sys.argv[1] == "run" else ""
+with asked.open("a") as file:
+    print(json.dumps([sys.argv[1], config]), file=file)
+kind, answer = answers[number]
+assert kind == sys.argv[1], (number, kind, sys.argv)
+if isinstance(answer, list):
+    os.kill({pid}, signal.SIGINT)
+    (answer,) = answer
+print(json.dumps(answer))
+"""
+TAKEN = ("run", {"success": True, "run-id": "77"})
+STOPPED = ("stop", {"success": True})
+AWAY = {"success": False, "error-message": "Using SuperLink: x\n\nConnection to the SuperLink is unavailable. Please"}
+NOT_TAKEN = ("run", {"success": False, "error-message": "Using SuperLink: x\n\n[code: 9] No."})
+UNKNOWN = ("ls", {"success": False, "error-message": "Using SuperLink: x\n\n[code: 16] Run ID not found."})
+
+
+def state(status, details=""):
+    return ("ls", {"success": True, "runs": [{"status": status, "status-details": details}]})
+
+
+COMPLETED = state("finished:completed")
+NO_HEARTBEAT = state("finished:failed", "No heartbeat received from the task")
+BY_SIGNAL = state("finished:failed", "Task failed with unknown error.")
+
+
+def failed(sentence):
+    return state("finished:failed", f"ServerApp failed with exception: {sentence}")
+
+
+@pytest.fixture
+def play(tmp_path, monkeypatch, capsys):
+    """Exit status of `fedhpro run --superlink`, what it said, and the settings of each submission."""
+    monkeypatch.setattr(following, "AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(following, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(deployment, "RETRY_SECONDS", 0.01)
+    command = tmp_path / "bin" / "flwr"
+    command.parent.mkdir()
+    command.write_text(FAKE.format(python=sys.executable, pid=os.getpid()))
+    command.chmod(0o755)
+    monkeypatch.setattr(flower, "tool", lambda name: str(command))
+
+    def played(answers, *arguments, **changes):
+        (command.parent / "answers.json").write_text(json.dumps(answers))
+        settings = {"run-folder": tmp_path / "run", **changes}
+        flags = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+        status = main(["run", *flags, "--superlink", "127.0.0.1:9", "--insecure", *arguments])
+        asked = [json.loads(line) for line in (command.parent / "asked.jsonl").read_text().splitlines()]
+        assert [kind for kind, _ in asked] == [kind for kind, _ in answers]
+        said = capsys.readouterr().out
+        return status, said, [tomllib.loads(config) for kind, config in asked if kind == "run"]
+
+    return played
+
+
+def test_a_completed_run_ends_with_0_and_its_log_is_on_the_screen_and_in_the_file(play, tmp_path):
+    status, said, (settings,) = play([TAKEN, state("running"), COMPLETED], rounds=7)
+    assert status == 0
+    assert (settings["rounds"], settings["run-folder"], settings["resume"]) == (7, str(tmp_path / "run"), "")
+    assert said.count("INFO: round\n") == 1
+    assert (tmp_path / "run" / "flower.log").read_text() == "Using SuperLink\n\x1b[92mINFO\x1b[0m: round\n"
+    assert said.splitlines()[-1] == f"done: the results are in {tmp_path / 'run'} on the SuperLink's machine"
+
+
+def test_a_new_folder_under_the_results_is_chosen_on_this_side(play, tmp_path):
+    _, _, (settings,) = play([TAKEN, COMPLETED], **{"run-folder": "", "results-dir": tmp_path / "results"})
+    assert Path(settings["run-folder"]).parent == tmp_path / "results" / "digits"
+
+
+@pytest.mark.parametrize(
+    ("end", "sentence"),
+    [
+        (failed("data.path = '/x' does not exist"), "the run failed: data.path = '/x' does not exist"),
+        (state("finished:stopped", "by user"), "the run failed: finished:stopped: by user"),
+        (state("finished:failed", "Task failed because the run expired"), "Task failed because the run expired"),
+    ],
+)
+def test_a_failed_run_ends_with_1_and_the_reason_and_is_not_submitted_again(end, sentence, play):
+    status, said, _ = play([TAKEN, end])
+    assert status == 1
+    assert said.splitlines()[-1].endswith(sentence)
+
+
+@pytest.mark.parametrize(("answer", "sentence"), [(AWAY, "the SuperLink does not answer"), (NOT_TAKEN[1], "No.")])
+def test_a_run_that_was_not_taken_ends_with_2(answer, sentence, play):
+    status, said, _ = play([("run", answer)])
+    assert status == 2
+    last = said.splitlines()[-1]
+    assert last.startswith("fedhpro: not submitted: ")
+    assert last.endswith(sentence)
+
+
+@pytest.mark.parametrize("lost", [NO_HEARTBEAT, BY_SIGNAL, UNKNOWN])
+def test_a_lost_run_goes_on_in_its_folder(lost, play, tmp_path):
+    status, said, (first, second) = play([TAKEN, ("ls", AWAY), ("ls", AWAY), lost, TAKEN, COMPLETED])
+    assert status == 0
+    assert said.count("the SuperLink does not answer; waiting for it, 600 s at most") == 1
+    assert said.count("the SuperLink answers again") == 1
+    assert "it goes on from its last checkpoint: 1 of 3" in said
+    assert second == first | {"resume": str(tmp_path / "run")}
+
+
+def test_a_lost_run_waits_for_the_superlink_to_take_it_again(play):
+    assert play([TAKEN, NO_HEARTBEAT, ("run", AWAY), ("run", AWAY), TAKEN, COMPLETED])[0] == 0
+
+
+def test_a_superlink_that_does_not_come_back_ends_with_1(play, monkeypatch):
+    monkeypatch.setattr(deployment, "PATIENCE", 0.0)
+    status, said, _ = play([TAKEN, ("ls", AWAY)])
+    assert status == 1
+    assert "run 77 may go on there" in said.splitlines()[-1]
+
+
+def test_only_so_many_restarts(play):
+    status, said, submitted = play([TAKEN, NO_HEARTBEAT, TAKEN, NO_HEARTBEAT], "--restarts", "1")
+    assert (status, len(submitted)) == (1, 2)
+    assert said.splitlines()[-1].endswith("lost with its server, 2 times (No heartbeat received from the task)")
+
+
+def test_no_restart_where_none_is_wanted(play):
+    status, _, submitted = play([TAKEN, NO_HEARTBEAT], "--restarts", "0")
+    assert (status, len(submitted)) == (1, 1)
+
+
+def test_a_run_that_was_lost_before_it_wrote_anything_begins_anew(play):
+    refused = failed("resume = '/x' holds no run that was begun: there is no config.toml in it")
+    status, said, submitted = play([TAKEN, NO_HEARTBEAT, TAKEN, refused, TAKEN, COMPLETED])
+    assert status == 0
+    assert submitted[2] == submitted[0]
+    assert "it begins anew" in said
+
+
+def test_a_run_that_was_lost_after_its_last_word_is_complete(play):
+    refused = failed("resume = '/x': the run is finished after 6 rounds; to make it longer set more rounds")
+    assert play([TAKEN, NO_HEARTBEAT, TAKEN, refused])[0] == 0
+
+
+@pytest.mark.parametrize("sentence", ["/x holds no run that was begun: ", "/x: the run is finished after 6 rounds; "])
+def test_the_same_refusals_of_a_run_that_was_not_lost_are_failures(sentence, play):
+    assert play([TAKEN, failed(sentence)])[0] == 1
+
+
+def test_without_checkpoints_a_lost_run_begins_anew(play):
+    status, said, submitted = play([TAKEN, NO_HEARTBEAT, TAKEN, COMPLETED], **{"checkpoint.every": 0})
+    assert status == 0
+    assert submitted[1] == submitted[0]
+    assert "begins anew (checkpoint.every = 0)" in said
+
+
+def test_detached_the_run_stays_there_and_its_id_is_printed(play):
+    status, said, _ = play([TAKEN], "--detach")
+    assert status == 0
+    assert "run 77 on 127.0.0.1:9" in said
+
+
+@pytest.mark.parametrize("answers", [[TAKEN, ("ls", [state("running")[1]]), STOPPED], [("run", [TAKEN[1]]), STOPPED]])
+def test_ctrl_c_stops_the_run_and_ends_with_130(answers, play):
+    status, said, _ = play(answers)
+    assert status == 130
+    assert "stopping run 77" in said
+
+
+@pytest.mark.parametrize("before", [[], [TAKEN, NO_HEARTBEAT]])
+@pytest.mark.parametrize("answer", [AWAY, NOT_TAKEN[1]])
+def test_ctrl_c_ends_with_130_where_no_superlink_takes_the_run(before, answer, play):
+    assert play([*before, ("run", [answer])])[0] == 130
+
+
+def test_a_run_that_nobody_begins_with_is_stopped(play, monkeypatch):
+    monkeypatch.setattr(following, "START_TIMEOUT", 0.0)
+    status, said, _ = play([TAKEN, state("pending"), STOPPED])
+    assert status == 1
+    assert said.splitlines()[-1].endswith("the run is still pending after 0 s")
+
+
+def test_a_finished_run_in_the_folder_is_refused_before_anything_is_asked(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(flower, "tool", lambda name: pytest.fail("Flower was asked"))
+    (tmp_path / "summary.json").write_text("{}")
+    status = main(["run", "--set", f"run-folder={tmp_path}", "--superlink", "host:1"])
+    assert status == 2
+    assert "holds a finished run" in capsys.readouterr().out

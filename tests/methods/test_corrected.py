@@ -1,0 +1,136 @@
+"""FedHPro with SCAFFOLD's control variates: each half is the method that it comes from, bit for bit."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from client_app.visit import batch_loss, load, visit
+from fedhpro_flwr.config import ConfigError
+from fedhpro_flwr.methods import build_method
+from fedhpro_flwr.methods.corrected import CorrectedFedHPro
+from fedhpro_flwr.methods.fedhpro import FedHPro
+from server_app.strategy import FedHProStrategy
+
+LR = 0.1
+FROZEN = {"hyper_prototypes__matching_steps": 0, "hyper_prototypes__prototypes_per_class": 2}
+NO_LOSSES = {"losses__hpcl": "off", "losses__hpal": "off", "losses__margin": "none"}
+
+
+def config(make, method="fedhpro", correction="control-variates", **changes):
+    defaults = {"partition__num_partitions": 3, "local__epochs": 3, "local__lr": LR, "rounds": 3, **FROZEN}
+    return make.config(method, losses__correction=correction, **(defaults | changes))
+
+
+def clients(make):
+    return [make.data(seed, labels, 6 + 3 * seed) for seed, labels in enumerate([(0, 1), (1, 3), (0, 3)])]
+
+
+def bits(tensors):
+    return {name: tensor.numpy().tobytes() for name, tensor in tensors.items()}
+
+
+def test_without_the_losses_it_is_scaffold(make, states_of_clients):
+    ours = make.run(config(make, **NO_LOSSES), clients(make))
+    theirs = make.run(config(make, "scaffold"), clients(make))
+    assert bits(ours.model.shared) == bits(theirs.model.shared)
+    assert torch.equal(ours.state.control.control, theirs.state.control)
+    assert ours.method_metrics["control-variate-norm"] == theirs.method_metrics["control-variate-norm"] > 0
+
+
+def test_the_first_visit_is_fedhpros(make, states_of_clients):
+    """All control variates are zero before anybody has trained."""
+    updates = []
+    for correction in ("control-variates", "none"):
+        settings = config(make, correction=correction)
+        method = build_method(settings)
+        sent = method.broadcast(method.start(make.model().state_dict()))
+        updates.append(visit(make.model(9), make.data(), make.received(settings, make.model(), sent)))
+    corrected, plain = updates
+    assert bits(corrected.model) == bits(plain.model)
+    assert bits(corrected.tensors) == bits(plain.tensors)  # and nothing more is sent
+
+
+def test_what_is_corrected_is_the_gradient_of_the_whole_loss(make):
+    """w - lr (grad (CE + HPCL + HPAL) - c_k + c), in one full batch."""
+    settings = config(make, local__epochs=1, rounds=1)
+    method, data, draw = build_method(settings), make.data(), torch.Generator().manual_seed(5)
+    assert isinstance(method, CorrectedFedHPro)
+    sent = method.broadcast(method.start(make.model().state_dict()))
+    server = torch.randn(len(sent["control-variate"]), generator=draw)
+    sent["control-variate"] = server
+    arrival = make.arrival(settings, make.model(), data, sent)
+    plain = FedHPro(settings).local_loss(arrival)
+    assert plain is not None
+    model = make.model()
+    model.train()
+    batch_loss(model, (data.train.inputs - 0.1) / 2.0, data.train.labels, plain).backward()
+    update = visit(make.model(9), data, make.received(settings, make.model(), sent))
+    at = 0
+    before = make.model().state_dict()
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+    for name, tensor in before.items():
+        if not tensor.is_floating_point():
+            continue
+        shift = server[at : at + tensor.numel()].view(tensor.shape)  # c - c_k, the client's own being zero
+        at += tensor.numel()
+        if name in gradients:
+            torch.testing.assert_close(
+                update.model[name], tensor - LR * (gradients[name] + shift), rtol=1e-4, atol=1e-5, msg=name
+            )
+    assert at == len(server)
+
+
+def test_the_models_mean_is_plain_and_a_head_is_re_trained_after_it(make, states_of_clients):
+    """Client 2 has three times the samples of client 0, and no more weight."""
+    kept = make.run(config(make, rounds=1), clients(make))
+    encoder = [name for name in kept.model.shared if name.startswith("encoder.") and "num_batches" not in name]
+    for name in encoder:
+        mean = sum(update.model[name].double() for update in kept.replies.good) / 3
+        torch.testing.assert_close(kept.model.shared[name].double(), mean, rtol=1e-6, atol=1e-7)
+    small = {"calibration__head": "replace", "calibration__prototypes_per_class": 3, "calibration__epochs": 2}
+    trained = make.run(config(make, rounds=1, **small), clients(make))
+    assert bits({name: trained.model.shared[name] for name in encoder}) == bits(
+        {name: kept.model.shared[name] for name in encoder}
+    )
+    assert not torch.equal(trained.model.shared["head.weight"], kept.model.shared["head.weight"])
+
+
+def test_a_client_remembers_its_control_variate_and_nothing_else(make, states_of_clients):
+    make.run(config(make), clients(make))
+    (file,) = states_of_clients.glob("*/client-1/round-3.safetensors")
+    assert load_file(file).keys() == {
+        "memory.control-variate", "memory.control-variate-before", "memory.round",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"model__share": "head"}, "needs model.share = 'all', not 'head'"),
+        ({"aggregation__model": "median"}, "is defined with plain means"),
+        ({"aggregation__clip_to_median": True}, "is defined with plain means"),
+        ({"privacy__model_clip": 1.0}, "reads control variates off the models that clients send"),
+    ],
+)
+def test_refusals_name_the_way_out(make, changes, problem):
+    with pytest.raises(ConfigError) as refused:
+        FedHProStrategy(config(make, **changes))
+    said = str(refused.value)
+    assert said.startswith(f"losses.correction = 'control-variates' {problem}")
+    assert said.endswith("or set losses.correction = 'none'")
+    FedHProStrategy(config(make, correction="none", **changes))
+
+
+def test_other_methods_do_not_know_of_it(make):
+    assert type(build_method(config(make, "fedavg"))).__name__ == "FedAvg"
+
+
+def test_what_does_not_fit_is_still_named(make):
+    settings = config(make)
+    method = build_method(settings)
+    received = make.received(settings, make.model(), method.broadcast(method.start(make.model().state_dict())))
+    received.model.pop("head.bias")
+    with pytest.raises(ValueError, match=r"head\.bias is missing"):
+        load(make.model(), received, method)
