@@ -1,5 +1,6 @@
 # make run   sets everything up in .venv and runs the quick start: FedHPro on handwritten digits, through Flower's simulation engine
 # make test  sets everything up and runs the tests
+# make cluster  builds the images of docker/ and runs the cluster, where a Docker engine can be had
 # Both can be repeated: what is there is not installed again. PYTHON=python3.12 chooses the interpreter.
 PYTHON ?= python3
 VENV   ?= .venv
@@ -7,7 +8,7 @@ BIN    := $(VENV)/bin
 JOBS   ?= 2
 READY  := $(VENV)/.ready
 
-.PHONY: run test lint types bench ci clean help
+.PHONY: run test cluster lint types bench ci clean help
 help:
 	@sed -n 's/^# //p' Makefile
 
@@ -18,6 +19,11 @@ run: $(READY)
 test: $(READY)
 	@echo "== running the tests"
 	@$(BIN)/python -m pytest -n $(JOBS)
+
+# Apart from the other tests, whose second process would slow its nodes down. Without a Docker engine it skips and says so.
+cluster: $(READY)
+	@echo "== building and running the docker compose cluster"
+	@$(BIN)/python -m pytest -n 0 -rs -m cluster tests/deployment/test_compose.py
 
 lint: $(READY)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
