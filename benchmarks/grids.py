@@ -70,11 +70,14 @@ def skews(conf: str) -> dict[str, Column]:
     }
 
 
+UNCORRECTED: Settings = {"preset": "tuned", "losses.correction": "none"}
+
 VARIANTS: dict[str, Settings] = {
     "FedAvg": {"method.name": "fedavg"},
     "FedHPro `paper`": {},
     "FedHPro `reference`": {"preset": "reference"},
     "FedHPro `tuned`": {"preset": "tuned"},
+    "FedHPro `tuned`, not corrected": UNCORRECTED,
     "HPCL only": {"losses.hpal": "off"},
     "HPAL only": {"losses.hpcl": "off"},
     "frozen at random": {"hyper-prototypes.matching-steps": 0},
@@ -88,6 +91,7 @@ METHODS: dict[str, Settings] = {
     "FedAvg": {"method.name": "fedavg"},
     "FedHPro `paper`": {},
     "FedHPro `tuned`": {"preset": "tuned"},
+    "FedHPro `tuned`, not corrected": UNCORRECTED,
 }
 
 # Shards: NID2 as we read it, two of the ten classes a client.
@@ -106,7 +110,7 @@ THREE_MODELS: dict[str, Settings] = {
     "each client alone": {"method.name": "local"},
     "FedAvg of heads": {"method.name": "fedavg"},
     "FedHPro `paper`, heads": {},
-    "FedHPro `tuned`, heads": {"preset": "tuned"},
+    "FedHPro `tuned`, not corrected, heads": UNCORRECTED,
     "FedAvg of heads, encoders in groups": {"method.name": "fedavg", "model.share": "group"},
     "FedHPro `paper`, heads, encoders in groups": {"model.share": "group"},
 }
