@@ -3,10 +3,16 @@
 What data sets keep for the next process goes to a folder of the tests' own.
 """
 
+import signal
+import threading
 from collections.abc import Iterator
 
 import pytest
 import torch
+
+# A test run in the background ignores Ctrl-C, and so would every process that it starts and presses Ctrl-C in.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 torch.set_num_threads(1)
 
