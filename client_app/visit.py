@@ -64,7 +64,7 @@ def visit(
         upload = method.upload(arrival)
         # FedHPro: HPCL with the margin d_k of this client, and HPAL [P.3] [P.4]
         extra_loss = method.local_loss(arrival)
-        correction = method.correction(arrival)  # SCAFFOLD, FedProx; FedHPro has none
+        correction = method.correction(arrival)  # SCAFFOLD, FedProx; FedHPro if asked to
     with watch("local-training"):
         train_loss = train(model, data, config.local, extra_loss, draws, correction)
     with watch("departure"):

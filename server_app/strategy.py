@@ -139,9 +139,7 @@ class FedHProStrategy(Strategy):
         tested = None
         if self.test and (is_last or server_round % self.config.evaluation.every == 0):
             with self.watch("evaluation"):
-                nearest = self.method.nearest(self.method.broadcast(self.state))
-                head = self.method.tested_head(self.state)
-                tested = self.test(self.model, head and head.scores, nearest)
+                tested = self.test(self.model, *self.method.tested_scores(self.state))
         report = RoundReport.of(
             server_round,
             seconds=time.perf_counter() - began,
@@ -209,8 +207,7 @@ class FedHProStrategy(Strategy):
         step = self.method.server_step(
             self.state, sent.shared, mean.shared, updates, Draws(self.config.seed, server_round), self.watch
         )
-        self.model = mean.with_shared(step.model)
-        self.state = step.state
+        self.model, self.state = mean.with_shared(step.model), step.state
         spent = worst_spent(u.metrics for u in updates if self.config.privacy.withhold)
         self.method_metrics = {**step.metrics, **spent}
         loss = mean_loss(updates)

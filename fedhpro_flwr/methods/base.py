@@ -199,6 +199,11 @@ class Method:
         """The head that decides in the server's test, and in the model that a run leaves, in place of the model's."""
         return None
 
+    def tested_scores(self, state: object) -> tuple[Scores | None, Scores | None]:
+        """What decides in the server's test: in place of the model's head, and by the nearest prototypes if asked."""
+        head = self.tested_head(state)
+        return head and head.scores, self.nearest(self.broadcast(state))
+
     def tensors(self, state: object) -> dict[str, Tensor]:
         """The state as named tensors, to be saved."""
         return {}

@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ CONNECTION = "local-docker"
 SUPERNODES = ("supernode-0", "supernode-1", "supernode-2")
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 UP_SECONDS, BUILD_SECONDS = 300.0, 1800.0
-POLL_SECONDS, STATUS_SECONDS = 0.2, 3.0
+STATUS_SECONDS = 3.0
 LAST_LINES = "60"  # of each container in `said`
 
 
@@ -204,15 +204,3 @@ class ComposeCluster:
     def _docker(self, *arguments: str) -> None:
         done = self.engine.docker(*arguments)
         assert done.returncode == 0, done.stderr
-
-
-def until(ready: Callable[[], object], what: str, seconds: float = 300.0) -> None:
-    """Wait until something is so.
-
-    Raises:
-        AssertionError: it was not so in time.
-    """
-    deadline = time.monotonic() + seconds
-    while not ready():
-        assert time.monotonic() < deadline, f"after {seconds:.0f} s still not: {what}"
-        time.sleep(POLL_SECONDS)

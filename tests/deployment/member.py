@@ -92,7 +92,7 @@ def marked(mark: str) -> Iterator[int]:
             continue
 
 
-def until(ready: Callable[[], object], what: str, seconds: float = 240.0) -> None:
+def until(ready: Callable[[], object], what: str, seconds: float = 300.0) -> None:
     """Wait until something is so.
 
     Raises:

@@ -15,8 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from compose_cluster import CONNECTION, SUPERNODES, ComposeCluster, until
+from compose_cluster import CONNECTION, SUPERNODES, ComposeCluster
 from docker_engine import ROOT, NoEngine, docker_engine
+from member import until
 
 pytestmark = pytest.mark.cluster
 DATA = Path(os.environ.get("FEDHPRO_DATA_DIR") or ROOT.parent / "shared" / "data")
