@@ -15,6 +15,7 @@ from torch import Tensor
 
 Counters = Literal["max", "average"]
 ClassWeighting = Literal["clients", "counts"]
+ModelWeighting = Literal["samples", "clients"]
 GradientField = Literal["features", "head_weight", "head_bias"]
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from fedhpro_flwr.aggregation import ModelWeighting
 from fedhpro_flwr.data.domains import DomainClasses
 from fedhpro_flwr.data.partition import Scheme
 from fedhpro_flwr.flat_keys import ConfigError
@@ -203,7 +204,7 @@ class Aggregation(Section):
 
     model: Statistic = "mean"
     class_gradients: Statistic = "mean"
-    weighting: Literal["samples", "clients"] = "samples"
+    weighting: ModelWeighting = "samples"
     trim: Annotated[float, Field(gt=0, lt=0.5)] = 0.2
     clip_norm: NotNegative = 0.0
     clip_to_median: bool = False

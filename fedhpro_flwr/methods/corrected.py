@@ -2,7 +2,8 @@
 
 No part of either publication. HPCL changes what a client minimises, a control variate takes from each of its steps the
 direction in which it drifts from the others; the two do not touch each other's tensors, so their hooks stand side by
-side. As in SCAFFOLD the models' mean is the plain one: control variates are means over clients, not over samples.
+side. Unlike SCAFFOLD's, the means of models and of control variates are over samples where `aggregation.weighting` says
+so: a client of a few images has a control variate of a few noisy steps, which would count as much as any.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class CorrectedState:
 
 
 class CorrectedFedHPro(Method):
-    """The loss, upload and server of FedHPro; the corrected steps, memory and mean of SCAFFOLD."""
+    """The loss, upload and server of FedHPro; the corrected steps and memory of SCAFFOLD."""
 
     name: ClassVar[str] = FedHPro.name
     sends_of_classes: ClassVar[bool] = FedHPro.sends_of_classes
@@ -43,7 +44,7 @@ class CorrectedFedHPro(Method):
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
-        self.fedhpro, self.scaffold = FedHPro(config), Scaffold(config)
+        self.fedhpro, self.scaffold = FedHPro(config), Scaffold(config, config.aggregation.weighting)
 
     def refuse_data(self, *, images: bool) -> None:
         """FedHPro's."""
@@ -85,7 +86,7 @@ class CorrectedFedHPro(Method):
     def server_step(
         self, state: object, sent: Tensors, model: Tensors, updates: Sequence[Update], draws: Draws, watch: Stopwatch
     ) -> ServerStep:
-        """SCAFFOLD's plain mean of the models first: FedHPro may re-train the head of what comes of it."""
+        """SCAFFOLD's first: FedHPro may re-train the head of the model that comes of it."""
         state = cast(CorrectedState, state)
         control = self.scaffold.server_step(state.control, sent, model, updates, draws, watch)
         step = self.fedhpro.server_step(state.method, sent, control.model, updates, draws, watch)

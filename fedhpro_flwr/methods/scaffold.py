@@ -9,6 +9,15 @@ with x the received model, y the trained one, N all clients and S those of the r
 1. Without momentum A is the number of local steps, as published. A step of momentum m is felt in all that follow, so
 there A = sum_t (1 - m^t) / (1 - m) over the steps: (x - y) / (eta A) is again a mean of the gradients that were taken.
 
+That is `weighting="clients"`. With "samples" (corrected.py) both means are weighted by the n_k samples of the clients:
+
+.. math::
+    x \leftarrow x + \frac{\sum_{k \in S} n_k (y_k - x)}{\sum_{k \in S} n_k}, \qquad
+    c \leftarrow c + \frac{\sum_{k \in S} n_k (c_k^+ - c_k)}{\sum_k n_k}
+
+so that in the mean of the models, too, the corrections c - c_k cancel. A client that never came has a c_k of 0 and, as
+nobody knows its n_k, the mean of the others'.
+
 A client sends no more than its model: x, y, c and the number of its samples give c_k^+ - c_k, so the server computes it
 too. Nobody can send a change that does not fit the model, and what bounds a model (`aggregation.*`) bounds it as well.
 
@@ -25,7 +34,7 @@ from typing import ClassVar, cast
 import torch
 from torch import Tensor
 
-from fedhpro_flwr.aggregation import weighted_mean
+from fedhpro_flwr.aggregation import ModelWeighting, weighted_mean
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.exchange import Share
 from fedhpro_flwr.local_steps import num_steps
@@ -37,6 +46,7 @@ from fedhpro_flwr.timing import Stopwatch
 
 CONTROL = "control-variate"  # of the server, c; in a client's memory its own, c_k^+: [W]
 COUNTED = "counted-rounds"  # [N] int64
+WEIGHTS = "client-weights"  # [N] int64
 STATISTICS = ("running_mean", "running_var")  # how the names of BatchNorm's end
 BEFORE, ROUND = "control-variate-before", "round"  # what a client remembers beside c_k^+: c_k [W], and of when [] int64
 
@@ -47,6 +57,7 @@ class ScaffoldState:
 
     control: Tensor  # c [W]
     counted: Tensor  # the round of each client's last reply that counted [N] int64; 0 before
+    weights: Tensor  # of each client [N] int64; 0 before it came
 
 
 @method("scaffold")
@@ -57,6 +68,10 @@ class Scaffold(Method):
     """
 
     shares: ClassVar[tuple[Share, ...]] = ("all",)
+
+    def __init__(self, config: RunConfig, weighting: ModelWeighting = "clients") -> None:
+        super().__init__(config)
+        self.weighting = weighting
 
     @classmethod
     def refuse(cls, config: RunConfig) -> None:
@@ -102,7 +117,8 @@ class Scaffold(Method):
     def start(self, model: Tensors) -> ScaffoldState:
         """c = 0."""
         control = torch.zeros(sum(tensor.numel() for tensor in model.values() if tensor.is_floating_point()))
-        return ScaffoldState(control, torch.zeros(self.config.partition.num_partitions, dtype=torch.int64))
+        nobody = torch.zeros(self.config.partition.num_partitions, dtype=torch.int64)
+        return ScaffoldState(control, nobody, nobody)
 
     def broadcast(self, state: object) -> dict[str, Tensor]:
         """c, and whose replies have counted."""
@@ -112,28 +128,36 @@ class Scaffold(Method):
     def server_step(
         self, state: object, sent: Tensors, model: Tensors, updates: Sequence[Update], draws: Draws, watch: Stopwatch
     ) -> ServerStep:
-        """x is the plain mean of the clients' models, c moves by the mean over all N clients."""
+        """x is the mean of the clients' models, c moves by the mean over all N clients."""
         state = cast(ScaffoldState, state)
         with watch("control-variates"):
+            examples = [update.num_examples if self.weighting == "samples" else 1 for update in updates]
+            counted, weights = state.counted.clone(), state.weights.clone()
+            here = [update.partition_id for update in updates]
+            counted[here], weights[here] = draws.server_round, torch.tensor(examples)
             change = torch.zeros(len(state.control), dtype=torch.float64)
-            for update in updates:
+            for weight, update in zip(examples, updates, strict=True):
                 trained = {name: update.model[name] for name in sent}  # in the server's order of tensors
                 steps = num_steps(update.num_examples, self.config.local)
-                change += self.change(sent, trained, state.control, steps)
-            control = state.control + (change / self.config.partition.num_partitions).float()
-            counted = state.counted.clone()
-            counted[[update.partition_id for update in updates]] = draws.server_round
-            mean = weighted_mean([update.model for update in updates], [1.0] * len(updates))
+                change += weight * self.change(sent, trained, state.control, steps)
+            before, total = total_weight(state.weights), total_weight(weights)
+            control = state.control * (before / total) + (change / total).float()
+            if self.weighting != self.config.aggregation.weighting:
+                model = weighted_mean([update.model for update in updates], examples)
         norm = float(torch.linalg.vector_norm(control))
-        return ServerStep(mean, ScaffoldState(control, counted), {"control-variate-norm": norm})
+        return ServerStep(model, ScaffoldState(control, counted, weights), {"control-variate-norm": norm})
 
     def tensors(self, state: object) -> dict[str, Tensor]:
         """What clients receive."""
         return self.broadcast(state)
 
+    def saved(self, state: object) -> dict[str, Tensor]:
+        """All of it."""
+        return self.tensors(state) | {WEIGHTS: cast(ScaffoldState, state).weights}
+
     def restored(self, start: object, saved: Tensors) -> ScaffoldState:
-        """The inverse of `tensors`."""
-        return ScaffoldState(saved[CONTROL], saved[COUNTED])
+        """The inverse of `saved`."""
+        return ScaffoldState(saved[CONTROL], saved[COUNTED], saved[WEIGHTS])
 
     def _server(self, arrival: Arrival) -> Tensor:
         return arrival.received.tensors[CONTROL].to(arrival.data.device)
@@ -170,6 +194,12 @@ def refuse_uncontrolled(config: RunConfig, named: str, otherwise: str) -> None:
             f"{named} reads control variates off the models that clients send, which privacy.model-clip and "
             f"privacy.model-noise falsify: leave both at 0, or {otherwise}"
         )
+
+
+def total_weight(weights: Tensor) -> float:
+    """sum_k n_k over all N clients, of whom those that never came [N] = 0 count as much as the mean of the others."""
+    came = int((weights > 0).sum())
+    return int(weights.sum()) * len(weights) / came if came else 0.0
 
 
 def felt_steps(steps: int, momentum: float) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -11,6 +13,9 @@ from fedhpro_flwr.config import ConfigError
 from fedhpro_flwr.methods import build_method
 from fedhpro_flwr.methods.corrected import CorrectedFedHPro
 from fedhpro_flwr.methods.fedhpro import FedHPro
+from fedhpro_flwr.methods.scaffold import total_weight
+from fedhpro_flwr.seeding import Draws
+from fedhpro_flwr.timing import Stopwatch
 from server_app.strategy import FedHProStrategy
 
 LR = 0.1
@@ -31,8 +36,8 @@ def bits(tensors):
     return {name: tensor.numpy().tobytes() for name, tensor in tensors.items()}
 
 
-def test_without_the_losses_it_is_scaffold(make, states_of_clients):
-    ours = make.run(config(make, **NO_LOSSES), clients(make))
+def test_without_the_losses_and_with_plain_means_it_is_scaffold(make, states_of_clients):
+    ours = make.run(config(make, aggregation__weighting="clients", **NO_LOSSES), clients(make))
     theirs = make.run(config(make, "scaffold"), clients(make))
     assert bits(ours.model.shared) == bits(theirs.model.shared)
     assert torch.equal(ours.state.control.control, theirs.state.control)
@@ -82,12 +87,12 @@ def test_what_is_corrected_is_the_gradient_of_the_whole_loss(make):
     assert at == len(server)
 
 
-def test_the_models_mean_is_plain_and_a_head_is_re_trained_after_it(make, states_of_clients):
-    """Client 2 has three times the samples of client 0, and no more weight."""
+def test_the_models_mean_is_the_strategys_and_a_head_is_re_trained_after_it(make, states_of_clients):
+    """Client 2 has twice the samples of client 0, and the weight of them."""
     kept = make.run(config(make, rounds=1), clients(make))
     encoder = [name for name in kept.model.shared if name.startswith("encoder.") and "num_batches" not in name]
     for name in encoder:
-        mean = sum(update.model[name].double() for update in kept.replies.good) / 3
+        mean = sum(update.num_examples * update.model[name].double() for update in kept.replies.good) / 27
         torch.testing.assert_close(kept.model.shared[name].double(), mean, rtol=1e-6, atol=1e-7)
     small = {"calibration__head": "replace", "calibration__prototypes_per_class": 3, "calibration__epochs": 2}
     trained = make.run(config(make, rounds=1, **small), clients(make))
@@ -95,6 +100,49 @@ def test_the_models_mean_is_plain_and_a_head_is_re_trained_after_it(make, states
         {name: kept.model.shared[name] for name in encoder}
     )
     assert not torch.equal(trained.model.shared["head.weight"], kept.model.shared["head.weight"])
+
+
+@pytest.mark.parametrize("per_round", [0, 2])
+def test_control_variates_are_weighted_as_the_models_are(make, states_of_clients, per_round):
+    """c is the mean of all c_k over samples, so what it adds to the steps cancels in the models' mean."""
+    held = clients(make)
+    settings = config(make, rounds=6, clients__per_round=per_round, **NO_LOSSES)
+    strategy = make.run(settings, held)
+    samples = [len(data.train) for data in held]
+    assert samples == [6, 9, 12]
+    assert strategy.state.control.weights.tolist() == samples
+    own = [latest(states_of_clients, client) for client in range(3)]
+    mean = sum(n * c.double() for n, c in zip(samples, own, strict=True)) / 27
+    torch.testing.assert_close(strategy.state.control.control.double(), mean, rtol=1e-5, atol=1e-6)
+    plain = sum(c.double() for c in own) / 3
+    assert (plain - mean).abs().max() > 100 * (strategy.state.control.control - mean).abs().max()
+
+
+def latest(states, client):
+    """The control variate that this client keeps."""
+    newest = max(states.glob(f"*/client-{client}/round-*.safetensors"), key=lambda file: int(file.stem[6:]))
+    return load_file(newest)["memory.control-variate"]
+
+
+def test_those_who_never_came_count_as_the_mean_of_the_others():
+    assert total_weight(torch.tensor([6, 0, 12])) == 27.0
+    assert total_weight(torch.tensor([6, 9, 12])) == 27.0
+    assert total_weight(torch.zeros(3, dtype=torch.int64)) == 0.0
+
+
+def test_a_client_of_few_samples_moves_the_control_variate_by_no_more_than_its_share(make):
+    """Its three samples against 60: with plain means it would have half of c."""
+    settings = config(make, partition__num_partitions=2, **NO_LOSSES)
+    held, model = [make.data(1, (0, 1), 3), make.data(2, (1, 3), 60)], make.model().state_dict()
+    method = build_method(settings)
+    assert isinstance(method, CorrectedFedHPro)
+    state = method.start(model)
+    received = make.received(settings, make.model(), method.broadcast(state))
+    updates = [replace(visit(make.model(9), data, received), partition_id=k) for k, data in enumerate(held)]
+    step = method.server_step(state, received.model, received.model, updates, Draws(0, 1), Stopwatch())
+    zero = torch.zeros_like(state.control.control)
+    few, many = (method.scaffold.change(received.model, update.model, zero, 3) for update in updates)
+    torch.testing.assert_close(step.state.control.control, few * (3 / 63) + many * (60 / 63))
 
 
 def test_a_client_remembers_its_control_variate_and_nothing_else(make, states_of_clients):
