@@ -15,7 +15,10 @@ from fedhpro_flwr.printable import printable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit status: 0 it ended well, 1 it failed, 2 it was not started, 130 it was stopped."""
+    """Entry point; returns the exit status: 0 it ended well, 1 it failed, 2 it was not started, 130 it was stopped.
+
+    SIGTERM ends a simulation, and what looks after a deployed run, in order, with status 143.
+    """
     options = _parser().parse_args(arguments)
     console = Console(highlight=False)
     try:

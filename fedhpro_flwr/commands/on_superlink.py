@@ -18,11 +18,13 @@ from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.launch.connections import direct, flower_home, named
 from fedhpro_flwr.launch.deployment import Deployment
 from fedhpro_flwr.launch.flower import Flower, LaunchError
+from fedhpro_flwr.launch.termination import in_order
 from fedhpro_flwr.progress import closing
 from fedhpro_flwr.resume import resumed
 from fedhpro_flwr.run_folder import CONFIG_FILE, SUMMARY_FILE, new_path, refuse_finished
 
 LOG_FILE = "flower.log"
+RESTARTS = 3  # of a lost run, where --restarts is not given
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -38,9 +40,9 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--restarts",
         type=int,
-        default=3,
         metavar="N",
-        help="submit the run again so often, from its last checkpoint, where its SuperLink or ServerApp was lost (3)",
+        help="submit the run again so often, from its last checkpoint, where its SuperLink or ServerApp was lost "
+        f"({RESTARTS})",
     )
     group.add_argument("--detach", action="store_true", help="leave the run there and print its id")
 
@@ -55,7 +57,8 @@ def refuse(options: argparse.Namespace) -> None:
     if options.superlink == "":
         raise ConfigError("--superlink is empty: name a connection of Flower's config.toml, or HOST:PORT")
     if options.superlink is None:
-        for given, name in ((options.insecure, "insecure"), (options.detach, "detach")):
+        restarts = options.restarts is not None  # 0 of them is a wish too
+        for given, name in ((options.insecure, "insecure"), (options.detach, "detach"), (restarts, "restarts")):
             if given:
                 raise ConfigError(f"--{name} is for a run on a deployed SuperLink; name it with --superlink")
     elif options.engine != "ray" or options.gpus_per_client:
@@ -64,7 +67,7 @@ def refuse(options: argparse.Namespace) -> None:
         raise ConfigError(
             "--insecure and --root-certificates go with --superlink HOST:PORT; a named connection has its own"
         )
-    if options.restarts < 0:
+    if options.restarts is not None and options.restarts < 0:
         raise ConfigError(f"--restarts {options.restarts}: it must be 0 or more")
 
 
@@ -94,7 +97,7 @@ def run_on_superlink(options: argparse.Namespace, config: RunConfig, console: Co
             print(line, file=log, flush=True)
             console.print(Text.from_ansi(line), soft_wrap=True)
 
-        deployment = Deployment(flower, say, told, options.restarts)
+        deployment = Deployment(flower, say, told, RESTARTS if options.restarts is None else options.restarts)
         try:
             submitted = deployment.submit(config.flat())
         except LaunchError as error:
@@ -127,7 +130,7 @@ def superlink(options: argparse.Namespace) -> Iterator[Flower]:
     Raises:
         ConfigError: there is none of that name, or it is no address.
     """
-    with tempfile.TemporaryDirectory(prefix="fedhpro-") as scratch:
+    with in_order(), tempfile.TemporaryDirectory(prefix="fedhpro-") as scratch:
         home, name = flower_home(), options.superlink
         if ":" in name:
             home = Path(scratch) / "home"

@@ -53,7 +53,7 @@ class Flower:
         with self.process(command, *arguments, "--format", "json") as process:
             try:
                 out, errors = process.communicate()
-            except KeyboardInterrupt:
+            except BaseException:  # Ctrl-C or SIGTERM, of which the command hears nothing
                 process.kill()
                 raise
         try:

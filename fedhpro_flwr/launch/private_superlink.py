@@ -18,6 +18,7 @@ from pathlib import Path
 import tomli_w
 
 from fedhpro_flwr.launch.flower import Flower, LaunchError, environment, tool
+from fedhpro_flwr.launch.process_groups import groups_with
 
 START_TIMEOUT = 90.0  # seconds for the SuperLink to answer
 POLL_SECONDS = 0.2
@@ -67,12 +68,16 @@ class PrivateSuperLink:
         return self.flower
 
     def __exit__(self, *_: object) -> None:
-        if self.process.poll() is None:
-            self.process.terminate()
-            with suppress(subprocess.TimeoutExpired):
-                self.process.wait(10)
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)  # Ray's workers outlive a SuperLink that ended badly
+        try:
+            if self.process.poll() is None:
+                self.process.terminate()
+                with suppress(subprocess.TimeoutExpired):
+                    self.process.wait(10)
+        finally:  # a second Ctrl-C means: at once
+            # The simulation, Ray's processes among it, is in a session of its own and outlives its SuperLink.
+            for group in {self.process.pid, *groups_with({"FLWR_HOME": str(self.home)})}:
+                with suppress(ProcessLookupError):
+                    os.killpg(group, signal.SIGKILL)
 
     def check(self) -> None:
         """Look whether it lives.

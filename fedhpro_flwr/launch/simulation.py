@@ -12,12 +12,13 @@ from fedhpro_flwr.launch.flower import LaunchError
 from fedhpro_flwr.launch.following import follow
 from fedhpro_flwr.launch.private_superlink import PrivateSuperLink
 from fedhpro_flwr.launch.submitted_run import submit
+from fedhpro_flwr.launch.termination import in_order
 
 PATIENCE = 60.0  # seconds that a living SuperLink may take to answer, on a machine that is busy with the run
 
 
 def simulate(settings: Mapping[str, Scalar], *, num_nodes: int, log_file: Path, gpus: float = 0.0) -> None:
-    """Run the app in Flower's simulation engine and wait for its end.
+    """Run the app in Flower's simulation engine and wait for its end. Ctrl-C and SIGTERM leave nothing of it behind.
 
     Args:
         settings: the complete run config.
@@ -27,20 +28,25 @@ def simulate(settings: Mapping[str, Scalar], *, num_nodes: int, log_file: Path, 
 
     Raises:
         LaunchError: with the reason, and where the log lies.
+        SystemExit: SIGTERM, after the simulation was ended.
     """
     engine = f"num-supernodes={num_nodes} client-resources-num-cpus=1 client-resources-num-gpus={gpus}"
-    home = Path(tempfile.mkdtemp(prefix="fedhpro-"))
-    superlink = PrivateSuperLink(home, log_file)
-    try:
-        with superlink as flower, log_file.open("a", encoding="utf-8") as log:
+    with in_order():
+        home = Path(tempfile.mkdtemp(prefix="fedhpro-"))
+        superlink = PrivateSuperLink(home, log_file)
+        try:
+            with superlink as flower, log_file.open("a", encoding="utf-8") as log:
 
-            def say(line: str) -> None:
-                print(line, file=log, flush=True)
+                def say(line: str) -> None:
+                    print(line, file=log, flush=True)
 
-            run = submit(flower, settings, engine)
-            status = follow(run, say, check=superlink.check, patience=PATIENCE)
-    except LaunchError as error:
-        raise LaunchError(f"{error} (log: {log_file})") from None
-    shutil.rmtree(home, ignore_errors=True)  # only now: what lies there tells more of a run that could not be followed
+                run = submit(flower, settings, engine)
+                status = follow(run, say, check=superlink.check, patience=PATIENCE)
+        except LaunchError as error:  # home stays: what lies there tells more of a run that could not be followed
+            raise LaunchError(f"{error} (log: {log_file})") from None
+        except BaseException:
+            shutil.rmtree(home, ignore_errors=True)
+            raise
+        shutil.rmtree(home, ignore_errors=True)
     if not status.completed:
         raise LaunchError(f"{status.state}: {status.details or 'no details'} (log: {log_file})")

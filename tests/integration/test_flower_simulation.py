@@ -207,6 +207,37 @@ def test_a_lost_quorum_ends_with_1_and_every_clients_reason(tmp_path):
     assert_nothing_runs()
 
 
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_run_that_is_stopped_leaves_no_process_and_no_scratch_folder(number, status, tmp_path):
+    """Stopped in its second round, when all of Flower and Ray runs."""
+    scratch, folder = tmp_path / "scratch", tmp_path / "run"
+    scratch.mkdir()
+    merged = SMALL | {"rounds": 10_000, "run-folder": folder}
+    flags = [word for key, value in merged.items() for word in ("--set", f"{key}={value}")]
+    with (tmp_path / "said.txt").open("w") as said:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "fedhpro_flwr.cli", "run", *flags],
+            cwd=tmp_path,
+            # Ray's own folder stays where it is: the names of its sockets must be short.
+            env=os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(scratch), "RAY_TMPDIR": "/tmp"},
+            stdout=said,
+            stderr=said,
+        )
+        try:
+            deadline = time.monotonic() + 120
+            while not (folder / "metrics.jsonl").exists() or not read_rounds(folder):
+                assert process.poll() is None and time.monotonic() < deadline, (tmp_path / "said.txt").read_text()
+                time.sleep(0.1)
+            assert len(list(scratch.glob("fedhpro-*"))) == 1
+            process.send_signal(number)
+            assert process.wait(60) == status
+        finally:
+            process.kill()
+            process.wait()
+    assert list(scratch.glob("fedhpro-*")) == []
+    assert_nothing_runs()
+
+
 @pytest.fixture
 def plain_flower(tmp_path):
     """The environment of plain `flwr run`: its own home, its own port, and its SuperLink stopped afterwards."""

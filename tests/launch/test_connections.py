@@ -84,7 +84,7 @@ def test_a_certificate_that_is_not_there_or_not_used(tmp_path):
 
 def options(**changes):
     given = {"superlink": None, "engine": "ray", "gpus_per_client": 0.0, "insecure": False, "root_certificates": ""}
-    return Namespace(**{**given, "restarts": 3, "detach": False, **changes})
+    return Namespace(**{**given, "restarts": None, "detach": False, **changes})
 
 
 @pytest.mark.parametrize(
@@ -92,6 +92,8 @@ def options(**changes):
     [
         ({"insecure": True}, "--insecure is for a run on a deployed SuperLink"),
         ({"detach": True}, "--detach is for a run on a deployed SuperLink"),
+        ({"restarts": 3}, "--restarts is for a run on a deployed SuperLink; name it with --superlink"),
+        ({"restarts": 0}, "--restarts is for a run on a deployed SuperLink; name it with --superlink"),
         ({"root_certificates": "ca.crt"}, "go with --superlink HOST:PORT"),
         ({"superlink": "remote", "insecure": True}, "a named connection has its own"),
         ({"superlink": "remote", "engine": "in-process"}, "--engine and --gpus-per-client are for simulations"),
@@ -106,7 +108,7 @@ def test_options_that_do_not_go_together(changes, sentence):
 
 def test_options_that_do(home, monkeypatch):
     refuse(options())
-    refuse(options(superlink="host:1", insecure=True, detach=True))
+    refuse(options(superlink="host:1", insecure=True, detach=True, restarts=0))
     monkeypatch.setenv("FLWR_HOME", str(home))
     assert flower_home() == home
     with superlink(options(superlink="remote")) as flower:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+import tempfile
 import tomllib
 from pathlib import Path
 
@@ -189,6 +191,17 @@ def test_ctrl_c_stops_the_run_and_ends_with_130(answers, play):
 @pytest.mark.parametrize("answer", [AWAY, NOT_TAKEN[1]])
 def test_ctrl_c_ends_with_130_where_no_superlink_takes_the_run(before, answer, play):
     assert play([*before, ("run", [answer])])[0] == 130
+
+
+def test_sigterm_leaves_the_run_there_and_takes_the_scratch_folder_away(play, tmp_path, monkeypatch):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    monkeypatch.setattr(deployment, "follow", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(SystemExit) as ended:
+        play([TAKEN])
+    assert ended.value.code == 143 and list(scratch.iterdir()) == []
+    assert len((tmp_path / "bin" / "asked.jsonl").read_text().splitlines()) == 1  # nobody asked to stop it
 
 
 def test_a_run_that_nobody_begins_with_is_stopped(play, monkeypatch):

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import time
 
 import pytest
 
 from fedhpro_flwr.launch import private_superlink
 from fedhpro_flwr.launch.flower import LaunchError
 from fedhpro_flwr.launch.private_superlink import PrivateSuperLink
+from fedhpro_flwr.launch.process_groups import groups_with
 
 
 @pytest.fixture
@@ -39,3 +43,29 @@ def test_a_superlink_that_does_not_answer_in_time_is_ended(superlink, monkeypatc
     with pytest.raises(LaunchError, match="the SuperLink did not start"), superlink:
         pass
     assert superlink.process.poll() is not None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc")
+def test_what_the_superlink_started_in_sessions_of_their_own_ends_with_it(superlink, tmp_path, monkeypatch):
+    """As Flower starts its simulation: detached, its parent soon gone."""
+    begun = tmp_path / "begun"
+    script = f"#!/bin/sh\nsetsid sh -c 'echo $$ > {begun}; exec sleep 60' &\nexec sleep 60\n"
+    (tmp_path / "flower-superlink").write_text(script)
+    monkeypatch.setattr(private_superlink, "accepts", lambda port: begun.exists() and begun.read_text() != "")
+    with superlink:
+        detached = int(begun.read_text())
+        assert detached in groups_with({"FLWR_HOME": str(superlink.home)})
+    deadline = time.monotonic() + 5
+    while (left := groups_with({"FLWR_HOME": str(superlink.home)})) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert left == set()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc")
+def test_groups_are_found_by_all_of_the_variables():
+    with subprocess.Popen(["sleep", "60"], env={"FEDHPRO_A": "1", "FEDHPRO_B": "22"}, start_new_session=True) as one:
+        try:
+            assert groups_with({"FEDHPRO_A": "1", "FEDHPRO_B": "22"}) == {one.pid}
+            assert groups_with({"FEDHPRO_A": "1", "FEDHPRO_B": "2"}) == set()
+        finally:
+            one.kill()

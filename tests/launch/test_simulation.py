@@ -1,0 +1,88 @@
+"""A simulation that is stopped before it has begun: what was made for it goes with it, its exit status says why."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+from threading import Thread
+
+import pytest
+
+from fedhpro_flwr.launch import private_superlink
+from fedhpro_flwr.launch.flower import LaunchError
+from fedhpro_flwr.launch.simulation import simulate
+from fedhpro_flwr.launch.termination import in_order
+
+
+@pytest.fixture
+def scratch(tmp_path, monkeypatch):
+    """Where the run's folder is made, beside a SuperLink that never answers."""
+    command = tmp_path / "flower-superlink"
+    command.write_text("#!/bin/sh\nexec sleep 60\n")
+    command.chmod(0o755)
+    monkeypatch.setattr(private_superlink, "tool", lambda name: str(command))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
+    (tmp_path / "scratch").mkdir()
+    return tmp_path / "scratch"
+
+
+@pytest.mark.parametrize(("number", "stop"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+def test_a_signal_takes_the_scratch_folder_away(number, stop, scratch, monkeypatch):
+    before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    there = []
+
+    def interrupted(port):
+        there.extend(scratch.iterdir())
+        os.kill(os.getpid(), number)
+        return False
+
+    monkeypatch.setattr(private_superlink, "accepts", interrupted)
+    with pytest.raises(stop) as stopped:
+        simulate({}, num_nodes=1, log_file=scratch.parent / "flower.log")
+    assert len(there) == 1 and list(scratch.iterdir()) == []
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
+    if stop is SystemExit:
+        assert stopped.value.code == 143
+
+
+def test_what_lies_there_stays_where_the_run_could_not_be_followed(scratch, monkeypatch):
+    monkeypatch.setattr(private_superlink, "START_TIMEOUT", 0.0)
+    with pytest.raises(LaunchError, match=r"the SuperLink did not start \(log: .*flower\.log\)"):
+        simulate({}, num_nodes=1, log_file=scratch.parent / "flower.log")
+    assert len(list(scratch.iterdir())) == 1
+
+
+def test_the_second_sigterm_does_not_disturb_the_end():
+    done = []
+    with pytest.raises(SystemExit), in_order():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+            done.append(True)
+    assert done and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_who_handles_sigterm_already_goes_on_doing_so():
+    heard = []
+    signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
+    try:
+        with in_order():
+            os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    assert heard == [signal.SIGTERM]
+
+
+def test_another_thread_than_the_main_one_may_simulate_too():
+    passed = []
+
+    def work():
+        with in_order():
+            passed.append(signal.getsignal(signal.SIGTERM))
+
+    thread = Thread(target=work)
+    thread.start()
+    thread.join()
+    assert passed == [signal.SIG_DFL]
