@@ -10,7 +10,7 @@ from flwr.clientapp import ClientApp
 
 from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.config import RunConfig
-from fedhpro_flwr.configured_client import architecture_of, configured_client
+from fedhpro_flwr.configured_client import architecture_of, configured_client, names_architecture
 from fedhpro_flwr.engine import code_fingerprint, settle
 from fedhpro_flwr.models import Model
 from fedhpro_flwr.node_data import without_client
@@ -36,9 +36,15 @@ def make_client_app(client_side: ClientSide) -> ClientApp:
     """
     app = ClientApp()
 
+    def prepared(config: RunConfig, task: Task, context: Context) -> tuple[Model, ClientData, PersonalState]:
+        """What a visit needs, looked at before any time is spent on training."""
+        model, data = client_side(config, task, context)
+        data.refuse_unfit(model.num_classes)
+        return model, data, PersonalState.of(config, task, context)
+
     @app.query()
     def introduce(message: Message, context: Context) -> Message:
-        """Before round 1: which client this node is, and whether it has its data and a model of the right width."""
+        """Before round 1: which client this node is, and whether it could train."""
         config, task = unpack_task(message)
         me = own_partition(context)
         if not 0 <= me < config.partition.num_partitions:  # it will be told whom to play
@@ -47,8 +53,9 @@ def make_client_app(client_side: ClientSide) -> ClientApp:
         settle(config)
         try:
             with reasons_kept(config.privacy.withhold):
-                model, _ = client_side(config, replace(task, partition_id=me), context)
-                name = architecture_of(config, me, context)
+                model, _, _ = prepared(config, replace(task, partition_id=me), context)
+                told = client_side is configured_client or names_architecture(config, context)
+                name = architecture_of(config, me, context) if told else ""
             known = Introduction(0, me, code_fingerprint(), name, model.width)
         except FAULTS as error:
             known = Introduction(0, me, code_fingerprint(), problem=f"client {me}: {error}")
@@ -81,8 +88,8 @@ def make_client_app(client_side: ClientSide) -> ClientApp:
             received = unpack_broadcast(message)
             settle(received.config)
             with reasons_kept(received.config.privacy.withhold):
-                model, data = client_side(received.config, received.task, context)
-                return work(model, data, received, PersonalState.of(received.config, received.task, context))
+                model, data, state = prepared(received.config, received.task, context)
+                return work(model, data, received, state)
 
         return answered(message, f"client {asked_partition(message)}", job)
 

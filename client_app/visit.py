@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.exchange import exchanged, personal, travels
 from fedhpro_flwr.local_sgd import LocalSGD
-from fedhpro_flwr.local_steps import epoch, num_steps
+from fedhpro_flwr.local_steps import epoch, lone_sample_explained, num_steps
 from fedhpro_flwr.methods import Arrival, Batch, Correction, LocalLoss, Method, build_method
 from fedhpro_flwr.metrics import Scores, evaluate_each
 from fedhpro_flwr.models import Model
@@ -49,7 +49,8 @@ def visit(
         The trained model (what of it travels), the method's upload, and the client's numbers.
 
     Raises:
-        ValueError: the received tensors do not fit the model, or the client has no training data.
+        ValueError: the received tensors do not fit the model, the client has no training data, or a batch of one
+            sample that the model cannot train on.
     """
     config, task = received.config, received.task
     method = method or build_method(config)
@@ -65,7 +66,7 @@ def visit(
         # FedHPro: HPCL with the margin d_k of this client, and HPAL [P.3] [P.4]
         extra_loss = method.local_loss(arrival)
         correction = method.correction(arrival)  # SCAFFOLD, FedProx; FedHPro if asked to
-    with watch("local-training"):
+    with watch("local-training"), lone_sample_explained(len(arrival.train), config.local):
         train_loss = train(model, data, config.local, extra_loss, draws, correction)
     with watch("departure"):
         # class means of the methods that average them; FedHPro sends nothing that is measured after training

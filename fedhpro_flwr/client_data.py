@@ -40,6 +40,32 @@ class ClientData:
         x = to_float(inputs, *self._normalisation)
         return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
 
+    def refuse_unfit(self, num_classes: int) -> None:
+        """Look at what training or a test would fail on, or would never notice.
+
+        Args:
+            num_classes: C of the model.
+
+        Raises:
+            ValueError: a label is no class of the model, or mean and std do not fit the samples.
+        """
+        parts = [(part, split) for part, split in (("training", self.train), ("test", self.test)) if split]
+        for part, split in parts:
+            if (largest := int(split.labels.max())) >= num_classes:
+                raise ValueError(f"a {part} label is {largest}, the model has {num_classes} classes")
+        for part, split in parts:
+            if split.inputs.dtype == torch.int32:
+                continue  # token ids are not normalised
+            of_each, numbers = ("channel" if split.inputs.ndim == 4 else "feature"), split.inputs.shape[1]
+            for name, given in zip(("mean", "std"), self._normalisation, strict=True):
+                if given.numel() not in (1, numbers):
+                    raise ValueError(
+                        f"{name} has {given.numel()} numbers; {part} samples need {numbers}, of each {of_each}, or one"
+                    )
+            mean, std = self._normalisation
+            if not bool(torch.isfinite(mean).all() & torch.isfinite(std).all() & (std > 0).all()):
+                raise ValueError(f"mean {self.mean} and std {self.std} must be finite numbers, and std larger than 0")
+
     def to(self, device: torch.device) -> ClientData:
         """The same samples on a device."""
         train, test = (split and split.to(device) for split in (self.train, self.test))

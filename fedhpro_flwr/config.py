@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from difflib import get_close_matches
+from functools import cache
 from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, model_validator
@@ -24,7 +25,6 @@ from fedhpro_flwr.sections import (
     ClassGradientOptions,
     Clients,
     Count,
-    CountOrNone,
     Data,
     Evaluation,
     HyperPrototypeOptions,
@@ -35,9 +35,10 @@ from fedhpro_flwr.sections import (
     Partition,
     Privacy,
     Section,
+    Seed,
 )
 
-__all__ = ["ConfigError", "RunConfig", "Scalar", "known_keys"]
+__all__ = ["ConfigError", "RunConfig", "Scalar", "is_text", "known_keys"]
 
 FROM_PRESET = "preset"
 LEAST_NOISE = 1e-6  # one reply is then of epsilon 2e12, and the account's numbers do not overflow
@@ -48,7 +49,7 @@ class RunConfig(Section):
 
     experiment: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "digits"
     preset: Literal["paper", "reference", "tuned"] = "paper"
-    seed: CountOrNone = 0
+    seed: Seed = 0
     rounds: Count = 30
     device: Literal["auto", "cpu", "cuda"] = "auto"
     deterministic: bool = True
@@ -167,6 +168,7 @@ class RunConfig(Section):
         preset = merged.get("preset", "paper")
         if preset not in PRESETS:
             raise ConfigError(f"preset = {preset!r}: allowed are {', '.join(map(repr, PRESETS))}")
+        _refuse_misplaced(merged)
         defaults = PRESETS[str(preset)]
         chosen = {key: value for key, value in merged.items() if value != FROM_PRESET or key not in defaults}
         try:
@@ -181,7 +183,34 @@ class RunConfig(Section):
 
 def known_keys() -> tuple[str, ...]:
     """Every key of the app, `section.key`."""
-    return tuple(RunConfig.parse({}).flat())
+    return tuple(_unset())
+
+
+def is_text(key: str) -> bool:
+    """Whether the value of a known key is a text, of which `2024` and `1e3` are two."""
+    return isinstance(_unset().get(key), str)
+
+
+@cache
+def _unset() -> Mapping[str, Scalar]:
+    """Every key with the value that it has where nothing is set."""
+    return RunConfig.model_validate(nest(PRESETS["paper"])).flat()
+
+
+@cache
+def _sections() -> frozenset[str]:
+    return frozenset(key.rpartition(".")[0] for key in _unset()) - {""}
+
+
+def _refuse_misplaced(flat: Mapping[str, Scalar]) -> None:
+    """A key below one that has a value of its own, and a value in the place of a section."""
+    for key, value in flat.items():
+        parts = key.split(".")
+        above = next((name for i in range(1, len(parts)) if (name := ".".join(parts[:i])) in _unset()), None)
+        if above is not None:
+            raise ConfigError(f"unknown key {key}: {above} is a value and has no keys below it")
+        if key in _sections():
+            raise ConfigError(f"{key} = {value!r}: {key} is a section with keys of its own")
 
 
 def _sentence(error: ValidationError) -> str:
@@ -192,13 +221,8 @@ def _sentence(error: ValidationError) -> str:
         if item["type"] == "extra_forbidden":
             near = get_close_matches(key, known_keys(), n=1, cutoff=0.6)
             problems.append(f"unknown key {key or '(empty)'}" + (f", did you mean {near[0]}?" if near else ""))
-        elif item["type"] == "model_type":
-            problems.append(f"{key} = {item['input']!r}: {key} is a section with keys of its own")
         elif item["type"] == "value_error":
             problems.append(str(item["ctx"]["error"]))
-        elif isinstance(item["input"], Mapping):
-            inner = next(iter(flatten(item["input"], f"{key}.")), key)
-            problems.append(f"unknown key {inner}, {key} is a value and no section")
         else:
             wanted = item["msg"].replace("Input should be ", "be ").replace("String should ", "")
             problems.append(f"{key} = {item['input']!r}: it must {wanted}")

@@ -70,3 +70,9 @@ def architecture_of(config: RunConfig, partition_id: int, context: Context) -> s
             "that needs model.share = 'head' or 'nothing'"
         )
     return named or mine
+
+
+def names_architecture(config: RunConfig, context: Context) -> bool:
+    """Whether the run's groups or the node's config name a client's architecture; a model of an app of somebody's own
+    is not the one that `model.name` says."""
+    return bool(config.model.groups) or bool(context.node_config.get("model"))

@@ -114,6 +114,8 @@ def federation(config: RunConfig) -> Federation:
     source, plan = data_source(config), _plan(config)
     try:
         data = RESIDENT.get("data", source, lambda: load(source))
+        if data.num_classes < 2:
+            raise ValueError(f"{source.path or source.name}: all samples are of one class; add some of another")
         return RESIDENT.get("federation", (source, plan), lambda: _divide(data, plan))
     except (ValueError, OSError) as error:
         raise ConfigError(str(error)) from error

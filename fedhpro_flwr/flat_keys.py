@@ -22,7 +22,7 @@ def nest(flat: Mapping[str, Scalar]) -> dict[str, Any]:
     for key, value in flat.items():
         section, _, leaf = key.rpartition(".")
         if isinstance(nested.get(key), dict) or (section and not isinstance(nested.setdefault(section, {}), dict)):
-            raise ConfigError(f"{key} = {value!r}: {key.split('.')[0]} is a section with keys of its own")
+            raise ConfigError(f"{key} = {value!r}: a key is a value or a section with keys of its own, and not both")
         (nested[section] if section else nested)[leaf] = value
     return nested
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from torch import Tensor
 from torch.nn import functional as F
+
+from fedhpro_flwr.flat_keys import ConfigError
+
+HEAD_WEIGHT, HEAD_BIAS = "head.weight", "head.bias"  # among a model's tensors
 
 
 class Head(NamedTuple):
@@ -35,3 +40,35 @@ class Head(NamedTuple):
     def like(self, tensor: Tensor) -> Head:
         """The same head, detached, in the dtype and on the device of a tensor."""
         return Head(self.weight.detach().to(tensor), self.bias.detach().to(tensor))
+
+
+def head_shape(model: Mapping[str, Tensor]) -> tuple[int, int]:
+    """(C, D) of the head among an initial model's tensors.
+
+    Raises:
+        ConfigError: they are no model with an encoder and a linear head.
+    """
+    weight = model.get(HEAD_WEIGHT)
+    if weight is None or weight.ndim != 2:
+        found = f"there are {', '.join(list(model)[:4]) or 'none'}" if weight is None else f"it is {list(weight.shape)}"
+        raise ConfigError(
+            f"the initial model must have a tensor {HEAD_WEIGHT} [C, D], {found}; "
+            "make it by Model(encoder, head) with head = nn.Linear(D, C)"
+        )
+    classes, width = weight.shape
+    return classes, width
+
+
+def head_of(model: Mapping[str, Tensor]) -> Head:
+    """The linear head (W [C, D], b [C]) among a model's tensors.
+
+    Raises:
+        ConfigError: it has none, or one without a bias.
+    """
+    head_shape(model)
+    if HEAD_BIAS not in model:
+        raise ConfigError(
+            "the model's head has no bias, which class gradients need: make it by nn.Linear(D, C), without bias=False, "
+            "or choose a method that takes none"
+        )
+    return Head(model[HEAD_WEIGHT], model[HEAD_BIAS])

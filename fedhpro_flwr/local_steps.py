@@ -7,6 +7,7 @@ would make the host wait there until the device has done all steps before, and t
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,8 @@ from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.data.augment import Crops, crop_and_flip
 from fedhpro_flwr.data.batches import batches
 from fedhpro_flwr.sections import Local
+
+ONE_VALUE = "Expected more than 1 value per channel when training"  # how torch begins this complaint
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,3 +62,22 @@ def epoch(
 def num_steps(samples: int, local: Local) -> int:
     """Steps of SGD of a visit: the last batch of an epoch may be smaller, none is left out."""
     return local.epochs * -(-samples // local.batch_size)
+
+
+@contextmanager
+def lone_sample_explained(samples: int, local: Local) -> Iterator[None]:
+    """Says in words of the settings what a BatchNorm that sees one value a channel says in its own.
+
+    Raises:
+        ValueError: in place of the BatchNorm's.
+    """
+    try:
+        yield
+    except ValueError as error:
+        lone = local.batch_size == 1 or samples % local.batch_size == 1
+        if not lone or not str(error).startswith(ONE_VALUE):
+            raise
+        raise ValueError(
+            f"the model's BatchNorm cannot train on a batch of one sample, and {samples} samples at local.batch-size = "
+            f"{local.batch_size} make one; choose another local.batch-size, or LayerNorm or GroupNorm in the model"
+        ) from None

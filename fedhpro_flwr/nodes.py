@@ -151,7 +151,7 @@ def width_problem(nodes: Iterable[Introduction], width: int) -> str:
             other = f"{fitting} and the server's head" if fitting else "the server's head"
             return (
                 f"{node.name} has features of width {node.width}, {other} of width {width}; "
-                "give every model the same width (model.width)"
+                f"give every model the same width ({'model.width' if node.architecture else 'in_features of its head'})"
             )
     return ""
 

@@ -15,7 +15,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import torch
 from flwr.app import Context
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
@@ -63,9 +65,11 @@ class PersonalState:
         machine (a simulation), else the user's state folder.
 
         Raises:
-            ValueError: the run's name is none, or the rounds after which it was resumed are none.
+            ValueError: the run's name is none, the rounds after which it was resumed are none, or the folder that was
+                named cannot be written to.
         """
-        named = str(context.node_config.get("state-path", "")) or config.clients.state_path
+        of_node = str(context.node_config.get("state-path", ""))
+        named = of_node or config.clients.state_path
         if named:
             root = Path(named).expanduser()
         elif config.run_folder and Path(config.run_folder).is_dir():
@@ -75,6 +79,9 @@ class PersonalState:
         if not RUN_NAME.fullmatch(task.run):
             raise ValueError(f"run = {task.run!r} is no name of a run")  # it becomes a part of a path
         folder = root / (task.run or f"run-{context.run_id}") / f"client-{task.partition_id}"
+        if named:
+            key = "the node config says state-path" if of_node else "clients.state-path"
+            refuse_unwritable(folder, f"{key} = {named!r}")
         return cls(folder, config.checkpoint.every, tuple(int(number) for number in task.resumed_at.split()))
 
     def before(self, server_round: int) -> dict[str, Tensor] | None:
@@ -97,8 +104,11 @@ class PersonalState:
     def keep(self, server_round: int, tensors: Mapping[str, Tensor]) -> None:
         """Write the state after a round, whole or not at all, and let go of what nobody can ask for any more."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        write_whole(self._file(server_round), save(contiguous, {ATTEMPT: str(len(self.resumed_at))}))
+        # Copies, because safetensors takes no two tensors that share their memory, as layers with one weight do.
+        copies = {
+            name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
+        }
+        write_whole(self._file(server_round), save(copies, {ATTEMPT: str(len(self.resumed_at))}))
         rounds = [number for number in self._rounds() if number <= server_round and self._counts(number)]
         checkpoints = checkpoints_before(server_round, self.checkpoint_every, self.resumed_at)
         for other in set(self._rounds()) - needed(rounds, server_round, checkpoints):
@@ -119,3 +129,24 @@ class PersonalState:
     def _rounds(self) -> list[int]:
         numbers = (path.stem.removeprefix("round-") for path in self.folder.glob("round-*.safetensors"))
         return sorted(int(number) for number in numbers if number.isdecimal())
+
+
+def refuse_unwritable(folder: Path, named: str) -> None:
+    """Check that a folder could be made and written to, before a round is trained; nothing is left there.
+
+    Args:
+        folder: that need not exist yet.
+        named: who names it, for the sentence.
+
+    Raises:
+        ValueError: it could not.
+    """
+    existing = next(place for place in (folder, *folder.absolute().parents) if os.path.exists(place))
+    try:
+        with TemporaryDirectory(prefix=".", dir=existing):  # permissions alone do not say: root has all of them
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"{named}: nothing can be written in {existing} ({error.strerror}); name another folder for what a client "
+            "keeps between rounds"
+        ) from None

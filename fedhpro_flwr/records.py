@@ -18,7 +18,7 @@ import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from torch import Tensor
 
-from fedhpro_flwr.config import RunConfig, Scalar
+from fedhpro_flwr.config import ConfigError, RunConfig, Scalar
 from fedhpro_flwr.metrics import Evaluation
 
 MODEL, CONFIG, METRICS = "model", "config", "metrics"
@@ -176,8 +176,23 @@ def error_reason(reply: Message) -> str:
 
 
 def array_record(tensors: Tensors) -> ArrayRecord:
-    """Named tensors as an ArrayRecord; they are copied."""
-    return ArrayRecord({name: Array(tensor.detach().cpu().contiguous().numpy()) for name, tensor in tensors.items()})
+    """Named tensors as an ArrayRecord; they are copied.
+
+    Raises:
+        ConfigError: a tensor is of a type that numpy, and so the message, cannot hold.
+    """
+    return ArrayRecord({name: _array(name, tensor) for name, tensor in tensors.items()})
+
+
+def _array(name: str, tensor: Tensor) -> Array:
+    values = tensor.detach().cpu().contiguous()
+    try:
+        return Array(values.numpy())
+    except TypeError:
+        raise ConfigError(
+            f"{name} is {str(tensor.dtype).removeprefix('torch.')}, which no message can hold; keep models in float32, "
+            "and set local.precision = 'bfloat16' to compute in that"
+        ) from None
 
 
 def tensors_of(record: ArrayRecord) -> dict[str, Tensor]:

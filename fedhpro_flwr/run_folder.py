@@ -24,24 +24,19 @@ from fedhpro_flwr.folder_lock import lock
 from fedhpro_flwr.records import HYPER_PROTOTYPES
 from fedhpro_flwr.reports import RoundReport
 from fedhpro_flwr.whole_file import remove_unfinished, write_whole
+from fedhpro_flwr.writable import make_folder
 
 CONFIG_FILE, METRICS_FILE, SUMMARY_FILE = "config.toml", "metrics.jsonl", "summary.json"
 PARTITION_FILE, FAILURE_FILE, CURVES_FILE = "partition.json", "failure.txt", "curves.png"
 MODEL_FILE, HYPER_PROTOTYPES_FILE = "model.safetensors", "hyper-prototypes.safetensors"
 CHECKPOINT_FOLDER = "checkpoint"
 METHOD_FILE = "method.safetensors"  # the state of methods without hyper-prototypes
+ROUND_KEYS = frozenset({"server_round", "seconds", "received", "tested"})  # by which the report of a round is known
 
 
 def new_path(results: Path, experiment: str) -> Path:
     """results/<experiment>/<time>-<short id>."""
     return results / experiment / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
-
-
-def new_folder(results: Path, experiment: str) -> Path:
-    """The same, made."""
-    folder = new_path(results, experiment)
-    folder.mkdir(parents=True)
-    return folder
 
 
 def refuse_finished(folder: Path) -> None:
@@ -52,6 +47,22 @@ def refuse_finished(folder: Path) -> None:
     """
     if (folder / SUMMARY_FILE).exists():
         raise ConfigError(f"run-folder = {str(folder)!r} holds a finished run; name another folder")
+
+
+def begun_folder(config: RunConfig) -> Path:
+    """The folder of a run that begins, made: the one that the settings name, or a new one under the results folder.
+
+    Raises:
+        ConfigError: it holds a finished run, or cannot be made or written; the sentence names the key.
+    """
+    if config.run_folder:
+        folder, named = Path(config.run_folder).resolve(), f"run-folder = {config.run_folder!r}"
+        refuse_finished(folder)
+    else:
+        results = config.results_dir or "results"
+        folder, named = new_path(Path(results).resolve(), config.experiment), f"results-dir = {results!r}"
+    make_folder(folder, named)
+    return folder
 
 
 class RunFolder:
@@ -77,20 +88,15 @@ class RunFolder:
             shutil.rmtree(path / CHECKPOINT_FOLDER, ignore_errors=True)
         write_whole(path / CONFIG_FILE, tomli_w.dumps(nest(config.flat())).encode())
         (path / FAILURE_FILE).unlink(missing_ok=True)
-        lines = [json.dumps(line) + "\n" for line in read_rounds(path) if line["server_round"] <= rounds_before]
+        played = read_rounds(path) if rounds_before else []
+        lines = [json.dumps(line) + "\n" for line in played if line["server_round"] <= rounds_before]
         write_whole(path / METRICS_FILE, "".join(lines).encode())
         self._metrics = (path / METRICS_FILE).open("a", encoding="utf-8")
 
     @classmethod
     def of(cls, config: RunConfig) -> RunFolder:
-        """The folder that the settings name, or a new one under the results folder, for a run that begins."""
-        named = (
-            Path(config.run_folder)
-            if config.run_folder
-            else new_folder(Path(config.results_dir or "results"), config.experiment)
-        )
-        refuse_finished(named)
-        return cls(named.resolve(), config)
+        """The folder of a run that begins: see `begun_folder`."""
+        return cls(begun_folder(config), config)
 
     def partition(
         self, class_names: tuple[str, ...], counts: np.ndarray | None, fingerprint: str, *, domains: Sequence[str] = ()
@@ -152,7 +158,26 @@ class RunFolder:
 
 
 def read_rounds(folder: Path) -> list[dict[str, Any]]:
-    """The complete lines of metrics.jsonl."""
+    """The complete lines of metrics.jsonl.
+
+    Raises:
+        ConfigError: a line is damaged; the message has its number.
+    """
     path = folder / METRICS_FILE
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    return [json.loads(line) for line in text.split("\n")[:-1] if line]
+    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+    return [_round(line, f"{path}, line {number}") for number, line in enumerate(lines, start=1) if line]
+
+
+def _round(line: bytes, place: str) -> dict[str, Any]:
+    content: object = None
+    try:
+        content = json.loads(line.decode())
+    except UnicodeDecodeError:
+        why = "it has bytes that are no UTF-8"
+    except json.JSONDecodeError as error:
+        why = f"it is no JSON ({error.msg} at character {error.pos + 1})"
+    else:
+        why = "it is no report of a round"
+    if isinstance(content, dict) and content.keys() >= ROUND_KEYS and type(content["server_round"]) is int:
+        return content
+    raise ConfigError(f"{place} cannot be read: {why}; bring the file back, or begin a new run")

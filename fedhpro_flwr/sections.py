@@ -25,6 +25,7 @@ MOST_THREADS, MOST_UNITS, MOST_SAMPLES = 2**10, 2**20, 2**31
 
 Count = Annotated[int, Field(ge=1)]
 CountOrNone = Annotated[int, Field(ge=0)]  # 0 stands for "all" or "off", as the key says
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]  # what every generator takes, NumPy's and scikit-learn's too
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Portion = Annotated[float, Field(gt=0, le=1)]

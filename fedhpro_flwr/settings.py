@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fedhpro_flwr.config import ConfigError, RunConfig, Scalar
+from fedhpro_flwr.config import ConfigError, RunConfig, Scalar, is_text
 from fedhpro_flwr.engine import check_names
 from fedhpro_flwr.flat_keys import flatten
 
@@ -69,16 +69,18 @@ def read_settings(conf: str | None, changes: Sequence[str]) -> dict[str, Scalar]
         key, equals, value = change.partition("=")
         if not equals:
             raise ConfigError(f"--set {change}: write it as key=value")
-        settings[key.strip()] = _value(value.strip())
+        settings[key.strip()] = _value(key.strip(), value.strip())
     return settings
 
 
-def _value(text: str) -> Scalar:
-    """TOML where it reads as TOML (3, 0.1, true, "a"), the bare text otherwise."""
+def _value(key: str, text: str) -> Scalar:
+    """TOML where it reads as TOML (3, 0.1, true, "a") and the key's value is no text, the bare text otherwise."""
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+    if is_text(key) and not isinstance(value, str):
+        return text  # an experiment may be called 2024, a folder 007
     return value if isinstance(value, str | int | float | bool) else text
 
 

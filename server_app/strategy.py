@@ -26,6 +26,7 @@ from fedhpro_flwr.exchange import GlobalModel
 from fedhpro_flwr.flat_keys import tree
 from fedhpro_flwr.flower_result import EvaluateFn, note
 from fedhpro_flwr.global_evaluation import ServerTest
+from fedhpro_flwr.head import head_shape
 from fedhpro_flwr.methods import Method, build_method
 from fedhpro_flwr.privacy import worst_spent
 from fedhpro_flwr.records import OwnTest, Task, Tensors, Update, array_record, asked_clients, scalars, tensors_of
@@ -100,7 +101,7 @@ class FedHProStrategy(Strategy):
 
         Raises:
             QuorumError: too few clients replied well in a round, however often it was repeated.
-            ConfigError: the nodes are not those the settings need.
+            ConfigError: the nodes are not those the settings need, or `initial_arrays` are no model.
         """
         config, result = self.config, Result()
         num_rounds, timeout = num_rounds or config.rounds, timeout or config.clients.timeout
@@ -109,7 +110,7 @@ class FedHProStrategy(Strategy):
         initial = tensors_of(initial_arrays)
         members = config.model.architectures(config.partition.num_partitions)
         self.model = GlobalModel.start(initial, self.method.share, self.encoders, members)
-        self.num_classes, width = initial["head.weight"].shape
+        self.num_classes, width = head_shape(initial)
         self.state = self.method.start(initial)  # FedHPro: S ~ N(0, 1)
         if self.resume:
             self.model = self.resume.model(self.model)

@@ -1,14 +1,20 @@
 """One thread, as the runs themselves have: sums of floats are then the same everywhere, and xdist shares the cores.
 
-What data sets keep for the next process goes to a folder of the tests' own.
+What data sets keep for the next process goes to a folder of the tests' own. `from faulty_grid import ...` works in
+this folder's tests: pytest's importlib mode puts no folder on the path.
 """
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
+
+# Last on the path: the folders in here are called as packages may be.
+sys.path.append(str(Path(__file__).resolve().parent))
 
 # A test run in the background ignores Ctrl-C, and so would every process that it starts and presses Ctrl-C in.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():

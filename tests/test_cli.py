@@ -6,33 +6,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 from safetensors.torch import load_file
+from small_run import SMALL, npz, only_folder, run
 
 from fedhpro_flwr.cli import main
 from fedhpro_flwr.commands import run as run_command
 from fedhpro_flwr.launch import gpu_share
 from fedhpro_flwr.run_folder import read_rounds
-from fedhpro_flwr.settings import prepare, read_settings
 
 ROOT = Path(__file__).resolve().parents[1]
-SMALL = {
-    "rounds": 1,
-    "partition.num-partitions": 3,
-    "data.train-limit": 120,
-    "local.epochs": 1,
-    "model.name": "mlp",
-    "model.width": 8,
-    "hyper-prototypes.matching-steps": 2,
-}
-
-
-def run(folder, *arguments, engine="in-process", **changes):
-    """Exit status of `fedhpro run` with small settings."""
-    settings = SMALL | {"results-dir": str(folder)} | {key.replace("__", "."): value for key, value in changes.items()}
-    flags = [word for key, value in settings.items() for word in ("--set", f"{key.replace('_', '-')}={value}")]
-    return main(["run", *arguments, *flags, "--engine", engine])
 
 
 @pytest.fixture
@@ -54,7 +37,11 @@ MISTAKES = [
     (["--set", "preset=old"], "preset = 'old': allowed are 'paper', 'reference', 'tuned'"),
     (["--set", "clients.per-round=99"], "clients.per-round = 99: only 3 clients exist, see partition.num-partitions"),
     (["--set", "rounds"], "--set rounds: write it as key=value"),
+    (["--set", "rounds.x=3"], "unknown key rounds.x: rounds is a value and has no keys below it"),
+    (["--set", "seed=4294967296"], "seed = 4294967296: it must be less than or equal to 4294967295"),
     (["--set", "partition={alpha=1}"], "partition = '{alpha=1}': partition is a section with keys of its own"),
+    (["--restarts=0"], "--restarts is for a run on a deployed SuperLink; name it with --superlink"),
+    (["--detach"], "--detach is for a run on a deployed SuperLink; name it with --superlink"),
     (["nosuch"], "there is no file nosuch, and no experiment of that name; there are "),
     (["nosuch.toml"], "there is no file nosuch.toml, and no experiment of that name"),
 ]
@@ -76,7 +63,12 @@ def test_a_mistake_ends_with_2_and_a_sentence_and_leaves_nothing(arguments, sent
 
 @pytest.mark.parametrize(
     ("content", "sentence"),
-    [(b"rounds = ", "is not TOML: "), (b"\xff\xfe", "is not TOML: "), (b"roundz = 1", "roundz")],
+    [
+        (b"rounds = ", "is not TOML: "),
+        (b"\xff\xfe", "is not TOML: "),
+        (b"roundz = 1", "roundz"),
+        (b"[local.lr]\nx = 1", "unknown key local.lr.x: local.lr is a value and has no keys below it"),
+    ],
 )
 def test_a_bad_file_ends_with_2_and_names_it(content, sentence, tmp_path, capsys, no_engine):
     path = tmp_path / "mine.toml"
@@ -86,10 +78,23 @@ def test_a_bad_file_ends_with_2_and_names_it(content, sentence, tmp_path, capsys
     assert not (tmp_path / "results").exists()
 
 
-def test_a_folder_that_cannot_be_made_ends_with_2(tmp_path, capsys, no_engine):
-    (tmp_path / "file").write_text("")
-    assert run(tmp_path / "file") == 2
-    assert "file" in capsys.readouterr().out
+def test_a_folder_that_cannot_be_made_ends_with_2_and_names_the_key(tmp_path, capsys, no_engine):
+    file = tmp_path / "file"
+    file.write_text("")
+    assert run(file) == 2
+    assert capsys.readouterr().out == f"fedhpro: results-dir = '{file}': {file} is a file; name another folder\n"
+    for folder in (file, file / "below"):
+        assert run(tmp_path, run_folder=folder) == 2
+        assert f"fedhpro: run-folder = '{folder}': {file} is a file; name another f" in capsys.readouterr().out
+
+
+def test_a_resumed_run_with_a_damaged_line_ends_with_2_and_names_it(tmp_path, capsys):
+    assert run(tmp_path) == 0
+    folder = only_folder(tmp_path)
+    (folder / "metrics.jsonl").write_text("[1]\n")
+    assert main(["run", "--resume", str(folder), "--set", "rounds=2", "--engine", "in-process"]) == 2
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith(f"fedhpro: {folder / 'metrics.jsonl'}, line 1 cannot be read: it is no report of a round; ")
 
 
 def test_a_finished_run_is_not_written_over(tmp_path, capsys, no_engine):
@@ -104,63 +109,6 @@ def test_argparse_refuses_with_2(arguments, capsys):
     with pytest.raises(SystemExit) as left:
         main(arguments)
     assert left.value.code == 2
-
-
-@pytest.mark.parametrize(
-    ("change", "key", "value"),
-    [
-        ("rounds=3", "rounds", 3),
-        ("local.lr=1e-3", "local.lr", 0.001),
-        ("local.flip=false", "local.flip", False),
-        ("data.path=a=b", "data.path", "a=b"),
-        ('data.path="3"', "data.path", "3"),
-        ("data.path=/some where/x.npz", "data.path", "/some where/x.npz"),
-        (" rounds = 3 ", "rounds", 3),
-        ("data.path=[1]", "data.path", "[1]"),
-        ("data.path=2020-01-01", "data.path", "2020-01-01"),
-        ("data.path=", "data.path", ""),
-        ("data.path=x\ny = 1", "data.path", "x\ny = 1"),
-    ],
-)
-def test_set_reads_toml_values_or_bare_text(change, key, value):
-    settings = read_settings(None, [change])
-    assert settings[key] == value
-    assert type(settings[key]) is type(value)
-
-
-def test_set_wins_over_the_file_which_wins_over_the_defaults(tmp_path):
-    path = tmp_path / "mine.toml"
-    path.write_text("rounds = 7\n[local]\nepochs = 2\nbatch-size = 9\n")
-    settings = read_settings(str(path), ["local.epochs=3", "local.epochs=4"])
-    assert (settings["rounds"], settings["local.epochs"], settings["local.batch-size"]) == (7, 4, 9)
-    assert settings["local.lr"] == 0.05
-
-
-@pytest.mark.parametrize("name", ["digits", "digits.toml", str(ROOT / "conf" / "digits.toml")])
-def test_an_experiment_is_found_by_name_or_path(name, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert prepare(name, []).experiment == "digits"
-
-
-def test_paths_are_made_absolute_because_the_apps_run_elsewhere(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("FEDHPRO_DATA_DIR", "sets")
-    assert prepare(None, ["data.path=mine.npz"]).data.path == str(tmp_path / "mine.npz")
-    assert prepare(None, []).data.root == str(tmp_path / "sets")
-    assert prepare(None, ["data.root=here"]).data.root == str(tmp_path / "here")
-    assert prepare(None, ["data.path=~/x"]).data.path == str(Path("~/x").expanduser())
-    monkeypatch.delenv("FEDHPRO_DATA_DIR")
-    assert prepare(None, []).data.root == ""
-    own = prepare(None, ["data.weights=w.pth", "model.path=m", "evaluation.alone=a", "clients.state-path=s"])
-    named = (own.data.weights, own.model.path, own.evaluation.alone, own.clients.state_path)
-    assert named == tuple(str(tmp_path / name) for name in ("w.pth", "m", "a", "s"))
-    assert prepare(None, []).data.tokenizer == "hashing"
-    assert prepare(None, ["data.tokenizer=bert"]).data.tokenizer == str(tmp_path / "bert")
-
-
-def only_folder(results):
-    (folder,) = (results / "digits").iterdir()
-    return folder
 
 
 def test_a_run_from_beginning_to_end(tmp_path, capsys):
@@ -200,12 +148,6 @@ def test_every_method_and_preset_runs(preset, method, tmp_path):
     assert (only_folder(tmp_path) / "hyper-prototypes.safetensors").exists() == (method == "fedhpro")
 
 
-def npz(path, samples=40):
-    draw = np.random.default_rng(0)
-    np.savez(path, images=draw.random((samples, 6)).astype(np.float32), labels=np.arange(samples) % 4)
-    return path
-
-
 def test_own_data_runs(tmp_path):
     assert run(tmp_path, data__name="npz", data__path=npz(tmp_path / "my.npz"), data__train_limit=0) == 0
 
@@ -223,70 +165,6 @@ def test_an_unknown_name_lists_what_exists_and_nothing_starts(key, name, sentenc
     assert run(tmp_path, **{key: name}) == 2
     assert sentence in " ".join(capsys.readouterr().out.split())
     assert list(tmp_path.iterdir()) == []
-
-
-FAILURES = [
-    ({"data__name": "npz", "data__path": "/no/such.npz"}, "data.path = '/no/such.npz' does not exist"),
-    ({"data__name": "npz"}, "data.name = 'npz' needs data.path"),
-    ({"data__name": "mnist", "data__root": "/no/such/folder"}, "/no/such/folder"),
-    ({"partition__num_partitions": 500}, "partition.num-partitions = 500, but there are only 120 training samples"),
-    ({"partition__num_partitions": 61, "partition__scheme": "iid"}, "partition.min-samples = 2"),
-    ({"seed": 2**33}, "seed"),
-]
-
-
-@pytest.mark.parametrize(("changes", "sentence"), FAILURES, ids=[str(list(case[0].values())[-1]) for case in FAILURES])
-def test_what_only_the_server_can_see_ends_with_1_before_any_client(changes, sentence, tmp_path, capsys, monkeypatch):
-    from fedhpro_flwr import in_process
-
-    monkeypatch.setattr(
-        in_process.InProcessGrid, "push_messages", lambda *_: pytest.fail("a message was sent to a client")
-    )
-    assert run(tmp_path, **changes) == 1
-    said = capsys.readouterr().out
-    last = said.splitlines()[-1]
-    assert last.startswith("fedhpro: the run failed: ")
-    assert sentence in last
-    folder = only_folder(tmp_path)
-    assert (folder / "failure.txt").read_text() in last
-    assert not (folder / "summary.json").exists()
-    assert not (folder / "model.safetensors").exists()
-
-
-def test_dsa_on_vectors_is_refused_before_the_first_round(tmp_path, capsys):
-    path = npz(tmp_path / "my.npz")
-    assert run(tmp_path, preset="reference", data__name="npz", data__path=path, data__train_limit=0) == 1
-    said = capsys.readouterr().out.splitlines()[-1]
-    assert said.endswith("failed: class-gradients.augment = 'dsa' needs images; use 'none' for vectors and text")
-
-
-def test_a_rate_that_breaks_every_model_loses_the_quorum_with_every_clients_reason(tmp_path, capsys):
-    assert run(tmp_path, local__lr=1e30) == 1
-    said = capsys.readouterr().out.splitlines()[-1]
-    assert "round 1: 0 of 3 clients replied well" in said
-    assert "client 2: metric train-loss = nan is not finite" in said
-
-
-def test_an_unexpected_exception_ends_with_1_a_reason_and_a_traceback(tmp_path, capsys, monkeypatch):
-    from server_app import app
-
-    def broken(*_):
-        raise TypeError("a bug")
-
-    monkeypatch.setattr(app, "draw_curves", broken)
-    assert run(tmp_path) == 1
-    told = capsys.readouterr()
-    assert told.out.splitlines()[-1] == "fedhpro: the run failed: TypeError: a bug"
-    assert "Traceback" in told.err
-    assert (only_folder(tmp_path) / "failure.txt").read_text() == "TypeError: a bug"
-
-
-def test_a_failed_run_can_be_begun_anew_in_its_folder(tmp_path, capsys):
-    folder = tmp_path / "named"
-    assert run(tmp_path, run_folder=folder, partition__num_partitions=500) == 1
-    assert run(tmp_path, run_folder=folder) == 0
-    assert not (folder / "failure.txt").exists()
-    assert len(read_rounds(folder)) == 1
 
 
 def test_ctrl_c_ends_with_130(tmp_path, capsys, monkeypatch):

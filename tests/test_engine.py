@@ -1,5 +1,6 @@
 """What a process keeps between messages."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -83,6 +84,13 @@ def test_a_model_that_cannot_take_the_data_is_refused():
     config = RunConfig.parse(model__name="resnet10", model__width=0)
     with pytest.raises(ConfigError, match="images of at least"):
         initial_model(config, federation(config).data)
+
+
+def test_data_of_one_class_is_refused_by_its_file(tmp_path):
+    file = tmp_path / "one.npz"
+    np.savez(file, images=np.zeros((30, 6)), labels=np.zeros(30, dtype=np.int64))
+    with pytest.raises(ConfigError, match=rf"^{file}: all samples are of one class; add some of another$"):
+        federation(RunConfig.parse(data__name="npz", data__path=str(file)))
 
 
 def test_the_code_has_one_fingerprint():

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from flwr.app import Context, RecordDict
+from PIL import Image
 
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.configured_client import configured_client
@@ -118,6 +119,19 @@ def test_what_the_server_cannot_use(tmp_path: Path) -> None:
     for look in (check_names, known_data):
         with pytest.raises(ConfigError, match=r"data\.name = 'digits': .*feature-folder, image-folder, npz, text-csv"):
             look(nodes(data__name="digits"))
+
+
+def test_several_domains_at_a_node_are_refused_with_what_to_do_instead(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"; a node reads the folder of one domain, as an image-folder$"):
+        check_names(nodes(data__name="domain-folder"))
+    for domain in ("photo", "sketch"):
+        (tmp_path / "PACS" / domain / "cat").mkdir(parents=True)
+        Image.new("L", (8, 8)).save(tmp_path / "PACS" / domain / "cat" / "1.png")
+    config = nodes(data__name="image-folder", data__classes="cat, dog")
+    with pytest.raises(ValueError, match=r"PACS has no folders of classes: .* if photo is a domain, name the folder"):
+        client_data(config, 1, node(partition_id=1, data_path=str(tmp_path / "PACS")))
+    one = client_data(config, 1, node(partition_id=1, data_path=str(tmp_path / "PACS" / "photo")))
+    assert one.train is not None and one.train.labels.tolist() == [0]
 
 
 def test_known_data_of_a_divided_set_is_all_of_it() -> None:

@@ -144,6 +144,11 @@ def test_nodes_that_come_late_are_waited_for():
             "client 0 (mlp) has features of width 32, client 1 (cnn) and the server's head of width 64; "
             "give every model the same width (model.width)",
         ),
+        (
+            {11: ("", 8), 12: ("", 64)},  # models of somebody's own app, which no setting names
+            "client 0 has features of width 8, client 1 and the server's head of width 64; "
+            "give every model the same width (in_features of its head)",
+        ),
     ],
 )
 def test_features_of_two_widths_end_the_run_before_round_1(models, sentence):

@@ -117,3 +117,23 @@ def test_where_the_state_lies(tmp_path, monkeypatch):
     node = context(**{"state-path": str(tmp_path / "node")})
     assert PersonalState.of(named, task, node).folder.is_relative_to(tmp_path / "node")
     assert not any(path.is_dir() for path in tmp_path.iterdir())  # nothing is made before something is kept
+
+
+def test_layers_that_share_a_weight_are_kept_each(tmp_path):
+    layer = torch.nn.Linear(2, 2)
+    tensors = torch.nn.Sequential(layer, torch.nn.ReLU(), layer).state_dict()
+    state = PersonalState(tmp_path)
+    state.keep(1, tensors)
+    assert sorted(state.before(2)) == ["0.bias", "0.weight", "2.bias", "2.weight"]
+    assert all(torch.equal(value, tensors[name]) for name, value in state.before(2).items())
+
+
+@pytest.mark.parametrize("of_node", [False, True])
+def test_a_named_folder_that_cannot_be_written_is_refused_before_anything_is_kept(tmp_path, of_node):
+    (tmp_path / "file").touch()
+    place = str(tmp_path / "file" / "state")
+    config = RunConfig.parse() if of_node else RunConfig.parse(clients__state_path=place)
+    node = context(**{"state-path": place}) if of_node else context()
+    who = "the node config says state-path" if of_node else "clients.state-path"
+    with pytest.raises(ValueError, match=rf"^{who} = '{place}': nothing can be written in {tmp_path}/file \(Not a dir"):
+        PersonalState.of(config, Task(1, 4, run="abc"), node)

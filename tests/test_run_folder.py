@@ -17,7 +17,7 @@ from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.exchange import GlobalModel
 from fedhpro_flwr.flat_keys import flatten
 from fedhpro_flwr.reports import RoundReport
-from fedhpro_flwr.run_folder import RunFolder, new_folder, read_rounds
+from fedhpro_flwr.run_folder import RunFolder, begun_folder, read_rounds
 from fedhpro_flwr.whole_file import whole_file, write_whole
 
 CONFIG = RunConfig.parse({"seed": 3, "data.path": 'a "b" \\ c'})
@@ -105,7 +105,8 @@ def test_the_settings_read_back(tmp_path):
 
 
 def test_a_new_folder_is_named_by_experiment_and_time(tmp_path):
-    one, two = new_folder(tmp_path, "x"), new_folder(tmp_path, "x")
+    config = RunConfig.parse(results_dir=str(tmp_path), experiment="x")
+    one, two = begun_folder(config), begun_folder(config)
     assert one != two
     assert one.parent == tmp_path / "x"
     assert re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]{4}", one.name)
@@ -135,6 +136,27 @@ def test_a_line_that_is_not_complete_does_not_count(tmp_path, cut):
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(path.read_bytes()[:-cut])
     assert [line["server_round"] for line in read_rounds(tmp_path)] == [1]
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b'{"server_round": 2', "it is no JSON (Expecting ',' delimiter at character 19);"),
+        (b"\xff\xfe", "it has bytes that are no UTF-8;"),
+        (b"[1]", "it is no report of a round"),
+        (b"{}", "it is no report of a round"),
+        (b'{"server_round": "2", "seconds": 1, "received": null, "tested": null}', "it is no report of a round"),
+    ],
+)
+def test_a_damaged_line_is_named_by_its_number(content, why, tmp_path):
+    RunFolder(tmp_path, CONFIG).on_round(report(1))
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(path.read_bytes() + content + b"\n")
+    with pytest.raises(ConfigError, match=re.escape(f"{path}, line 2 cannot be read: {why}")) as refused:
+        read_rounds(tmp_path)
+    assert str(refused.value).endswith("; bring the file back, or begin a new run")
+    assert RunFolder(tmp_path, CONFIG).path == tmp_path  # begun anew, it is not in the way
+    assert read_rounds(tmp_path) == []
 
 
 def test_no_rounds_yet(tmp_path):

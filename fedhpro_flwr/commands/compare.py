@@ -53,8 +53,8 @@ def compare(options: argparse.Namespace, console: Console) -> int:
     """All methods as one table.
 
     Raises:
-        ConfigError: a run of the grid cannot be started, or a folder holds another; nothing was started.
-        OSError: the folder cannot be made or written.
+        ConfigError: a run of the grid cannot be started, or a folder holds another or cannot be written; nothing was
+            started.
     """
     rows = read_rows(options.methods)
     return run_grid(options, console, rows, baseline_of(rows, options.baseline))

@@ -38,6 +38,7 @@ def export(options: argparse.Namespace, console: Console) -> int:
     """
     from fedhpro_flwr.exported.description import model_bytes, model_file, read_model
     from fedhpro_flwr.whole_file import write_whole
+    from fedhpro_flwr.writable import refuse_unwritable_file
 
     file = model_file(options.model.expanduser())
     described, tensors = read_model(file)
@@ -52,8 +53,8 @@ def export(options: argparse.Namespace, console: Console) -> int:
     out: Path | None = options.out or (file.with_suffix(".onnx") if options.onnx else None)
     if out and out.exists() and out.samefile(file):
         raise ConfigError(f"--out {out} is the model itself; name another file")
-    if out and not out.parent.is_dir():
-        raise ConfigError(f"--out {out}: there is no folder {out.parent}; make it first")
+    if out:
+        refuse_unwritable_file(out, f"--out {out}")
     if options.onnx and out:
         from fedhpro_flwr.exported.model import load_exported
         from fedhpro_flwr.exported.onnx_graph import write_onnx

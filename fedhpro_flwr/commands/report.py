@@ -32,7 +32,7 @@ def report(options: argparse.Namespace, console: Console) -> int:
 
     Raises:
         FileNotFoundError: there is no run where one was named.
-        ConfigError: a run's file cannot be read, or no run has got through a round.
+        ConfigError: a run's file cannot be read, no run has got through a round, or --out cannot be written.
     """
     from fedhpro_flwr.report.build import write_report  # torch takes seconds, and a mistyped command needs none
 

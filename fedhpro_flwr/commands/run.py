@@ -24,8 +24,7 @@ from fedhpro_flwr.run_folder import (
     FAILURE_FILE,
     METRICS_FILE,
     PARTITION_FILE,
-    new_folder,
-    refuse_finished,
+    begun_folder,
 )
 from fedhpro_flwr.settings import prepare
 
@@ -65,8 +64,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
     Raises:
         ConfigError: a wrong key or value, a folder that holds a finished run, one that another process still writes, or
-            one that cannot be resumed; nothing was started.
-        OSError: the folder cannot be made.
+            one that cannot be resumed or made; nothing was started.
     """
     began = time.monotonic()
     refuse(options)
@@ -81,10 +79,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         for warning in known.warnings:
             console.print(f"fedhpro: {warning}", style="yellow", markup=False, soft_wrap=True)
     else:
-        results = Path(config.results_dir or "results").resolve()
-        folder = Path(config.run_folder).resolve() if config.run_folder else new_folder(results, config.experiment)
-        refuse_finished(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = begun_folder(config)
         lock(folder).close()  # before anything is removed that another run still writes
         (folder / METRICS_FILE).unlink(missing_ok=True)
     resume = str(folder) if config.resume else ""

@@ -72,11 +72,13 @@ def build_grid(
     """Every run's settings, read as `fedhpro run` reads them; those of rows and columns win over --set.
 
     Raises:
-        ConfigError: a run that cannot be started, by its name; a key that a row and a column both set; two rows that
-            would share a folder and differ in settings.
+        ConfigError: a run that cannot be started, by its name; a key that a row and a column both set, or a change and
+            all rows; two rows that would share a folder and differ in settings.
     """
     read_settings(conf, changes)  # a mistake in what all share is no single run's
     refuse_elsewhere(changes, "--set")
+    for key in sorted(frozenset.intersection(*(row.keys for row in rows)) & Row("", tuple(changes)).keys):
+        raise ConfigError(f"--set: {key} cannot be set in a grid whose rows all set it; leave it out")
     for row in rows:
         for column in columns:
             if both := sorted(row.keys & Row("", column.changes).keys):

@@ -18,6 +18,7 @@ from fedhpro_flwr.comparison.table import build_table
 from fedhpro_flwr.comparison.table_files import write_files
 from fedhpro_flwr.comparison.table_text import terminal
 from fedhpro_flwr.comparison.workers import Outcome, run_cells
+from fedhpro_flwr.writable import make_folder
 
 UNREADABLE = (OSError, ValueError, LookupError, TypeError)  # what files that somebody has changed raise
 
@@ -44,9 +45,10 @@ def run_study(
         keep_workers: whether a process runs several of them.
 
     Raises:
-        ConfigError: a folder holds a finished run of other settings, or somebody else works in the grid's folder.
-        OSError: the folder cannot be made or written.
+        ConfigError: a folder holds a finished run of other settings, somebody else works in the grid's folder, or it
+            cannot be made or written.
     """
+    make_folder(grid.folder, f"--folder {grid.folder}")
     with locked(grid.folder) as lock:
         waiting = unfinished(grid.runs)
         _say(console, f"{len(grid.runs)} runs, {len(waiting)} to do; tables and runs in {grid.folder}")

@@ -83,7 +83,7 @@ def class_folders(
     if is_flat or parts not in ({()}, {(TRAIN,), (TEST,)}):
         raise ValueError(
             f"{place} has no folders of classes: it needs class/picture.png, "
-            "or train/class/picture.png and test/class/picture.png"
+            f"or train/class/picture.png and test/class/picture.png{_if_domains(classes)}"
         )
     for name in names:
         if name.parent not in classes:
@@ -101,6 +101,19 @@ def class_folders(
         if not declared and class_name(folder.name) not in in_training:
             raise ValueError(f"{place}: the class {folder} is in the test part alone; add it to train")
     return ClassFolders(tuple(names), declared or tuple(sorted(in_training)), (TEST,) in parts)
+
+
+def _if_domains(classes: Collection[PurePosixPath]) -> str:
+    """What to do where the folders of classes lie in folders of domains, as domain-folder has them."""
+    if not classes or any(len(folder.parts) < 2 or folder.parts[0] in (TRAIN, TEST) for folder in classes):
+        return ""
+    if not {folder.parts[1:-1] for folder in classes} <= {(), (TRAIN,), (TEST,)}:  # between domain and class
+        return ""
+    domain = min(classes).parts[0]
+    return (
+        f"; if {domain} is a domain, name the folder {domain} alone: only a data set that the run divides can have "
+        "several, with data.name = 'domain-folder'"
+    )
 
 
 def decode_splits(

@@ -5,7 +5,7 @@
     train_images, train_labels, test_images, test_labels        the layout of MedMNIST
 
 Images are uint8 [N, H, W], [N, H, W, ch] or [N, ch, H, W] with 1 or 3 channels, or floats of those shapes in
-[0, 1]; vectors are numbers [N, F]. Labels are whole numbers from 0 on.
+[0, 1]; vectors are numbers [N, F]. Labels are whole numbers from 0 on, without a gap unless the classes are declared.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ LAYOUTS = (
     ("train_images", "train_labels", "test_images", "test_labels"),
     ("images", "labels", "", ""),
 )
+MOST_CLASSES = 10**6  # more than data.classes can declare: a mistyped label should not ask for their memory
 # What reading a damaged archive raises; RuntimeError: it is encrypted, or packed in a way that zipfile does not know.
 DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, TokenError)
 
@@ -39,20 +40,23 @@ def npz(source: DataSource) -> OwnSamples:
 
     Raises:
         FileNotFoundError: the file is missing.
-        ValueError: it is damaged, its arrays cannot be used, or a label is beyond the declared classes.
+        ValueError: it is damaged, its arrays cannot be used, or a label is beyond the declared classes or, where none
+            are declared, beyond any number of classes that somebody has.
     """
     file = own_path(source)
     if file.is_dir():
         raise ValueError(f"{file} is a folder, data.name = 'npz' reads one .npz file; name the file")
     train, test = read_npz(file)
     largest = max(int(split.labels.max()) for split in (train, test) if split is not None)
-    class_names = declared_classes(source.classes) or tuple(str(c) for c in range(largest + 1))
-    if largest >= len(class_names):
+    declared = declared_classes(source.classes)
+    if declared and largest >= len(declared):
         raise ValueError(
-            f"{file}: a label is {largest}, but data.classes declares {len(class_names)} classes, "
-            f"0 to {len(class_names) - 1}; correct one of them"
+            f"{file}: a label is {largest}, but data.classes declares {len(declared)} classes, "
+            f"0 to {len(declared) - 1}; correct one of them"
         )
-    return OwnSamples(train, test, class_names)
+    if largest >= MOST_CLASSES:
+        raise ValueError(f"{file}: a label is {largest}, which is no class id; number the classes from 0 without a gap")
+    return OwnSamples(train, test, declared or tuple(str(c) for c in range(largest + 1)))
 
 
 def read_npz(file: Path) -> tuple[Split, Split | None]:

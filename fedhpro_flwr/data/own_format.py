@@ -40,8 +40,11 @@ class OwnSamples:
 
         Raises:
             ValueError: no test part can be split off, the samples of both parts have different shapes, or another shape
-                than `data.input-shape` declares.
+                than `data.input-shape` declares; or, where `data.classes` declares none, a class has no training
+                sample.
         """
+        if not source.classes:
+            self._refuse_unseen_classes(source.path)
         train, test = self.train, self.test
         if test is None:
             train_ids, test_ids = hold_out(self.train.labels.numpy(), source.test_share, source.split_seed)
@@ -53,6 +56,16 @@ class OwnSamples:
             raise ValueError(f"{source.path}: {error}") from error
         source.refuse_other_shape(found.input_shape)
         return found
+
+    def _refuse_unseen_classes(self, place: str) -> None:
+        """Classes that nobody declared are those of the training samples: a gap between labels is a mistake in them."""
+        counts = self.train.labels.bincount(minlength=len(self.class_names))
+        if int(counts.min()) == 0:
+            raise ValueError(
+                f"{place}: no training sample has the label {self.class_names[int(counts.argmin())]}, of "
+                f"{len(counts)} classes; add some, number the labels anew without a gap, or declare all classes in "
+                "data.classes"
+            )
 
     def parts(self, source: DataSource) -> tuple[Split, Split | None]:
         """The training and the test part of one client, which may have too little to test on.
@@ -104,9 +117,10 @@ def own_reader(name: str) -> OwnReader:
         ConfigError: it is no format of own data; the message lists those there are.
     """
     if name not in OWN_FORMATS:
+        instead = "; a node reads the folder of one domain, as an image-folder" if name == "domain-folder" else ""
         raise ConfigError(
             f"data.name = {name!r}: with partition.scheme = 'nodes' clients have data of their own, in one of the "
-            f"formats {', '.join(sorted(OWN_FORMATS))}"
+            f"formats {', '.join(sorted(OWN_FORMATS))}{instead}"
         )
     return OWN_FORMATS[name]
 

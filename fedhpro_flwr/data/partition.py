@@ -84,7 +84,7 @@ class PartitionPlan:
         if not 0 <= self.domain_share <= 1:
             raise ValueError(f"partition.domain-share = {self.domain_share}: it must lie in 0 .. 1")
         if not 0 <= self.seed < 2**32:
-            raise ValueError(f"partition.seed = {self.seed}: it must lie in 0 .. 2**32 - 1")
+            raise ValueError(f"seed = {self.seed}: it must lie in 0 .. 2**32 - 1")
 
 
 @dataclass(frozen=True, eq=False)

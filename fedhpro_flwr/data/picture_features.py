@@ -79,7 +79,7 @@ def files_key(
         with zipfile.ZipFile(pictures.path) as archive:
             states = {PurePosixPath(info.filename): (info.file_size, info.CRC) for info in archive.infolist()}
         files = [[str(name), *states[name]] for name in names]
-    parts = [recipe, str(pictures.path.resolve()), files, [_version(package) for package in packages], *others]
+    parts = [recipe, str(pictures.path.resolve()), files, [*map(package_version, packages)], *others]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
@@ -92,7 +92,8 @@ def _state(pictures: PictureFolder, name: PurePosixPath) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
 
 
-def _version(package: str) -> str:
+def package_version(package: str) -> str:
+    """Name and version of an installed package; the name alone of one that is not."""
     try:
         return f"{package} {metadata.version(package)}"
     except metadata.PackageNotFoundError:  # who needs it says so

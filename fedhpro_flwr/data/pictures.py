@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
 
 SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"))
-GREY_MODES = frozenset(("1", "L"))
+GREY_MODES = frozenset(("1", "L", "LA"))
 DEEP_MODES = ("I", "F")  # beginnings of the modes with 16 or 32 bits a pixel
 
 DAMAGE = (OSError, SyntaxError, ValueError)  # what Pillow raises at a damaged picture
@@ -45,6 +45,10 @@ class PictureFolder:
     names: tuple[PurePosixPath, ...]
     folders: frozenset[PurePosixPath]
     read: Reader
+
+    def place(self, name: PurePosixPath) -> str:
+        """Where a picture lies, for a sentence: its path, or the .zip and its name in there."""
+        return str(self.path / name) if self.path.is_dir() else f"{self.path}: {name}"
 
 
 @contextmanager
@@ -122,7 +126,9 @@ def decode(
 
 
 def open_picture(pictures: PictureFolder, name: PurePosixPath, *, least_side: int = 0) -> PillowImage:
-    """One picture, of mode L where the file is grey, else RGB.
+    """One picture, of mode L where the file is grey, else RGB; a palette is colour, whatever colours are in it.
+
+    Transparency is dropped: the pixels count as they are stored, without any background.
 
     Args:
         pictures: where it is read.
@@ -130,20 +136,22 @@ def open_picture(pictures: PictureFolder, name: PurePosixPath, *, least_side: in
         least_side: a large JPEG may be decoded at a fraction of its size, but with no side below this; 0: in full.
 
     Raises:
-        ValueError: it is damaged, no picture, or has more than 8 bits a pixel, which Pillow would clip to 255.
+        ValueError: it is damaged, no picture, or is grey with more than 8 bits a pixel, which Pillow would clip to 255.
     """
-    from PIL import Image  # not needed by a client that has its data in another form
+    from PIL import Image, UnidentifiedImageError  # not needed by a client that has its data in another form
 
     try:
         with Image.open(io.BytesIO(pictures.read(name))) as opened:
             is_deep = opened.mode.startswith(DEEP_MODES)
+            opened.info.pop("transparency", None)  # of a palette: Pillow would warn for each picture that it is dropped
             if least_side:
                 opened.draft(None, (least_side, least_side))
             image = opened if is_deep else opened.convert("L" if opened.mode in GREY_MODES else "RGB")
     except (*DAMAGE, *ZIP_DAMAGE, Image.DecompressionBombError) as error:
-        raise ValueError(f"{pictures.path}: {name} is damaged, truncated or no picture ({error})") from error
+        why = "its format is unknown" if isinstance(error, UnidentifiedImageError) else error  # which names an object
+        raise ValueError(f"{pictures.place(name)} is damaged, truncated or no picture ({why})") from error
     if is_deep:
-        raise ValueError(f"{pictures.path}: {name} has more than 8 bits a pixel; convert it to 8")
+        raise ValueError(f"{pictures.place(name)} has more than 8 bits a pixel; convert it to 8")
     return image
 
 

@@ -4,7 +4,7 @@
     spam,"Win, now!"
 
 The header names the columns, in any order; further columns are ignored. Where there is no test.csv a test part is
-split off.
+split off. The token ids are kept beside the file.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import torch
 from fedhpro_flwr.data.csv_rows import Row, csv_rows
 from fedhpro_flwr.data.data_set import Split
 from fedhpro_flwr.data.declared import class_name, declared_classes
+from fedhpro_flwr.data.kept_tokens import kept_tokens
 from fedhpro_flwr.data.own_format import OwnSamples, own_format, own_path
 from fedhpro_flwr.data.registry import DataSource
-from fedhpro_flwr.data.tokens import tokenize
 
 COLUMNS = ("label", "text")
 
@@ -51,10 +51,10 @@ def text_csv(source: DataSource) -> OwnSamples:
     labelled = _read(file)
     declared = declared_classes(source.classes)
     class_names = declared or _class_names(file, {label for _, label, _ in labelled})
-    train, vocabulary = _split(labelled, class_names, source)
+    train, vocabulary = _split(file, labelled, class_names, source)
     test = None
     if test_file is not None and test_file.is_file():
-        test, _ = _split(_read(test_file), class_names, source)
+        test, _ = _split(test_file, _read(test_file), class_names, source)
     return OwnSamples(train, test, class_names, vocabulary)
 
 
@@ -92,13 +92,13 @@ def _class_names(file: Path, labels: set[str]) -> tuple[str, ...]:
     return numbers
 
 
-def _split(labelled: list[Labelled], class_names: tuple[str, ...], source: DataSource) -> tuple[Split, int]:
+def _split(file: Path, labelled: list[Labelled], class_names: tuple[str, ...], source: DataSource) -> tuple[Split, int]:
     ids = {name: c for c, name in enumerate(class_names)}
     for row, label, _ in labelled:
         if label not in ids:
             if source.classes:
                 raise row.error(f"the label {label!r} is none of data.classes; correct one of them")
             raise row.error(f"no training text has the label {label!r}; add some or delete the line")
-    tokens, vocabulary = tokenize([text for _, _, text in labelled], source)
+    tokens, vocabulary = kept_tokens([text for _, _, text in labelled], source, file)
     labels = [ids[label] for _, label, _ in labelled]
     return Split(tokens, torch.tensor(labels, dtype=torch.int64)), vocabulary

@@ -14,6 +14,7 @@ from typing import TextIO
 from fedhpro_flwr.flat_keys import ConfigError
 from fedhpro_flwr.printable import printable
 from fedhpro_flwr.whole_file import whole_file
+from fedhpro_flwr.writable import refuse_unwritable_file
 
 DIGITS = 6  # of a probability
 SUFFIXES = (".csv", ".jsonl")
@@ -28,16 +29,15 @@ def refuse_output(out: Path | None, inputs: Sequence[Path] = ()) -> None:
     """Look at the name of the file to be written.
 
     Raises:
-        ConfigError: it has another ending, its folder is not there, or it is one of the inputs.
+        ConfigError: it has another ending, is one of the inputs, or cannot be written.
     """
     if out is None:
         return
     if out.suffix.lower() not in SUFFIXES:
         raise ConfigError(f"--out {out}: name it .csv or .jsonl, which is how it is written")
-    if not out.parent.is_dir():
-        raise ConfigError(f"--out {out}: there is no folder {out.parent}; make it first")
     if out.exists() and any(path.exists() and out.samefile(path) for path in inputs):
         raise ConfigError(f"--out {out} is one of the inputs; name another file")
+    refuse_unwritable_file(out, f"--out {out}")
 
 
 @contextmanager

@@ -2,7 +2,8 @@
 
 x or images, and y or labels            .npz; also the test part of a file that a run takes (x_test, y_test, ...)
 text, and label                         .csv with a header, for a model of texts
-numbers, and label                      .csv for a model of vectors; without a header every column is a number
+numbers, and label                      .csv for a model of vectors; without a header every column is a number, and the
+                                        names of a header are no numbers unless one of them is label
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from fedhpro_flwr.exported.samples import of_array
 # Samples, and their labels, which may be missing; of several that a file has the first counts.
 ARRAYS = (("x", "y"), ("x", "labels"), ("images", "labels"), ("x_test", "y_test"), ("test_images", "test_labels"))
 TEXT, LABEL = "text", "label"
+LARGEST = torch.finfo(torch.float32).max
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +90,7 @@ def of_csv(file: Path, model: ExportedModel) -> Table:
     rows = list(csv_rows(file))
     is_text = described.input_kind == "text"
     columns = [name.strip() for name in rows[0].fields] if rows else []
-    has_header = is_text or not all(_is_number(name) for name in columns)
+    has_header = is_text or (bool(rows) and _is_header(rows[0], columns))
     body = rows[1:] if has_header else rows
     if is_text and columns.count(TEXT) != 1:
         raise ValueError(f"{file}: the first line must name the column text, it holds {', '.join(columns)[:80]}")
@@ -104,6 +106,20 @@ def of_csv(file: Path, model: ExportedModel) -> Table:
         place = columns.index(TEXT)
         return Table(names, model.inputs([row.fields[place] for row in body]), labels)
     return Table(names, torch.tensor([_numbers(row, label, described) for row in body]), labels)
+
+
+def _is_header(first: Row, columns: Sequence[str]) -> bool:
+    """Whether the first row of a table of numbers names its columns.
+
+    Raises:
+        ValueError: it may be either: a row with a value missing must not be taken for names and vanish.
+    """
+    if LABEL in columns:
+        return True
+    wrong = next((name for name in columns if not _is_number(name)), None)
+    if wrong is not None and (not any(columns) or any(_is_number(name) for name in columns)):
+        raise first.error(f"{wrong!r} is no number, and the row names no columns; correct it, or begin with a header")
+    return wrong is not None
 
 
 def _is_number(text: str) -> bool:
@@ -125,7 +141,7 @@ def _numbers(row: Row, label: int | None, described: ModelDescription) -> list[f
     fields = [field for column, field in enumerate(row.fields) if column != label]
     if len(fields) != described.input_shape[0]:
         raise row.error(f"{len(fields)} numbers, the model takes {described.takes}")
-    wrong = next((field for field in fields if not _is_number(field) or not np.isfinite(float(field))), None)
+    wrong = next((field for field in fields if not _is_number(field) or not abs(float(field)) <= LARGEST), None)
     if wrong is not None:
-        raise row.error(f"{wrong!r} is no finite number")
+        raise row.error(f"{wrong!r} is no finite number of 32 bits")
     return [float(field) for field in fields]

@@ -16,9 +16,9 @@ from torch import Tensor
 from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.exchange import Share
 from fedhpro_flwr.gradient_matching import ClassGradients
-from fedhpro_flwr.head import Head
+from fedhpro_flwr.head import Head, head_of
 from fedhpro_flwr.methods.base import Arrival, Method, ServerStep, method
-from fedhpro_flwr.methods.fedhpro import FedHPro, head_of
+from fedhpro_flwr.methods.fedhpro import FedHPro
 from fedhpro_flwr.methods.head_calibration import (
     Calibrated,
     head_gradient_records,
@@ -66,7 +66,11 @@ class Creff(Method):
         return {CLASS_IDS: gradients.class_ids, CLASS_COUNTS: gradients.counts, **head_gradient_records(gradients)}
 
     def start(self, model: Tensors) -> Calibrated:
-        """F ~ N(0, 1); in round 1 the second head is the model's own."""
+        """F ~ N(0, 1); in round 1 the second head is the model's own.
+
+        Raises:
+            ConfigError: that has no bias.
+        """
         classes, width = head_of(model).weight.shape
         return Calibrated.start(self.options, classes, width, Draws(self.config.seed))
 

@@ -20,7 +20,7 @@ from fedhpro_flwr.class_imbalance import heard, imbalance
 from fedhpro_flwr.class_samples import draw_class_samples
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.gradient_matching import ClassGradients, class_gradients, count_classes
-from fedhpro_flwr.head import Head
+from fedhpro_flwr.head import Head, head_of
 from fedhpro_flwr.hyper_prototypes import HyperPrototypes
 from fedhpro_flwr.losses import Anchors
 from fedhpro_flwr.methods.base import Arrival, LocalLoss, Method, ServerStep, encode, method
@@ -49,11 +49,6 @@ from fedhpro_flwr.records import (
 )
 from fedhpro_flwr.seeding import Draws
 from fedhpro_flwr.timing import Stopwatch
-
-
-def head_of(model: Tensors) -> Head:
-    """The linear head (W [C, D], b [C]) among a model's tensors."""
-    return Head(model["head.weight"], model["head.bias"])
 
 
 @method("fedhpro")
@@ -120,7 +115,8 @@ class FedHPro(Method):
         """S drawn from its start distribution; prototypes and first head of the calibration where it is on.
 
         Raises:
-            ConfigError: `hyper-prototypes.counts` names a class that is not there, or the start does not fit.
+            ConfigError: `hyper-prototypes.counts` names a class that is not there, the start does not fit, or the head
+                has no bias.
         """
         hyper, calibration, draws = self.config.hyper_prototypes, self.config.calibration, Draws(self.config.seed)
         classes, width = head_of(model).weight.shape

@@ -18,10 +18,17 @@ class Model(nn.Module):
     Args:
         encoder: any module that returns features [B, D].
         head: the linear classifier on those features.
+
+    Raises:
+        ValueError: the head is another module; what it has beside a linear layer belongs to the encoder.
     """
 
     def __init__(self, encoder: nn.Module, head: nn.Linear) -> None:
         super().__init__()
+        if not isinstance(head, nn.Linear):
+            raise ValueError(
+                f"the head of a model must be an nn.Linear, got {type(head).__name__}; put other layers in the encoder"
+            )
         self.encoder = encoder
         self.head = head
 

@@ -19,6 +19,7 @@ from fedhpro_flwr.report.page import Section, page
 from fedhpro_flwr.report.partition_picture import partition_picture
 from fedhpro_flwr.report.runs import Run, find_runs
 from fedhpro_flwr.whole_file import write_whole
+from fedhpro_flwr.writable import make_folder
 
 PAGE_FILE = "index.html"
 MOST_PARTITIONS = 6  # heat maps
@@ -44,7 +45,7 @@ def write_report(
 
     Raises:
         FileNotFoundError: there is no run in one of the places.
-        ConfigError: a run's file cannot be read, or no run has got through a round.
+        ConfigError: a run's file cannot be read, no run has got through a round, or `out` cannot be written.
     """
     runs = [Run.read(folder) for folder in find_runs(places)]
     started = [run for run in runs if run.rounds]
@@ -66,7 +67,7 @@ def write_report(
         if not run.finished
     ]
     notes += [f"{called[run.folder]} is not shown: another run has its settings and its seed" for run in doubles]
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out, f"--out {out}")
     curves = (accuracy_picture(groups), loss_picture(groups))
     breakdowns = (class_picture(groups), domain_picture(groups))
     costs = (seconds_picture(groups), bytes_picture(groups))

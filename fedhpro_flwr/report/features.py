@@ -54,7 +54,7 @@ def read_features(run: Run) -> Features:
     """Encode at most 1000 test samples, drawn from the run's seed, with the global model that the run left.
 
     Raises:
-        ConfigError: there is no global model, or the data or the model cannot be had; one sentence.
+        ConfigError: there is no global model, or the data, the model or its prototypes cannot be had; one sentence.
     """
     path = run.folder / MODEL_FILE
     if run.config.model.groups or run.config.model.share == "head" or not path.exists():
@@ -130,7 +130,12 @@ def _sample(test: Split, seed: int) -> Split:
 def _prototypes(folder: Path, width: int) -> tuple[Tensor, Tensor]:
     """All hyper-prototypes [P, D] with their classes [P], or one vector a class, or none."""
     path = folder / HYPER_PROTOTYPES_FILE
-    vectors = load_file(path).get(HYPER_PROTOTYPES) if path.exists() else None  # S [C, K, D]
+    try:
+        vectors = load_file(path).get(HYPER_PROTOTYPES) if path.exists() else None  # S [C, K, D]
+    except SafetensorError as error:
+        raise ConfigError(f"{path} is damaged ({error}); remove it, or run again") from None
+    if vectors is not None and vectors.shape[-1:] != (width,):
+        raise ConfigError(f"{path} does not fit the model: its vectors are not of width {width}")
     if vectors is not None and vectors.ndim == 3 and vectors.shape[0] * vectors.shape[1] <= MOST_VECTORS:
         used = vectors.ne(0).any(dim=-1)  # [C, K]: a class may use fewer than K slots
         return vectors[used], used.nonzero()[:, 0]

@@ -16,7 +16,7 @@ from fedhpro_flwr.accuracies import ClientsTested
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.flat_keys import flatten
 from fedhpro_flwr.reports import headline
-from fedhpro_flwr.run_folder import CONFIG_FILE, FAILURE_FILE, METRICS_FILE, PARTITION_FILE, SUMMARY_FILE, read_rounds
+from fedhpro_flwr.run_folder import CONFIG_FILE, FAILURE_FILE, PARTITION_FILE, SUMMARY_FILE, read_rounds
 from fedhpro_flwr.summary import judged_by
 
 
@@ -47,13 +47,12 @@ class Run:
         Raises:
             ConfigError: a file in it cannot be understood; the message names it.
         """
+        rounds = read_rounds(folder)
         path = folder / CONFIG_FILE
         try:
             config = RunConfig.parse(flatten(tomllib.loads(path.read_text(encoding="utf-8"))))
-            path = folder / METRICS_FILE
-            rounds = read_rounds(folder)
             path = folder / SUMMARY_FILE
-            summary = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+            summary = _summary(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
             path = folder / PARTITION_FILE
             split = _split(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
         except (ValueError, KeyError, TypeError) as error:
@@ -116,6 +115,12 @@ def find_runs(places: Sequence[Path]) -> list[Path]:
 def _below(place: Path) -> Iterator[Path]:
     for path in place.rglob(CONFIG_FILE):
         yield path.parent
+
+
+def _summary(content: object) -> Mapping[str, Any]:
+    if not isinstance(content, dict):
+        raise TypeError("it is not the summary of a run")
+    return content
 
 
 def _split(table: Mapping[str, Any]) -> Split | None:

@@ -206,3 +206,14 @@ def test_the_log_of_an_earlier_attempt_is_no_reason(tmp_path):
 @pytest.mark.parametrize(("seconds", "said"), [(12.4, "12 s"), (75, "1 min"), (5340, "89 min"), (5400, "1.5 h")])
 def test_durations(seconds, said):
     assert duration(seconds) == said
+
+
+@pytest.mark.parametrize("command", ["compare", "ablate"])
+def test_a_file_in_the_place_of_the_folder_and_a_method_beside_the_rows_are_refused(command, tmp_path, capsys):
+    file = tmp_path / "file"
+    file.write_text("")
+    assert main(words(file, command=command)) == 2
+    assert capsys.readouterr().out == f"fedhpro: --folder {file}: {file} is a file; name another folder\n"
+    assert main(words(tmp_path / "grid", "fedavg,fedhpro", "--set", "method.name=fedavg", command=command)) == 2
+    assert capsys.readouterr().out.startswith("fedhpro: --set: method.name cannot be set in a grid whose rows all set")
+    assert not (tmp_path / "grid").exists()

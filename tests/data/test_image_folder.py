@@ -15,6 +15,8 @@ from PIL import Image
 
 from fedhpro_flwr.data import DataSource, load
 from fedhpro_flwr.data.pictures import decode, unlisted
+from fedhpro_flwr.exported.description import ModelDescription
+from fedhpro_flwr.exported.samples import pixels_of
 
 
 def png(value: int = 0, *, size: tuple[int, int] = (6, 5), colour: bool = False) -> bytes:
@@ -75,6 +77,42 @@ def test_one_colour_picture_makes_all_of_them_colour(source_of) -> None:
     assert loaded.mean == (0.5,) * 3
 
 
+def saved(file: Path, mode: str) -> Path:
+    """A picture of all grey levels from 0 to 252, stored in a mode of Pillow's."""
+    grey = Image.fromarray(np.arange(0, 256, 4, dtype=np.uint8).reshape(8, 8))
+    image = grey.convert("RGB").convert(mode) if mode == "CMYK" else grey.convert(mode)
+    if mode in ("LA", "PA", "RGBA"):
+        image.putalpha(grey)
+    # A palette's transparency is no channel, and Pillow warns where it is dropped.
+    image.save(file, **({"transparency": bytes(range(256))} if mode == "P" else {}))
+    with Image.open(file) as stored:
+        assert stored.mode == mode
+    return file
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("mode", "suffix", "channels"),
+    [("1", ".png", 1), ("L", ".png", 1), ("LA", ".png", 1), ("LA", ".tif", 1),
+     ("P", ".png", 3), ("PA", ".tif", 3), ("RGB", ".png", 3), ("RGBA", ".png", 3), ("CMYK", ".tif", 3)],
+)  # fmt: skip
+@pytest.mark.parametrize("image_size", [0, 8, 4])
+def test_grey_and_colour_as_they_are_stored_alike_in_training_and_in_predict(
+    mode: str, suffix: str, channels: int, image_size: int, tmp_path: Path
+) -> None:
+    file = saved(tmp_path / f"a{suffix}", mode)
+    decoded = decode(unlisted(tmp_path), [PurePosixPath(file.name)], image_size=image_size)
+    side = image_size or 8
+    assert decoded.shape == (1, channels, side, side)
+    if side == 8 and mode != "1":
+        assert (decoded[0] == torch.arange(0, 256, 4).view(8, 8)).all()  # what is transparent counts too
+    model = ModelDescription(
+        architecture="cnn", width=0, input_kind="uint8-images", input_shape=(channels, side, side),
+        class_names=("a", "b"), mean=(0.5,) * channels, std=(0.5,) * channels,
+    )  # fmt: skip
+    assert torch.equal(pixels_of(file, model), decoded[0])
+
+
 def test_pictures_of_several_sizes_are_resized(source_of) -> None:
     corner = np.zeros((4, 8), np.uint8)
     corner[:2, :4] = 200  # the upper left quarter
@@ -112,12 +150,18 @@ def test_a_large_jpeg_is_resized_as_if_it_were_decoded_whole(tmp_path: Path) -> 
         ({"a/1.png": png(), "b/notes.txt": b""}, "the class folder b holds no pictures"),
         ({"1.png": png()}, "has no folders of classes"),
         ({"a/1.png": png(), "cover.png": png()}, "cover.png lies outside of the folders of classes"),
-        ({"a/1.png": png(), "a/b/1.png": png(), "c/1.png": png()}, "has no folders of classes"),
+        ({"a/1.png": png(), "a/b/1.png": png(), "c/1.png": png()}, r"has no folders of classes: .*picture\.png$"),
         ({"train/1.png": png(), "test/1.png": png()}, "has no folders of classes"),
         ({"notes.txt": b""}, "has no folders of classes"),
-        ({"train/a/1.png": png()}, "has no folders of classes"),
+        ({"train/a/1.png": png()}, r"has no folders of classes: .*picture\.png$"),
         ({"test/a/1.png": png()}, "has no folders of classes"),
-        ({"a/b/c/1.png": png()}, "has no folders of classes"),
+        ({"a/b/c/1.png": png()}, r"has no folders of classes: .*test/class/picture\.png$"),
+        (
+            {"photo/cat/1.png": png(), "sketch/cat/1.png": png()},
+            r"it needs class/picture\.png, .*; if photo is a domain, name the folder photo alone: only a data set that "
+            "the run divides can have several, with data.name = 'domain-folder'$",
+        ),
+        ({"art/train/cat/1.png": png(), "art/test/cat/1.png": png()}, "if art is a domain, name the folder art alone"),
         ({"a/1.png": png(), "train/a/1.png": png(), "test/a/1.png": png()}, "has no folders of classes"),
         ({"train/a/1.png": png(), "test/b/1.png": png()}, "the class test/b is in the test part alone"),
         ({"a/1.png": png()}, "leaves no test sample"),

@@ -32,11 +32,11 @@ def pixels(*shape: int) -> np.ndarray:
 )
 def test_layouts_with_a_test_part(tmp_path: Path, keys: tuple[str, ...]) -> None:
     images, test_images = pixels(10, 6, 5), pixels(4, 6, 5)
-    arrays = dict(zip(keys, (images, LABELS, test_images, np.array([3, 0, 1, 2])), strict=True))
+    arrays = dict(zip(keys, (images, LABELS, test_images, np.array([2, 0, 1, 2])), strict=True))
     loaded = load_arrays(tmp_path, **arrays)
     assert torch.equal(loaded.train.inputs, torch.from_numpy(images)[:, None])
     assert torch.equal(loaded.test.inputs, torch.from_numpy(test_images)[:, None])
-    assert loaded.class_names == ("0", "1", "2", "3")  # the largest label is in the test part
+    assert loaded.class_names == ("0", "1", "2")
     assert (loaded.mean, loaded.std) == ((0.5,), (0.5,))
 
 
@@ -104,6 +104,13 @@ def test_a_column_of_labels_is_a_list_of_labels(tmp_path: Path) -> None:
         ({"x_train": pixels(10, 4, 4), "y_train": LABELS, "x_test": pixels(2, 4, 4)}, "x_test but not y_test"),
         ({"x_train": pixels(10, 4, 4), "y_train": LABELS, "x_test": pixels(2, 5, 4), "y_test": LABELS[:2]},
          "must agree"),
+        ({"images": pixels(10, 4, 4), "labels": LABELS * 5_000_000},
+         "a label is 10000000, which is no class id; number the classes from 0 without a gap"),
+        ({"images": pixels(10, 4, 4), "labels": LABELS * 2},
+         "no training sample has the label 1, of 5 classes; add some, number the labels anew without a gap, or"),
+        ({"images": pixels(10, 4, 4), "labels": LABELS + 1}, "no training sample has the label 0, of 4 classes"),
+        ({"x_train": pixels(10, 4, 4), "y_train": LABELS, "x_test": pixels(2, 4, 4), "y_test": np.array([3, 0])},
+         "no training sample has the label 3, of 4 classes"),
         ({"images": np.array(5), "labels": LABELS}, "images is a single number"),
         ({"images": np.array([None] * 10), "labels": LABELS}, "Python objects, which are never loaded"),
     ],
@@ -113,6 +120,12 @@ def test_refusals_name_the_file(tmp_path: Path, arrays: dict[str, np.ndarray], m
         load_arrays(tmp_path, **arrays)
     assert str(tmp_path / "own.npz") in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_declared_classes_may_have_no_sample(tmp_path: Path) -> None:
+    file = tmp_path / "own.npz"
+    np.savez(file, x_train=pixels(10, 4, 4), y_train=LABELS * 2, x_test=pixels(2, 4, 4), y_test=np.array([1, 5]))
+    assert load(DataSource("npz", path=str(file), classes="6")).num_classes == 6
 
 
 def npy(shape: tuple[int, ...]) -> bytes:

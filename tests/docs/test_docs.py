@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -73,6 +76,35 @@ def examples(word: str) -> str:
     blocks = [block for block in re.findall(r"```python\n(.*?)```", text, flags=re.S) if word in block]
     assert len(blocks) == 1
     return str(blocks[0])
+
+
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The packages, to add files to."""
+    folder = tmp_path_factory.mktemp("copy")
+    for package in ("fedhpro_flwr", "server_app", "client_app"):
+        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("package", "registry", "name"),
+    [("data", "DATA_SETS", "weather"), ("models", "MODELS", "two-layers"), ("methods", "METHODS", "small-features")],
+)
+def test_a_block_of_the_page_is_one_file_and_one_name_in_an_import_list(
+    copied: Path, package: str, registry: str, name: str
+) -> None:
+    folder, module = copied / "fedhpro_flwr" / package, name.replace("-", "_")
+    (folder / f"{module}.py").write_text(examples(f'"{name}")\n'), encoding="utf-8")
+    imports, listed = (folder / "__init__.py"), f"from fedhpro_flwr.{package} import (\n"
+    before = imports.read_text(encoding="utf-8")
+    assert before.count(listed) == 1
+    imports.write_text(before.replace(listed, f"{listed}    {module},\n"), encoding="utf-8")
+    code = (
+        f"from fedhpro_flwr.{package} import {registry}; print({name!r} in {registry}, {registry}[{name!r}].__module__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=copied, capture_output=True, text=True)
+    assert done.stdout.split() == ["True", f"fedhpro_flwr.{package}.{module}"], done.stderr
 
 
 def test_the_model_on_the_page_works(registries: None) -> None:

@@ -57,8 +57,15 @@ def test_a_bad_picture_among_good_ones_is_named_and_the_rest_is_written(digits, 
     (folder / "2.png").write_bytes(b"nothing")
     status, rows, told = predict(capfd, digits.folder, folder, folder / "0.png")
     assert status == 1 and [row[0][-5:] for row in rows[1:]] == ["0.png", "1.png", "3.png", "0.png"]
-    assert "2.png is damaged, truncated or no picture" in told
+    assert f"fedhpro: {folder}/2.png is damaged, truncated or no picture (its format is unknown)\n" in told
     assert told.endswith("fedhpro: 4 predicted, 1 left out\n")
+
+
+def test_a_bad_picture_of_this_folder_is_called_by_its_name(digits, tmp_path, capfd, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad.png").write_bytes(b"nothing")
+    told = predict(capfd, digits.folder, "bad.png")[2]
+    assert told.startswith("fedhpro: bad.png is damaged, truncated or no picture (its format is unknown)\n")
 
 
 def test_top_and_files(digits, tmp_path, capfd):
@@ -130,7 +137,11 @@ def test_what_is_no_array_does_not_cost_the_others(digits, tmp_path, capfd):
 TABLES = [
     ("vectors", "a.csv", "1,2,3\n", "a.csv, line 1: 3 numbers, the model takes vectors of 6 numbers"),
     ("vectors", "a.csv", "1,2,3,4,5,6\n1,2\n", "a.csv, line 2: the first line has 6 columns, the row 2"),
-    ("vectors", "a.csv", "1,2,3,4,5,nan\n", "a.csv, line 1: 'nan' is no finite number"),
+    ("vectors", "a.csv", "1,2,3,4,5,nan\n", "a.csv, line 1: 'nan' is no finite number of 32 bits"),
+    ("vectors", "a.csv", "1,2,3,4,5,1e39\n", "a.csv, line 1: '1e39' is no finite number of 32 bits"),
+    ("vectors", "a.csv", "1,,3,4,5,6\n1,2,3,4,5,6\n", "a.csv, line 1: '' is no number, and the row names no columns;"),
+    ("vectors", "a.csv", "1,2,x,4,5,6\n1,2,3,4,5,6\n", "a.csv, line 1: 'x' is no number, and the row names no col"),
+    ("vectors", "a.csv", ",,,,,\n1,2,3,4,5,6\n", "a.csv, line 1: '' is no number, and the row names no columns"),
     ("vectors", "a.csv", "label,a,b,c,d,e,f\n7,1,2,3,4,5,6\n", "line 2: the label '7' is none of the model's classes"),
     ("vectors", "a.csv", "", "a.csv holds no row"),
     ("vectors", "a.png", "", "a.png: the model takes vectors of 6 numbers, out of .npz and .csv files"),
@@ -169,10 +180,17 @@ def test_arrays_of_another_kind_are_a_sentence(arrays, sentence, digits, tmp_pat
     assert status == 1 and f"{tmp_path / 'a.npz'}: " in told and sentence in told
 
 
+def test_names_of_columns_may_be_numbers_beside_label(vectors, tmp_path, capfd):
+    (tmp_path / "a.csv").write_text("0,1,2,3,4,5,label\n1,2,3,4,5,6,0\n")
+    status, rows, told = predict(capfd, vectors.folder, tmp_path / "a.csv")
+    assert (status, rows[1][0]) == (0, f"{tmp_path / 'a.csv'}:2") and told.startswith("accuracy ")
+
+
 MISTAKES = [
     (["--top", "0"], "--top 0: it must be 1 or larger"),
     (["--out", "x.txt"], "--out x.txt: name it .csv or .jsonl"),
     (["--out", "/no/such/x.csv"], "--out /no/such/x.csv: there is no folder /no/such"),
+    (["--out", "/proc/x.csv"], "--out /proc/x.csv: no file can be written to /proc ("),
     (["/no/such.png"], "/no/such.png does not exist; name pictures"),
     (["--encoder", "/no/such"], "--encoder /no/such: this model needs none; leave it out"),
 ]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
-from fedhpro_flwr.models import MODELS, ModelShape, build, model
+from fedhpro_flwr.models import MODELS, Model, ModelShape, build, model
 
 CASES = [
     ("cnn", (1, 8, 8), 0, 64),
@@ -128,6 +129,11 @@ def test_mlp_by_hand():
 def test_build_refuses(name, values, message):
     with pytest.raises(ValueError, match=message):
         build(name, **({"input_shape": (3, 32, 32), "num_classes": 10, "seed": 0} | values))
+
+
+def test_the_head_of_a_model_is_one_linear_layer():
+    with pytest.raises(ValueError, match=r"must be an nn\.Linear, got Sequential; put other layers in the encoder"):
+        Model(nn.Identity(), nn.Sequential(nn.ReLU(), nn.Linear(2, 3)))
 
 
 def test_a_new_model_is_registered_once():

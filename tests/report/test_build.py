@@ -119,3 +119,12 @@ def test_the_command_refuses_a_place_without_a_run(name, tmp_path: Path, capsys)
     assert said.startswith(f"fedhpro: {tmp_path / name} ")
     assert said.count("\n") == 1
     assert not (tmp_path / name / "report").exists()
+
+
+def test_a_file_in_the_place_of_the_reports_folder_is_refused(make_run, tmp_path: Path, capsys):
+    folder = make_run("a", [0.5])
+    (tmp_path / "file").write_text("mine")
+    assert main(["report", str(folder), "--out", str(tmp_path / "file")]) == 2
+    out = tmp_path / "file"
+    assert capsys.readouterr().out == f"fedhpro: --out {out}: {out} is a file; name another folder\n"
+    assert out.read_text() == "mine"

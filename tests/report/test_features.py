@@ -64,14 +64,31 @@ def test_data_of_another_machine_is_looked_for_here(tmp_path, monkeypatch):
     assert with_data_here(RunConfig.parse()).data.root == ""
 
 
-def test_features_that_are_all_alike_make_no_picture_and_no_crash(tmp_path):
+def small_run(folder, method):
     settings = {
         "rounds": 1, "partition.num-partitions": 2, "data.train-limit": 60, "local.epochs": 1, "model.name": "mlp",
-        "model.width": 8, "method.name": "fedavg", "run-folder": tmp_path / "run",
+        "model.width": 8, "method.name": method, "hyper-prototypes.matching-steps": 1, "run-folder": folder,
     }  # fmt: skip
     changes = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
     assert main(["run", *changes, "--engine", "in-process"]) == 0
+
+
+def test_features_that_are_all_alike_make_no_picture_and_no_crash(tmp_path):
+    small_run(tmp_path / "run", "fedavg")
     path = tmp_path / "run" / "model.safetensors"
     save_file({name: torch.zeros_like(tensor) for name, tensor in load_file(path).items()}, path)
     with pytest.raises(ConfigError, match=r"the model encodes its test data .359 samples, width 8. all alike"):
         read_features(Run.read(tmp_path / "run"))
+
+
+def test_damaged_hyper_prototypes_are_named(tmp_path):
+    small_run(tmp_path / "run", "fedhpro")
+    run, path = Run.read(tmp_path / "run"), tmp_path / "run" / "hyper-prototypes.safetensors"
+    assert read_features(run).prototypes.shape == (50, 8)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ConfigError, match=rf"^{path} is damaged .*; remove it, or run again$"):
+        read_features(run)
+    save_file({"hyper-prototypes": torch.ones(10, 5, 7)}, path)
+    with pytest.raises(ConfigError, match=rf"^{path} does not fit the model: its vectors are not of width 8$"):
+        read_features(run)

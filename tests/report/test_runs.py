@@ -56,8 +56,8 @@ def test_a_place_without_a_run_is_named(name, tmp_path: Path):
     [
         ("config.toml", "rounds = "),
         ("config.toml", "roundz = 3"),
-        ("metrics.jsonl", "{}}\n"),
         ("summary.json", "{"),
+        ("summary.json", "[1]"),
         ("partition.json", '{"class-names": ["a"], "counts": [[1, 2]]}'),
         ("partition.json", "[]"),
     ],
@@ -68,3 +68,10 @@ def test_a_file_that_cannot_be_read_is_named(file, content, make_run):
     with pytest.raises(ConfigError, match=rf"{folder / file} cannot be read: .*; name other runs") as refusal:
         Run.read(folder)
     assert "\n" not in str(refusal.value)
+
+
+def test_a_damaged_round_is_named_by_its_line(make_run):
+    folder = make_run("a", [0.5])
+    (folder / "metrics.jsonl").write_text("{}}\n")
+    with pytest.raises(ConfigError, match=rf"^{folder}/metrics.jsonl, line 1 cannot be read: it is no JSON .Extra"):
+        Run.read(folder)

@@ -1,0 +1,47 @@
+"""Token ids of a file's texts, kept beside it: deployed, every message is a fresh process, which would start anew."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from fedhpro_flwr.data.kept_tensor import kept_tensor
+from fedhpro_flwr.data.picture_features import package_version
+from fedhpro_flwr.data.registry import DataSource
+from fedhpro_flwr.data.tokens import tokenize
+
+RECIPE = "tokens, 1"  # another number makes all kept ones invalid: after a change of `tokenize`
+
+
+def kept_tokens(texts: Sequence[str], source: DataSource, file: Path) -> tuple[Tensor, int]:
+    """What `tokenize` gives, kept until a text, the tokenizer or its settings change.
+
+    Args:
+        texts: N texts.
+        source: of the tokenizer and its settings.
+        file: the texts come from; what is kept lies beside it, see `kept_tensor`.
+
+    Returns:
+        int32 token ids [N, L], and how many token ids there are.
+
+    Raises:
+        FileNotFoundError, ValueError: a tokenizer's folder is missing or cannot be used.
+    """
+    vocabulary = tokenize([""], source)[1]  # refuses a tokenizer that cannot be used, though tokens of it are kept
+    parts = [RECIPE, source.text_length, vocabulary, _tokenizer(source.tokenizer), [len(text) for text in texts]]
+    key = hashlib.sha256(json.dumps(parts).encode() + "".join(texts).encode()).hexdigest()
+    return kept_tensor(file.parent, key, lambda: tokenize(texts, source)[0], of=file), vocabulary
+
+
+def _tokenizer(name: str) -> list[object]:
+    """What its tokens depend on; files by size and time of change, as the weights of a model may lie beside them."""
+    if name == "hashing":
+        return [name]
+    folder = Path(name).expanduser().resolve()
+    states = [(path, path.stat()) for path in sorted(folder.iterdir()) if path.is_file()]
+    files = [[path.name, state.st_size, state.st_mtime_ns] for path, state in states]
+    return [str(folder), files, *map(package_version, ("tokenizers", "transformers"))]

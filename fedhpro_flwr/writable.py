@@ -1,0 +1,60 @@
+"""Places that a command or a run writes to: made and tried before time is spent, refused by the name they were given.
+
+An operating system's own words, "[Errno 2] No such file or directory: '/proc/x'", say neither which setting named the
+place nor what to do.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from tempfile import TemporaryFile
+
+from fedhpro_flwr.flat_keys import ConfigError
+
+
+def make_folder(folder: Path, named: str) -> None:
+    """Make a folder, and those above it, where it is not there.
+
+    Args:
+        folder: the folder.
+        named: who names it, for the sentence: `--folder results/x`.
+
+    Raises:
+        ConfigError: it cannot be made, or no file can be written to it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _try(folder)
+    except OSError as error:
+        file = next((place for place in (folder, *folder.parents) if os.path.isfile(place)), None)
+        why = f"{file} is a file" if file else f"it cannot be made or written ({error.strerror})"
+        raise ConfigError(f"{named}: {why}; name another folder") from None
+
+
+def refuse_unwritable_file(file: Path, named: str) -> None:
+    """Look at the place of a file that is still to be written.
+
+    Args:
+        file: the file; one that is there is written over.
+        named: who names it, for the sentence: `--out x.csv`.
+
+    Raises:
+        ConfigError: it is a folder, its folder is not there, or no file can be written to that.
+    """
+    if file.is_dir():
+        raise ConfigError(f"{named} is a folder; name a file")
+    if not file.parent.is_dir():
+        raise ConfigError(f"{named}: there is no folder {file.parent}; make it first")
+    try:
+        _try(file.parent)
+    except OSError as error:
+        raise ConfigError(
+            f"{named}: no file can be written to {file.parent} ({error.strerror}); name another folder"
+        ) from None
+
+
+def _try(folder: Path) -> None:
+    """Write a file that is gone at once: who may write is nothing that the rights of a folder alone say."""
+    with TemporaryFile(dir=folder) as file:
+        file.write(b"\0")

@@ -1,0 +1,68 @@
+"""Runs that fail: exit status 1, the reason in one sentence and in failure.txt, and a folder to begin anew in."""
+
+import pytest
+from small_run import npz, only_folder, run
+
+from fedhpro_flwr.run_folder import read_rounds
+
+FAILURES = [
+    ({"data__name": "npz", "data__path": "/no/such.npz"}, "data.path = '/no/such.npz' does not exist"),
+    ({"data__name": "npz"}, "data.name = 'npz' needs data.path"),
+    ({"data__name": "mnist", "data__root": "/no/such/folder"}, "/no/such/folder"),
+    ({"partition__num_partitions": 500}, "partition.num-partitions = 500, but there are only 120 training samples"),
+    ({"partition__num_partitions": 61, "partition__scheme": "iid"}, "partition.min-samples = 2"),
+]
+
+
+@pytest.mark.parametrize(("changes", "sentence"), FAILURES, ids=[str(list(case[0].values())[-1]) for case in FAILURES])
+def test_what_only_the_server_can_see_ends_with_1_before_any_client(changes, sentence, tmp_path, capsys, monkeypatch):
+    from fedhpro_flwr import in_process
+
+    monkeypatch.setattr(
+        in_process.InProcessGrid, "push_messages", lambda *_: pytest.fail("a message was sent to a client")
+    )
+    assert run(tmp_path, **changes) == 1
+    said = capsys.readouterr().out
+    last = said.splitlines()[-1]
+    assert last.startswith("fedhpro: the run failed: ")
+    assert sentence in last
+    folder = only_folder(tmp_path)
+    assert (folder / "failure.txt").read_text() in last
+    assert not (folder / "summary.json").exists()
+    assert not (folder / "model.safetensors").exists()
+
+
+def test_dsa_on_vectors_is_refused_before_the_first_round(tmp_path, capsys):
+    path = npz(tmp_path / "my.npz")
+    assert run(tmp_path, preset="reference", data__name="npz", data__path=path, data__train_limit=0) == 1
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert said.endswith("failed: class-gradients.augment = 'dsa' needs images; use 'none' for vectors and text")
+
+
+def test_a_rate_that_breaks_every_model_loses_the_quorum_with_every_clients_reason(tmp_path, capsys):
+    assert run(tmp_path, local__lr=1e30) == 1
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert "round 1: 0 of 3 clients replied well" in said
+    assert "client 2: metric train-loss = nan is not finite" in said
+
+
+def test_an_unexpected_exception_ends_with_1_a_reason_and_a_traceback(tmp_path, capsys, monkeypatch):
+    from server_app import app
+
+    def broken(*_):
+        raise TypeError("a bug")
+
+    monkeypatch.setattr(app, "draw_curves", broken)
+    assert run(tmp_path) == 1
+    told = capsys.readouterr()
+    assert told.out.splitlines()[-1] == "fedhpro: the run failed: TypeError: a bug"
+    assert "Traceback" in told.err
+    assert (only_folder(tmp_path) / "failure.txt").read_text() == "TypeError: a bug"
+
+
+def test_a_failed_run_can_be_begun_anew_in_its_folder(tmp_path, capsys):
+    folder = tmp_path / "named"
+    assert run(tmp_path, run_folder=folder, partition__num_partitions=500) == 1
+    assert run(tmp_path, run_folder=folder) == 0
+    assert not (folder / "failure.txt").exists()
+    assert len(read_rounds(folder)) == 1
