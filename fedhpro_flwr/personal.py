@@ -15,7 +15,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 from flwr.app import Context
@@ -27,6 +26,7 @@ from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.kept_rounds import checkpoints_before, needed
 from fedhpro_flwr.records import Task
 from fedhpro_flwr.whole_file import write_whole
+from fedhpro_flwr.writable import refuse_unwritable_folder
 
 RUN_NAME = re.compile("[0-9a-f]{0,32}")
 MEMORY = "memory."  # prefix of what the method remembers; no tensor of a model begins with it
@@ -81,7 +81,7 @@ class PersonalState:
         folder = root / (task.run or f"run-{context.run_id}") / f"client-{task.partition_id}"
         if named:
             key = "the node config says state-path" if of_node else "clients.state-path"
-            refuse_unwritable(folder, f"{key} = {named!r}")
+            refuse_unwritable_folder(folder, f"{key} = {named!r}")
         return cls(folder, config.checkpoint.every, tuple(int(number) for number in task.resumed_at.split()))
 
     def before(self, server_round: int) -> dict[str, Tensor] | None:
@@ -129,24 +129,3 @@ class PersonalState:
     def _rounds(self) -> list[int]:
         numbers = (path.stem.removeprefix("round-") for path in self.folder.glob("round-*.safetensors"))
         return sorted(int(number) for number in numbers if number.isdecimal())
-
-
-def refuse_unwritable(folder: Path, named: str) -> None:
-    """Check that a folder could be made and written to, before a round is trained; nothing is left there.
-
-    Args:
-        folder: that need not exist yet.
-        named: who names it, for the sentence.
-
-    Raises:
-        ValueError: it could not.
-    """
-    existing = next(place for place in (folder, *folder.absolute().parents) if os.path.exists(place))
-    try:
-        with TemporaryDirectory(prefix=".", dir=existing):  # permissions alone do not say: root has all of them
-            pass
-    except OSError as error:
-        raise ValueError(
-            f"{named}: nothing can be written in {existing} ({error.strerror}); name another folder for what a client "
-            "keeps between rounds"
-        ) from None

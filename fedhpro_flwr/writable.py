@@ -32,6 +32,25 @@ def make_folder(folder: Path, named: str) -> None:
         raise ConfigError(f"{named}: {why}; name another folder") from None
 
 
+def refuse_unwritable_folder(folder: Path, named: str) -> None:
+    """Look whether a folder could be made and written to; nothing is left there.
+
+    Args:
+        folder: that need not exist yet.
+        named: who names it, for the sentence: `clients.state-path = 'x'`.
+
+    Raises:
+        ConfigError: it could not.
+    """
+    existing = next(place for place in (folder, *folder.absolute().parents) if os.path.exists(place))
+    try:
+        _try(existing)
+    except OSError as error:
+        raise ConfigError(
+            f"{named}: nothing can be written in {existing} ({error.strerror}); name another folder"
+        ) from None
+
+
 def refuse_unwritable_file(file: Path, named: str) -> None:
     """Look at the place of a file that is still to be written.
 

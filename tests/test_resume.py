@@ -9,6 +9,7 @@ from logging import WARNING
 import pytest
 import tomli_w
 from safetensors.torch import load_file
+from small_run import SMALL as ONE_ROUND
 
 from fedhpro_flwr.cli import main
 from fedhpro_flwr.config import ConfigError, RunConfig
@@ -19,15 +20,7 @@ from fedhpro_flwr.in_process import run_in_process
 from fedhpro_flwr.resume import refuse_other, refuse_other_data, resumed
 from fedhpro_flwr.run_folder import read_rounds
 
-SMALL = {
-    "rounds": 3,
-    "partition.num-partitions": 3,
-    "data.train-limit": 120,
-    "local.epochs": 1,
-    "model.name": "mlp",
-    "model.width": 8,
-    "hyper-prototypes.matching-steps": 2,
-}
+SMALL = ONE_ROUND | {"rounds": 3}
 
 
 def run(*arguments, **settings):

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from small_run import SMALL as ONE_ROUND
 
 from client_app.app import app as client_app
 from fedhpro_flwr.config import ConfigError, RunConfig
@@ -13,15 +14,7 @@ from server_app.app import app as server_app
 
 pytest.importorskip("tensorboard", reason="the package tensorboard is not installed")
 
-SMALL = {
-    "rounds": 3,
-    "partition.num-partitions": 3,
-    "data.train-limit": 120,
-    "local.epochs": 1,
-    "model.name": "mlp",
-    "model.width": 8,
-    "hyper-prototypes.matching-steps": 2,
-}
+SMALL = ONE_ROUND | {"rounds": 3}
 
 
 def train(folder, **changes):
