@@ -49,7 +49,7 @@ def test_a_superlink_that_does_not_answer_in_time_is_ended(superlink, monkeypatc
 def test_what_the_superlink_started_in_sessions_of_their_own_ends_with_it(superlink, tmp_path, monkeypatch):
     """As Flower starts its simulation: detached, its parent soon gone."""
     begun = tmp_path / "begun"
-    script = f"#!/bin/sh\nsetsid sh -c 'echo $$ > {begun}; exec sleep 60' &\nexec sleep 60\n"
+    script = f"#!/bin/sh\nsetsid sh -c 'echo $$ > {begun}; sleep 60; true' &\nexec sleep 60\n"
     (tmp_path / "flower-superlink").write_text(script)
     monkeypatch.setattr(private_superlink, "accepts", lambda port: begun.exists() and begun.read_text() != "")
     with superlink:
@@ -63,8 +63,12 @@ def test_what_the_superlink_started_in_sessions_of_their_own_ends_with_it(superl
 
 @pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc")
 def test_groups_are_found_by_all_of_the_variables():
-    with subprocess.Popen(["sleep", "60"], env={"FEDHPRO_A": "1", "FEDHPRO_B": "22"}, start_new_session=True) as one:
+    # A process that has only just been started may not show its environment yet: this one tells when it runs.
+    command = ["sh", "-c", "echo; read line"]
+    piped = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "start_new_session": True}
+    with subprocess.Popen(command, env={"FEDHPRO_A": "1", "FEDHPRO_B": "22"}, **piped) as one:
         try:
+            one.stdout.readline()
             assert groups_with({"FEDHPRO_A": "1", "FEDHPRO_B": "22"}) == {one.pid}
             assert groups_with({"FEDHPRO_A": "1", "FEDHPRO_B": "2"}) == set()
         finally:
