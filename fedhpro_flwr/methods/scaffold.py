@@ -186,7 +186,7 @@ def refuse_uncontrolled(config: RunConfig, named: str, otherwise: str) -> None:
         raise ConfigError(f"{named} needs model.share = 'all', not {config.model.share!r}; or {otherwise}")
     if config.aggregation.bounds_clients:
         raise ConfigError(
-            f"{named} is defined with plain means: leave aggregation.model at 'mean', aggregation.clip-norm at 0 and "
+            f"{named} is defined with means: leave aggregation.model at 'mean', aggregation.clip-norm at 0 and "
             f"aggregation.clip-to-median at false, or {otherwise}"
         )
     if config.privacy.model_clip > 0:

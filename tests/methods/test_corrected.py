@@ -131,7 +131,7 @@ def test_those_who_never_came_count_as_the_mean_of_the_others():
 
 
 def test_a_client_of_few_samples_moves_the_control_variate_by_no_more_than_its_share(make):
-    """Its three samples against 60: with plain means it would have half of c."""
+    """Its three samples against 60: with means over clients it would have half of c."""
     settings = config(make, partition__num_partitions=2, **NO_LOSSES)
     held, model = [make.data(1, (0, 1), 3), make.data(2, (1, 3), 60)], make.model().state_dict()
     method = build_method(settings)
@@ -157,8 +157,8 @@ def test_a_client_remembers_its_control_variate_and_nothing_else(make, states_of
     ("changes", "problem"),
     [
         ({"model__share": "head"}, "needs model.share = 'all', not 'head'"),
-        ({"aggregation__model": "median"}, "is defined with plain means"),
-        ({"aggregation__clip_to_median": True}, "is defined with plain means"),
+        ({"aggregation__model": "median"}, "is defined with means"),
+        ({"aggregation__clip_to_median": True}, "is defined with means"),
         ({"privacy__model_clip": 1.0}, "reads control variates off the models that clients send"),
     ],
 )

@@ -95,9 +95,7 @@ def test_hyper_prototypes_are_averaged_whatever_they_replace(make):
     [{"aggregation__model": "median"}, {"aggregation__clip_norm": 1.0}, {"aggregation__clip_to_median": True}],
 )
 def test_scaffold_keeps_to_its_means(make, setting):
-    with pytest.raises(
-        ConfigError, match=r"^method\.name = 'scaffold' is defined with plain means: leave aggregation\."
-    ):
+    with pytest.raises(ConfigError, match=r"^method\.name = 'scaffold' is defined with means: leave aggregation\."):
         METHODS.find("scaffold").refuse(make.config("scaffold", **setting))
     METHODS.find("scaffold").refuse(make.config("scaffold", aggregation__drop_contrary=True))
 
