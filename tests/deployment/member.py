@@ -1,6 +1,6 @@
 """A process of a cluster with everything that it starts, found by a mark in the environment, so that all of it fails.
 
-What is killed, paused or cleaned up is the whole member, as if its machine had gone; processes in sessions of their own
+What is killed or cleaned up is the whole member, as if its machine had gone; processes in sessions of their own
 are found too.
 """
 
@@ -50,12 +50,17 @@ class Member:
             time.sleep(POLL_SECONDS / 4)
         self.process.wait(END_SECONDS)
 
-    def pause(self) -> None:
-        """It hangs: it sends no heartbeat and answers nothing."""
-        self.send(signal.SIGSTOP)
+    def hang(self) -> None:
+        """What it started answers no more, while it goes on sending heartbeats: nobody takes it for dead."""
+        hung: set[int] = set()
+        while started := {*self.pids()} - hung - {self.process.pid}:
+            for pid in started:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGSTOP)
+            hung |= started
 
     def go_on(self) -> None:
-        """It wakes up where it was paused."""
+        """It goes on where it hung."""
         self.send(signal.SIGCONT)
 
     def stop(self) -> None:

@@ -10,7 +10,7 @@ from fedhpro_flwr.run_folder import read_rounds
 from fedhpro_flwr.settings import prepare
 
 pytestmark = pytest.mark.simulation
-ROUNDS = 7
+ROUNDS = 10  # seven to eight are enough: the rest is for a machine so slow that an answer comes a round later
 SMALL = {
     "rounds": ROUNDS,
     "partition.num-partitions": 3,
@@ -45,7 +45,7 @@ def test_a_node_that_is_killed_and_one_that_hangs_take_part_again(tmp_path):
         until(lambda: played(2), "round 2")
         until(lambda: len(read_rounds(folder)[-1]["clients"]) == 3, "client 1 is back")
         before = len(read_rounds(folder))
-        nodes[2].pause()
+        nodes[2].hang()
         until(lambda: played(before + 1), "the round that node 2 hangs in")
         nodes[2].go_on()
         status = cluster.wait(run_id)
