@@ -17,17 +17,8 @@ from fedhpro_flwr.methods import (
     moon,
     scaffold,
 )
-from fedhpro_flwr.methods.base import (
-    METHODS,
-    Arrival,
-    Batch,
-    Correction,
-    Departure,
-    LocalLoss,
-    Method,
-    ServerStep,
-    method,
-)
+from fedhpro_flwr.methods.arrival import Arrival, Batch, Correction, Departure, LocalLoss
+from fedhpro_flwr.methods.base import METHODS, Method, ServerStep, method
 from fedhpro_flwr.methods.corrected import CorrectedFedHPro
 from fedhpro_flwr.methods.fedhpro import FedHPro
 

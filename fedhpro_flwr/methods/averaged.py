@@ -12,7 +12,8 @@ from typing import cast
 from torch import Tensor
 
 from fedhpro_flwr.losses import Anchors
-from fedhpro_flwr.methods.base import Arrival, Batch, LocalLoss, method
+from fedhpro_flwr.methods.arrival import Arrival, Batch, LocalLoss
+from fedhpro_flwr.methods.base import method
 from fedhpro_flwr.methods.fedproto import FedProtoState
 from fedhpro_flwr.methods.hpcl_hpal import hpcl_and_hpal, margin_of
 from fedhpro_flwr.methods.prototype_method import HasPrototypes, PrototypeMethod, average

@@ -7,73 +7,21 @@ The base class is FedAvg (McMahan et al., AISTATS 2017): clients minimise cross-
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
-import torch
 from torch import Tensor
 
-from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.config import ConfigError, RunConfig
-from fedhpro_flwr.data import Split
 from fedhpro_flwr.exchange import Share
 from fedhpro_flwr.head import Head
+from fedhpro_flwr.methods.arrival import Arrival, Correction, Departure, LocalLoss
 from fedhpro_flwr.metrics import Scores
-from fedhpro_flwr.models import Model
 from fedhpro_flwr.prototypes import Prototypes
-from fedhpro_flwr.records import Broadcast, Shape, Tensors, Update
+from fedhpro_flwr.records import Shape, Tensors, Update
 from fedhpro_flwr.registry import Registry
 from fedhpro_flwr.seeding import Draws
 from fedhpro_flwr.timing import Stopwatch
-
-
-@dataclass(frozen=True, eq=False)
-class Batch:
-    """One step's samples, as a method's loss sees them."""
-
-    x: Tensor  # [B, ...] what the encoder was given: normalised, augmented
-    labels: Tensor  # [B]
-    z: Tensor  # [B, D] its features, with their graph
-
-
-LocalLoss = Callable[[Batch], Tensor]  # -> scalar, added to the cross-entropy
-Correction = Callable[[], None]  # changes the gradients of the model's parameters in place, between backward and step
-
-
-@dataclass(frozen=True, eq=False)
-class Arrival:
-    """A client that has received the model and not yet trained."""
-
-    model: Model
-    data: ClientData
-    received: Broadcast
-    draws: Draws
-    memory: Tensors = field(default_factory=dict)  # of the method at this client's last visit; empty at its first
-
-    @property
-    def train(self) -> Split:
-        """The client's training samples.
-
-        Raises:
-            ValueError: it has none.
-        """
-        if self.data.train is None:
-            raise ValueError(f"client {self.received.task.partition_id} has no training data")
-        return self.data.train
-
-    @cached_property
-    def features(self) -> Tensor:
-        """z [N, D] of all training samples at the received model in eval mode, encoded once for all who ask."""
-        return encode(self.model, self.train.inputs, self.data.encoder_inputs)
-
-
-@dataclass(frozen=True, eq=False)
-class Departure:
-    """What a client that has trained sends beside its model, and what it remembers until its next visit."""
-
-    upload: Tensors = field(default_factory=dict)
-    memory: Tensors = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,13 +188,3 @@ def method(name: str) -> Callable[[M], M]:
         return cls
 
     return register
-
-
-@torch.no_grad()
-def encode(model: Model, inputs: Tensor, prepare: Callable[[Tensor], Tensor], *, batch_size: int = 128) -> Tensor:
-    """Features z [N, D] of inputs that `prepare` normalises, in eval mode: BatchNorm keeps its running statistics.
-
-    Larger batches are no faster on a CPU core and cost memory: 500 images of 32x32 take 350 MB in a ResNet-10.
-    """
-    model.eval()
-    return torch.cat([model.encoder(prepare(chunk)) for chunk in torch.split(inputs, batch_size)])

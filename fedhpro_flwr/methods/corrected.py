@@ -17,7 +17,8 @@ from torch import Tensor
 from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.exchange import Share
 from fedhpro_flwr.head import Head
-from fedhpro_flwr.methods.base import Arrival, Correction, Departure, LocalLoss, Method, ServerStep
+from fedhpro_flwr.methods.arrival import Arrival, Correction, Departure, LocalLoss
+from fedhpro_flwr.methods.base import Method, ServerStep
 from fedhpro_flwr.methods.fedhpro import FedHPro
 from fedhpro_flwr.methods.scaffold import Scaffold
 from fedhpro_flwr.metrics import Scores

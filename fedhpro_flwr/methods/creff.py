@@ -17,7 +17,8 @@ from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.exchange import Share
 from fedhpro_flwr.gradient_matching import ClassGradients
 from fedhpro_flwr.head import Head, head_of
-from fedhpro_flwr.methods.base import Arrival, Method, ServerStep, method
+from fedhpro_flwr.methods.arrival import Arrival
+from fedhpro_flwr.methods.base import Method, ServerStep, method
 from fedhpro_flwr.methods.fedhpro import FedHPro
 from fedhpro_flwr.methods.head_calibration import (
     Calibrated,

@@ -23,7 +23,8 @@ from fedhpro_flwr.gradient_matching import ClassGradients, class_gradients, coun
 from fedhpro_flwr.head import Head, head_of
 from fedhpro_flwr.hyper_prototypes import HyperPrototypes
 from fedhpro_flwr.losses import Anchors
-from fedhpro_flwr.methods.base import Arrival, LocalLoss, Method, ServerStep, encode, method
+from fedhpro_flwr.methods.arrival import Arrival, LocalLoss, encode
+from fedhpro_flwr.methods.base import Method, ServerStep, method
 from fedhpro_flwr.methods.fedhpro_state import CALIBRATES, FedHProState
 from fedhpro_flwr.methods.head_calibration import (
     Calibrated,

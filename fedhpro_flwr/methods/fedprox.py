@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import torch
 
-from fedhpro_flwr.methods.base import Arrival, Correction, Method, method
+from fedhpro_flwr.methods.arrival import Arrival, Correction
+from fedhpro_flwr.methods.base import Method, method
 
 
 @method("fedprox")

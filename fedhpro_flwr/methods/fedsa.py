@@ -31,7 +31,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fedhpro_flwr.margin_contrast import margin_contrast, mean_gap
-from fedhpro_flwr.methods.base import Arrival, Batch, Departure, LocalLoss, encode, method
+from fedhpro_flwr.methods.arrival import Arrival, Batch, Departure, LocalLoss, encode
+from fedhpro_flwr.methods.base import method
 from fedhpro_flwr.methods.prototype_method import HasPrototypes, PrototypeMethod, average
 from fedhpro_flwr.prototypes import ClassMeans, Prototypes, squared_distance
 from fedhpro_flwr.records import CLASS_PROTOTYPES, Tensors

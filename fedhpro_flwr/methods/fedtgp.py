@@ -24,7 +24,8 @@ import torch
 from torch import Tensor
 
 from fedhpro_flwr.margin_contrast import widest_gap
-from fedhpro_flwr.methods.base import Arrival, Batch, LocalLoss, method
+from fedhpro_flwr.methods.arrival import Arrival, Batch, LocalLoss
+from fedhpro_flwr.methods.base import method
 from fedhpro_flwr.methods.prototype_method import HasPrototypes, PrototypeMethod, average
 from fedhpro_flwr.prototypes import ClassMeans, Prototypes, squared_distance
 from fedhpro_flwr.records import Tensors

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.losses import Anchors, client_margin, hpal, hpcl, pair_margins
-from fedhpro_flwr.methods.base import Arrival, Batch, LocalLoss
+from fedhpro_flwr.methods.arrival import Arrival, Batch, LocalLoss
 
 
 def hpcl_and_hpal(config: RunConfig, anchors: Anchors, margin: float | Tensor) -> LocalLoss | None:

@@ -19,7 +19,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fedhpro_flwr.exchange import Share
-from fedhpro_flwr.methods.base import Arrival, Batch, Departure, LocalLoss, Method, method
+from fedhpro_flwr.methods.arrival import Arrival, Batch, Departure, LocalLoss
+from fedhpro_flwr.methods.base import Method, method
 from fedhpro_flwr.precision import forward_in
 
 

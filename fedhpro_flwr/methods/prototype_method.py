@@ -17,7 +17,8 @@ from fedhpro_flwr.aggregation import ClassMean
 from fedhpro_flwr.chosen_aggregation import average_classes
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.exchange import Share
-from fedhpro_flwr.methods.base import Arrival, Departure, LocalLoss, Method, ServerStep, encode
+from fedhpro_flwr.methods.arrival import Arrival, Departure, LocalLoss, encode
+from fedhpro_flwr.methods.base import Method, ServerStep
 from fedhpro_flwr.methods.fedhpro import FedHPro
 from fedhpro_flwr.prototypes import ClassMeans, Prototypes
 from fedhpro_flwr.records import (

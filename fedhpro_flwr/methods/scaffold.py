@@ -38,7 +38,8 @@ from fedhpro_flwr.aggregation import ModelWeighting, weighted_mean
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.exchange import Share
 from fedhpro_flwr.local_steps import num_steps
-from fedhpro_flwr.methods.base import Arrival, Correction, Departure, Method, ServerStep, method
+from fedhpro_flwr.methods.arrival import Arrival, Correction, Departure
+from fedhpro_flwr.methods.base import Method, ServerStep, method
 from fedhpro_flwr.models import Model
 from fedhpro_flwr.records import Tensors, Update
 from fedhpro_flwr.seeding import Draws

@@ -16,7 +16,7 @@ from torch import Tensor
 from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.engine import device_of, federation, initial_models, settle
-from fedhpro_flwr.methods.base import encode
+from fedhpro_flwr.methods.arrival import encode
 from fedhpro_flwr.prototypes import ClassMeans
 from fedhpro_flwr.report.groups import compared
 from fedhpro_flwr.seeding import Draws

@@ -19,7 +19,7 @@ from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.data import Split
 from fedhpro_flwr.engine import device_of, initial_model
 from fedhpro_flwr.known_data import known_data
-from fedhpro_flwr.methods.base import encode
+from fedhpro_flwr.methods.arrival import encode
 from fedhpro_flwr.records import HYPER_PROTOTYPES
 from fedhpro_flwr.report.drift import Trace
 from fedhpro_flwr.report.runs import Run

@@ -7,7 +7,7 @@ import torch
 
 from fedhpro_flwr.losses import client_margin
 from fedhpro_flwr.methods import Batch, build_method
-from fedhpro_flwr.methods.base import encode
+from fedhpro_flwr.methods.arrival import encode
 from fedhpro_flwr.methods.hpcl_hpal import margin_of
 from fedhpro_flwr.prototypes import Prototypes
 
