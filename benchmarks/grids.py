@@ -70,14 +70,19 @@ def skews(conf: str) -> dict[str, Column]:
     }
 
 
-UNCORRECTED: Settings = {"preset": "tuned", "losses.correction": "none"}
+# What `tuned` adds to the publication's parts, taken away: first one, then both, then HPCL instead.
+NOT_ADJUSTED: Settings = {"preset": "tuned", "losses.logit-adjustment": 0.0}
+NEITHER: Settings = {**NOT_ADJUSTED, "losses.correction": "none"}
+NO_HPCL: Settings = {"preset": "tuned", "losses.hpcl": "off"}
 
 VARIANTS: dict[str, Settings] = {
     "FedAvg": {"method.name": "fedavg"},
     "FedHPro `paper`": {},
     "FedHPro `reference`": {"preset": "reference"},
     "FedHPro `tuned`": {"preset": "tuned"},
-    "FedHPro `tuned`, not corrected": UNCORRECTED,
+    "`tuned`, not adjusted": NOT_ADJUSTED,
+    "`tuned`, neither corrected nor adjusted": NEITHER,
+    "`tuned`, no HPCL": NO_HPCL,
     "HPCL only": {"losses.hpal": "off"},
     "HPAL only": {"losses.hpcl": "off"},
     "frozen at random": {"hyper-prototypes.matching-steps": 0},
@@ -91,7 +96,9 @@ METHODS: dict[str, Settings] = {
     "FedAvg": {"method.name": "fedavg"},
     "FedHPro `paper`": {},
     "FedHPro `tuned`": {"preset": "tuned"},
-    "FedHPro `tuned`, not corrected": UNCORRECTED,
+    "`tuned`, not adjusted": NOT_ADJUSTED,
+    "`tuned`, neither corrected nor adjusted": NEITHER,
+    "`tuned`, no HPCL": NO_HPCL,
 }
 
 # Shards: NID2 as we read it, two of the ten classes a client.
@@ -110,7 +117,7 @@ THREE_MODELS: dict[str, Settings] = {
     "each client alone": {"method.name": "local"},
     "FedAvg of heads": {"method.name": "fedavg"},
     "FedHPro `paper`, heads": {},
-    "FedHPro `tuned`, not corrected, heads": UNCORRECTED,
+    "`tuned`, neither corrected nor adjusted, heads": NEITHER,
     "FedAvg of heads, encoders in groups": {"method.name": "fedavg", "model.share": "group"},
     "FedHPro `paper`, heads, encoders in groups": {"model.share": "group"},
 }

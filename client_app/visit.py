@@ -65,9 +65,10 @@ def visit(
         upload = method.upload(arrival)
         # FedHPro: HPCL with the margin d_k of this client, and HPAL [P.3] [P.4]
         extra_loss = method.local_loss(arrival)
+        offsets = method.logit_offsets(arrival)  # FedHPro, if asked to: by how many samples of each class there are
         correction = method.correction(arrival)  # SCAFFOLD, FedProx; FedHPro if asked to
     with watch("local-training"), lone_sample_explained(len(arrival.train), config.local):
-        train_loss = train(model, data, config.local, extra_loss, draws, correction)
+        train_loss = train(model, data, config.local, extra_loss, draws, correction, offsets)
     with watch("departure"):
         # class means of the methods that average them; FedHPro sends nothing that is measured after training
         departure = method.depart(arrival, num_steps(len(arrival.train), config.local))
@@ -110,6 +111,7 @@ def train(
     extra_loss: LocalLoss | None,
     draws: Draws,
     correction: Correction | None = None,
+    offsets: Tensor | None = None,
 ) -> float:
     """Local SGD on CE + the method's loss [P.5]; returns the mean loss of the last epoch."""
     if data.train is None:
@@ -120,7 +122,7 @@ def train(
     for _ in range(local.epochs):
         total = torch.zeros((), device=data.device)
         for batch in epoch(data, local, order, augmentation):
-            loss = batch_loss(model, batch.x, batch.labels, extra_loss, local.precision)
+            loss = batch_loss(model, batch.x, batch.labels, extra_loss, local.precision, offsets)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             if correction is not None:
@@ -132,15 +134,20 @@ def train(
 
 
 def batch_loss(
-    model: Model, x: Tensor, labels: Tensor, extra_loss: LocalLoss | None, precision: Precision = "float32"
+    model: Model,
+    x: Tensor,
+    labels: Tensor,
+    extra_loss: LocalLoss | None,
+    precision: Precision = "float32",
+    offsets: Tensor | None = None,
 ) -> Tensor:
-    """CE(W z + b, y) + the method's loss on z [P.5]: scalar; the losses are float32 whatever the precision."""
+    """CE(W z + b + offsets, y) + the method's loss on z [P.5]: scalar; losses are float32 whatever the precision."""
     with forward_in(precision, x.device):
         z = model.encoder(x)  # [B, D]
         logits = model.head(z)  # [B, C]
     if precision != "float32":
         z, logits = z.float(), logits.float()
-    loss = F.cross_entropy(logits, labels)
+    loss = F.cross_entropy(logits if offsets is None else logits + offsets, labels)
     return loss if extra_loss is None else loss + extra_loss(Batch(x, labels, z))  # [P.5]
 
 

@@ -52,6 +52,7 @@ def hpcl(
     temperature: float,
     margin: float | Tensor = 0.0,
     form: HpclForm = "paper",
+    offsets: Tensor | None = None,
 ) -> Tensor:
     """Hyper-prototype contrastive loss of a batch: z [B, D], y [B] -> scalar.
 
@@ -59,7 +60,8 @@ def hpcl(
     "paper" [P.3]: mean_i log(1 + sum_{j != y} exp((s_j + margin) / t) / exp(s_y / t));
     "reference" [R.hpcl]: (1/B) mean_i [log(sum_j exp(s_j / t) + margin) - s_y / t].
     Both are one cross-entropy, so no exponential ever overflows. A tensor of margins [C, C] has one for each pair
-    (label, other class) and zeros on its diagonal; only "paper" takes it.
+    (label, other class) and zeros on its diagonal; only "paper" takes it. Offsets [C] are added to s / t of every
+    sample (logit_adjustment.py).
 
     Raises:
         ValueError: if the margin is negative or not finite, or margins of pairs meet another form.
@@ -67,11 +69,13 @@ def hpcl(
     if isinstance(margin, Tensor):
         if form != "paper":  # their values are not looked at: that would make every step wait for the device
             raise ValueError(f"margins of pairs need the form 'paper', got {form!r}")
-        similarity = F.normalize(z, dim=1) @ anchors.directions.T
-        return F.cross_entropy((similarity + margin[labels]) / temperature, labels)  # [P.3] with d_k^{y,j}
+        similarity = (F.normalize(z, dim=1) @ anchors.directions.T + margin[labels]) / temperature
+        return F.cross_entropy(similarity if offsets is None else similarity + offsets, labels)  # [P.3] with d_k^{y,j}
     if not 0.0 <= margin < math.inf:
         raise ValueError(f"margin must be >= 0 and finite, got {margin}")
     similarity = F.normalize(z, dim=1) @ anchors.directions.T / temperature  # s / t [B, C]
+    if offsets is not None:
+        similarity = similarity + offsets
     if form == "paper":
         if margin:
             # Lowering the label's own logit lifts all the others above it by as much.

@@ -3,8 +3,8 @@
 `paper` is what the publication defines, `reference` what the authors' released code computes; DEVIATIONS.md goes
 through every difference. `tuned` keeps of both what helped on validation data (docs/results.md has the table): HPCL
 without a margin on hyper-prototypes that stay where they started, and the head's calibration where classes are
-imbalanced; to which SCAFFOLD's control variates are added. Local training (learning rate, epochs, ...)
-belongs to an experiment and is in no preset.
+imbalanced; to which SCAFFOLD's control variates and logit adjustment are added. Local training (learning rate,
+epochs, ...) belongs to an experiment and is in no preset.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ PAPER: Mapping[str, str | int | float] = MappingProxyType(
         "losses.margin-pairs": "same",
         "losses.margin-schedule": "constant",
         "losses.correction": "none",
+        "losses.logit-adjustment": 0.0,
         "class-gradients.samples-per-class": 0,
         "class-gradients.repeats": 1,
         "class-gradients.augment": "none",
@@ -73,6 +74,7 @@ TUNED: Mapping[str, str | int | float] = MappingProxyType(
         "losses.margin": "none",
         "losses.hpal": "off",
         "losses.correction": "control-variates",
+        "losses.logit-adjustment": 0.5,
         "calibration.head": "replace",
         "calibration.from-imbalance": 5.0,
     }

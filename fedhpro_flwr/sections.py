@@ -173,6 +173,7 @@ class LossOptions(Section):
     margin_pairs: MarginPairs
     margin_schedule: Literal["constant", "ramp"]
     correction: Literal["none", "control-variates"]
+    logit_adjustment: NotNegative
 
 
 class ClassGradientOptions(Section):

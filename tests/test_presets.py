@@ -45,6 +45,7 @@ def test_tuned_differs_from_the_paper_in_what_was_measured():
         "losses.margin": "none",
         "losses.hpal": "off",
         "losses.correction": "control-variates",
+        "losses.logit-adjustment": 0.5,
         "calibration.head": "replace",
         "calibration.from-imbalance": 5.0,
     }

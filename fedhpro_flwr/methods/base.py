@@ -1,4 +1,4 @@
-"""What a federated method adds to local SGD and weighted averaging: four hooks at the client, four on the server.
+"""What a federated method adds to local SGD and weighted averaging: five hooks at the client, four on the server.
 
 A new method is one file with a subclass under the decorator `@method("name")`, and its line in methods/__init__.py.
 The base class is FedAvg (McMahan et al., AISTATS 2017): clients minimise cross-entropy, the server averages models.
@@ -84,6 +84,10 @@ class Method:
 
     def local_loss(self, arrival: Arrival) -> LocalLoss | None:
         """What the client adds to the cross-entropy; None for nothing."""
+        return None
+
+    def logit_offsets(self, arrival: Arrival) -> Tensor | None:
+        """What is added to the logits in the client's cross-entropy [C]; None for nothing."""
         return None
 
     def correction(self, arrival: Arrival) -> Correction | None:

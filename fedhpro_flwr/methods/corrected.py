@@ -61,6 +61,10 @@ class CorrectedFedHPro(Method):
         """FedHPro's."""
         return self.fedhpro.local_loss(arrival)
 
+    def logit_offsets(self, arrival: Arrival) -> Tensor | None:
+        """FedHPro's."""
+        return self.fedhpro.logit_offsets(arrival)
+
     def correction(self, arrival: Arrival) -> Correction:
         """SCAFFOLD's: the gradient that it corrects is that of CE + HPCL + HPAL."""
         return self.scaffold.correction(arrival)

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.exchange import Share
-from fedhpro_flwr.gradient_matching import ClassGradients
 from fedhpro_flwr.head import Head, head_of
 from fedhpro_flwr.methods.arrival import Arrival
 from fedhpro_flwr.methods.base import Method, ServerStep, method
+from fedhpro_flwr.methods.class_uploads import measured_classes, received_gradients
 from fedhpro_flwr.methods.fedhpro import FedHPro
 from fedhpro_flwr.methods.head_calibration import (
     Calibrated,
@@ -30,8 +30,6 @@ from fedhpro_flwr.methods.head_calibration import (
 from fedhpro_flwr.records import (
     CLASS_COUNTS,
     CLASS_IDS,
-    HEAD_BIAS_GRADIENTS,
-    HEAD_WEIGHT_GRADIENTS,
     Shape,
     Tensors,
     Update,
@@ -63,7 +61,7 @@ class Creff(Method):
 
     def upload(self, arrival: Arrival) -> dict[str, Tensor]:
         """Head gradients of each class."""
-        gradients = self.measure.measured(arrival, head_gradients=True)
+        gradients = measured_classes(arrival, self.config.class_gradients, head_gradients=True)
         return {CLASS_IDS: gradients.class_ids, CLASS_COUNTS: gradients.counts, **head_gradient_records(gradients)}
 
     def start(self, model: Tensors) -> Calibrated:
@@ -91,7 +89,7 @@ class Creff(Method):
         state = cast(Calibrated, state)
         with watch("calibration"):
             used = state.head or head_of(sent)
-            gradients = [_gradients(update, used) for update in updates]
+            gradients = [received_gradients(update) for update in updates]
             state = state.next(self.options, used, gradients, draws, self.config.aggregation)
         return ServerStep(model, state, {})
 
@@ -107,9 +105,3 @@ class Creff(Method):
     def restored(self, start: object, saved: Tensors) -> Calibrated:
         """The inverse of `tensors`."""
         return Calibrated(saved[FEDERATED_FEATURES], received_head(saved))
-
-
-def _gradients(update: Update, head: Head) -> ClassGradients:
-    sent = update.tensors
-    weight, bias = sent[HEAD_WEIGHT_GRADIENTS], sent[HEAD_BIAS_GRADIENTS]
-    return ClassGradients(sent[CLASS_IDS], bias @ head.weight, sent[CLASS_COUNTS], weight, bias)

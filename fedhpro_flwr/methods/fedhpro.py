@@ -17,20 +17,20 @@ from torch.nn import functional as F
 
 from fedhpro_flwr.chosen_aggregation import average_classes
 from fedhpro_flwr.class_imbalance import heard, imbalance
-from fedhpro_flwr.class_samples import draw_class_samples
 from fedhpro_flwr.config import ConfigError, RunConfig
-from fedhpro_flwr.gradient_matching import ClassGradients, class_gradients, count_classes
+from fedhpro_flwr.gradient_matching import count_classes
 from fedhpro_flwr.head import Head, head_of
 from fedhpro_flwr.hyper_prototypes import HyperPrototypes
+from fedhpro_flwr.logit_adjustment import logit_offsets
 from fedhpro_flwr.losses import Anchors
-from fedhpro_flwr.methods.arrival import Arrival, LocalLoss, encode
+from fedhpro_flwr.methods.arrival import Arrival, LocalLoss
 from fedhpro_flwr.methods.base import Method, ServerStep, method
+from fedhpro_flwr.methods.class_uploads import measured_classes, received_gradients
 from fedhpro_flwr.methods.fedhpro_state import CALIBRATES, FedHProState
 from fedhpro_flwr.methods.head_calibration import (
     Calibrated,
     head_gradient_records,
     head_gradient_shapes,
-    received_head,
     sent_head,
 )
 from fedhpro_flwr.methods.hpcl_hpal import hpcl_and_hpal, margin_of
@@ -41,8 +41,6 @@ from fedhpro_flwr.records import (
     CLASS_COUNTS,
     CLASS_GRADIENTS,
     CLASS_IDS,
-    HEAD_BIAS_GRADIENTS,
-    HEAD_WEIGHT_GRADIENTS,
     HYPER_PROTOTYPES,
     Shape,
     Tensors,
@@ -79,36 +77,18 @@ class FedHPro(Method):
             counts = count_classes(arrival.train.labels, arrival.model.num_classes)
             ids = counts.nonzero().squeeze(1)
             return {CLASS_IDS: ids, CLASS_COUNTS: counts[ids]}
-        gradients = self.measured(arrival, head_gradients=wanted)
+        gradients = measured_classes(arrival, self.config.class_gradients, head_gradients=wanted)
         sent = {CLASS_IDS: gradients.class_ids, CLASS_COUNTS: gradients.counts, **head_gradient_records(gradients)}
         return sent | ({CLASS_GRADIENTS: gradients.features} if self._matches else {})
-
-    def measured(self, arrival: Arrival, *, head_gradients: bool) -> ClassGradients:
-        """The class gradients of `class-gradients.*`'s samples, under the head that the server names."""
-        options = self.config.class_gradients
-        sent = arrival.received.tensors
-        head = received_head(sent) or head_of(arrival.received.model)
-        labels = arrival.train.labels
-        counts = count_classes(labels, head.num_classes)
-        if options.samples_per_class == 0 and options.augment == "none":
-            z, z_labels, drawn = arrival.features, labels, counts  # z: [N, D]
-        else:
-            chosen = draw_class_samples(arrival.data, head.num_classes, options, arrival.draws)
-            z, z_labels, drawn = encode(arrival.model, chosen.inputs, lambda x: x), chosen.labels, chosen.per_repeat
-        return class_gradients(
-            z,
-            z_labels,
-            head.like(z),
-            counts=counts,
-            scale=options.scale,
-            batch_counts=drawn,
-            head_gradients=head_gradients,
-        )
 
     def local_loss(self, arrival: Arrival) -> LocalLoss | None:
         """HPCL with the client's own margin, and HPAL [P.3] [P.4], the hyper-prototypes held constant."""
         anchors = Anchors.of(arrival.received.tensors[HYPER_PROTOTYPES].to(arrival.data.device))
-        return hpcl_and_hpal(self.config, anchors, margin_of(self.config, arrival))
+        return hpcl_and_hpal(self.config, anchors, margin_of(self.config, arrival), self.logit_offsets(arrival))
+
+    def logit_offsets(self, arrival: Arrival) -> Tensor | None:
+        """Of the client's class shares, where `losses.logit-adjustment` asks for it."""
+        return logit_offsets(arrival.train.labels, arrival.model.num_classes, self.config.losses.logit_adjustment)
 
     # --- on the server ------------------------------------------------------------------------------------------------
 
@@ -238,16 +218,3 @@ class FedHPro(Method):
     def _wanted(self, sent: Tensors) -> bool:
         """Whether the server wants head gradients of this client."""
         return bool(sent[CALIBRATES]) if self._by_imbalance else self.config.calibration.head != "off"
-
-
-def received_gradients(update: Update) -> ClassGradients:
-    """What a client sent of its classes; gradients that were not asked for are empty or None."""
-    sent = update.tensors
-    ids = sent[CLASS_IDS]
-    return ClassGradients(
-        ids,
-        sent.get(CLASS_GRADIENTS, torch.empty(len(ids), 0)),
-        sent[CLASS_COUNTS],
-        sent.get(HEAD_WEIGHT_GRADIENTS),
-        sent.get(HEAD_BIAS_GRADIENTS),
-    )

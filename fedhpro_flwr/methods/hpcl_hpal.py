@@ -9,13 +9,16 @@ from fedhpro_flwr.losses import Anchors, client_margin, hpal, hpcl, pair_margins
 from fedhpro_flwr.methods.arrival import Arrival, Batch, LocalLoss
 
 
-def hpcl_and_hpal(config: RunConfig, anchors: Anchors, margin: float | Tensor) -> LocalLoss | None:
+def hpcl_and_hpal(
+    config: RunConfig, anchors: Anchors, margin: float | Tensor, offsets: Tensor | None = None
+) -> LocalLoss | None:
     """The two losses on anchors of C classes, as the settings weigh them; None where both are off.
 
     Args:
         config: `losses.*`.
         anchors: of every class that a batch can hold.
         margin: d_k, or one for each pair of classes [C, C].
+        offsets: added to HPCL's logits [C].
     """
     options = config.losses
     if options.hpcl == "off" and options.hpal == "off":
@@ -26,7 +29,13 @@ def hpcl_and_hpal(config: RunConfig, anchors: Anchors, margin: float | Tensor) -
         total = z.new_zeros(())
         if options.hpcl != "off":
             total = options.hpcl_weight * hpcl(
-                z, labels, anchors, temperature=options.temperature, margin=margin, form=options.hpcl
+                z,
+                labels,
+                anchors,
+                temperature=options.temperature,
+                margin=margin,
+                form=options.hpcl,
+                offsets=offsets,
             )
         if options.hpal != "off":
             total = total + options.hpal_weight * hpal(z, labels, anchors, form=options.hpal)

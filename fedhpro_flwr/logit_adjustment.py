@@ -1,0 +1,36 @@
+"""Logit adjustment: a client's loss takes the shares of its classes into account, so that its model need not.
+
+Under label skew a client learns how often it sees a class along with what the class looks like, and the average of the
+clients' models then suits nobody. With the logarithms of the client's own shares added to the logits in its loss, what
+is left for the model to learn is the same at every client: the classes as if all were equally frequent, which is also
+what a balanced test asks for. Nothing is added where the model predicts.
+
+Menon et al., "Long-tail learning via logit adjustment" (ICLR 2021), for one imbalanced data set; at clients with label
+skew Zhang et al., "Federated learning with label distribution skew via logits calibration" (ICML 2022), in other form.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from fedhpro_flwr.gradient_matching import count_classes
+
+
+def logit_offsets(labels: Tensor, num_classes: int, strength: float) -> Tensor | None:
+    """What is added to the logits: strength * log((n^c + 1) / (n + C)) [C], or None for the strength 0.
+
+    The sample that every class is given (Laplace) keeps a class that the client does not have from being left out of
+    its loss: the other classes' samples still push it down, a little.
+
+    Args:
+        labels: of the client's training samples [n].
+        num_classes: C.
+        strength: 1 for what makes the loss that of balanced classes, less for a part of it.
+
+    Raises:
+        ValueError: for a label outside 0..C-1.
+    """
+    if strength == 0:
+        return None
+    counts = count_classes(labels, num_classes).float() + 1  # [C]
+    return strength * (counts / counts.sum()).log()

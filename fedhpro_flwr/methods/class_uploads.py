@@ -1,0 +1,61 @@
+"""What a client measures of its classes before it trains, and what the server reads of it."""
+
+from __future__ import annotations
+
+import torch
+
+from fedhpro_flwr.class_samples import draw_class_samples
+from fedhpro_flwr.gradient_matching import ClassGradients, class_gradients, count_classes
+from fedhpro_flwr.head import head_of
+from fedhpro_flwr.methods.arrival import Arrival, encode
+from fedhpro_flwr.methods.head_calibration import received_head
+from fedhpro_flwr.records import (
+    CLASS_COUNTS,
+    CLASS_GRADIENTS,
+    CLASS_IDS,
+    HEAD_BIAS_GRADIENTS,
+    HEAD_WEIGHT_GRADIENTS,
+    Update,
+)
+from fedhpro_flwr.sections import ClassGradientOptions
+
+
+def measured_classes(arrival: Arrival, options: ClassGradientOptions, *, head_gradients: bool) -> ClassGradients:
+    """The class gradients of the samples that the options draw [P.1] [R.grads], under the head that the server names.
+
+    Args:
+        arrival: of the client, at the model it received.
+        options: `class-gradients.*`.
+        head_gradients: those of the head's weight and bias as well.
+    """
+    sent = arrival.received.tensors
+    head = received_head(sent) or head_of(arrival.received.model)
+    labels = arrival.train.labels
+    counts = count_classes(labels, head.num_classes)
+    if options.samples_per_class == 0 and options.augment == "none":
+        z, z_labels, drawn = arrival.features, labels, counts  # z: [N, D]
+    else:
+        chosen = draw_class_samples(arrival.data, head.num_classes, options, arrival.draws)
+        z, z_labels, drawn = encode(arrival.model, chosen.inputs, lambda x: x), chosen.labels, chosen.per_repeat
+    return class_gradients(
+        z,
+        z_labels,
+        head.like(z),
+        counts=counts,
+        scale=options.scale,
+        batch_counts=drawn,
+        head_gradients=head_gradients,
+    )
+
+
+def received_gradients(update: Update) -> ClassGradients:
+    """What a client sent of its classes; gradients that were not asked for are empty or None."""
+    sent = update.tensors
+    ids = sent[CLASS_IDS]
+    return ClassGradients(
+        ids,
+        sent.get(CLASS_GRADIENTS, torch.empty(len(ids), 0)),
+        sent[CLASS_COUNTS],
+        sent.get(HEAD_WEIGHT_GRADIENTS),
+        sent.get(HEAD_BIAS_GRADIENTS),
+    )
