@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.data.dsa import dsa
-from fedhpro_flwr.sections import ClassGradientOptions
+from fedhpro_flwr.fedhpro_sections import ClassGradientOptions
 from fedhpro_flwr.seeding import Draws
 
 

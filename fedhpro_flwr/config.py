@@ -15,27 +15,25 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from fedhpro_flwr.declared_data import refuse_undeclared
+from fedhpro_flwr.fedhpro_sections import CalibrationOptions, ClassGradientOptions, HyperPrototypeOptions, LossOptions
 from fedhpro_flwr.flat_keys import ConfigError, Scalar, flatten, nest
 from fedhpro_flwr.presets import PRESETS
 from fedhpro_flwr.rival_sections import FPL, Creff, FedProto, FedProx, FedSA, FedTGP, Moon
 from fedhpro_flwr.sections import (
     Aggregation,
-    CalibrationOptions,
     CheckpointOptions,
-    ClassGradientOptions,
     Clients,
     Count,
     Data,
     Evaluation,
-    HyperPrototypeOptions,
     Local,
-    LossOptions,
     MethodChoice,
     ModelChoice,
     Partition,
     Privacy,
     Section,
     Seed,
+    TextOrCount,
 )
 
 __all__ = ["ConfigError", "RunConfig", "Scalar", "is_text", "known_keys"]
@@ -47,7 +45,7 @@ LEAST_NOISE = 1e-6  # one reply is then of epsilon 2e12, and the account's numbe
 class RunConfig(Section):
     """All settings of a run, presets filled in."""
 
-    experiment: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "digits"
+    experiment: Annotated[TextOrCount, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "digits"
     preset: Literal["paper", "reference", "tuned"] = "paper"
     seed: Seed = 0
     rounds: Count = 30
