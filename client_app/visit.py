@@ -158,17 +158,22 @@ def load(model: Model, received: Broadcast, method: Method, state: PersonalState
         What the method remembers of that visit.
 
     Raises:
-        ValueError: a tensor is missing, unknown or of another shape.
+        ValueError: a tensor is missing, unknown, of another type or of another shape.
     """
     kept, memory = split_memory((state and state.before(received.task.server_round)) or {})
-    expected = {name for name in model.state_dict() if travels(name, method.share)}
+    own = model.state_dict()
+    expected = {name for name in own if travels(name, method.share)}
     wrong = sorted(expected ^ received.model.keys())
     if wrong:
         raise ValueError(
             f"the received model does not fit this client's: "
             f"{wrong[0]} is {'missing' if wrong[0] in expected else 'unknown'}"
         )
-    if kept and (other := sorted(kept.keys() ^ personal(model.state_dict(), method.share).keys())):
+    for name in sorted(expected):
+        mine, theirs = own[name].dtype, received.model[name].dtype
+        if mine.is_floating_point and mine != theirs:
+            raise ValueError(f"the received model does not fit this client's: {name} is {theirs}, here {mine}")
+    if kept and (other := sorted(kept.keys() ^ personal(own, method.share).keys())):
         raise ValueError(f"what this client kept is of another model: it has no or another {other[0]}")
     try:
         model.load_state_dict({**kept, **received.model}, strict=False)

@@ -213,6 +213,13 @@ def test_a_model_of_another_architecture_is_refused():
     assert "\n" not in str(refused.value)
 
 
+def test_a_model_of_another_type_is_refused():
+    config, model = settings(), new_model()
+    received = broadcast(config, model)
+    with pytest.raises(ValueError, match=r"encoder\.0\.bias is torch\.float32, here torch\.bfloat16"):
+        visit(model.to(torch.bfloat16), new_data(), received)
+
+
 def test_a_missing_tensor_is_refused():
     received = broadcast(settings(), new_model())
     del received.model["head.bias"]
