@@ -2,7 +2,7 @@
 
     python benchmarks/attacks.py                                          # FedHPro on digits-small, seed 0
     python benchmarks/attacks.py --seeds 0 1 2 --set method.name=fedavg   # any settings, any seeds
-    python benchmarks/attacks.py --attacks x-10 --rules mean median       # single cells
+    python benchmarks/attacks.py --attacks "x -10" --rules mean median       # single cells
 
 A hostile client trains as the others do and then sends w + f (w_k - w) in place of its model w_k, and f times what it
 measured of each class. The accuracy is the global model's on the server's test data, mean of the last ten rounds.
@@ -114,7 +114,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--attackers", type=int, nargs="*", default=[0, 1], help="their partition ids")
-    parser.add_argument("--attacks", nargs="*", default=list(ATTACKS), help=", ".join(ATTACKS))
+    parser.add_argument("--attacks", nargs="*", default=list(ATTACKS), choices=list(ATTACKS))
     parser.add_argument("--rules", nargs="+", default=list(RULES), choices=tuple(RULES))
     parser.add_argument("--out", type=Path, help="a JSON file for the numbers of every seed")
     options = parser.parse_args()

@@ -20,7 +20,8 @@ class DataSource:
     Args:
         name: a registered name, see `DATA_SETS`.
         root: folder that holds the public data sets; empty means the environment variable FEDHPRO_DATA_DIR.
-        path: file or folder of the user's own data (`npz`, `image-folder`, `domain-folder`, `text-csv`).
+        path: file or folder of the user's own data (`npz`, `image-folder`, `domain-folder`, `feature-folder`,
+            `text-csv`).
         classes: names of the classes of own data, see `declared_classes`; empty leaves them to the data.
         input_shape: shape of a sample of own data, see `declared_shape`; empty leaves it to the data.
         download: fetch a public data set that is not in `root` yet.
