@@ -27,6 +27,7 @@ from round_costs import (  # noqa: E402
     CHECK,
     CLASS_GRADIENT,
     CLASS_MEANS,
+    CONTROL,
     LINEAR,
     LOCAL,
     LOSSES,
@@ -48,8 +49,8 @@ FEDAVG = "FedAvg"
 METHODS = {FEDAVG: {"method.name": "fedavg"}} | {name: {"preset": name} for name in PRESETS}
 PAGE, STORE = HERE.parent / "docs" / "overhead.md", HERE / "out" / "overhead.json"
 BEGIN, END = "<!-- tables: made by benchmarks/overhead.py -->", "<!-- end of tables -->"
-CLIENT_PHASES = (LOCAL, CLASS_GRADIENT, LINEAR, MARGIN, LOSSES)
-REPLY_PHASES, ONCE_PHASES = (CHECK, MODELS, CLASS_MEANS), (MATCHING, CALIBRATION)
+CLIENT_PHASES = (LOCAL, CLASS_GRADIENT, LINEAR, MARGIN, LOSSES, CONTROL)
+REPLY_PHASES, ONCE_PHASES = (CHECK, MODELS, CLASS_MEANS, CONTROL), (MATCHING, CALIBRATION)
 
 Costs = Mapping[int, Mapping[str, RoundCosts]]  # by C and method
 Line = tuple[str, Mapping[str, float | None]]  # what a line is about, and its number for each method

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 CLASS_GRADIENT, LINEAR, MARGIN = "class gradients", "of it without the encoder", "margin and anchors"
 LOSSES, LOCAL = "HPCL and HPAL", "local training on the cross-entropy"
 CHECK, MODELS, CLASS_MEANS = "unpack and check a reply", "mean of the models", "mean of the class gradients"
-MATCHING, CALIBRATION = "matching", "calibration"
+MATCHING, CALIBRATION, CONTROL = "matching", "calibration", "control variates"
 
 
 @dataclass(frozen=True)

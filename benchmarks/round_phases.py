@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import cast
 
 import torch
-from flwr.app import Message
-from flwr.supercore.task_identity import TaskIdentity
 from round_costs import (
     CALIBRATION,
     CHECK,
     CLASS_GRADIENT,
     CLASS_MEANS,
+    CONTROL,
     LINEAR,
     LOCAL,
     LOSSES,
@@ -29,20 +29,20 @@ from round_costs import (
     counted,
     measured,
 )
+from round_inputs import images, message_of
 
 from client_app.visit import train
 from fedhpro_flwr.aggregation import class_mean, weighted_mean
 from fedhpro_flwr.calibration import match_prototypes, retrain_head
-from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.config import RunConfig, Scalar
-from fedhpro_flwr.data import Split
-from fedhpro_flwr.gradient_matching import ClassGradients, class_gradients
+from fedhpro_flwr.gradient_matching import class_gradients
 from fedhpro_flwr.head import Head
 from fedhpro_flwr.hyper_prototypes import HyperPrototypes
 from fedhpro_flwr.methods import Arrival, Batch, build_method
+from fedhpro_flwr.methods.class_uploads import received_gradients
+from fedhpro_flwr.methods.corrected import CorrectedFedHPro, CorrectedState
 from fedhpro_flwr.models import build
 from fedhpro_flwr.records import (
-    CLASS_COUNTS,
     CLASS_GRADIENTS,
     CLASS_IDS,
     HEAD_BIAS_GRADIENTS,
@@ -59,11 +59,11 @@ from fedhpro_flwr.records import (
 )
 from fedhpro_flwr.reply_checks import Expected, unpack_update
 from fedhpro_flwr.seeding import Draws
+from fedhpro_flwr.timing import Stopwatch
 
 WIDTH, BATCH, EPOCHS, CLIENT_IMAGES = 256, 64, 10, 1240  # D, and a client of the reference's long-tailed CIFAR-10
 TIMED_IMAGES = 128  # two batches of local training
 SUMMED = 10  # clients that a sum over clients is timed with
-MEAN = (0.5, 0.5, 0.5)
 LARGE = 397  # classes from which on what works on head gradients [C, C, D] is timed once, sums with two clients
 SETTINGS: Mapping[str, Scalar] = {
     "model.name": "resnet10", "model.width": WIDTH,
@@ -125,7 +125,7 @@ class Measured:
         # Where class gradients are taken on all samples, the margin finds their features at hand.
         shared = options.samples_per_class == 0 and options.augment == "none"
         z, batch_labels = features[:BATCH], labels[:BATCH]
-        extra = self.method.local_loss(self.first)
+        extra, steps = self.method.local_loss(self.first), EPOCHS * math.ceil(CLIENT_IMAGES / BATCH)
 
         def linear() -> None:
             class_gradients(features, labels, self.head, scale=options.scale, head_gradients=self.calibrates)
@@ -141,8 +141,21 @@ class Measured:
         }
         return (gradients if CLASS_GRADIENTS in self.upload else {}) | {
             MARGIN: measured(lambda: self.method.local_loss(self.first if shared else self.arrival())),
-            LOSSES: measured(losses, repeats=20).scaled(EPOCHS * math.ceil(CLIENT_IMAGES / BATCH)),
+            LOSSES: measured(losses, repeats=20).scaled(steps),
+            **self.control_at_client(steps),
         }
+
+    def control_at_client(self, steps: int) -> dict[str, Cost]:
+        """Correcting the gradients of so many steps, and the new control variate at the end."""
+        correction = self.method.correction(self.first)
+        if correction is None:
+            return {}
+        for parameter in self.model.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        each = measured(correction, repeats=20).scaled(steps)
+        self.model.zero_grad()
+        begun = measured(lambda: self.method.correction(self.first))
+        return {CONTROL: each.plus(begun).plus(measured(lambda: self.method.depart(self.first, steps)))}
 
     # --- the server ---------------------------------------------------------------------------------------------------
 
@@ -157,8 +170,15 @@ class Measured:
             CHECK: measured(lambda: unpack_update(reply, expected), repeats=self.repeats),
             MODELS: measured(lambda: weighted_mean(models, [1.0] * SUMMED), flops=models_flops).scaled(1 / SUMMED),
         }
+        if isinstance(self.method, CorrectedFedHPro):
+            scaffold, state = self.method.scaffold, cast(CorrectedState, self.state).control
+            replies = [Update(number, CLIENT_IMAGES, model, {}) for number, model in enumerate(models)]
+            moved = measured(
+                lambda: scaffold.server_step(state, self.sent, self.sent, replies, Draws(0, 1), Stopwatch())
+            )
+            costs[CONTROL] = moved.scaled(1 / SUMMED)
+        clients = [received_gradients(self.update())] * SUMMED if CLASS_IDS in self.upload else []
         if CLASS_GRADIENTS in self.upload:
-            clients = [gradients_of(self.upload)] * SUMMED
             mean = measured(lambda: class_mean(clients, self.classes), flops=gradients_flops)
             costs[CLASS_MEANS] = mean.scaled(1 / SUMMED)
         if self.calibrates:
@@ -168,7 +188,7 @@ class Measured:
                 repeats=self.repeats,
                 flops=2 * self.classes**2 * (WIDTH + 1) * len(few),
             )
-            costs[CLASS_MEANS] = costs[CLASS_MEANS].plus(mean.scaled(1 / len(few)))
+            costs[CLASS_MEANS] = costs.get(CLASS_MEANS, Cost(0.0, 0.0)).plus(mean.scaled(1 / len(few)))
         return costs
 
     def matching(self, start: HyperPrototypes) -> Cost:
@@ -218,24 +238,3 @@ class Measured:
     def calibrates(self) -> bool:
         """Whether clients send the gradients of the head."""
         return HEAD_WEIGHT_GRADIENTS in self.upload
-
-
-def images(count: int, num_classes: int) -> ClientData:
-    """Random images of CIFAR's shape, as even over the classes as they can be."""
-    generator = torch.Generator().manual_seed(count)
-    inputs = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8, generator=generator)
-    return ClientData(Split(inputs, torch.arange(count) % num_classes), None, MEAN, MEAN)
-
-
-def message_of(update: Update) -> Message:
-    """A reply as it reaches the server."""
-    TaskIdentity.run_id = TaskIdentity.node_id = TaskIdentity.task_id = 1  # Message() insists on knowing them
-    return Message(pack_update(update), dst_node_id=1, message_type="train")
-
-
-def gradients_of(upload: Tensors) -> ClassGradients:
-    """A client's upload as the server's sums take it."""
-    return ClassGradients(
-        upload[CLASS_IDS], upload[CLASS_GRADIENTS], upload[CLASS_COUNTS],
-        upload.get(HEAD_WEIGHT_GRADIENTS), upload.get(HEAD_BIAS_GRADIENTS),
-    )  # fmt: skip
