@@ -5,7 +5,6 @@ A run that was stopped at any moment goes on bit for bit as if it had not been; 
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from logging import WARNING
@@ -17,9 +16,9 @@ from fedhpro_flwr.checkpoint import Checkpoint
 from fedhpro_flwr.checkpoints import newest
 from fedhpro_flwr.config import ConfigError, RunConfig, Scalar
 from fedhpro_flwr.engine import code_fingerprint, settle
-from fedhpro_flwr.flat_keys import flatten
 from fedhpro_flwr.folder_lock import lock
 from fedhpro_flwr.known_data import known_data
+from fedhpro_flwr.recorded import of_recorded, read_recorded
 from fedhpro_flwr.run_folder import (
     CHECKPOINT_FOLDER,
     CONFIG_FILE,
@@ -119,7 +118,7 @@ def refuse_other(begun_with: Mapping[str, Scalar], config: RunConfig, named: str
     Raises:
         ConfigError: some differ that decide the result; the message names them.
     """
-    before = without_places(RunConfig.parse(begun_with).flat())  # of older code: keys that it lacks have their default
+    before = without_places(of_recorded(begun_with).flat())
     now = without_places(config.flat())
     differing = [key for key in now if key not in FREE and before[key] != now[key]]
     if differing:
@@ -144,7 +143,7 @@ def refuse_other_data(checkpoint: Checkpoint, fingerprint: str) -> None:
 def _settings(folder: Path, named: str) -> Mapping[str, Scalar]:
     path = folder / CONFIG_FILE
     try:
-        return RunConfig.parse(flatten(tomllib.loads(path.read_text(encoding="utf-8")))).flat()
+        return read_recorded(path).flat()
     except OSError:
         raise ConfigError(f"{named} {NOT_BEGUN}: there is no {CONFIG_FILE} in it") from None
     except ValueError as error:

@@ -11,6 +11,8 @@ from typing import Any
 from fedhpro_flwr.config import ConfigError, RunConfig, Scalar, is_text
 from fedhpro_flwr.engine import check_names
 from fedhpro_flwr.flat_keys import flatten
+from fedhpro_flwr.presets import PAPER
+from fedhpro_flwr.run_folder import CONFIG_FILE, METRICS_FILE
 
 PATHS = (
     "data.root",
@@ -64,7 +66,9 @@ def read_settings(conf: str | None, changes: Sequence[str]) -> dict[str, Scalar]
     """
     settings = _defaults()
     if conf:
-        settings |= flatten(_toml(_find(conf)))
+        path = _find(conf)
+        of_a_run = path.name == CONFIG_FILE and (path.parent / METRICS_FILE).exists()
+        settings |= {**(PAPER if of_a_run else {}), **flatten(_toml(path))}  # see recorded.py
     for change in changes:
         key, equals, value = change.partition("=")
         if not equals:

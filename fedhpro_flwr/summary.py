@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,8 +10,9 @@ from typing import Any
 
 from fedhpro_flwr.accuracies import Breakdown, ClientsTested, client_numbers, worse_than_alone
 from fedhpro_flwr.config import ConfigError, RunConfig
-from fedhpro_flwr.flat_keys import Scalar, flatten
+from fedhpro_flwr.flat_keys import Scalar
 from fedhpro_flwr.privacy import worst_spent
+from fedhpro_flwr.recorded import read_recorded
 from fedhpro_flwr.records import OwnTest
 from fedhpro_flwr.reports import headline
 from fedhpro_flwr.run_folder import CONFIG_FILE, SUMMARY_FILE
@@ -102,7 +102,7 @@ def read_alone(config: RunConfig) -> Sequence[Line]:
     try:
         said = json.loads((path / SUMMARY_FILE).read_text(encoding="utf-8"))
         clients = [{key: client[key] for key in ALONE} for client in said["clients"] if client.get("test-examples")]
-        other = RunConfig.parse(flatten(tomllib.loads((path / CONFIG_FILE).read_text(encoding="utf-8"))))
+        other = read_recorded(path / CONFIG_FILE)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise ConfigError(f"evaluation.alone = {folder!r} holds no finished run") from None
     if other.method.name != "local":

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable
 
 from fedhpro_flwr.comparison.grid import NOT_COMPARED, Cell
-from fedhpro_flwr.config import ConfigError, RunConfig
-from fedhpro_flwr.flat_keys import flatten
+from fedhpro_flwr.config import ConfigError
+from fedhpro_flwr.recorded import read_recorded
 from fedhpro_flwr.run_folder import CONFIG_FILE, SUMMARY_FILE
 from fedhpro_flwr.summary import without_places
 
@@ -43,7 +42,7 @@ def refuse_other(cell: Cell) -> None:
     path = cell.folder / CONFIG_FILE
     advice = "a result of other settings is not mixed in: name another --folder, or delete this one"
     try:
-        config = RunConfig.parse(flatten(tomllib.loads(path.read_text(encoding="utf-8"))))
+        config = read_recorded(path)
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"{cell.folder} holds a finished run whose {CONFIG_FILE} is no good ({error}); {advice}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy.typing as npt
 
 from fedhpro_flwr.accuracies import ClientsTested
 from fedhpro_flwr.config import ConfigError, RunConfig
-from fedhpro_flwr.flat_keys import flatten
+from fedhpro_flwr.recorded import read_recorded
 from fedhpro_flwr.reports import headline
 from fedhpro_flwr.run_folder import CONFIG_FILE, FAILURE_FILE, PARTITION_FILE, SUMMARY_FILE, read_rounds
 from fedhpro_flwr.summary import judged_by
@@ -50,7 +49,7 @@ class Run:
         rounds = read_rounds(folder)
         path = folder / CONFIG_FILE
         try:
-            config = RunConfig.parse(flatten(tomllib.loads(path.read_text(encoding="utf-8"))))
+            config = read_recorded(path)
             path = folder / SUMMARY_FILE
             summary = _summary(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
             path = folder / PARTITION_FILE

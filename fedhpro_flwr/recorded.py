@@ -1,0 +1,33 @@
+"""Settings that a run wrote down, by older code perhaps, which did not know every key of today."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+from fedhpro_flwr.config import RunConfig, Scalar
+from fedhpro_flwr.flat_keys import flatten
+from fedhpro_flwr.presets import PAPER
+
+
+def of_recorded(settings: Mapping[str, Scalar]) -> RunConfig:
+    """The settings that a run had.
+
+    A run writes down every key that it knows. An option of the method that came later was off then, and off is what it
+    is in `paper`: the run's own preset may switch it on today, and must not do so afterwards.
+
+    Raises:
+        ConfigError: a wrong key or value.
+    """
+    return RunConfig.parse({**PAPER, **settings})
+
+
+def read_recorded(path: Path) -> RunConfig:
+    """The same of a run's config.toml.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no TOML, or has a wrong key or value.
+    """
+    return of_recorded(flatten(tomllib.loads(path.read_text(encoding="utf-8"))))
