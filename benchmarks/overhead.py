@@ -140,10 +140,10 @@ def phases(costs: Costs, value: Value, *, client: bool) -> Iterator[Line]:
     for c, methods in costs.items():
         listed = CLIENT_PHASES if client else (*REPLY_PHASES, *ONCE_PHASES)
         for phase in listed:
-            if phase == CHECK and not any(value(k.each_reply[CHECK]) for k in methods.values()):
-                continue  # no FLOPs are counted there
             found = {m: (k.client if client else {**k.each_reply, **k.once}).get(phase) for m, k in methods.items()}
-            each = ", each reply" if phase in REPLY_PHASES and phase != CHECK else ""
+            if phase in (CHECK, CONTROL) and not any(value(cost) for cost in found.values() if cost):
+                continue  # no FLOPs are counted there
+            each = ", each reply" if not client and phase in REPLY_PHASES and phase != CHECK else ""
             yield f"C = {c}: {phase}{each}", {m: value(cost) if cost else None for m, cost in found.items()}
         if client:
             yield f"**C = {c}: visit**", {m: value(k.visit()) for m, k in methods.items()}

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from flwr.app import ConfigRecord, Context, Message
@@ -24,6 +25,7 @@ from fedhpro_flwr.exchange import GlobalModel
 from fedhpro_flwr.in_process import InProcessGrid
 from fedhpro_flwr.records import Update, array_record, asked_partition, pack_update
 from fedhpro_flwr.replies import bytes_of, released
+from fedhpro_flwr.roster import Roster, Seats
 from server_app.strategy import FedHProStrategy
 
 CLIENTS, CLASSES = 1000, 10
@@ -56,6 +58,17 @@ def thousand_replies(settings: Mapping[str, Scalar], reply_bytes: float) -> Held
         return pool.submit(aggregate, dict(settings)).result()
 
 
+@dataclass(frozen=True)
+class AllThere:
+    """Every client is there, on a node of its own: client -> node id."""
+
+    nodes: Mapping[int, int]
+
+    def draw(self, server_round: int) -> Seats:
+        """All of them."""
+        return Seats(self.nodes, {})
+
+
 def aggregate(settings: Mapping[str, Scalar]) -> Held:
     """A round's replies, every model another, into the strategy; to be called in a new process."""
     torch.set_num_threads(1)
@@ -70,7 +83,7 @@ def aggregate(settings: Mapping[str, Scalar]) -> Held:
     grid = InProcessGrid(app, CLIENTS)
     strategy = FedHProStrategy(RunConfig.parse({**SETTINGS, **settings, "partition.num-partitions": CLIENTS}))
     strategy.model, strategy.state, strategy.num_classes = GlobalModel(client.sent), client.state, CLASSES
-    strategy.nodes = dict(enumerate(grid.get_node_ids()))
+    strategy.roster = cast(Roster, AllThere(dict(enumerate(grid.get_node_ids()))))
     messages = strategy.configure_train(1, array_record(client.sent), ConfigRecord(), grid)
     replies = list(grid.send_and_receive(messages))
     size = sum(bytes_of(replies).values())

@@ -1,0 +1,49 @@
+"""The benchmarks still fit the library: no figure of theirs is looked at here."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+
+
+@pytest.fixture(autouse=True)
+def found(monkeypatch):
+    monkeypatch.setattr(sys, "path", [str(BENCHMARKS), str(BENCHMARKS.parent), *sys.path])
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in BENCHMARKS.glob("*.py")))
+def test_each_can_be_imported(name):
+    importlib.import_module(name)
+
+
+def test_replies_go_through_the_strategy(monkeypatch):
+    """The round that is taken apart for docs/overhead.md is the one that the strategy plays."""
+    thousand_replies = importlib.import_module("thousand_replies")
+    monkeypatch.setattr(thousand_replies, "CLIENTS", 2)
+    monkeypatch.setattr(thousand_replies.torch, "set_num_threads", lambda threads: None)  # of the process that tests
+    for module in (thousand_replies, importlib.import_module("round_phases")):
+        monkeypatch.setattr(module, "SETTINGS", module.SETTINGS | {"model.name": "cnn", "model.width": 256})
+    held = thousand_replies.aggregate({"preset": "paper"})
+    assert held.clients == 2
+    assert held.reply_bytes > 2 * 4 * 256 * 10  # two clients' class gradients and more
+
+
+@pytest.mark.parametrize("preset", ["paper", "reference", "tuned"])
+def test_every_phase_of_every_preset_is_measured(preset, monkeypatch):
+    round_phases = importlib.import_module("round_phases")
+    monkeypatch.setattr(round_phases, "CLIENT_IMAGES", 40)
+    monkeypatch.setattr(round_phases, "TIMED_IMAGES", 20)
+    short = {"calibration.epochs": 1, "calibration.matching-steps": 1, "hyper-prototypes.matching-steps": 1}
+    if preset == "tuned":
+        short["hyper-prototypes.matching-steps"] = 0
+    costs = round_phases.Measured({"preset": preset, **short}, 10).costs()
+    phases = {*costs.client, *costs.each_reply, *costs.once}
+    assert {"local training on the cross-entropy", "HPCL and HPAL", "unpack and check a reply"} <= phases
+    assert ("control variates" in costs.client, "control variates" in costs.each_reply) == (preset == "tuned",) * 2
+    assert ("calibration" in phases) == (preset == "reference")
+    assert ("matching" in phases) == (preset != "tuned")
