@@ -76,8 +76,7 @@ class FedHProStrategy(Strategy):
         self.run = resume.about.run if resume else token_hex(4)  # names the run in what clients keep of it
         self.rounds_before = resume.about.server_round if resume else 0
         self.resumed_at = (*resume.about.resumed_at, self.rounds_before) if resume else ()
-        self.num_classes = 0
-        self.model = GlobalModel({})
+        self.num_classes, self.model = 0, GlobalModel({})
         self.state: object = None
         self.roster: Roster  # the nodes, from `start` on
         self.seats = Seats({}, {})  # the clients drawn for the round, and who of them is asked
@@ -248,5 +247,4 @@ class FedHProStrategy(Strategy):
         resumed_at = " ".join(map(str, self.resumed_at))
         task = Task(server_round, NOBODY, evaluate, code_fingerprint(), self.data, self.run, resumed_at)
         settings = {**self.config.flat(), **scalars(extra)}
-        tensors = self.method.broadcast(self.state)
-        return broadcasts(kind, self.seats.nodes, task, self.model, arrays, tensors, settings)
+        return broadcasts(kind, self.seats.nodes, task, self.model, arrays, self.method.broadcast(self.state), settings)
