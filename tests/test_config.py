@@ -158,11 +158,11 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("settings", "sentence"), REFUSED, ids=[next(iter(case[0])) or "empty" for case in REFUSED])
 def test_a_name_that_is_a_number_needs_no_quotes():
     assert RunConfig.parse({"experiment": 2024}).experiment == "2024"
 
 
+@pytest.mark.parametrize(("settings", "sentence"), REFUSED, ids=[next(iter(case[0])) or "empty" for case in REFUSED])
 def test_a_mistake_gives_one_sentence(settings, sentence):
     with pytest.raises(ConfigError) as refused:
         RunConfig.parse(settings)
