@@ -11,16 +11,22 @@ from fedhpro_flwr.flat_keys import flatten
 from fedhpro_flwr.presets import PAPER
 
 
-def of_recorded(settings: Mapping[str, Scalar]) -> RunConfig:
-    """The settings that a run had.
+def completed(settings: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    """The settings that a run had, from those that it wrote down.
 
     A run writes down every key that it knows. An option of the method that came later was off then, and off is what it
     is in `paper`: the run's own preset may switch it on today, and must not do so afterwards.
+    """
+    return {**PAPER, **settings}
+
+
+def of_recorded(settings: Mapping[str, Scalar]) -> RunConfig:
+    """The same, parsed.
 
     Raises:
         ConfigError: a wrong key or value.
     """
-    return RunConfig.parse({**PAPER, **settings})
+    return RunConfig.parse(completed(settings))
 
 
 def read_recorded(path: Path) -> RunConfig:

@@ -11,7 +11,7 @@ from typing import Any
 from fedhpro_flwr.config import ConfigError, RunConfig, Scalar, is_text
 from fedhpro_flwr.engine import check_names
 from fedhpro_flwr.flat_keys import flatten
-from fedhpro_flwr.presets import PAPER
+from fedhpro_flwr.recorded import completed
 from fedhpro_flwr.run_folder import CONFIG_FILE, METRICS_FILE
 
 PATHS = (
@@ -67,8 +67,9 @@ def read_settings(conf: str | None, changes: Sequence[str]) -> dict[str, Scalar]
     settings = _defaults()
     if conf:
         path = _find(conf)
+        given = flatten(_toml(path))
         of_a_run = path.name == CONFIG_FILE and (path.parent / METRICS_FILE).exists()
-        settings |= {**(PAPER if of_a_run else {}), **flatten(_toml(path))}  # see recorded.py
+        settings |= completed(given) if of_a_run else given
     for change in changes:
         key, equals, value = change.partition("=")
         if not equals:

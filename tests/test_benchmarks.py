@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from fedhpro_flwr.records import pack_update, record_bytes
+
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
 
@@ -26,11 +28,10 @@ def test_replies_go_through_the_strategy(monkeypatch):
     thousand_replies = importlib.import_module("thousand_replies")
     monkeypatch.setattr(thousand_replies, "CLIENTS", 2)
     monkeypatch.setattr(thousand_replies.torch, "set_num_threads", lambda threads: None)  # of the process that tests
-    for module in (thousand_replies, importlib.import_module("round_phases")):
-        monkeypatch.setattr(module, "SETTINGS", module.SETTINGS | {"model.name": "cnn", "model.width": 256})
     held = thousand_replies.aggregate({"preset": "paper"})
     assert held.clients == 2
-    assert held.reply_bytes > 2 * 4 * 256 * 10  # two clients' class gradients and more
+    one = importlib.import_module("round_phases").Measured({"preset": "paper"}, thousand_replies.CLASSES)
+    assert held.reply_bytes == 2 * sum(record_bytes(pack_update(one.update())).values())
 
 
 @pytest.mark.parametrize("preset", ["paper", "reference", "tuned"])

@@ -53,11 +53,10 @@ class Creff(Method):
         as_published = {"calibration.head": "separate", "calibration.first-head": "model"}
         apart = {"calibration.from-imbalance": 0.0, "hyper-prototypes.matching-head": "client"}
         self.options = RunConfig.parse(config.flat() | own | as_published | apart).calibration
-        self.measure = FedHPro(config)
 
     def refuse_data(self, *, images: bool) -> None:
         """As FedHPro: the samples of its gradients are drawn in the same way."""
-        self.measure.refuse_data(images=images)
+        FedHPro(self.config).refuse_data(images=images)
 
     def upload(self, arrival: Arrival) -> dict[str, Tensor]:
         """Head gradients of each class."""
