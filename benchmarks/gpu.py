@@ -5,7 +5,8 @@
     python benchmarks/gpu.py --device cpu --images 64 --epochs 1  # to see that it works
 
 Four parts: what the card can do (a large product, a large copy), local training in its variants and which share of
-that it reaches, the step alone as it is, compiled and as a CUDA graph, and whole rounds. Then where the time goes.
+that it reaches, the step alone as it is, compiled and replayed as a CUDA graph, and whole rounds. Then where the time
+goes.
 Operations are counted by torch's FlopCounterMode: products and convolutions, forward and backward. Traffic is what
 would move if every operator read its arguments and wrote its results once, caches aside.
 """
@@ -18,6 +19,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -44,6 +46,7 @@ VARIANTS: tuple[tuple[str, Precision, bool], ...] = (  # what products and convo
     ("TF32", "float32", True),
     ("bfloat16", "bfloat16", True),
 )
+LAYOUTS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
 
 
 def main() -> None:
@@ -108,14 +111,16 @@ def training_rows(
         traffic, operations = traffic_and_operations(work)
         steps_worth = count / work.batch_size * epochs
         for name, precision, tf32 in variants(device):
-            for layout in (torch.channels_last, torch.contiguous_format):
-                model = new_model(layout).to(device)
-                local = local_settings(epochs, size, precision)
+            for layout, replayed in (("channels_last", False), ("channels_last", True), ("contiguous", False)):
+                if replayed and device.type != "cuda":
+                    continue
+                model = new_model(LAYOUTS[layout]).to(device)
+                local = local_settings(epochs, size, precision, cuda_graph=replayed)
                 visit = partial(train, model, data, local, work.extra, Draws(0))
                 with tensor_float(tf32):
                     seconds = best_seconds(device, visit, repeats=2)
                 reached = operations * steps_worth / seconds
-                what = f"{name}, batch {size}, {'channels_last' if layout == torch.channels_last else 'contiguous'}"
+                what = f"{name}, batch {size}, {layout}" + ", replayed" * replayed
                 moved = traffic * steps_worth * (0.5 if precision == "bfloat16" else 1.0) / seconds
                 note = (
                     f"{count * epochs / seconds:,.0f} images/s, {reached / TERA:.2f} TFLOP/s = "
@@ -141,9 +146,10 @@ def round_rows(device: str, count: int, epochs: int, batch_size: int, *, determi
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch, "images.npz")
         write_images(file, train=count * CLIENTS, test=100)
-        for precision in ("float32", "bfloat16"):
+        for precision, replayed in product(("float32", "bfloat16"), (False, True)[: 1 + (device == "cuda")]):
             changes = {
                 **CIFAR_SHAPED, "data.path": file, "rounds": ROUNDS, "device": device, "local.precision": precision,
+                "local.cuda-graph": str(replayed).lower(),
                 "local.epochs": epochs, "local.batch-size": batch_size, "deterministic": str(deterministic).lower(),
             }  # fmt: skip
             lines = launch("in-process", Path(scratch), changes).rounds[1:]
@@ -151,18 +157,18 @@ def round_rows(device: str, count: int, epochs: int, batch_size: int, *, determi
             training = statistics.median(line["client_seconds"]["local-training"] for line in lines)
             clients = statistics.median(sum(line["client_seconds"].values()) for line in lines)
             target = 3.0 if device == "cuda" and precision == "float32" else None
-            yield Row(
-                "a round", f"{precision}, {CLIENTS} clients x {count} images x {epochs}", whole, "s", target=target
-            )
-            yield Row(
-                "a round", f"{precision}: of it the clients' own", clients, "s", note=f"training {training:.2f} s"
-            )
+            steps = precision + ", replayed" * replayed
+            yield Row("a round", f"{steps}, {CLIENTS} clients x {count} images x {epochs}", whole, "s", target=target)
+            yield Row("a round", f"{steps}: of it the clients' own", clients, "s", note=f"training {training:.2f} s")
 
 
-def local_settings(epochs: int, batch_size: int, precision: Precision = "float32") -> Local:
+def local_settings(
+    epochs: int, batch_size: int, precision: Precision = "float32", *, cuda_graph: bool = False
+) -> Local:
     """`local.*` of the round."""
     chosen = {"local__epochs": epochs, "local__batch_size": batch_size, "local__precision": precision}
-    return RunConfig.parse(**chosen, local__lr=0.01, local__momentum=0.0, local__augment="per-sample").local
+    as_in_a_round = {"local__lr": 0.01, "local__momentum": 0.0, "local__augment": "per-sample"}
+    return RunConfig.parse(**chosen, **as_in_a_round, local__cuda_graph=cuda_graph).local
 
 
 def profile(device: torch.device, count: int, batch_size: int) -> str:

@@ -1,8 +1,8 @@
-"""One step of local training on a device, as it is, compiled, and as a CUDA graph; and what it computes and moves.
+"""One step of local training on a device, as it is, compiled, and replayed; and what it computes and moves.
 
-A CUDA graph replays a step's kernels without the host: the inputs are copied to where the captured step reads them. The
-last, smaller batch of an epoch cannot be replayed and would stay eager, so what is measured here is the most that it
-could gain. Nothing of it is in the library: that needs a card to be seen on.
+`local.cuda-graph` replays a full batch as `fedhpro_flwr/replayed_step.py` does here. The last, smaller batch of an
+epoch stays as it is, so this is the most that it can gain; whole visits are beside it. Nothing is compiled in the
+library.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from fedhpro_flwr.local_sgd import LocalSGD
 from fedhpro_flwr.methods import LocalLoss
 from fedhpro_flwr.models import Model
 from fedhpro_flwr.precision import Precision
+from fedhpro_flwr.replayed_step import WARM_UP, CudaRecorder, ReplayedStep
 
 STEPS = ("eager", "compiled", "CUDA graph")
-WARM_UP = 3  # steps before a capture: they choose kernels and allocate
 
 
 @dataclass(eq=False)
@@ -51,60 +51,45 @@ class Work:
         self.model.train()
         self.optimizer = LocalSGD(self.model.parameters(), lr=1e-3, momentum=0.9, weight_decay=0.0)
 
-    def step(self) -> None:
+    def step(self, x: Tensor, labels: Tensor) -> Tensor:
         """Forward, backward, update."""
         self.optimizer.zero_grad()
-        self.loss(self.model, self.x, self.labels, self.extra, self.precision).backward()  # type: ignore[no-untyped-call]
+        loss = self.loss(self.model, x, labels, self.extra, self.precision)
+        loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
+        return loss.detach()
+
+    def once(self) -> Tensor:
+        """A step of the one batch."""
+        return self.step(self.x, self.labels)
 
 
 def step_seconds(kind: str, work: Work, clock: Callable[[Callable[[], object]], float]) -> tuple[float, str]:
     """Seconds of a step of one of STEPS, and why it fell back to an eager one; "" where it did not."""
+    if kind == "CUDA graph":
+        if work.x.device.type != "cuda":
+            return clock(work.once), "eager instead: a CUDA graph needs a GPU"
+        replayed = ReplayedStep(work.step, CudaRecorder())
+        for _ in range(WARM_UP):
+            replayed(work.x, work.labels)
+        seconds = clock(lambda: replayed(work.x, work.labels))
+        return seconds, "" if replayed.recording else "eager instead; the reason is in the log"
     try:
         if kind == "compiled":
             work.loss = torch.compile(batch_loss)
-        if kind == "CUDA graph":
-            return clock(captured(work)), ""
-        return clock(work.step), ""
-    except Exception as error:  # whatever a compiler or a driver says
+        return clock(work.once), ""
+    except Exception as error:  # whatever a compiler says
         work.loss = batch_loss
-        return clock(work.step), f"eager instead: {type(error).__name__}: {' '.join(str(error).split())[:120]}"
-
-
-def captured(work: Work) -> Callable[[], object]:
-    """A step as a CUDA graph: what it returns copies the next batch in and replays it.
-
-    Raises:
-        RuntimeError: the device is no GPU, or something of the step cannot be captured.
-    """
-    if work.x.device.type != "cuda":
-        raise RuntimeError("a CUDA graph needs a GPU")
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(WARM_UP):
-            work.step()
-    torch.cuda.current_stream().wait_stream(side)
-    work.optimizer.zero_grad()  # so that the captured step allocates its gradients among the graph's own tensors
-    graph, x, labels = torch.cuda.CUDAGraph(), work.x.clone(), work.labels.clone()
-    with torch.cuda.graph(graph):
-        work.step()
-
-    def replay() -> None:
-        work.x.copy_(x)
-        work.labels.copy_(labels)
-        graph.replay()
-
-    return replay
+        return clock(work.once), f"eager instead: {type(error).__name__}: {' '.join(str(error).split())[:120]}"
 
 
 def traffic_and_operations(work: Work) -> tuple[int, int]:
     """Bytes of a step if every operator read its arguments and wrote its results once; floating-point operations."""
     counted, operations = _Traffic(), FlopCounterMode(display=False)
     with operations:
-        work.step()
+        work.once()
     with counted:
-        work.step()
+        work.once()
     return counted.bytes, operations.get_total_flops()
 
 

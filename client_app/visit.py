@@ -20,6 +20,7 @@ from fedhpro_flwr.personal import PersonalState, remembered, split_memory
 from fedhpro_flwr.precision import Precision, forward_in
 from fedhpro_flwr.privacy import protected
 from fedhpro_flwr.records import Broadcast, OwnTest, Update
+from fedhpro_flwr.replayed_step import stepping
 from fedhpro_flwr.reports import PHASE
 from fedhpro_flwr.sections import Local
 from fedhpro_flwr.seeding import Draws
@@ -119,16 +120,21 @@ def train(
     model.train()
     optimizer = LocalSGD(model.parameters(), lr=local.lr, momentum=local.momentum, weight_decay=local.weight_decay)
     order, augmentation = draws.torch("batches"), draws.torch("augmentation")
+
+    def computed(x: Tensor, labels: Tensor) -> Tensor:
+        loss = batch_loss(model, x, labels, extra_loss, local.precision, offsets)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        if correction is not None:
+            correction()
+        optimizer.step()
+        return loss.detach()
+
+    step = stepping(computed, local, data.device)  # on a GPU, if asked to: one CUDA graph in place of its many kernels
     for _ in range(local.epochs):
         total = torch.zeros((), device=data.device)
         for batch in epoch(data, local, order, augmentation):
-            loss = batch_loss(model, batch.x, batch.labels, extra_loss, local.precision, offsets)
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            if correction is not None:
-                correction()
-            optimizer.step()
-            total += loss.detach() * len(batch.labels)  # stays on the device: no step waits for the host
+            total += step(batch.x, batch.labels) * len(batch.labels)  # stays on the device: no step waits for the host
     optimizer.zero_grad()  # between visits a process holds its weights alone
     return float(total) / len(data.train)
 

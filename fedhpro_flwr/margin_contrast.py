@@ -32,7 +32,7 @@ def margin_contrast(points: Tensor, labels: Tensor, centres: Tensor, margin: flo
         centres: p, of all classes.
         margin: delta >= 0, by which a point must be nearer to its own centre than to any other.
     """
-    own = F.one_hot(labels, len(centres)).to(points)  # [P, C]
+    own = (labels[:, None] == torch.arange(len(centres), device=labels.device)).to(points)  # [P, C]
     return F.cross_entropy(-(distances(points, centres) + own * margin), labels)
 
 

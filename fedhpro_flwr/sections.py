@@ -121,6 +121,7 @@ class Local(Section):
     augment: Literal["none", "per-sample", "per-batch"] = "none"
     flip: bool = True
     precision: Precision = "float32"
+    cuda_graph: bool = False
 
 
 class MethodChoice(Section):

@@ -78,7 +78,7 @@ def _once_for_the_batch(x: Tensor, padding: int, flip: bool, generator: torch.Ge
     mirrored = flip and float(torch.rand((), generator=generator)) < 0.5
     padded = F.pad(x, (padding, padding, padding, padding))
     window = padded[:, :, row : row + height, column : column + width]
-    return window.flip(-1) if mirrored else window.contiguous()
+    return window.flip(-1) if mirrored else window.clone()  # both dense, and laid out as x is
 
 
 def _once_for_each_image(x: Tensor, padding: int, flip: bool, generator: torch.Generator) -> Tensor:

@@ -39,7 +39,6 @@ class Method:
     name: ClassVar[str] = "fedavg"
     shares: ClassVar[tuple[Share, ...]] = ("all", "group", "head")  # what it can work with; see `model.share`
     takes_hyper_prototypes: ClassVar[bool] = False  # in place of its own; see `method.prototypes`
-    sends_of_classes: ClassVar[bool] = False  # class tensors, see CLASS_TENSORS in records.py
 
     def __init__(self, config: RunConfig) -> None:
         self.config = config
@@ -58,11 +57,16 @@ class Method:
             )
         if config.method.prototypes == "hyper" and not cls.takes_hyper_prototypes:
             raise ConfigError(f"method.prototypes = 'hyper': method.name = {cls.name!r} has no prototypes to replace")
-        if config.privacy.withhold and cls.sends_of_classes and config.privacy.class_noise == 0:
+        if config.privacy.withhold and cls.sends_of_classes(config) and config.privacy.class_noise == 0:
             raise ConfigError(
                 f"privacy.withhold = true needs noise on all that is sent, and method.name = {cls.name!r} sends of "
                 "each class: set privacy.class-clip and privacy.class-noise"
             )
+
+    @classmethod
+    def sends_of_classes(cls, config: RunConfig) -> bool:
+        """Whether clients send class tensors, CLASS_TENSORS in records.py, under these settings."""
+        return False
 
     @property
     def share(self) -> Share:

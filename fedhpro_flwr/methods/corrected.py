@@ -40,12 +40,16 @@ class CorrectedFedHPro(Method):
     """The loss, upload and server of FedHPro; the corrected steps and memory of SCAFFOLD."""
 
     name: ClassVar[str] = FedHPro.name
-    sends_of_classes: ClassVar[bool] = FedHPro.sends_of_classes
     shares: ClassVar[tuple[Share, ...]] = Scaffold.shares
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
         self.fedhpro, self.scaffold = FedHPro(config), Scaffold(config, config.aggregation.weighting)
+
+    @classmethod
+    def sends_of_classes(cls, config: RunConfig) -> bool:
+        """As FedHPro."""
+        return FedHPro.sends_of_classes(config)
 
     def refuse_data(self, *, images: bool) -> None:
         """FedHPro's."""

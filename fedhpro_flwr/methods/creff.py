@@ -44,7 +44,6 @@ FEDERATED_FEATURES = "federated-features"  # F [C, M, D]
 class Creff(Method):
     """FedHPro's calibration, kept apart from the averaged head, under the settings of the section `creff`."""
 
-    sends_of_classes: ClassVar[bool] = True
     shares: ClassVar[tuple[Share, ...]] = ("all", "group")  # it is a global model that the second head belongs to
 
     def __init__(self, config: RunConfig) -> None:
@@ -53,6 +52,11 @@ class Creff(Method):
         as_published = {"calibration.head": "separate", "calibration.first-head": "model"}
         apart = {"calibration.from-imbalance": 0.0, "hyper-prototypes.matching-head": "client"}
         self.options = RunConfig.parse(config.flat() | own | as_published | apart).calibration
+
+    @classmethod
+    def sends_of_classes(cls, config: RunConfig) -> bool:
+        """Head gradients."""
+        return True
 
     def refuse_data(self, *, images: bool) -> None:
         """As FedHPro: the samples of its gradients are drawn in the same way."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import ClassVar, cast
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -54,14 +54,17 @@ from fedhpro_flwr.timing import Stopwatch
 class FedHPro(Method):
     """L = CE + w_1 HPCL + w_2 HPAL at the client; min_S sum_c [1 - cos(g^c, g_HP^c(S))] on the server."""
 
-    sends_of_classes: ClassVar[bool] = True
-
     @classmethod
     def refuse(cls, config: RunConfig) -> None:
         """As every method, and what control variates do not fit where they are asked for."""
         super().refuse(config)
         if config.losses.correction == "control-variates":
             refuse_uncontrolled(config, "losses.correction = 'control-variates'", "set losses.correction = 'none'")
+
+    @classmethod
+    def sends_of_classes(cls, config: RunConfig) -> bool:
+        """Class gradients for the matching, head gradients for the calibration; where there is neither, nothing."""
+        return config.hyper_prototypes.matching_steps > 0 or config.calibration.head != "off"
 
     def refuse_data(self, *, images: bool) -> None:
         """DSA augments images."""

@@ -47,7 +47,6 @@ class HasPrototypes(Protocol):
 class PrototypeMethod(Method):
     """A subclass says how the server's prototypes start and move, and what the clients' loss is."""
 
-    sends_of_classes: ClassVar[bool] = True
     shares: ClassVar[tuple[Share, ...]] = ("all", "group", "head", "nothing")
     averages_classes: ClassVar[bool] = True  # whether its prototypes are averages of the clients' class means
 
@@ -70,6 +69,11 @@ class PrototypeMethod(Method):
                 f"aggregation.class-gradients = {statistic!r}: method.name = {cls.name!r} takes the clients' class "
                 "means one by one and averages none; leave it at 'mean'"
             )
+
+    @classmethod
+    def sends_of_classes(cls, config: RunConfig) -> bool:
+        """Class means, or class gradients where hyper-prototypes take their place and are not frozen."""
+        return config.method.prototypes == "own" or FedHPro.sends_of_classes(_without_calibration(config))
 
     def refuse_data(self, *, images: bool) -> None:
         """What hyper-prototypes need."""

@@ -81,6 +81,16 @@ def test_per_batch_by_a_loop(flip):
     assert seen == ({False, True} if flip else {False})
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("draw", ["per-sample", "per-batch"])
+def test_mirrored_or_not_an_image_is_laid_out_alike(draw, layout):
+    """A convolution rounds otherwise in another layout, and is slower."""
+    x = torch.randn(5, 3, 6, 7, generator=seeded(1)).contiguous(memory_format=layout)
+    wanted = torch.channels_last if draw == "per-sample" else layout
+    for seed in range(6):
+        assert crop_and_flip(x, draw=draw, generator=seeded(seed)).is_contiguous(memory_format=wanted)
+
+
 def test_without_padding_and_flip_nothing_changes():
     x = torch.randn(3, 2, 4, 4, generator=seeded())
     for draw in ("per-sample", "per-batch"):

@@ -114,7 +114,21 @@ def test_what_is_sent_of_classes_must_have_noise_too(make, name):
 def test_every_method_that_sends_of_classes_says_so():
     """Of one that does not, the client would keep its first reply back."""
     ours = {name: found for name, found in METHODS.items() if found.__module__.startswith("fedhpro_flwr.methods.")}
-    assert {name for name, found in ours.items() if found.sends_of_classes} == set(SEND_OF_CLASSES)
+    defaults = RunConfig.parse()
+    assert {name for name, found in ours.items() if found.sends_of_classes(defaults)} == set(SEND_OF_CLASSES)
+
+
+FROZEN = {"hyper-prototypes.matching-steps": 0, "calibration.head": "off"}
+
+
+@pytest.mark.parametrize(
+    "settings", [{"method.name": "fedhpro"}, {"method.name": "fedproto", "method.prototypes": "hyper"}]
+)
+def test_frozen_hyper_prototypes_send_nothing_of_classes_that_needs_noise(tmp_path, settings):
+    no_class_noise = WITHHELD | {"privacy.class-clip": 0.0, "privacy.class-noise": 0.0}
+    rounds, summary = run(tmp_path, **settings, **FROZEN, **no_class_noise)
+    assert summary["privacy"] == {"epsilon": pytest.approx(epsilon_of(reply_mu([0.5, 0.5]), 1e-5), abs=1e-6)}
+    assert not {"class-gradients", "head-weight-gradients"} & set(rounds[0]["bytes_up"])
 
 
 def test_control_variates_are_read_off_models_that_must_be_exact(make):
