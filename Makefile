@@ -30,6 +30,7 @@ lint: $(READY)
 
 types: $(READY)
 	@$(BIN)/mypy
+	@cd benchmarks && MYPYPATH=..:../tests/deployment $(abspath $(BIN))/mypy --config-file ../pyproject.toml *.py
 
 bench: $(READY)
 	@$(BIN)/python benchmarks/run.py

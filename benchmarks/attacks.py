@@ -44,7 +44,7 @@ from fedhpro_flwr.settings import prepare  # noqa: E402
 from server_app.app import app as server_app  # noqa: E402
 
 ATTACKS = {"sign flip": -1.0, "x -10": -10.0, "x 100": 100.0}  # the factor f
-RULES: Mapping[str, Mapping[str, Scalar]] = {
+RULES: Mapping[str, dict[str, Scalar]] = {
     "mean": {},
     "median": {"aggregation.model": "median", "aggregation.class-gradients": "median"},
     "trimmed mean": {"aggregation.model": "trimmed-mean", "aggregation.class-gradients": "trimmed-mean"},
@@ -75,22 +75,24 @@ class HostileClients:
             return reply
         if reply.has_error():
             return reply
-        return Message(scaled(reply.content, tensors_of(message.content[MODEL]), self.factor), reply_to=message)
+        sent = tensors_of(message.content.array_records[MODEL])
+        return Message(scaled(reply.content, sent, self.factor), reply_to=message)
 
 
 def scaled(content: RecordDict, sent: Tensors, factor: float) -> RecordDict:
     """The reply that a hostile client sends in place of its own: every record stays one that passes the checks."""
-    records = dict(content)
+    records, arrays = dict(content), content.array_records
+    model = tensors_of(arrays[MODEL])
     records[MODEL] = array_record(
         {
             name: sent[name] + factor * (tensor - sent[name]) if tensor.is_floating_point() else tensor
-            for name, tensor in tensors_of(content[MODEL]).items()
+            for name, tensor in model.items()
         }
-        | {name: tensor for name, tensor in tensors_of(content[MODEL]).items() if name.endswith(VARIANCE)}
+        | {name: tensor for name, tensor in model.items() if name.endswith(VARIANCE)}
     )
     for name in (CLASS_GRADIENTS, CLASS_PROTOTYPES):
-        if name in content:
-            records[name] = array_record({name: factor * tensors_of(content[name])[name]})
+        if name in arrays:
+            records[name] = array_record({name: factor * tensors_of(arrays[name])[name]})
     return RecordDict(records)
 
 

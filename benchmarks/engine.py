@@ -153,12 +153,12 @@ def watch_memory(mark: str, memory: dict[str, float], ended: Event) -> None:
 def write_images(path: Path, *, train: int, test: int) -> None:
     """Random images of CIFAR's shape, ten classes."""
     rng = np.random.default_rng(0)
-    arrays = {
-        f"{part}_{name}": array
-        for part, count in (("train", train), ("test", test))
-        for name, array in (
-            ("images", rng.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)),
-            ("labels", np.arange(count) % 10),
-        )
-    }
-    np.savez(path, **arrays)
+    train_images, test_images = (rng.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8) for count in (train, test))
+    train_labels, test_labels = (np.arange(count) % 10 for count in (train, test))
+    np.savez(
+        path,
+        train_images=train_images,
+        train_labels=train_labels,
+        test_images=test_images,
+        test_labels=test_labels,
+    )

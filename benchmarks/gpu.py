@@ -34,7 +34,7 @@ from rich.console import Console  # noqa: E402
 from run import table  # noqa: E402
 
 from client_app.visit import train  # noqa: E402
-from fedhpro_flwr.config import RunConfig  # noqa: E402
+from fedhpro_flwr.config import RunConfig, Scalar  # noqa: E402
 from fedhpro_flwr.precision import Precision, repeat_on_gpu  # noqa: E402
 from fedhpro_flwr.sections import Local  # noqa: E402
 from fedhpro_flwr.seeding import Draws  # noqa: E402
@@ -166,9 +166,11 @@ def local_settings(
     epochs: int, batch_size: int, precision: Precision = "float32", *, cuda_graph: bool = False
 ) -> Local:
     """`local.*` of the round."""
-    chosen = {"local__epochs": epochs, "local__batch_size": batch_size, "local__precision": precision}
-    as_in_a_round = {"local__lr": 0.01, "local__momentum": 0.0, "local__augment": "per-sample"}
-    return RunConfig.parse(**chosen, **as_in_a_round, local__cuda_graph=cuda_graph).local
+    chosen: dict[str, Scalar] = {
+        "local.epochs": epochs, "local.batch-size": batch_size, "local.precision": precision,
+        "local.cuda-graph": cuda_graph, "local.lr": 0.01, "local.momentum": 0.0, "local.augment": "per-sample",
+    }  # fmt: skip
+    return RunConfig.parse(chosen).local
 
 
 def profile(device: torch.device, count: int, batch_size: int) -> str:

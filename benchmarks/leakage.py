@@ -108,19 +108,21 @@ def roughness(images: Tensor) -> Tensor:
 def normalised(images: Tensor, data: ClientData) -> Tensor:
     """Images in [0, 1] as the encoder takes them, with their graph."""
     mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (data.mean, data.std))
-    return (images - mean) / std
+    result: Tensor = (images - mean) / std
+    return result
 
 
 def solved_probabilities(gradients: Tensor, head: Head) -> Tensor:
     """The mean probabilities of each class from g = (mean p - e_c) W: [C, D] -> [C, C]."""
-    return gradients @ torch.linalg.pinv(head.weight) + torch.eye(head.num_classes)
+    inverse: Tensor = torch.linalg.pinv(head.weight)
+    return gradients @ inverse + torch.eye(head.num_classes)
 
 
 def likely_features(p: Tensor, head: Head, public: Tensor) -> Tensor:
     """public [C, D] moved the least way to features whose logits are log p [C, C], up to a constant a row."""
     wanted = p.clamp_min(SMALLEST).log() - head.logits(public)
-    centred_weight = head.weight - head.weight.mean(dim=0)
-    return public + (wanted - wanted.mean(dim=1, keepdim=True)) @ torch.linalg.pinv(centred_weight).T
+    inverse: Tensor = torch.linalg.pinv(head.weight - head.weight.mean(dim=0))
+    return public + (wanted - wanted.mean(dim=1, keepdim=True)) @ inverse.T
 
 
 def inverted_classes(model: Model, data: ClientData, gradients: Tensor, start: Tensor) -> Tensor:
@@ -131,7 +133,8 @@ def inverted_classes(model: Model, data: ClientData, gradients: Tensor, start: T
 
     def misfit(images: Tensor) -> Tensor:
         p = model(normalised(images, data)).softmax(dim=1)
-        return (((p - F.one_hot(labels, model.num_classes)) @ weight - gradients).square().sum(dim=1) / scale).sum()
+        off: Tensor = (p - F.one_hot(labels, model.num_classes)) @ weight - gradients  # [C, D]
+        return (off.square().sum(dim=1) / scale).sum()
 
     return _optimised(start, misfit)
 

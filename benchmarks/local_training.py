@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from client_app.visit import train
 from fedhpro_flwr.aggregation import weighted_mean
 from fedhpro_flwr.client_data import ClientData
-from fedhpro_flwr.config import RunConfig
+from fedhpro_flwr.config import RunConfig, Scalar
 from fedhpro_flwr.data import Split
 from fedhpro_flwr.losses import Anchors, hpal, hpcl
 from fedhpro_flwr.methods import Arrival, Batch, LocalLoss, Method, build_method
@@ -36,7 +36,7 @@ CLASSES, WIDTH, MEAN = 10, 256, (0.5, 0.5, 0.5)
 CLIENT_IMAGES, EPOCHS, CLIENTS = 1240, 10, 10  # of the reference's long-tailed CIFAR-10: 12,406 images, 10 clients
 BATCH = 64
 TIMED_IMAGES = 256  # four batches; a step costs the same whoever's images they are
-METHODS = {  # what is compared -> settings
+METHODS: dict[str, dict[str, Scalar]] = {  # what is compared -> settings
     "FedAvg": {"method.name": "fedavg"},
     "FedHPro `paper`": {"preset": "paper"},
     "FedHPro `reference`": {"preset": "reference"},
@@ -96,20 +96,23 @@ def cost_rows() -> Iterator[Row]:
 class OneRound:
     """One client and the server, with random data, the phases of a round one by one."""
 
-    def __init__(self, changes: dict[str, str], data: ClientData) -> None:
+    def __init__(self, changes: dict[str, Scalar], data: ClientData) -> None:
         self.config = RunConfig.parse({**LOCAL, **changes})
         self.method: Method = build_method(self.config)
         self.model, self.data = new_model(torch.channels_last), data
         self.sent: Tensors = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
         self.state = self.method.start(self.sent)
         self.task = Task(server_round=1, partition_id=0)
-        received = Broadcast(self.sent, self.method.broadcast(self.state), self.config, self.task)
-        self.arrival = lambda: Arrival(self.model, data, received, Draws(0, 1, 0))
+        self.received = Broadcast(self.sent, self.method.broadcast(self.state), self.config, self.task)
         self.upload = self.method.upload(self.arrival())
         self.extra = self.method.local_loss(self.arrival())
         self.features = torch.randn(BATCH, WIDTH, generator=torch.Generator().manual_seed(0)).relu()
         self.labels = torch.arange(BATCH) % CLASSES
         self.update = Update(0, CLIENT_IMAGES, self.model.state_dict(), self.upload)
+
+    def arrival(self) -> Arrival:
+        """Of a client that has measured nothing yet."""
+        return Arrival(self.model, self.data, self.received, Draws(0, 1, 0))
 
     def measure(self) -> None:
         """What a visit does before it trains: the second sharing the features of the first where both need them."""
@@ -121,7 +124,7 @@ class OneRound:
         """HPCL + HPAL of one batch and their gradient with respect to the features."""
         assert self.extra is not None
         z = self.features.clone().requires_grad_()
-        self.extra(Batch(z, self.labels, z)).backward()
+        self.extra(Batch(z, self.labels, z)).backward()  # type: ignore[no-untyped-call]
 
     def train(self, data: ClientData) -> None:
         """One epoch."""
@@ -129,7 +132,8 @@ class OneRound:
 
     def server(self) -> tuple[Seconds, dict[str, float]]:
         """The server's part: the mean of the models, calibration, matching. The best of three, and its phases."""
-        updates, phases = [self.update] * CLIENTS, {}
+        updates = [self.update] * CLIENTS
+        phases: dict[str, float] = {}
 
         def step() -> None:
             watch = Stopwatch()
@@ -147,7 +151,7 @@ class OneRound:
         return {"down": record_bytes(down), "up": record_bytes(pack_update(self.update))}
 
 
-LOCAL = {
+LOCAL: dict[str, Scalar] = {
     "model.name": "resnet10",
     "model.width": WIDTH,
     "local.epochs": 1,
@@ -203,5 +207,5 @@ def plain_loop(model: Model, data: ClientData, lr: float, extra: LocalLoss) -> N
         z = model.encoder(x)
         loss = F.cross_entropy(model.head(z), labels) + extra(Batch(x, labels, z))
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()

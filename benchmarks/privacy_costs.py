@@ -40,7 +40,7 @@ def on_model(noise: float) -> dict[str, Scalar]:
     return {"privacy.model-clip": 5.0, "privacy.model-noise": noise}
 
 
-DEFENCES: Mapping[str, Mapping[str, Scalar]] = {
+DEFENCES: Mapping[str, dict[str, Scalar]] = {
     "none": {},
     "min-samples 5": {"privacy.min-samples": 5},
     "min-samples 20": {"privacy.min-samples": 20},

@@ -23,7 +23,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.grids import PAGES, SEEDS, Cell, Table, cells  # noqa: E402  after the path is set
+from grids import PAGES, SEEDS, Cell, Table, cells  # noqa: E402  after the path is set
 
 STORE = ROOT / "docs" / "results.json"
 BEGIN, END = "<!-- tables: made by benchmarks/results.py -->", "<!-- end of tables -->"

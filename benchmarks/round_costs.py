@@ -70,4 +70,4 @@ def counted(work: Callable[[], object]) -> float:
     """FLOPs of the matrix products and convolutions of a call."""
     with FlopCounterMode(display=False) as counter:
         work()
-    return counter.get_total_flops()
+    return float(counter.get_total_flops())

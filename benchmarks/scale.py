@@ -67,9 +67,8 @@ def write_vectors(path: Path, *, classes: int, per_class: int, width: int = 64) 
     """Gaussian clouds, one a class: float32 vectors [N, width] and a tenth as many to test on."""
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(classes, width)).astype(np.float32)
-    arrays: dict[str, np.ndarray] = {}
-    for part, count in (("train", per_class), ("test", max(per_class // 10, 1))):
-        labels = np.repeat(np.arange(classes), count)
-        noise = rng.normal(size=(len(labels), width)).astype(np.float32)
-        arrays |= {f"x_{part}": centres[labels] + noise, f"y_{part}": labels}
-    np.savez(path, **arrays)
+    y_train, y_test = (np.repeat(np.arange(classes), count) for count in (per_class, max(per_class // 10, 1)))
+    x_train, x_test = (
+        centres[labels] + rng.normal(size=(len(labels), width)).astype(np.float32) for labels in (y_train, y_test)
+    )
+    np.savez(path, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)

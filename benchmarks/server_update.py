@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 
 import torch
 from measure import MEGABYTE, Row, best, once, peak_memory
@@ -33,14 +34,11 @@ def update_rows() -> Iterator[Row]:
             start, mean, head = problem(num_classes, PER_CLASS, WIDTH)
             everyone = torch.ones(num_classes, dtype=torch.bool)
 
-            def closed(start=start, mean=mean, everyone=everyone, head=head, distance=distance) -> HyperPrototypes:
-                return start.update(mean, everyone, head, steps=STEPS, lr=LR, distance=distance)
-
-            taken = best(closed, repeats=12)
+            taken = best(partial(start.update, mean, everyone, head, steps=STEPS, lr=LR, distance=distance), repeats=12)
             # Every class and step costs the loop the same: few of them, scaled up.
             classes, steps = (10, 2) if num_classes == 10 else (5, 1)
             some = torch.arange(num_classes) < classes
-            loop = once(lambda s=start, m=mean, c=some, h=head, n=steps, d=distance: naive(s.vectors, m, c, h, n, d))
+            loop = once(partial(naive, start.vectors, mean, some, head, steps, distance))
             loop = loop.scaled(STEPS / steps * num_classes / classes)
             yield Row(
                 UPDATE,
