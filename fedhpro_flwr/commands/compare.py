@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -14,6 +15,7 @@ from fedhpro_flwr.comparison.rows import Row, read_columns, read_rows, read_seed
 from fedhpro_flwr.comparison.study import run_study
 from fedhpro_flwr.comparison.table import baseline_of
 from fedhpro_flwr.config import ConfigError
+from fedhpro_flwr.launch.gpu_share import refuse_gpu
 from fedhpro_flwr.settings import read_settings
 
 
@@ -75,6 +77,7 @@ def run_grid(options: argparse.Namespace, console: Console, rows: tuple[Row, ...
         target=None if options.target is None else 100 * options.target,
         jobs=options.jobs,
         keep_workers=options.engine == "in-process",
+        refuse=partial(refuse_gpu, options.gpus_per_client, options.engine),
     )
 
 

@@ -15,7 +15,7 @@ from fedhpro_flwr.commands.on_superlink import add_arguments, refuse, run_on_sup
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.folder_lock import lock
 from fedhpro_flwr.launch.flower import LaunchError
-from fedhpro_flwr.launch.gpu_share import refuse_gpu_share
+from fedhpro_flwr.launch.gpu_share import refuse_gpu
 from fedhpro_flwr.launch.simulation import simulate
 from fedhpro_flwr.progress import RunProgress, closing
 from fedhpro_flwr.resume import resumed
@@ -71,7 +71,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     config = prepare_resumed(options) if options.resume else prepare(options.conf, options.set)
     if options.superlink:
         return run_on_superlink(options, config, console)
-    refuse_gpu_share(options.gpus_per_client, options.engine, config)
+    refuse_gpu(options.gpus_per_client, options.engine, config)
     nodes, rounds_before = config.partition.num_partitions, 0
     if config.resume:
         known = resumed(config)

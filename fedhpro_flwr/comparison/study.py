@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -18,6 +18,7 @@ from fedhpro_flwr.comparison.table import build_table
 from fedhpro_flwr.comparison.table_files import write_files
 from fedhpro_flwr.comparison.table_text import terminal
 from fedhpro_flwr.comparison.workers import Outcome, run_cells
+from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.writable import make_folder
 
 UNREADABLE = (OSError, ValueError, LookupError, TypeError)  # what files that somebody has changed raise
@@ -32,6 +33,7 @@ def run_study(
     target: float | None,
     jobs: int,
     keep_workers: bool,
+    refuse: Callable[[RunConfig], None],
 ) -> int:
     """Run a grid and write its tables; the exit status.
 
@@ -43,14 +45,20 @@ def run_study(
         target: accuracy in percent, for the rounds to reach it; None for the baseline's.
         jobs: runs at a time.
         keep_workers: whether a process runs several of them.
+        refuse: looks at the settings of a run that is to be started, on this machine.
 
     Raises:
         ConfigError: a folder holds a finished run of other settings, somebody else works in the grid's folder, or it
-            cannot be made or written.
+            cannot be made or written; or a run is refused.
     """
     make_folder(grid.folder, f"--folder {grid.folder}")
     with locked(grid.folder) as lock:
         waiting = unfinished(grid.runs)
+        for cell in waiting:
+            try:
+                refuse(cell.config)
+            except ConfigError as error:
+                raise ConfigError(f"{cell.name}: {error}; nothing was started") from None
         _say(console, f"{len(grid.runs)} runs, {len(waiting)} to do; tables and runs in {grid.folder}")
         progress = Progress(console, len(grid.runs), len(grid.runs) - len(waiting), jobs)
         outcomes = run_cells(waiting, arguments, jobs=jobs, lock=lock, tell=progress.tell, keep=keep_workers)

@@ -1,4 +1,4 @@
-"""`--gpus-per-client`: which share of a GPU Ray gives to each client process, and when that can be no run.
+"""`device` and `--gpus-per-client`, which share of a GPU Ray gives to each client process: when that can be no run.
 
 Ray hides the GPUs from a process that is given no share of one, and waits without end for a share that no machine has.
 """
@@ -12,8 +12,8 @@ from fedhpro_flwr.config import ConfigError, RunConfig
 OPTION = "--gpus-per-client"
 
 
-def refuse_gpu_share(share: float, engine: str, config: RunConfig) -> None:
-    """Look at the share before anything starts.
+def refuse_gpu(share: float, engine: str, config: RunConfig) -> None:
+    """Look at the share, and at the GPU of the one process of `--engine in-process`, before anything starts.
 
     Args:
         share: of a GPU for each client process; 0 for none.
@@ -35,6 +35,8 @@ def refuse_gpu_share(share: float, engine: str, config: RunConfig) -> None:
             f"device = 'cuda': Ray gives its clients no GPU unless {OPTION} says which share; add {OPTION} 0.25, say, "
             "or take --engine in-process"
         )
+    if engine == "in-process" and config.device == "cuda" and not _has_gpu():
+        raise ConfigError("device = 'cuda': torch sees no CUDA device here; use 'cpu' or 'auto'")
     if share and not _has_gpu():
         raise ConfigError(f"{given}: torch sees no CUDA device here, and Ray would wait for one; leave it out")
 

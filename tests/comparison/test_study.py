@@ -17,6 +17,7 @@ from fedhpro_flwr.comparison.rows import read_columns, read_rows
 from fedhpro_flwr.comparison.study import duration
 from fedhpro_flwr.comparison.workers import Worker, failure_of
 from fedhpro_flwr.config import ConfigError
+from fedhpro_flwr.launch import gpu_share
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ("rounds=1", "data.train-limit=200", "partition.num-partitions=2", "model.name=mlp", "local.epochs=1")
@@ -217,3 +218,13 @@ def test_a_file_in_the_place_of_the_folder_and_a_method_beside_the_rows_are_refu
     assert main(words(tmp_path / "grid", "fedavg,fedhpro", "--set", "method.name=fedavg", command=command)) == 2
     assert capsys.readouterr().out.startswith("fedhpro: --set: method.name cannot be set in a grid whose rows all set")
     assert not (tmp_path / "grid").exists()
+
+
+def test_a_gpu_that_is_not_there_is_named_before_the_first_run(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(gpu_share, "_has_gpu", lambda: False)
+    assert main(words(tmp_path, "fedavg,fedhpro:device=cuda")) == 2
+    refused = (
+        "fedhpro: fedhpro:device=cuda seed 0: device = 'cuda': torch sees no CUDA device here; use 'cpu' or 'auto'"
+    )
+    assert capsys.readouterr().out == f"{refused}; nothing was started\n"
+    assert not list(tmp_path.rglob("metrics.jsonl"))
