@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from logging import ERROR
 
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
+from flwr.common.logger import log
 
 from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.configured_client import architecture_of, configured_client, names_architecture
 from fedhpro_flwr.engine import code_fingerprint, settle
+from fedhpro_flwr.methods import build_method
 from fedhpro_flwr.models import Model
 from fedhpro_flwr.node_data import without_client
 from fedhpro_flwr.nodes import Introduction, own_partition
@@ -19,6 +22,7 @@ from fedhpro_flwr.personal import PersonalState
 from fedhpro_flwr.privacy import reasons_kept
 from fedhpro_flwr.records import Broadcast, Task, asked_partition, pack_test, pack_update, unpack_broadcast, unpack_task
 from fedhpro_flwr.replies import CLIENT_FAILED
+from fedhpro_flwr.seeding import Draws
 
 from .visit import own_test, visit  # relative: the package also answers to another name, see front_doors.py
 
@@ -53,6 +57,7 @@ def make_client_app(client_side: ClientSide) -> ClientApp:
         settle(config)
         try:
             with reasons_kept(config.privacy.withhold):
+                build_method(config)  # an app of somebody's own may lack the file that registers it
                 model, _, _ = prepared(config, replace(task, partition_id=me), context)
                 told = client_side is configured_client or names_architecture(config, context)
                 name = architecture_of(config, me, context) if told else ""
@@ -87,7 +92,8 @@ def make_client_app(client_side: ClientSide) -> ClientApp:
         def job() -> RecordDict:
             received = unpack_broadcast(message)
             settle(received.config)
-            with reasons_kept(received.config.privacy.withhold):
+            draws = Draws(received.config.seed, received.task.server_round, received.task.partition_id)
+            with reasons_kept(received.config.privacy.withhold), draws.torch_everywhere():
                 model, data, state = prepared(received.config, received.task, context)
                 return work(model, data, received, state)
 
@@ -101,7 +107,11 @@ def answered(message: Message, who: str, job: Callable[[], RecordDict]) -> Messa
     try:
         return Message(job(), reply_to=message)
     except FAULTS as error:
-        return Message(Error(code=CLIENT_FAILED, reason=f"{who}: {error}"), reply_to=message)
+        reason = f"{who}: {error}"
+        if isinstance(error, (KeyError, RuntimeError)):  # where it is raised says more than its words
+            reason = f"{who}: {type(error).__name__}: {error}"
+            log(ERROR, "%s", reason, exc_info=error)
+        return Message(Error(code=CLIENT_FAILED, reason=reason), reply_to=message)
 
 
 app = make_client_app(configured_client)

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Mapping
+from logging import ERROR
 
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
+from flwr.common.logger import log
 from flwr.serverapp import Grid, ServerApp
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
@@ -67,6 +69,7 @@ class InProcessGrid(Grid):
             try:
                 self._replies[message_id] = self._app(message, self._contexts[message.metadata.dst_node_id])
             except Exception as error:  # what any engine does with a client that raises
+                log(ERROR, "%s: %s", type(error).__name__, error, exc_info=error)
                 self._replies[message_id] = Message(
                     Error(code=2, reason=f"{type(error).__name__}: {error}"), reply_to=message
                 )

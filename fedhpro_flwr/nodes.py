@@ -92,12 +92,16 @@ def read_answers(replies: Iterable[Message], queries: Mapping[str, int]) -> Answ
     for reply in replies:
         try:
             if reply.has_error():
-                raise ValueError(error_reason(reply))
+                raise ValueError(f"node {_asked(reply, queries)}: {error_reason(reply)}")
             introduced.append(Introduction.unpack(reply))
         except ValueError as error:
             problems.append(str(error))
-            failed.add(queries.get(reply.metadata.reply_to_message_id, reply.metadata.src_node_id))
+            failed.add(_asked(reply, queries))
     return Answers(introduced, problems, failed)
+
+
+def _asked(reply: Message, queries: Mapping[str, int]) -> int:
+    return queries.get(reply.metadata.reply_to_message_id, reply.metadata.src_node_id)
 
 
 def refuse(answers: Answers, width: int, timeout: float) -> None:

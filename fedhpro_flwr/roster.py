@@ -90,6 +90,11 @@ class Roster:
         }
         if self._own_data and not self._owners:
             raise ConfigError("partition.scheme = 'nodes': no node names its client; give each a partition-id")
+        for client, node_id in sorted(self._owners.items()):
+            log(INFO, "client %d: node %d", client, node_id)
+        if self._own_data and (missing := self._without_node()):
+            named = ", ".join(map(str, missing))
+            log(WARNING, "no node names client %s: not drawn, nor counted in the quorum, until one does", named)
         for node in answers.introduced:
             self._note_architecture(node)
         self._players = self._in_turn()

@@ -6,7 +6,8 @@ So a draw does not depend on which process makes it, in which order clients are 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +31,17 @@ class Draws:
         """A CPU generator: draws are made on the CPU and moved, so that they do not depend on the device."""
         state = np.random.SeedSequence(self._key(purpose)).generate_state(1, np.uint64)
         return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
+
+    @contextmanager
+    def torch_everywhere(self) -> Iterator[None]:
+        """torch's own generators, which dropout draws from, seeded within and as before after it.
+
+        Nothing here draws from them; a model or a method of somebody's own may.
+        """
+        on_gpu = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+        with torch.random.fork_rng(range(torch.cuda.device_count()) if on_gpu else ()):
+            torch.manual_seed(self.torch("everywhere").initial_seed())
+            yield
 
     def numpy(self, purpose: str) -> np.random.Generator:
         """The same for NumPy."""

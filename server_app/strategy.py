@@ -28,6 +28,7 @@ from fedhpro_flwr.flower_result import EvaluateFn, note
 from fedhpro_flwr.global_evaluation import ServerTest
 from fedhpro_flwr.head import head_shape
 from fedhpro_flwr.methods import Method, build_method
+from fedhpro_flwr.methods.promises import checked, refuse_records
 from fedhpro_flwr.privacy import worst_spent
 from fedhpro_flwr.records import OwnTest, Task, Tensors, Update, array_record, asked_clients, scalars, tensors_of
 from fedhpro_flwr.replies import NOBODY, Collected, bytes_of, collect, released
@@ -111,6 +112,7 @@ class FedHProStrategy(Strategy):
         self.model = GlobalModel.start(initial, self.method.share, self.encoders, members)
         self.num_classes, width = head_shape(initial)
         self.state = self.method.start(initial)  # FedHPro: S ~ N(0, 1)
+        refuse_records(self.method, self.state)
         if self.resume:
             self.model = self.resume.model(self.model)
             self.state = self.method.restored(self.state, self.resume.method)
@@ -204,9 +206,8 @@ class FedHProStrategy(Strategy):
         with self.watch("aggregation"):
             mean = sent.mean(updates, self.config.aggregation)  # w = sum_k n_k w_k / sum_k n_k [R.c1]
         # FedHPro: mean class gradients g [C, D], calibration where asked, M matching steps on S [P.2]
-        step = self.method.server_step(
-            self.state, sent.shared, mean.shared, updates, Draws(self.config.seed, server_round), self.watch
-        )
+        given = (self.state, sent.shared, mean.shared, updates, Draws(self.config.seed, server_round), self.watch)
+        step = checked(self.method.server_step(*given), mean.shared, self.method)
         self.model, self.state = mean.with_shared(step.model), step.state
         spent = worst_spent(u.metrics for u in updates if self.config.privacy.withhold)
         self.method_metrics = {**step.metrics, **spent}

@@ -175,3 +175,17 @@ def test_without_any_node_that_names_a_client_there_is_no_run_on_the_nodes_own_d
 
     with pytest.raises(ConfigError, match=r"^partition\.scheme = 'nodes': no node names its client"):
         Played(clock, nameless, partition__scheme="nodes", data__classes="3", data__input_shape="5", data__name="npz")
+
+
+def test_clients_that_no_node_names_are_told_when_a_run_on_the_nodes_own_data_begins(clock, caplog):
+    def nameless(grid, kind, turn):
+        grid._contexts[101].node_config["partition-id"] = -1
+
+    with caplog.at_level("INFO", "flwr"):
+        run = Played(
+            clock, nameless, partition__scheme="nodes", data__classes="3", data__input_shape="5", data__name="npz"
+        )
+    said = [record.getMessage() for record in caplog.records]
+    assert "no node names client 1: not drawn, nor counted in the quorum, until one does" in said
+    assert {"client 0: node 100", "client 2: node 102"} <= set(said)
+    assert all(clients == [0, 2] for clients in run.clients)

@@ -27,6 +27,7 @@ class FakeGrid(InProcessGrid):
     def send_and_receive(self, messages, *, timeout=None):
         for message in messages:
             node_id = message.metadata.dst_node_id
+            message.metadata.__dict__["_message_id"] = f"to {node_id}"  # as a SuperLink does
             said = self.says[node_id]
             if said is None:
                 continue
@@ -109,9 +110,9 @@ def test_no_node_at_all():
         ({11: None}, "no node introduced itself: no answer in 0 s"),
         (
             {11: "Traceback\nImportError: no client_app", 12: None},
-            "no node introduced itself: ImportError: no client_app",
+            "no node introduced itself: node 11: ImportError: no client_app",
         ),
-        ({11: ""}, "no node introduced itself: no reason was given"),
+        ({11: ""}, "no node introduced itself: node 11: no reason was given"),
     ],
 )
 def test_nobody_introduces_itself(says, sentence):

@@ -1,5 +1,7 @@
 """A user's own model and data: what does not fit is refused in a sentence when a client introduces itself."""
 
+import logging
+
 import pytest
 import torch
 from torch import nn
@@ -9,9 +11,10 @@ from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.data import Split
 from fedhpro_flwr.in_process import InProcessGrid
-from fedhpro_flwr.methods import METHODS
+from fedhpro_flwr.methods import METHODS, Method
 from fedhpro_flwr.models import Model
 from fedhpro_flwr.records import array_record
+from fedhpro_flwr.replies import QuorumError
 from server_app.strategy import FedHProStrategy
 
 CLIENTS, CLASSES, INPUTS, WIDTH = 2, 3, 6, 8
@@ -88,6 +91,48 @@ def test_a_batch_norm_that_meets_one_sample_says_which_setting_made_it_so():
     assert reason.startswith("client 0: the model's BatchNorm cannot train on a batch of one sample, and 9 samples at ")
     assert "local.batch-size = 4 make one" in reason
     assert played(norm, lambda: own_data(samples=10), local__batch_size=4).replies.set_aside == []
+
+
+def test_a_model_with_dropout_repeats_itself():
+    def dropping():
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return new_model(nn.Dropout(0.5))
+
+    once, again = (played(dropping, rounds=2, seed=4).model.shared for _ in range(2))
+    assert all(torch.equal(tensor, again[name]) for name, tensor in once.items())
+    other = played(dropping, rounds=2, seed=5).model.shared
+    assert not all(torch.equal(tensor, other[name]) for name, tensor in once.items())
+
+
+def test_a_method_that_the_client_app_does_not_know_is_named_before_round_1(monkeypatch):
+    class Mine(Method):
+        name = "mine"
+
+    def played_by_server():
+        config = RunConfig.parse(method__name="mine", partition__num_partitions=1)
+        app = make_client_app(lambda config, task, context: (new_model(), own_data()))
+        strategy = FedHProStrategy(config, method=Mine(config))
+        strategy.start(InProcessGrid(app, 1), array_record(new_model().state_dict()))
+
+    with pytest.raises(ConfigError, match=r"^no node introduced itself: client 0: method\.name = 'mine' is unknown"):
+        played_by_server()
+
+
+def test_what_a_client_raises_is_named_with_its_type_and_traced(caplog):
+    def broken():
+        raise KeyError("global-maen")
+
+    with caplog.at_level(logging.ERROR, "flwr"), pytest.raises(QuorumError) as lost:
+        visits = []
+
+        def data():  # fit when it introduces itself
+            visits.append(1)
+            return broken() if len(visits) > 1 else own_data()
+
+        played(data=data, clients__quorum=1.0)
+    assert "client 0: KeyError: 'global-maen'" in str(lost.value)
+    assert any(record.exc_info and "KeyError" in record.getMessage() for record in caplog.records)
 
 
 def test_a_head_of_another_width_names_no_architecture_that_is_not_there():

@@ -18,6 +18,18 @@ def test_the_same_key_draws_the_same():
     assert Draws(3, 2, 1).numpy("x").random() == Draws(3, 2, 1).numpy("x").random()
 
 
+def test_torchs_own_generator_is_seeded_within_and_as_before_after():
+    torch.manual_seed(5)
+    expected = torch.rand(2)
+    torch.manual_seed(5)
+    drawn = []
+    for client in (0, 0, 1):
+        with Draws(3, 2, client).torch_everywhere():
+            drawn.append(float(torch.rand(())))
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert torch.equal(torch.rand(2), expected)
+
+
 def test_every_part_of_the_key_counts():
     keys = [
         (seed, turn, client, purpose)

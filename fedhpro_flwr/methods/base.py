@@ -1,4 +1,4 @@
-"""What a federated method adds to local SGD and weighted averaging: five hooks at the client, four on the server.
+"""What a federated method adds to local SGD and weighted averaging: its hooks at the client and on the server.
 
 A new method is one file with a subclass under the decorator `@method("name")`, and its line in methods/__init__.py.
 The base class is FedAvg (McMahan et al., AISTATS 2017): clients minimise cross-entropy, the server averages models.
@@ -108,7 +108,7 @@ class Method:
     # --- on the server ------------------------------------------------------------------------------------------------
 
     def start(self, model: Tensors) -> object:
-        """The method's own state before round 1; `model` is the initial global model."""
+        """The method's own state before round 1; `model` is the whole initial global model, whatever of it travels."""
         return None
 
     def broadcast(self, state: object) -> dict[str, Tensor]:
@@ -126,7 +126,8 @@ class Method:
 
         Args:
             state: before the round.
-            sent: the model that the clients received.
+            sent: of the model that the clients received, all tensors that every client shares: with `model.share` =
+                "head" or "group" the head alone. BatchNorm's statistics and counters are among them.
             model: their weighted mean.
             updates: their replies, in partition order.
             draws: the server's random draws of this round.
@@ -165,7 +166,16 @@ class Method:
         return {}
 
     def saved(self, state: object) -> dict[str, Tensor]:
-        """All of the state as named tensors for a checkpoint: `tensors`, and what that leaves out."""
+        """All of the state as named tensors for a checkpoint: `tensors`, and what that leaves out.
+
+        Raises:
+            ConfigError: the method has a state and does not say how to make it again.
+        """
+        if state is not None and type(self).restored is Method.restored:
+            raise ConfigError(
+                f"method.name = {self.name!r}: its class has a state and no `restored`, so its checkpoints could not "
+                "be resumed; write one, or set checkpoint.every = 0"
+            )
         return self.tensors(state)
 
     def restored(self, start: object, saved: Tensors) -> object:
@@ -178,7 +188,7 @@ class Method:
         Raises:
             ConfigError: the method has a state and does not say how to make it again.
         """
-        if start is not None:
+        if start is not None or saved:
             raise ConfigError(f"method.name = {self.name!r} cannot be resumed: its class has a state and no `restored`")
         return None
 

@@ -89,3 +89,12 @@ def test_a_method_with_a_state_of_its_own_and_no_inverse_says_so(make):
     with pytest.raises(ConfigError) as refused:
         method.restored(object(), {})
     assert str(refused.value) == ("method.name = 'fedavg' cannot be resumed: its class has a state and no `restored`")
+    with pytest.raises(ConfigError, match="cannot be resumed"):  # one that begins at None and is something later
+        method.restored(None, {"velocity": torch.ones(2)})
+    assert method.saved(None) == {}
+    with pytest.raises(ConfigError) as refused:
+        method.saved({"velocity": torch.ones(2)})
+    assert str(refused.value) == (
+        "method.name = 'fedavg': its class has a state and no `restored`, so its checkpoints could not be resumed; "
+        "write one, or set checkpoint.every = 0"
+    )

@@ -1,0 +1,64 @@
+"""What a method's own hooks give on the server is looked at too, so that a mistake there is not blamed on a client."""
+
+from __future__ import annotations
+
+import math
+from numbers import Real
+
+import torch
+
+from fedhpro_flwr.config import ConfigError
+from fedhpro_flwr.methods.base import Method, ServerStep
+from fedhpro_flwr.records import CLASS_IDS, CONFIG, CONFUSION, CONFUSION_BY_PROTOTYPE, METRICS, MODEL, Tensors
+from fedhpro_flwr.reply_checks import VARIANCE
+
+TAKEN = frozenset({MODEL, CONFIG, METRICS, CONFUSION, CONFUSION_BY_PROTOTYPE})  # records of every message
+
+
+def refuse_records(method: Method, state: object) -> None:
+    """Look at the names of a method's records before round 1.
+
+    Raises:
+        ConfigError: one has the name of a record that every message has, or rows for classes that no record names.
+    """
+    expected = method.expects(state)
+    for name in sorted(TAKEN & {*expected, *method.broadcast(state)}):
+        raise ConfigError(f"method.name = {method.name!r}: every message has a record {name} already; rename its own")
+    if CLASS_IDS not in expected and (rows := sorted(name for name, shape in expected.items() if "P" in shape)):
+        raise ConfigError(
+            f"method.name = {method.name!r}: {rows[0]} has a row for each of a client's classes, 'P' in `expects`, "
+            f"which needs a record {CLASS_IDS} that says which they are"
+        )
+
+
+def checked(step: ServerStep, mean: Tensors, method: Method) -> ServerStep:
+    """What `server_step` gave, its metrics as numbers of Python's.
+
+    Args:
+        step: of a round.
+        mean: the averaged model that it was given; tensors that are still these were looked at as they came.
+        method: whose step it is.
+
+    Raises:
+        ConfigError: a tensor of the model is missing, unknown, of another type or shape, not finite, or a variance
+            below zero; or a metric is no finite number.
+    """
+    broke = f"method.name = {method.name!r}: its server_step"
+    if other := sorted(step.model.keys() ^ mean.keys()):
+        raise ConfigError(f"{broke} {'left out' if other[0] in mean else 'added'} the model's tensor {other[0]}")
+    for name, tensor in step.model.items():
+        was = mean[name]
+        if tensor is was:
+            continue
+        if (tensor.dtype, tensor.shape) != (was.dtype, was.shape):
+            raise ConfigError(
+                f"{broke} made {name} {tensor.dtype} {list(tensor.shape)}; it is {was.dtype} {list(was.shape)}"
+            )
+        if not torch.isfinite(tensor).all():
+            raise ConfigError(f"{broke} made {name} not finite")
+        if name.endswith(VARIANCE) and (tensor < 0).any():
+            raise ConfigError(f"{broke} made {name} negative; a variance is best left at the clients' mean")
+    for name, value in step.metrics.items():
+        if not isinstance(value, Real) or not math.isfinite(value):
+            raise ConfigError(f"{broke} gave the metric {name} = {value!r}; it must be a finite number")
+    return ServerStep(step.model, step.state, {name: float(value) for name, value in step.metrics.items()})
