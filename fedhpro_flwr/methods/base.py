@@ -7,7 +7,7 @@ The base class is FedAvg (McMahan et al., AISTATS 2017): clients minimise cross-
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, TypeVar
 
 from torch import Tensor
@@ -30,7 +30,7 @@ class ServerStep:
 
     model: Tensors
     state: object
-    metrics: Mapping[str, float]
+    metrics: Mapping[str, float] = field(default_factory=dict)  # finite numbers
 
 
 class Method:

@@ -9,7 +9,17 @@ import torch
 
 from fedhpro_flwr.config import ConfigError
 from fedhpro_flwr.methods.base import Method, ServerStep
-from fedhpro_flwr.records import CLASS_IDS, CONFIG, CONFUSION, CONFUSION_BY_PROTOTYPE, METRICS, MODEL, Tensors
+from fedhpro_flwr.records import (
+    CLASS_COUNTS,
+    CLASS_IDS,
+    CLASS_TENSORS,
+    CONFIG,
+    CONFUSION,
+    CONFUSION_BY_PROTOTYPE,
+    METRICS,
+    MODEL,
+    Tensors,
+)
 from fedhpro_flwr.reply_checks import VARIANCE
 
 TAKEN = frozenset({MODEL, CONFIG, METRICS, CONFUSION, CONFUSION_BY_PROTOTYPE})  # records of every message
@@ -19,7 +29,8 @@ def refuse_records(method: Method, state: object) -> None:
     """Look at the names of a method's records before round 1.
 
     Raises:
-        ConfigError: one has the name of a record that every message has, or rows for classes that no record names.
+        ConfigError: one has the name of a record that every message has, or rows for classes that no record names; or
+            `privacy.withhold` would let none of its replies leave a client.
     """
     expected = method.expects(state)
     for name in sorted(TAKEN & {*expected, *method.broadcast(state)}):
@@ -28,6 +39,12 @@ def refuse_records(method: Method, state: object) -> None:
         raise ConfigError(
             f"method.name = {method.name!r}: {rows[0]} has a row for each of a client's classes, 'P' in `expects`, "
             f"which needs a record {CLASS_IDS} that says which they are"
+        )
+    bare = sorted(expected.keys() - {*CLASS_TENSORS, CLASS_IDS, CLASS_COUNTS})
+    if method.config.privacy.withhold and bare:
+        raise ConfigError(
+            f"privacy.withhold = true: no noise covers {bare[0]}, which method.name = {method.name!r} sends; set it to "
+            "false"
         )
 
 

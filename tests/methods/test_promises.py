@@ -8,6 +8,7 @@ from client_app.app import make_client_app
 from fedhpro_flwr.config import ConfigError
 from fedhpro_flwr.in_process import InProcessGrid
 from fedhpro_flwr.methods import Method, ServerStep
+from fedhpro_flwr.methods.promises import refuse_records
 from fedhpro_flwr.records import array_record
 from server_app.strategy import FedHProStrategy
 
@@ -97,3 +98,18 @@ def test_records_are_looked_at_before_round_1(make, expected, broadcast, sentenc
     with pytest.raises(ConfigError) as refused:
         played(make, Sending)
     assert str(refused.value) == f"method.name = 'mine': {sentence}"
+
+
+def test_what_no_noise_covers_is_named_before_round_1_with_everything_withheld(make):
+    class Sending(Method):
+        name = "mine"
+
+        def expects(self, state):
+            return {"sizes": (3,)}
+
+    withheld = {"privacy__withhold": True, "privacy__model_clip": 1.0, "privacy__model_noise": 1.0}
+    method = Sending(make.config("fedavg", **withheld))
+    with pytest.raises(
+        ConfigError, match=r"^privacy\.withhold = true: no noise covers sizes, which method\.name = 'mine'"
+    ):
+        refuse_records(method, None)
