@@ -8,9 +8,11 @@ BIN    := $(VENV)/bin
 JOBS   ?= 2
 READY  := $(VENV)/.ready
 
-.PHONY: run test cluster lint types bench ci clean help
+.PHONY: setup run test cluster lint types bench ci clean help
 help:
 	@sed -n 's/^# //p' Makefile
+
+setup: $(READY)
 
 run: $(READY)
 	@echo "== running the quick start (about a minute)"

@@ -33,6 +33,7 @@ from fedhpro_flwr.flat_keys import ConfigError
 CA_CERTIFICATE, CA_KEY = "ca.crt", "ca.key"
 SERVER_CERTIFICATE, SERVER_KEY = "server.crt", "server.key"
 ALWAYS = ("localhost", "127.0.0.1")  # the SuperLink's own helper processes and a proxy beside it connect to these
+AUTHORITY_DAYS = 3650  # nodes trust the authority: a new one means a new ca.crt on every machine
 BACKDATED = timedelta(hours=1)  # a node whose clock is a little slow must not find the certificate not valid yet
 NODE_KEY = re.compile(r"node-(\d+)(\.pub)?")
 DNS_NAME = re.compile(r"(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*")
@@ -46,7 +47,8 @@ def make_folder(folder: Path, names: Sequence[str], nodes: int, days: int) -> No
         folder: must not exist, or be empty.
         names: DNS names and IP addresses at which the server is reached; ALWAYS are added.
         nodes: how many node key pairs.
-        days: how long the certificates are valid.
+        days: how long the server's certificate is valid; the authority's is for AUTHORITY_DAYS, so that it can sign the
+            next one too.
 
     Raises:
         ConfigError: the folder holds something, or a name is neither a DNS name nor an IP address.
@@ -58,12 +60,13 @@ def make_folder(folder: Path, names: Sequence[str], nodes: int, days: int) -> No
     if folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"{folder} is not empty and nothing is overwritten; name a new folder, or use --add-nodes")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    until = datetime.now(UTC) + timedelta(days=days)
+    now = datetime.now(UTC)
+    until, authority_until = now + timedelta(days=days), now + timedelta(days=max(days, AUTHORITY_DAYS))
     with TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:  # of mode 0700
         made = Path(scratch) / "made"
         made.mkdir(mode=0o700)
         authority_key, server_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-        authority = authority_certificate(authority_key, until)
+        authority = authority_certificate(authority_key, authority_until)
         server = server_certificate(server_key.public_key(), alternatives, authority, authority_key, until)
         _write_new(made / CA_KEY, _pem(authority_key), 0o600)
         _write_new(made / SERVER_KEY, _pem(server_key), 0o600)

@@ -31,7 +31,7 @@ class Server(Protocol):
 
 
 class Checkpoints:
-    """Writes a checkpoint after every `checkpoint.every`-th round and after the last. An observer of the strategy.
+    """Writes a checkpoint after every `checkpoint.every`-th round and after round `rounds`; observes the strategy.
 
     It must be the last one: when a checkpoint is there, what the others note of its round is there too.
 
@@ -53,7 +53,7 @@ class Checkpoints:
         settings = server.config.flat()
         about = About(number, server.run, server.resumed_at, settings, code_fingerprint(), server.data)
         method = server.method.saved(server.state)
-        self._folder.mkdir(exist_ok=True)
+        self._folder.mkdir(parents=True, exist_ok=True)
         content = Checkpoint(about, server.model.shared, server.model.encoders, method, self._trace.tensors())
         content.write(file_of(self._folder, number))
         earlier = [other for other in numbers(self._folder) if other <= number][-KEPT_CHECKPOINTS:]

@@ -1,11 +1,15 @@
 """`fedhpro certs`: what it makes is accepted by TLS and by Flower's own checks, and nothing of it is overwritten."""
 
 import os
+import shlex
+import shutil
 import socket
 import ssl
 import stat
+import subprocess
 import threading
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -60,10 +64,28 @@ def test_the_chain_verifies_for_every_name(folder, name):
 
 
 def test_the_times(folder):
-    for name in ("ca.crt", "server.crt"):
+    for name, days in (("ca.crt", 3650), ("server.crt", 30)):
         begins, ends = certificate(folder / name).not_valid_before_utc, certificate(folder / name).not_valid_after_utc
         assert begins < datetime.now(UTC) - timedelta(minutes=59)
-        assert timedelta(days=29, hours=23) < ends - datetime.now(UTC) <= timedelta(days=30)
+        assert timedelta(days=days, hours=-1) < ends - datetime.now(UTC) <= timedelta(days=days)
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="NO openssl: the guide's renewal was not tried")
+def test_the_guides_commands_renew_the_certificate(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "made")
+    guide = (Path(__file__).resolve().parents[1] / "docs" / "deployment.md").read_text()
+    commands = [line for line in guide.splitlines() if line.startswith("openssl x509")]
+    assert len(commands) == 2
+    for command in commands:
+        subprocess.run(shlex.split(command), cwd=tmp_path / "made", check=True, capture_output=True)
+    old, new = certificate(tmp_path / "made" / "server.crt"), certificate(tmp_path / "made" / "renewed.crt")
+    assert new.not_valid_after_utc > old.not_valid_after_utc and new.public_key() == old.public_key()
+    verifier = (
+        PolicyBuilder()
+        .store(Store([certificate(folder / "ca.crt")]))
+        .build_server_verifier(x509.DNSName("fl.example.org"))
+    )
+    assert verifier.verify(new, [])
 
 
 def test_the_authority_signs_servers_and_no_further_authority(folder):

@@ -107,6 +107,10 @@ def test_the_last_two_are_kept(tmp_path):
     assert load_file(tmp_path / "checkpoint" / "round-4.safetensors").keys() >= {"method/hyper-prototypes"}
 
 
+def test_a_run_folder_that_is_not_there_is_made(tmp_path):
+    assert observed(tmp_path / "new" / "run", 1, 1) == [[1]]
+
+
 def test_every_third_round_and_the_last(tmp_path):
     assert observed(tmp_path, 7, 3) == [[], [], [3], [3], [3], [3, 6], [6, 7]]
 

@@ -24,7 +24,8 @@ LISTED = 4  # keys registered line by line; more in a loop
 FOR_TRYING_OUT = """\
 For trying out, and for a consortium small enough to hand files over. This command has seen every private key,
 and nothing it issues can be revoked: a real PKI keeps the CA's key off line, has every machine make its own key,
-issues for weeks and renews by itself. Move ca.key off this machine; it is needed for nothing that follows."""
+issues for weeks and renews by itself. Move ca.key off this machine; only renewing the
+certificate needs it again."""
 
 
 def add_parser(commands: Subparsers) -> None:
@@ -43,7 +44,7 @@ def add_parser(commands: Subparsers) -> None:
     )
     command.add_argument("--nodes", type=_upto(MOST_NODES), metavar="N", help="key pairs of nodes")
     command.add_argument(
-        "--days", type=_upto(MOST_DAYS), metavar="D", help="validity of the certificates (default: 365)"
+        "--days", type=_upto(MOST_DAYS), metavar="D", help="validity of the server's certificate (default: 365)"
     )
     command.add_argument(
         "--add-nodes", type=_upto(MOST_NODES), metavar="K", help="add key pairs to a FOLDER that exists, nothing else"
@@ -84,7 +85,7 @@ def certs(options: argparse.Namespace, console: Console) -> int:
     every_name = ", ".join(dict.fromkeys([*names, *ALWAYS]))
     _say(
         console,
-        f"certs: a CA, the certificate of the server {every_name}, valid until {until:%Y-%m-%d}, "
+        f"certs: a CA, the certificate of the server {every_name}, which ends on {until:%Y-%m-%d}, "
         f"and keys of {_nodes(range(options.nodes))} in {folder}",
     )
     _say(console, _next_commands(folder, reached, options.nodes))

@@ -27,8 +27,8 @@ class Split:
         domains: int64 domain ids [N]; None where all samples are of one domain.
 
     Raises:
-        ValueError: wrong type or shape, lengths that differ, no samples, negative labels, domains or tokens, floats
-            that are not finite.
+        ValueError: no tensors, wrong type or shape, lengths that differ, no samples, negative labels, domains or
+            tokens, floats that are not finite.
     """
 
     inputs: Tensor
@@ -36,6 +36,11 @@ class Split:
     domains: Tensor | None = None
 
     def __post_init__(self) -> None:
+        for name, given in (("inputs", self.inputs), ("labels", self.labels), ("domains", self.domains)):
+            if not isinstance(given, Tensor) and not (name == "domains" and given is None):
+                raise ValueError(
+                    f"{name} must be a torch tensor, got {type(given).__name__}; torch.as_tensor makes one"
+                )
         shape = list(self.inputs.shape)
         if self.inputs.dtype not in RANKS:
             raise ValueError(f"inputs must be uint8, float32 or int32, got {self.inputs.dtype}")

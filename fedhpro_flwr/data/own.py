@@ -81,9 +81,7 @@ def read_npz(file: Path) -> tuple[Split, Split | None]:
         except DAMAGE as error:
             raise ValueError(f"{file} is damaged or truncated ({error})") from error
         except ValueError as error:
-            raise ValueError(
-                f"{file} holds an array that cannot be used, or Python objects, which are never loaded ({error})"
-            ) from error
+            raise ValueError(f"{file}: {error}") from error
     images, labels, test_images, test_labels = arrays
     assert images is not None and labels is not None
     train = _split(file, names[0], images, names[1], labels)
@@ -99,12 +97,16 @@ def stored_array(archive: np.lib.npyio.NpzFile, name: str) -> npt.NDArray[np.gen
     """One array of an archive, which may hold anything.
 
     Raises:
-        ValueError: what has that name is no array, or larger than the memory; or one of DAMAGE.
+        ValueError: what has that name is no array, one of Python objects, or larger than the memory; or one of DAMAGE.
     """
     try:
         array = archive[name]
     except MemoryError as error:  # a damaged header asks for any size
         raise ValueError(f"{name} is larger than the memory: {error}") from error
+    except ValueError as error:
+        raise ValueError(
+            f"{name} is an array that cannot be used, or of Python objects, which are never loaded ({error})"
+        ) from error
     if not isinstance(array, np.ndarray):
         raise ValueError(f"{name} is no NumPy array")
     return array

@@ -88,7 +88,10 @@ def _class_names(file: Path, labels: set[str]) -> tuple[str, ...]:
     numbers = tuple(str(number) for number in range(len(labels)))
     missing = next((number for number in numbers if number not in labels), None)
     if missing is not None:
-        raise ValueError(f"{file}: labels that are whole numbers must run from 0 without a gap, there is no {missing}")
+        raise ValueError(
+            f"{file}: labels that are whole numbers must run from 0 without a gap, there is no {missing}; "
+            "number them anew, or declare them in data.classes"
+        )
     return numbers
 
 

@@ -14,7 +14,7 @@ from fedhpro_flwr.doctor.subject import Subject
 
 SOON = 30  # days before the end of a certificate
 NIST_CURVES = (ec.SECP192R1, ec.SECP224R1, ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
-RENEW = "renew it: `fedhpro certs NEWFOLDER ...` makes a CA and a certificate; node keys can stay"
+RENEW = "renew it, with ca.key as docs/deployment.md says; without it `fedhpro certs NEWFOLDER ...` makes a new CA"
 
 
 def root_certificates(subject: Subject) -> Finding | None:

@@ -17,7 +17,8 @@ def port(subject: Subject) -> Finding | None:
     if subject.role == "supernode":
         if is_free(SUPERNODE_PORT):
             return ok("port", f"{SUPERNODE_PORT} is free")
-        return warning("port", f"{SUPERNODE_PORT} is in use", "give each SuperNode on a machine a --port of its own")
+        found = f"{SUPERNODE_PORT}, a SuperNode's if it is not told another --port, is in use"
+        return warning("port", found, "give each SuperNode on a machine a --port of its own")
     if subject.role == "superlink":
         link = subject.superlink
         number = link.port if link else SUPERLINK_PORT

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography import x509
@@ -52,6 +53,8 @@ def peer_certificate(link: Contact, context: ssl.SSLContext) -> bytes:
 
 
 def _advice(link: Contact, shown: x509.Certificate, trusted: str | None) -> str:
+    if datetime.now(UTC) < shown.not_valid_before_utc:
+        return f"it is valid from {shown.not_valid_before_utc:%Y-%m-%d %H:%M} UTC: set this machine's clock, or wait"
     if dated("tls", shown, "").advice:
         return (
             f"it is valid from {shown.not_valid_before_utc:%Y-%m-%d} to {shown.not_valid_after_utc:%Y-%m-%d}: renew it"

@@ -35,7 +35,7 @@ def named(name: str, home: Path) -> str:
     connections: dict[str, Any] = {key: value for key, value in _tables(content.get("superlink")).items()}
     known = [key for key, value in connections.items() if not _address(value).startswith(LOCAL)]
     if name not in connections:
-        there = f"there are {', '.join(known)}" if known else "there is none yet"
+        there = f"only {', '.join(known)}" if known else "there is none yet"
         raise ConfigError(
             f"--superlink {name}: no connection of that name in {path}, {there}; add [superlink.{name}] with its "
             "address there, or name HOST:PORT"

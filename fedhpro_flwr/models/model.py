@@ -92,8 +92,10 @@ class ModelShape:
             ValueError: the input is a vector, or a side is shorter than `smallest` pixels.
         """
         if len(self.input_shape) != 3:
-            kind = "is text" if self.vocabulary else f"has shape {list(self.input_shape)}"
-            raise ValueError(f"model {name!r} needs images [ch, H, W], the data {kind}")
+            kind, other = f"has shape {list(self.input_shape)}", "'mlp' takes vectors"
+            if self.vocabulary:
+                kind, other = "is text", "'fasttext' takes it"
+            raise ValueError(f"model.name = {name!r}: it needs images [ch, H, W], the data {kind}; {other}")
         channels, height, width = self.input_shape
         if min(height, width) < smallest:
             raise ValueError(

@@ -32,6 +32,8 @@ def test_split_accepts_images_and_vectors() -> None:
 @pytest.mark.parametrize(
     ("inputs", "targets", "message"),
     [
+        (images(2).numpy(), labels(0, 1), "^inputs must be a torch tensor, got ndarray; torch.as_tensor makes one"),
+        (images(2), labels(0, 1).numpy(), "^labels must be a torch tensor, got ndarray"),
         (images(2).to(torch.int32), labels(0, 1), r"int32 tokens \[N, L\]"),
         (torch.zeros(2, 3, dtype=torch.float64), labels(0, 1), "uint8, float32 or int32"),
         (torch.tensor([[3, -1]], dtype=torch.int32), labels(0), "token ids must be 0 or larger, the smallest is -1"),

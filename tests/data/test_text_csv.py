@@ -73,7 +73,10 @@ def test_a_folder_with_a_training_file_alone_is_split(tmp_path):
         ("label,text\na,one, two\n", r"line 2: the header has 2 columns, the row 3; quote texts that hold commas"),
         ("label,text\na,one\n ,two\n", r"line 3: the label is empty"),
         ("label,text\na,one\na,two\n", "every label is 'a', at least two classes are needed"),
-        ("label,text\n1,one\n2,two\n", "must run from 0 without a gap, there is no 0"),
+        (
+            "label,text\n1,one\n2,two\n",
+            "without a gap, there is no 0; number them anew, or declare them in data.classes",
+        ),
         ("label,text\n0,one\n2,two\n", "must run from 0 without a gap, there is no 1"),
         ('label,text\na,"one\nb,two\n', r"line 2: a quote is not closed"),
         ('label,text\na,"one" more\n', r"line 2: a quote is not closed or stands in the wrong place"),

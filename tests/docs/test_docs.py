@@ -113,12 +113,12 @@ def test_the_model_on_the_page_works(registries: None) -> None:
     assert net(torch.zeros(2, 1, 4, 4)).shape == (2, 3)
 
 
-def test_the_data_set_on_the_page_works(registries: None) -> None:
+def test_the_data_set_on_the_page_works(registries: None, tmp_path: Path) -> None:
     from fedhpro_flwr.data import DataSource, load
 
     parts = (torch.zeros(4, 2), torch.tensor([0, 1, 0, 1]), torch.zeros(2, 2), torch.tensor([0, 1]))
     exec(examples("@data_set"), {"read_my_files": lambda root: parts})
-    assert load(DataSource("weather")).num_classes == 2
+    assert load(DataSource("weather", root=str(tmp_path))).num_classes == 2
 
 
 def test_the_method_on_the_page_works(registries: None, tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def test_a_connection_by_its_name(home):
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("remoot", r"--superlink remoot: no connection of that name in .*config.toml, there are remote, office; add "),
+        ("remoot", r"--superlink remoot: no connection of that name in .*config.toml, only remote, office; add "),
         ("default", "no connection of that name"),
         ("local", "--superlink local stands for a simulation on this machine; leave --superlink out for it"),
     ],

@@ -111,7 +111,7 @@ def test_mlp_by_hand():
     ("name", "values", "message"),
     [
         ("vgg", {}, r"'vgg' is unknown, there are: cnn, .*mlp, .*resnet10, resnet18"),
-        ("cnn", {"input_shape": (64,)}, r"model 'cnn' needs images \[ch, H, W\], the data has shape \[64\]"),
+        ("cnn", {"input_shape": (64,)}, r"model\.name = 'cnn': it needs images .*\[64\]; 'mlp' takes vectors"),
         ("cnn", {"input_shape": (1, 4, 8)}, "at least 5x5 pixels, the data has 4x8"),
         ("resnet10", {"input_shape": (1, 8, 8)}, "at least 9x9 pixels, the data has 8x8"),
         ("resnet18", {"input_shape": (1, 28, 8)}, "model 'resnet18' needs images of at least 9x9 pixels"),
