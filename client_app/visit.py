@@ -20,7 +20,7 @@ from fedhpro_flwr.personal import PersonalState, remembered, split_memory
 from fedhpro_flwr.precision import Precision, forward_in
 from fedhpro_flwr.privacy import protected
 from fedhpro_flwr.records import Broadcast, OwnTest, Update
-from fedhpro_flwr.replayed_step import stepping
+from fedhpro_flwr.replayed_step import as_cuda_graph
 from fedhpro_flwr.reports import PHASE
 from fedhpro_flwr.sections import Local
 from fedhpro_flwr.seeding import Draws
@@ -121,7 +121,7 @@ def train(
     optimizer = LocalSGD(model.parameters(), lr=local.lr, momentum=local.momentum, weight_decay=local.weight_decay)
     order, augmentation = draws.torch("batches"), draws.torch("augmentation")
 
-    def computed(x: Tensor, labels: Tensor) -> Tensor:
+    def sgd_step(x: Tensor, labels: Tensor) -> Tensor:
         loss = batch_loss(model, x, labels, extra_loss, local.precision, offsets)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -130,7 +130,7 @@ def train(
         optimizer.step()
         return loss.detach()
 
-    step = stepping(computed, local, data.device)  # on a GPU, if asked to: one CUDA graph in place of its many kernels
+    step = as_cuda_graph(sgd_step, local, data.device)  # itself, unless asked for on a GPU
     for _ in range(local.epochs):
         total = torch.zeros((), device=data.device)
         for batch in epoch(data, local, order, augmentation):

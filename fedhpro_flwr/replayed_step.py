@@ -25,7 +25,7 @@ Step = Callable[[Tensor, Tensor], Tensor]  # x [B, ...], labels [B] -> the loss,
 WARM_UP = 3  # steps before a recording: libraries choose kernels and memory, SGD makes its velocities
 
 
-def stepping(step: Step, local: Local, device: torch.device) -> Step:
+def as_cuda_graph(step: Step, local: Local, device: torch.device) -> Step:
     """The step itself, or one that is replayed where `local.cuda-graph` asks for it and there is a GPU."""
     return ReplayedStep(step, CudaRecorder()) if local.cuda_graph and device.type == "cuda" else step
 

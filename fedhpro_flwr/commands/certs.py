@@ -24,8 +24,7 @@ LISTED = 4  # keys registered line by line; more in a loop
 FOR_TRYING_OUT = """\
 For trying out, and for a consortium small enough to hand files over. This command has seen every private key,
 and nothing it issues can be revoked: a real PKI keeps the CA's key off line, has every machine make its own key,
-issues for weeks and renews by itself. Move ca.key off this machine; only renewing the
-certificate needs it again."""
+issues for weeks and renews by itself. Move ca.key off this machine; renewing the certificate is what needs it again."""
 
 
 def add_parser(commands: Subparsers) -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import socket
 import ssl
-from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography import x509
 
 from fedhpro_flwr.doctor.contact import TIMEOUT, Contact, unverified
 from fedhpro_flwr.doctor.deadline import within
-from fedhpro_flwr.doctor.finding import Finding, problem
+from fedhpro_flwr.doctor.finding import Finding, Level, problem
 from fedhpro_flwr.doctor.key_files import dated
 from fedhpro_flwr.doctor.pem import names_of
 from fedhpro_flwr.doctor.subject import Subject
@@ -53,12 +52,9 @@ def peer_certificate(link: Contact, context: ssl.SSLContext) -> bytes:
 
 
 def _advice(link: Contact, shown: x509.Certificate, trusted: str | None) -> str:
-    if datetime.now(UTC) < shown.not_valid_before_utc:
-        return f"it is valid from {shown.not_valid_before_utc:%Y-%m-%d %H:%M} UTC: set this machine's clock, or wait"
-    if dated("tls", shown, "").advice:
-        return (
-            f"it is valid from {shown.not_valid_before_utc:%Y-%m-%d} to {shown.not_valid_after_utc:%Y-%m-%d}: renew it"
-        )
+    dates = dated("tls", shown, "")
+    if dates.level is Level.PROBLEM:
+        return f"{dates.found}: {dates.advice}"
     names = names_of(shown)
     if not names.cover(link.host):
         return f"connect by a name it holds ({names}), or have one issued for {link.host}"

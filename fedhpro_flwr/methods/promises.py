@@ -33,8 +33,10 @@ def refuse_records(method: Method, state: object) -> None:
             `privacy.withhold` would let none of its replies leave a client.
     """
     expected = method.expects(state)
-    for name in sorted(TAKEN & {*expected, *method.broadcast(state)}):
-        raise ConfigError(f"method.name = {method.name!r}: every message has a record {name} already; rename its own")
+    if taken := sorted(TAKEN & {*expected, *method.broadcast(state)}):
+        raise ConfigError(
+            f"method.name = {method.name!r}: every message has a record {taken[0]} already; rename its own"
+        )
     if CLASS_IDS not in expected and (rows := sorted(name for name, shape in expected.items() if "P" in shape)):
         raise ConfigError(
             f"method.name = {method.name!r}: {rows[0]} has a row for each of a client's classes, 'P' in `expects`, "

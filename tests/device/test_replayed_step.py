@@ -14,7 +14,7 @@ from fedhpro_flwr.local_sgd import LocalSGD
 from fedhpro_flwr.methods import Arrival, build_method
 from fedhpro_flwr.personal import PersonalState
 from fedhpro_flwr.precision import repeat_on_gpu
-from fedhpro_flwr.replayed_step import WARM_UP, ReplayedStep, stepping
+from fedhpro_flwr.replayed_step import WARM_UP, ReplayedStep, as_cuda_graph
 from fedhpro_flwr.seeding import Draws
 
 EPOCHS = 5  # of three steps, the last of which has a smaller batch
@@ -29,7 +29,7 @@ def replaying(monkeypatch):
         recorders.append(CpuRecorder())
         return ReplayedStep(step, recorders[-1])
 
-    monkeypatch.setattr("client_app.visit.stepping", recorded)
+    monkeypatch.setattr("client_app.visit.as_cuda_graph", recorded)
     return recorders
 
 
@@ -128,8 +128,8 @@ def test_a_step_is_replayed_only_on_a_gpu_and_where_asked_for():
 
     for cuda_graph in (False, True):
         local = settings(local__cuda_graph=cuda_graph).local
-        assert stepping(step, local, torch.device("cpu")) is step
-    assert stepping(step, settings().local, torch.device("cuda")) is step
+        assert as_cuda_graph(step, local, torch.device("cpu")) is step
+    assert as_cuda_graph(step, settings().local, torch.device("cuda")) is step
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="NO GPU: CUDA graphs were not tried on a card")
