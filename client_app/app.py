@@ -15,7 +15,7 @@ from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.configured_client import architecture_of, configured_client, names_architecture
 from fedhpro_flwr.engine import code_fingerprint, settle
 from fedhpro_flwr.methods import build_method
-from fedhpro_flwr.models import Model
+from fedhpro_flwr.models import Model, refuse_other_features
 from fedhpro_flwr.node_data import without_client
 from fedhpro_flwr.nodes import Introduction, own_partition
 from fedhpro_flwr.personal import PersonalState
@@ -58,12 +58,14 @@ def make_client_app(client_side: ClientSide) -> ClientApp:
         try:
             with reasons_kept(config.privacy.withhold):
                 build_method(config)  # an app of somebody's own may lack the file that registers it
-                model, _, _ = prepared(config, replace(task, partition_id=me), context)
+                model, data, _ = prepared(config, replace(task, partition_id=me), context)
+                if held := data.train or data.test:
+                    refuse_other_features(model, data.encoder_inputs(held.inputs[:1]))
                 told = client_side is configured_client or names_architecture(config, context)
                 name = architecture_of(config, me, context) if told else ""
             known = Introduction(0, me, code_fingerprint(), name, model.width)
         except FAULTS as error:
-            known = Introduction(0, me, code_fingerprint(), problem=f"client {me}: {error}")
+            known = Introduction(0, me, code_fingerprint(), problem=in_words(f"client {me}", error))
         return Message(known.pack(), reply_to=message)
 
     @app.train()
@@ -107,11 +109,16 @@ def answered(message: Message, who: str, job: Callable[[], RecordDict]) -> Messa
     try:
         return Message(job(), reply_to=message)
     except FAULTS as error:
-        reason = f"{who}: {error}"
-        if isinstance(error, (KeyError, RuntimeError)):  # where it is raised says more than its words
-            reason = f"{who}: {type(error).__name__}: {error}"
-            log(ERROR, "%s", reason, exc_info=error)
-        return Message(Error(code=CLIENT_FAILED, reason=reason), reply_to=message)
+        return Message(Error(code=CLIENT_FAILED, reason=in_words(who, error)), reply_to=message)
+
+
+def in_words(who: str, error: Exception) -> str:
+    """A fault for the server's log; one that says more by its kind and its place has both, the place in this log."""
+    if not isinstance(error, (KeyError, RuntimeError)):
+        return f"{who}: {error}"
+    reason = f"{who}: {type(error).__name__}: {error}"
+    log(ERROR, "%s", reason, exc_info=error)
+    return reason
 
 
 app = make_client_app(configured_client)

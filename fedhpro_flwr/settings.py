@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fedhpro_flwr.config import ConfigError, RunConfig, Scalar, is_text
+from fedhpro_flwr.config import ConfigError, RunConfig, Scalar, is_text, known_keys
 from fedhpro_flwr.engine import check_names
 from fedhpro_flwr.flat_keys import flatten
 from fedhpro_flwr.recorded import completed
@@ -92,8 +92,12 @@ def _value(key: str, text: str) -> Scalar:
 def _defaults() -> dict[str, Scalar]:
     package = Path(__file__).resolve().parent
     beside = package.parent / "pyproject.toml"
-    content = _toml(beside if beside.exists() else package / "app" / "pyproject.toml")
-    return flatten(content["tool"]["flwr"]["app"]["config"])
+    file = beside if beside.exists() else package / "app" / "pyproject.toml"
+    defaults = flatten(_toml(file)["tool"]["flwr"]["app"]["config"])
+    if lacking := [key for key in known_keys() if key not in defaults]:  # of a setting that somebody added
+        section, _, leaf = f"tool.flwr.app.config.{lacking[0]}".rpartition(".")
+        raise ConfigError(f"{lacking[0]} has no default in {file}: add {leaf} under [{section}], or Flower refuses it")
+    return defaults
 
 
 def _find(conf: str) -> Path:

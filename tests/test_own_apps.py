@@ -135,6 +135,25 @@ def test_what_a_client_raises_is_named_with_its_type_and_traced(caplog):
     assert any(record.exc_info and "KeyError" in record.getMessage() for record in caplog.records)
 
 
+def test_an_encoder_that_forgets_to_pool_is_named_before_round_1():
+    unpooled = lambda: Model(nn.Unflatten(1, (2, 3)), nn.Linear(3, CLASSES))  # noqa: E731
+    with pytest.raises(ConfigError) as refused:
+        played(unpooled, clients=1)
+    assert str(refused.value) == (
+        "no node introduced itself: client 0: the model's encoder makes [1, 2, 3] of one sample, and its head takes "
+        "[1, 3]: flatten or pool in the encoder, or give the head as many inputs"
+    )
+
+
+def test_what_a_client_raises_when_it_introduces_itself_has_its_type_too(caplog):
+    def broken():
+        raise KeyError("no-such-file")
+
+    with caplog.at_level(logging.ERROR, "flwr"), pytest.raises(ConfigError, match="client 0: KeyError: 'no-such-file'"):
+        played(data=broken, clients=1)
+    assert any(record.exc_info and "no-such-file" in record.getMessage() for record in caplog.records)
+
+
 def test_a_head_of_another_width_names_no_architecture_that_is_not_there():
     with pytest.raises(ConfigError) as refused:
         played(lambda: new_model(width=4), initial=new_model)

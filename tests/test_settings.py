@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from fedhpro_flwr.config import ConfigError
+from fedhpro_flwr import settings
+from fedhpro_flwr.config import ConfigError, known_keys
 from fedhpro_flwr.settings import prepare, read_settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -71,3 +72,9 @@ def test_paths_are_made_absolute_because_the_apps_run_elsewhere(tmp_path, monkey
 def test_a_path_of_bytes_that_are_no_utf8_is_refused_by_name():
     with pytest.raises(ConfigError, match=r"^data\.path = '/data/\\xff': bytes that are no UTF-8; rename the file"):
         prepare(None, ["data.path=/data/\udcff"])
+
+
+def test_a_setting_that_somebody_added_without_its_default_is_named(monkeypatch):
+    monkeypatch.setattr(settings, "known_keys", lambda: (*known_keys(), "mine.weight"))
+    with pytest.raises(ConfigError, match=r"^mine\.weight has no default in .*pyproject\.toml: add weight under"):
+        read_settings(None, [])

@@ -44,6 +44,9 @@ def add_parser(commands: Subparsers) -> None:
     )
     command.add_argument("--key", type=_file, metavar="FILE", help="its private key, server.key; or a node's, node-0")
     command.add_argument(
+        "--port", type=_port, default=0, metavar="PORT", help="which it is to listen on, as told to Flower's command"
+    )
+    command.add_argument(
         "--node-config", default="", metavar="CONFIG", help="as for flower-supernode: partition-id=0 ..."
     )
     command.add_argument(
@@ -67,6 +70,7 @@ def doctor(options: argparse.Namespace, console: Console) -> int:
         certificate=options.certificate,
         key=options.key,
         node_config=_node_config(options.node_config),
+        port=options.port,
         settings=options.data,
     )
     if options.json:
@@ -113,6 +117,12 @@ def _node_config(text: str) -> Mapping[str, Scalar]:
             f"--node-config {text}: write it as key=value, texts in quotes: \"partition-id=0 data-path='/data'\""
         )
     return config
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 2**16:
+        raise argparse.ArgumentTypeError(f"{text} is no port, a whole number from 1 to 65535")
+    return int(text)
 
 
 def _file(text: str) -> Path:

@@ -18,6 +18,7 @@ from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.launch.connections import direct, flower_home, named
 from fedhpro_flwr.launch.deployment import Deployment
 from fedhpro_flwr.launch.flower import Flower, LaunchError
+from fedhpro_flwr.launch.not_taken import explained
 from fedhpro_flwr.launch.termination import in_order
 from fedhpro_flwr.progress import closing
 from fedhpro_flwr.resume import resumed
@@ -101,7 +102,9 @@ def run_on_superlink(options: argparse.Namespace, config: RunConfig, console: Co
         try:
             submitted = deployment.submit(config.flat())
         except LaunchError as error:
-            console.print(f"fedhpro: not submitted: {error}", style="red", markup=False, soft_wrap=True)
+            console.print(
+                f"fedhpro: not submitted: {explained(error, flower)}", style="red", markup=False, soft_wrap=True
+            )
             return NOT_STARTED
         console.print(
             f"{config.experiment}: run {submitted.run_id} on {options.superlink}, {config.rounds} rounds, results in "

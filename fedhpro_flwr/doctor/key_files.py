@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from fedhpro_flwr.certificates import ALWAYS
 from fedhpro_flwr.doctor.finding import Finding, ok, problem, warning
-from fedhpro_flwr.doctor.pem import is_openssh, is_signed, names_of, read_certificates, read_private_key
+from fedhpro_flwr.doctor.pem import is_authority, is_openssh, is_signed, names_of, read_certificates, read_private_key
 from fedhpro_flwr.doctor.subject import Subject
 
 SOON = 30  # days before the end of a certificate
@@ -25,6 +25,10 @@ def root_certificates(subject: Subject) -> Finding | None:
         found = read_certificates(subject.root_certificates)
     except (OSError, ValueError) as error:
         return problem("root certificates", str(error), "name the CA's certificate, a PEM file such as ca.crt")
+    if not any(map(is_authority, found)):
+        held = found[0].subject.rfc4514_string() or "what it holds"
+        said = f"{subject.root_certificates}: {held} is no CA"
+        return warning("root certificates", said, "name the CA's own certificate, such as ca.crt")
     first = min(found, key=lambda certificate: certificate.not_valid_after_utc)
     return dated("root certificates", first, first.subject.rfc4514_string())
 

@@ -86,6 +86,15 @@ def names_of(certificate: x509.Certificate) -> Names:
     return Names(tuple(held.get_values_for_type(x509.DNSName)), tuple(addresses))
 
 
+def is_authority(certificate: x509.Certificate) -> bool:
+    """Whether others may be signed with a certificate, or it with itself: only such a one is the end of a chain."""
+    try:
+        signs = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except x509.ExtensionNotFound:
+        signs = certificate.version is x509.Version.v1  # which cannot say it
+    return signs or certificate.issuer == certificate.subject
+
+
 def is_openssh(content: bytes) -> bool:
     """Whether a private key is in OpenSSH's own format, as Flower wants a node's."""
     return content.startswith(OPENSSH)

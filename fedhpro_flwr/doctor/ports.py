@@ -15,13 +15,16 @@ SUPERLINK_PORT, SUPERNODE_PORT = 8000, 9094  # Flower's defaults
 def port(subject: Subject) -> Finding | None:
     """The port of a SuperLink or a SuperNode; a simulation takes a free one by itself."""
     if subject.role == "supernode":
-        if is_free(SUPERNODE_PORT):
-            return ok("port", f"{SUPERNODE_PORT} is free")
-        found = f"{SUPERNODE_PORT}, a SuperNode's if it is not told another --port, is in use"
-        return warning("port", found, "give each SuperNode on a machine a --port of its own")
+        number = subject.port or SUPERNODE_PORT
+        if is_free(number):
+            return ok("port", f"{number} is free")
+        found = f"{number} is in use"
+        return warning(
+            "port", found, "give each SuperNode on a machine a --port of its own, unless it is that SuperNode's already"
+        )
     if subject.role == "superlink":
         link = subject.superlink
-        number = link.port if link else SUPERLINK_PORT
+        number = subject.port or (link.port if link else SUPERLINK_PORT)
         if is_free(number):
             return ok("port", f"{number} is free")
         if runs_superlink(number) or (link and link.answers):

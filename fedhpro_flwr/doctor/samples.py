@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -115,6 +116,8 @@ def of_node(subject: Subject, path: str) -> str:
     from fedhpro_flwr.engine import data_source
     from fedhpro_flwr.settings import prepare
 
+    if not Path(path).expanduser().exists():
+        raise FileNotFoundError(f"{DATA_PATH} = {path}, and nothing is there that {getpass.getuser()} may see")
     config = prepare(subject.settings or None, [])
     if subject.settings:
         refuse_other_run(subject, config)

@@ -24,6 +24,7 @@ class Subject:
         certificate: the SuperLink's own; PEM.
         key: its private key (PEM), or a node's (OpenSSH).
         node_config: what the SuperNode is told with `--node-config`.
+        port: which a SuperLink or SuperNode is to listen on; 0 means Flower's default, or that of `superlink`.
         settings: a run's settings, a TOML file or the name of an experiment; empty if no data is to be looked at.
     """
 
@@ -33,4 +34,5 @@ class Subject:
     certificate: Path | None = None
     key: Path | None = None
     node_config: Mapping[str, Scalar] = field(default_factory=dict)
+    port: int = 0
     settings: str = ""

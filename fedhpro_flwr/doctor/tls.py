@@ -12,7 +12,7 @@ from fedhpro_flwr.doctor.contact import TIMEOUT, Contact, unverified
 from fedhpro_flwr.doctor.deadline import within
 from fedhpro_flwr.doctor.finding import Finding, Level, problem
 from fedhpro_flwr.doctor.key_files import dated
-from fedhpro_flwr.doctor.pem import names_of
+from fedhpro_flwr.doctor.pem import names_of, read_certificates
 from fedhpro_flwr.doctor.subject import Subject
 
 
@@ -59,5 +59,7 @@ def _advice(link: Contact, shown: x509.Certificate, trusted: str | None) -> str:
     if not names.cover(link.host):
         return f"connect by a name it holds ({names}), or have one issued for {link.host}"
     if trusted is None:
-        return "name the CA's certificate with --root-certificates, here and for the SuperNode"
-    return f"get the ca.crt the server's certificate was signed with: {Path(trusted).name} is another CA's"
+        return "name the CA's certificate as root-certificates, here and wherever Flower is told of this SuperLink"
+    given = Path(trusted)
+    whose = "the server's own" if shown in read_certificates(given) else "another CA's"
+    return f"get the ca.crt the server's certificate was signed with: {given.name} is {whose}"

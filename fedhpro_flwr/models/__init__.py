@@ -19,6 +19,7 @@ from fedhpro_flwr.models import (
     text_transformer,
     vit,
 )
+from fedhpro_flwr.models.built import refuse_other_features, refuse_unbuilt
 from fedhpro_flwr.models.model import MODELS, Builder, Model, ModelShape, model
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "mobilenet",
     "model",
     "projection",
+    "refuse_other_features",
     "resnet",
     "text_cnn",
     "text_transformer",
@@ -63,7 +65,7 @@ def build(
         seed: the same seed gives the same weights bit by bit.
 
     Raises:
-        ValueError: an unknown name, or a shape or width the model cannot have.
+        ValueError: an unknown name, a shape or width the model cannot have, or a builder that made something else.
     """
     builder = MODELS.find(name)
     if num_classes < 2:
@@ -74,4 +76,5 @@ def build(
         raise ValueError(f"a sample must have shape (ch, H, W), (F,) or (L,), got {tuple(input_shape)}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return builder(ModelShape(tuple(input_shape), num_classes, width, vocabulary, path))
+        shape = ModelShape(tuple(input_shape), num_classes, width, vocabulary, path)
+        return refuse_unbuilt(builder(shape), name, shape)

@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 
 from client_app.app import app as client_app
 from fedhpro_flwr.certificates import make_folder
+from fedhpro_flwr.cli import main
 from fedhpro_flwr.in_process import run_in_process
 from fedhpro_flwr.launch.private_superlink import free_port
 from fedhpro_flwr.run_folder import read_rounds
@@ -176,6 +177,26 @@ def test_every_call_of_the_fleet_api_is_let_through(federation: Federation) -> N
     assert len(calls) >= 10
     for path in calls:
         assert federation.proxy.ask(f"POST {path} HTTP/1.1")[0] == 401, path
+
+
+@pytest.mark.parametrize(
+    ("at", "roots", "sentence"),
+    [
+        ("the SuperLink", "", "the SuperLink does not answer: unable to get local issuer certificate; name the CA's"),
+        (
+            "nginx",
+            "ca.crt",
+            " is the nodes' door, a proxy that shows them the Fleet API alone; submit on the SuperLink's",
+        ),
+    ],
+)
+def test_a_run_that_is_submitted_the_wrong_way_says_which(
+    federation: Federation, tmp_path: Path, capsys: pytest.CaptureFixture[str], at: str, roots: str, sentence: str
+) -> None:
+    address = f"localhost:{federation.cluster.port if at == 'the SuperLink' else federation.proxy.port}"
+    trusted = ["--root-certificates", str(federation.certificates / roots)] if roots else []
+    assert main(["run", "--set", f"run-folder={tmp_path}", "--superlink", address, *trusted]) == 2
+    assert sentence in capsys.readouterr().out
 
 
 def test_nginx_trusts_no_other_server_on_the_superlinks_port(federation: Federation, tmp_path: Path) -> None:

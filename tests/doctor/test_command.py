@@ -53,12 +53,14 @@ def test_the_table_and_the_exit_status(find, capsys, findings, status, summary):
 def test_json(find, capsys):
     asked = find(problem("c", "found", "mend it"))
     arguments = ["--role", "supernode", "--superlink", "fl.example.org:443", "--json"]
-    assert main(["doctor", *arguments, "--node-config", "partition-id=1 data-path='/data/my set'"]) == 1
+    arguments += ["--port", "9095", "--node-config", "partition-id=1 data-path='/data/my set'"]
+    assert main(["doctor", *arguments]) == 1
     assert json.loads(capsys.readouterr().out) == {
         "role": "supernode",
         "findings": [{"check": "c", "level": "problem", "found": "found", "advice": "mend it"}],
     }
     (subject,) = asked
+    assert subject.port == 9095
     assert subject.node_config == {"partition-id": 1, "data-path": "/data/my set"}
     assert (subject.superlink.host, subject.superlink.port, subject.superlink.insecure) == (
         "fl.example.org",
@@ -79,6 +81,15 @@ def test_mistakes_end_with_2_and_a_sentence(find, capsys, arguments, sentence):
     assert main(["doctor", *arguments]) == 2
     assert sentence in capsys.readouterr().out
     assert asked == []
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "nginx"])
+def test_a_port_that_is_none(find, capsys, port):
+    asked = find()
+    with pytest.raises(SystemExit) as ended:
+        main(["doctor", "--port", port])
+    assert (ended.value.code, asked) == (2, [])
+    assert f"{port} is no port, a whole number from 1 to 65535" in capsys.readouterr().err
 
 
 def test_a_check_that_breaks_or_hangs_is_a_problem_and_the_others_go_on(monkeypatch):

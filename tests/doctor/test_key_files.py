@@ -131,3 +131,9 @@ def test_a_key_with_a_passphrase(tmp_path):
 )  # fmt: skip
 def test_which_names_a_certificate_covers(host, covered):
     assert Names(("a.b.org", "*.w.org"), ("10.0.0.1", "::1")).cover(host) is covered
+
+
+def test_a_server_certificate_is_no_ca(trial):
+    finding = root_certificates(superlink(trial, root_certificates=trial / "server.crt"))
+    assert (finding.level, finding.advice) == (WARNING, "name the CA's own certificate, such as ca.crt")
+    assert finding.found.endswith("is no CA")

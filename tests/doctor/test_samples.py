@@ -45,8 +45,8 @@ def test_the_data_of_a_node(tmp_path):
     ("path", "found"),
     [
         ("relative.npz", "data-path = relative.npz"),
-        ("/no/such.npz", "does not exist"),
-        ("/no/such/folder", "does not exist"),
+        ("/no/such.npz", "data-path = /no/such.npz, and nothing is there that "),
+        ("/no/such/folder", "data-path = /no/such/folder, and nothing is there that "),
     ],
 )
 def test_data_of_a_node_that_cannot_be_read(path, found):

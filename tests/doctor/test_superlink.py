@@ -2,6 +2,7 @@
 
 import re
 import socket
+import sys
 import time
 from datetime import timedelta
 
@@ -175,7 +176,7 @@ def test_tls_is_trusted_by_the_right_name_and_authority(serve, trial):
 def test_tls_without_the_ca(serve, trial):
     finding = tls.handshake(at(serve(tls=trial), insecure=False))
     assert finding.level is PROBLEM
-    assert "name the CA's certificate with --root-certificates" in finding.advice
+    assert "name the CA's certificate as root-certificates, here and " in finding.advice
 
 
 def test_tls_with_another_ca(serve, trial, tmp_path):
@@ -183,6 +184,15 @@ def test_tls_with_another_ca(serve, trial, tmp_path):
     finding = tls.handshake(at(serve(tls=trial), roots=tmp_path / "other" / "ca.crt", insecure=False))
     assert finding.level is PROBLEM
     assert "ca.crt is another CA's" in finding.advice
+
+
+@pytest.mark.skipif(
+    sys.version_info >= (3, 13), reason="Python 3.13 trusts a server's own certificate where it is told to"
+)
+def test_tls_with_the_servers_own_certificate_in_the_place_of_the_cas(serve, trial):
+    finding = tls.handshake(at(serve(tls=trial), host="localhost", roots=trial / "server.crt", insecure=False))
+    assert finding.level is PROBLEM
+    assert "server.crt is the server's own" in finding.advice
 
 
 def test_tls_by_a_name_the_certificate_does_not_hold(serve, issue):
@@ -224,11 +234,16 @@ def test_the_port_of_a_superlink(serve):
     number = serve()
     finding = ports.port(at(number, role="superlink"))
     assert (finding.level, finding.found) == (OK, f"{number} is in use, by a SuperLink")
+    free = unused()
+    assert ports.port(Subject("superlink", at(number).superlink, port=free)).found == f"{free} is free"
 
 
 def test_the_port_of_a_supernode(monkeypatch, serve):
     monkeypatch.setattr(ports, "SUPERNODE_PORT", unused())
     assert ports.port(Subject("supernode")).level is OK
-    monkeypatch.setattr(ports, "SUPERNODE_PORT", serve())
+    taken = serve()
+    assert ports.port(Subject("supernode", port=unused())).level is OK
+    assert ports.port(Subject("supernode", port=taken)).level is WARNING
+    monkeypatch.setattr(ports, "SUPERNODE_PORT", taken)
     assert ports.port(Subject("supernode")).level is WARNING
     assert ports.port(Subject("simulation")) is None

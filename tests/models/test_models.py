@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from fedhpro_flwr.models import MODELS, Model, ModelShape, build, model
+from fedhpro_flwr.models import MODELS, Model, ModelShape, build, model, refuse_other_features
 
 CASES = [
     ("cnn", (1, 8, 8), 0, 64),
@@ -140,3 +140,48 @@ def test_a_new_model_is_registered_once():
     with pytest.raises(ValueError, match=r"^model\.name: 'cnn' is registered already"):
         model("cnn")(MODELS["cnn"])
     assert ModelShape((1, 8, 8), 10).image("x", 8) == (1, 8, 8)
+
+
+def lazy(shape):
+    return Model(nn.Sequential(nn.Flatten(), nn.LazyLinear(8)), nn.Linear(8, shape.num_classes))
+
+
+@pytest.mark.parametrize(
+    ("builder", "sentence"),
+    [
+        (lambda shape: nn.Linear(4, 3), "model 'mine': its builder returned Linear, it must return a Model"),
+        (lambda shape: None, "model 'mine': its builder returned NoneType, it must return a Model"),
+        (
+            lazy,
+            r"model 'mine': encoder\.1\.weight has no shape before the first batch, and models are sent before it; ",
+        ),
+        (lambda shape: Model(nn.Identity(), nn.Linear(6, 9)), "model 'mine': its head has 9 classes, the data 3; "),
+        (
+            lambda shape: Model(nn.Identity(), nn.Linear(6, 3)),
+            r"its head takes 6 features, model\.width = 5; the",
+        ),
+    ],
+)
+def test_a_builder_that_makes_something_else_is_told_so(builder, sentence, monkeypatch):
+    monkeypatch.setitem(MODELS, "mine", builder)
+    with pytest.raises(ValueError, match=sentence):
+        build("mine", input_shape=(6,), num_classes=3, width=5, seed=0)
+
+
+def test_one_sample_tells_whether_the_encoder_makes_what_the_head_takes():
+    net = Model(nn.Sequential(nn.BatchNorm2d(3), nn.Dropout(), nn.AdaptiveAvgPool2d(1), nn.Flatten()), nn.Linear(3, 2))
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    sample = torch.randn(1, 3, 4, 4)
+    drawn = torch.random.get_rng_state()
+    refuse_other_features(net, sample)
+    assert torch.equal(torch.random.get_rng_state(), drawn)
+    assert net.training and all(torch.equal(tensor, net.state_dict()[name]) for name, tensor in before.items())
+    unpooled = Model(nn.Identity(), nn.Linear(4, 2))
+    with pytest.raises(ValueError, match=r"makes \[1, 3, 4, 4\] of one sample, and its head takes \[1, 4\]: flat"):
+        refuse_other_features(unpooled, torch.randn(1, 3, 4, 4))
+    with pytest.raises(ValueError, match="makes tuple of one sample"):
+        refuse_other_features(Model(nn.LSTM(5, 4), nn.Linear(4, 2)), torch.randn(1, 2, 5))
+    other = Model(nn.Linear(7, 4), nn.Linear(4, 2))
+    with pytest.raises(ValueError, match=r"encoder does not take samples of shape \[1, 6\]: mat1 and mat2"):
+        refuse_other_features(other, torch.randn(1, 6))
+    assert other.training

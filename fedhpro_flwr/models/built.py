@@ -1,0 +1,68 @@
+"""What a builder promises: a `Model` of the classes and the width that were asked for, ready to be sent."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.parameter import is_lazy
+
+from fedhpro_flwr.models.model import Model, ModelShape
+
+
+def refuse_unbuilt(built: object, name: str, shape: ModelShape) -> Model:
+    """A builder's model, looked at where it is made: later its mistake would be a client's.
+
+    Args:
+        built: what the builder returned.
+        name: of the model.
+        shape: what it was asked for.
+
+    Raises:
+        ValueError: it is no `Model`, has another number of classes or of features, or parameters without a shape.
+    """
+    if not isinstance(built, Model):
+        raise ValueError(f"model {name!r}: its builder returned {type(built).__name__}, it must return a Model")
+    lazy = [entry for entry, tensor in (*built.named_parameters(), *built.named_buffers()) if is_lazy(tensor)]
+    if lazy:
+        raise ValueError(
+            f"model {name!r}: {lazy[0]} has no shape before the first batch, and models are sent before it; "
+            "give the layer its number of inputs"
+        )
+    if built.num_classes != shape.num_classes:
+        raise ValueError(
+            f"model {name!r}: its head has {built.num_classes} classes, the data {shape.num_classes}; "
+            "the builder must take shape.num_classes"
+        )
+    if shape.width not in (0, built.width):
+        raise ValueError(
+            f"model {name!r}: its head takes {built.width} features, model.width = {shape.width}; "
+            "the builder must take shape.width, or refuse it"
+        )
+    return built
+
+
+@torch.no_grad()
+def refuse_other_features(model: Model, sample: Tensor) -> None:
+    """Check with one sample that the encoder's features are what the head takes; the model is left as it was.
+
+    Args:
+        model: on the device of the sample.
+        sample: as encoders take them, with a batch dimension of 1.
+
+    Raises:
+        ValueError: they have another shape, or the encoder does not take such samples.
+    """
+    was_training = model.training
+    model.eval()  # batch norm counts nothing, dropout draws nothing
+    try:
+        features = model.encoder(sample)
+    except RuntimeError as error:
+        raise ValueError(f"the model's encoder does not take samples of shape {list(sample.shape)}: {error}") from error
+    finally:
+        model.train(was_training)
+    if not isinstance(features, Tensor) or features.shape != (1, model.width):
+        given = list(features.shape) if isinstance(features, Tensor) else type(features).__name__
+        raise ValueError(
+            f"the model's encoder makes {given} of one sample, and its head takes {[1, model.width]}: "
+            "flatten or pool in the encoder, or give the head as many inputs"
+        )
