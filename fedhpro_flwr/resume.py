@@ -78,7 +78,7 @@ def resumed(config: RunConfig, patience: float = 0.0) -> Resumed:
             f"{named}: no checkpoint is left to go on from, {error}; delete {CHECKPOINT_FOLDER} to begin anew"
         ) from None
     checkpoint, warnings = found.checkpoint, [f"{damaged}: the one before is used" for damaged in found.damaged]
-    refuse_other(checkpoint.about.settings if checkpoint else begun_with, config, named)
+    refuse_other_settings(checkpoint.about.settings if checkpoint else begun_with, config, named)
     if checkpoint is None:
         _refuse_without_checkpoint(folder, config, named)
         warnings.append("no checkpoint was written yet: the run begins with round 1")
@@ -112,7 +112,22 @@ def opened(config: RunConfig) -> tuple[RunFolder, RunConfig, Checkpoint | None]:
     return RunFolder(known.folder, known.config, rounds_before=known.rounds_before), known.config, known.checkpoint
 
 
-def refuse_other(begun_with: Mapping[str, Scalar], config: RunConfig, named: str) -> None:
+def refuse_other(checkpoint: Checkpoint, config: RunConfig, data: str) -> None:
+    """A checkpoint goes on with its own settings and its own data alone.
+
+    Args:
+        checkpoint: to go on from.
+        config: the settings at hand.
+        data: fingerprint of the partition at hand.
+
+    Raises:
+        ConfigError: one of them is another.
+    """
+    refuse_other_settings(checkpoint.about.settings, config, "resume")
+    refuse_other_data(checkpoint, data)
+
+
+def refuse_other_settings(begun_with: Mapping[str, Scalar], config: RunConfig, named: str) -> None:
     """A run does not go on with other settings.
 
     Raises:

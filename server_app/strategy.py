@@ -34,6 +34,7 @@ from fedhpro_flwr.records import OwnTest, Task, Tensors, Update, array_record, a
 from fedhpro_flwr.replies import NOBODY, Collected, bytes_of, collect, released
 from fedhpro_flwr.reply_checks import expected_updates, unpack_test
 from fedhpro_flwr.reports import Observer, RoundReport, mean_loss
+from fedhpro_flwr.resume import refuse_other
 from fedhpro_flwr.roster import Roster, Seats
 from fedhpro_flwr.round_repeats import until_quorum
 from fedhpro_flwr.seeding import Draws
@@ -57,6 +58,9 @@ class FedHProStrategy(Strategy):
         encoders: initial models by architecture, where `model.share = "group"` averages several; Flower's own results
             (`Result.arrays`, `evaluate_fn`) then hold the head alone.
         resume: the checkpoint to go on from; None to begin with round 1.
+
+    Raises:
+        ConfigError: the checkpoint is of a run with other settings or other data, or `config` names no method.
     """
 
     def __init__(
@@ -71,6 +75,8 @@ class FedHProStrategy(Strategy):
         encoders: Mapping[str, Tensors] | None = None,
         resume: Checkpoint | None = None,
     ) -> None:
+        if resume:
+            refuse_other(resume, config, data)
         self.config, self.test, self.observers, self.data = config, test, tuple(observers), data
         self.method = method or build_method(config)
         self.breakdown, self.encoders, self.resume = breakdown, encoders, resume
@@ -104,7 +110,8 @@ class FedHProStrategy(Strategy):
             ConfigError: the nodes are not those the settings need, or `initial_arrays` are no model.
         """
         config, result = self.config, Result()
-        num_rounds, timeout = num_rounds or config.rounds, timeout or config.clients.timeout
+        num_rounds = config.rounds if num_rounds is None else num_rounds
+        timeout = timeout or config.clients.timeout
         extra = train_config or ConfigRecord()
         self.summary()
         initial = tensors_of(initial_arrays)

@@ -185,3 +185,13 @@ def test_a_state_path_that_cannot_be_written_is_named_before_training(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match=r"^no node introduced itself: client 0: clients\.state-path = '.*file': "):
         played(clients__state_path=str(tmp_path / "file"), method__name="moon")
+
+
+def test_no_rounds_are_no_rounds():
+    config = RunConfig.parse(rounds=3, partition__num_partitions=1)
+    app = make_client_app(lambda config, task, context: (new_model(), own_data()))
+    strategy = FedHProStrategy(config)
+    begun = new_model().state_dict()
+    result = strategy.start(InProcessGrid(app, 1), array_record(begun), num_rounds=0)
+    assert result.train_metrics_clientapp == {} and list(result.evaluate_metrics_clientapp) == [0]
+    assert all(torch.equal(tensor, begun[name]) for name, tensor in strategy.model.shared.items())

@@ -10,7 +10,7 @@ from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.flat_keys import flatten
 from fedhpro_flwr.presets import PAPER, TUNED
 from fedhpro_flwr.recorded import of_recorded, read_recorded
-from fedhpro_flwr.resume import refuse_other
+from fedhpro_flwr.resume import refuse_other_settings
 from fedhpro_flwr.settings import prepare
 
 LATER = ("losses.correction", "losses.logit-adjustment")
@@ -30,7 +30,7 @@ def test_what_was_written_down_stays():
 
 
 def test_a_run_of_older_code_goes_on_as_it_began(tmp_path):
-    refuse_other(OLDER, RunConfig.parse(OLDER | {key: PAPER[key] for key in LATER}), "resume")
+    refuse_other_settings(OLDER, RunConfig.parse(OLDER | {key: PAPER[key] for key in LATER}), "resume")
     (tmp_path / "config.toml").write_text(tomli_w.dumps(OLDER))
     assert read_recorded(tmp_path / "config.toml").losses.logit_adjustment == 0.0
 

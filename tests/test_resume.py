@@ -17,8 +17,9 @@ from fedhpro_flwr.engine import RESIDENT
 from fedhpro_flwr.flat_keys import nest
 from fedhpro_flwr.folder_lock import lock
 from fedhpro_flwr.in_process import run_in_process
-from fedhpro_flwr.resume import refuse_other, refuse_other_data, resumed
+from fedhpro_flwr.resume import refuse_other_data, refuse_other_settings, resumed
 from fedhpro_flwr.run_folder import read_rounds
+from server_app.strategy import FedHProStrategy
 
 SMALL = ONE_ROUND | {"rounds": 3}
 
@@ -204,16 +205,18 @@ def test_lost_lines_of_the_metrics_are_refused(stopped):
 
 def test_places_may_differ_and_what_lies_there_may_not():
     begun = RunConfig.parse({"data.path": "/old/set.npz", "data.root": "/old"})
-    refuse_other(begun.flat(), RunConfig.parse({"data.path": "/new/set.npz", "data.root": "/n", "rounds": 99}), "it")
+    refuse_other_settings(
+        begun.flat(), RunConfig.parse({"data.path": "/new/set.npz", "data.root": "/n", "rounds": 99}), "it"
+    )
     with pytest.raises(ConfigError, match=r"^it: the run was begun with data\.path = 'set\.npz' \(here 'other\.npz'\)"):
-        refuse_other(begun.flat(), RunConfig.parse({"data.path": "/old/other.npz"}), "it")
+        refuse_other_settings(begun.flat(), RunConfig.parse({"data.path": "/old/other.npz"}), "it")
 
 
 def test_a_key_that_older_settings_lack_has_its_default():
     begun = {key: value for key, value in RunConfig.parse().flat().items() if key != "moon.mu"}
-    refuse_other(begun, RunConfig.parse(), "it")
+    refuse_other_settings(begun, RunConfig.parse(), "it")
     with pytest.raises(ConfigError, match=r"moon\.mu = 1\.0 \(here 2\.0\)"):
-        refuse_other(begun, RunConfig.parse(moon__mu=2.0), "it")
+        refuse_other_settings(begun, RunConfig.parse(moon__mu=2.0), "it")
 
 
 def test_other_data_and_other_code(stopped):
@@ -222,6 +225,17 @@ def test_other_data_and_other_code(stopped):
     refuse_other_data(known.checkpoint, known.checkpoint.about.data)
     with pytest.raises(ConfigError, match=r"the data has changed: .* this is f00d"):
         refuse_other_data(known.checkpoint, "f00d")
+
+
+def test_the_strategy_of_an_own_app_refuses_them_too(stopped):
+    known = resumed(RunConfig.parse(SMALL | {"resume": str(stopped)}))
+    longer = RunConfig.parse(known.config.flat() | {"rounds": 9})
+    assert FedHProStrategy(longer, resume=known.checkpoint, data=known.checkpoint.about.data).rounds_before == 3
+    with pytest.raises(ConfigError, match=r"^the data has changed"):
+        FedHProStrategy(longer, resume=known.checkpoint)
+    other = RunConfig.parse(known.config.flat() | {"local.lr": 0.5})
+    with pytest.raises(ConfigError, match=r"^resume: the run was begun with local\.lr = .* \(here 0\.5\)"):
+        FedHProStrategy(other, resume=known.checkpoint, data=known.checkpoint.about.data)
 
 
 def test_code_that_has_changed_is_said(stopped, monkeypatch):
