@@ -6,6 +6,7 @@ from flwr.serverapp import Grid, ServerApp
 from shared_model import my_model
 
 from fedhpro_flwr import FedHProStrategy, RunConfig, array_record
+from fedhpro_flwr.progress import RoundLog
 
 app = ServerApp()
 results = []
@@ -15,5 +16,5 @@ results = []
 def main(grid: Grid, context: Context) -> None:
     torch.manual_seed(0)
     config = RunConfig.parse({"rounds": 2, "partition.num-partitions": 3, "local.epochs": 1, "local.lr": 0.01})
-    strategy = FedHProStrategy(config)
+    strategy = FedHProStrategy(config, observers=[RoundLog()])
     results.append((strategy, strategy.start(grid, array_record(my_model().state_dict()))))
