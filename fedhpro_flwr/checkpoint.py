@@ -26,6 +26,24 @@ ABOUT, CHECKSUM = "about", "checksum"  # the file's metadata
 
 
 @dataclass(frozen=True)
+class RunSoFar:
+    """A run when it begins, or goes on after rounds that were played."""
+
+    name: str  # names the run in what clients keep of it
+    resumed_at: tuple[int, ...] = ()  # the rounds after which it was resumed so far, the last of them now
+
+    @property
+    def rounds_before(self) -> int:
+        """Rounds that need not be played again."""
+        return self.resumed_at[-1] if self.resumed_at else 0
+
+    @property
+    def resumed_after(self) -> str:
+        """`resumed_at` as it travels, numbers between spaces."""
+        return " ".join(map(str, self.resumed_at))
+
+
+@dataclass(frozen=True)
 class About:
     """What a checkpoint is of."""
 
@@ -35,6 +53,11 @@ class About:
     settings: Mapping[str, Scalar]
     code: str  # fingerprint of the sources that wrote it
     data: str  # fingerprint of the partition; "" where clients bring their own data
+
+    @property
+    def so_far(self) -> RunSoFar:
+        """The run as it goes on from here."""
+        return RunSoFar(self.run, (*self.resumed_at, self.server_round))
 
 
 @dataclass(frozen=True, eq=False)

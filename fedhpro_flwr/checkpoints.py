@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from fedhpro_flwr.checkpoint import About, Checkpoint
+from fedhpro_flwr.checkpoint import About, Checkpoint, RunSoFar
 from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.engine import code_fingerprint
 from fedhpro_flwr.exchange import GlobalModel
@@ -25,8 +25,7 @@ class Server(Protocol):
     method: Method
     model: GlobalModel
     state: object
-    run: str
-    resumed_at: tuple[int, ...]
+    so_far: RunSoFar
     data: str
 
 
@@ -51,7 +50,7 @@ class Checkpoints:
         if every == 0 or (number % every and number != server.config.rounds):
             return
         settings = server.config.flat()
-        about = About(number, server.run, server.resumed_at, settings, code_fingerprint(), server.data)
+        about = About(number, server.so_far.name, server.so_far.resumed_at, settings, code_fingerprint(), server.data)
         method = server.method.saved(server.state)
         self._folder.mkdir(parents=True, exist_ok=True)
         content = Checkpoint(about, server.model.shared, server.model.encoders, method, self._trace.tensors())

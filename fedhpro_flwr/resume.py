@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from logging import WARNING
 from pathlib import Path
+from secrets import token_hex
 
 from flwr.common.logger import log
 
-from fedhpro_flwr.checkpoint import Checkpoint
+from fedhpro_flwr.checkpoint import Checkpoint, RunSoFar
 from fedhpro_flwr.checkpoints import newest
 from fedhpro_flwr.config import ConfigError, RunConfig, Scalar
 from fedhpro_flwr.engine import code_fingerprint, settle
@@ -112,8 +113,8 @@ def opened(config: RunConfig) -> tuple[RunFolder, RunConfig, Checkpoint | None]:
     return RunFolder(known.folder, known.config, rounds_before=known.rounds_before), known.config, known.checkpoint
 
 
-def refuse_other(checkpoint: Checkpoint, config: RunConfig, data: str) -> None:
-    """A checkpoint goes on with its own settings and its own data alone.
+def begun(checkpoint: Checkpoint | None, config: RunConfig, data: str) -> RunSoFar:
+    """The run that the strategy plays: that of a checkpoint goes on; without one a new one begins.
 
     Args:
         checkpoint: to go on from.
@@ -121,10 +122,13 @@ def refuse_other(checkpoint: Checkpoint, config: RunConfig, data: str) -> None:
         data: fingerprint of the partition at hand.
 
     Raises:
-        ConfigError: one of them is another.
+        ConfigError: the checkpoint is of other settings or other data.
     """
+    if checkpoint is None:
+        return RunSoFar(token_hex(4))
     refuse_other_settings(checkpoint.about.settings, config, "resume")
     refuse_other_data(checkpoint, data)
+    return checkpoint.about.so_far
 
 
 def refuse_other_settings(begun_with: Mapping[str, Scalar], config: RunConfig, named: str) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from logging import INFO, WARNING
-from secrets import token_hex
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.common.logger import log
@@ -34,7 +33,7 @@ from fedhpro_flwr.records import OwnTest, Task, Tensors, Update, array_record, a
 from fedhpro_flwr.replies import NOBODY, Collected, bytes_of, collect, released
 from fedhpro_flwr.reply_checks import expected_updates, unpack_test
 from fedhpro_flwr.reports import Observer, RoundReport, mean_loss
-from fedhpro_flwr.resume import refuse_other
+from fedhpro_flwr.resume import begun
 from fedhpro_flwr.roster import Roster, Seats
 from fedhpro_flwr.round_repeats import until_quorum
 from fedhpro_flwr.seeding import Draws
@@ -75,14 +74,10 @@ class FedHProStrategy(Strategy):
         encoders: Mapping[str, Tensors] | None = None,
         resume: Checkpoint | None = None,
     ) -> None:
-        if resume:
-            refuse_other(resume, config, data)
         self.config, self.test, self.observers, self.data = config, test, tuple(observers), data
         self.method = method or build_method(config)
         self.breakdown, self.encoders, self.resume = breakdown, encoders, resume
-        self.run = resume.about.run if resume else token_hex(4)  # names the run in what clients keep of it
-        self.rounds_before = resume.about.server_round if resume else 0
-        self.resumed_at = (*resume.about.resumed_at, self.rounds_before) if resume else ()
+        self.so_far = begun(resume, config, data)
         self.num_classes, self.model = 0, GlobalModel({})
         self.state: object = None
         self.roster: Roster  # the nodes, from `start` on
@@ -111,8 +106,7 @@ class FedHProStrategy(Strategy):
         """
         config, result = self.config, Result()
         num_rounds = config.rounds if num_rounds is None else num_rounds
-        timeout = timeout or config.clients.timeout
-        extra = train_config or ConfigRecord()
+        timeout, extra = timeout or config.clients.timeout, train_config or ConfigRecord()
         self.summary()
         initial = tensors_of(initial_arrays)
         members = config.model.architectures(config.partition.num_partitions)
@@ -123,9 +117,9 @@ class FedHProStrategy(Strategy):
         if self.resume:
             self.model = self.resume.model(self.model)
             self.state = self.method.restored(self.state, self.resume.method)
-        self.roster = Roster(grid, config, self.run, width)
+        self.roster = Roster(grid, config, self.so_far.name, width)
         self.roster.begin(timeout)
-        for server_round in range(self.rounds_before + 1, num_rounds + 1):
+        for server_round in range(self.so_far.rounds_before + 1, num_rounds + 1):
             report = self.play(server_round, grid, timeout, extra, is_last=server_round == num_rounds)
             note(result, report, array_record(self.model.shared), evaluate_fn)
         arrays = result.arrays = array_record(self.model.shared)
@@ -252,7 +246,7 @@ class FedHProStrategy(Strategy):
     def _messages(
         self, kind: str, server_round: int, arrays: ArrayRecord, extra: ConfigRecord, *, evaluate: bool
     ) -> list[Message]:
-        resumed_at = " ".join(map(str, self.resumed_at))
-        task = Task(server_round, NOBODY, evaluate, code_fingerprint(), self.data, self.run, resumed_at)
+        run, resumed_at = self.so_far.name, self.so_far.resumed_after
+        task = Task(server_round, NOBODY, evaluate, code_fingerprint(), self.data, run, resumed_at)
         settings = {**self.config.flat(), **scalars(extra)}
         return broadcasts(kind, self.seats.nodes, task, self.model, arrays, self.method.broadcast(self.state), settings)

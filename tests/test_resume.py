@@ -230,7 +230,7 @@ def test_other_data_and_other_code(stopped):
 def test_the_strategy_of_an_own_app_refuses_them_too(stopped):
     known = resumed(RunConfig.parse(SMALL | {"resume": str(stopped)}))
     longer = RunConfig.parse(known.config.flat() | {"rounds": 9})
-    assert FedHProStrategy(longer, resume=known.checkpoint, data=known.checkpoint.about.data).rounds_before == 3
+    assert FedHProStrategy(longer, resume=known.checkpoint, data=known.checkpoint.about.data).so_far.rounds_before == 3
     with pytest.raises(ConfigError, match=r"^the data has changed"):
         FedHProStrategy(longer, resume=known.checkpoint)
     other = RunConfig.parse(known.config.flat() | {"local.lr": 0.5})
