@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from fedhpro_flwr.checkpoint import About, Checkpoint
+from fedhpro_flwr.checkpoint import About, Checkpoint, RunSoFar
 from fedhpro_flwr.checkpoints import Checkpoints, newest, numbers
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.exchange import GlobalModel
@@ -91,7 +91,7 @@ def observed(tmp_path, rounds, every, of=None):
     config = RunConfig.parse(rounds=of or rounds, checkpoint__every=every)
     method = build_method(config)
     server = SimpleNamespace(
-        config=config, method=method, model=GlobalModel(SHARED), run="ab", resumed_at=(), data="",
+        config=config, method=method, model=GlobalModel(SHARED), so_far=RunSoFar("ab"), data="",
         state=method.start({"head.weight": torch.zeros(3, 4), "head.bias": torch.zeros(3)}),
     )  # fmt: skip
     trace = SimpleNamespace(tensors=lambda: {})
