@@ -63,6 +63,7 @@ class AllThere:
     """Every client is there, on a node of its own: client -> node id."""
 
     nodes: Mapping[int, int]
+    architectures: tuple[str, ...] = ()
 
     def draw(self, server_round: int) -> Seats:
         """All of them."""

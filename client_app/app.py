@@ -16,7 +16,7 @@ from fedhpro_flwr.configured_client import architecture_of, configured_client, n
 from fedhpro_flwr.engine import code_fingerprint, settle
 from fedhpro_flwr.methods import build_method
 from fedhpro_flwr.models import Model, refuse_other_features
-from fedhpro_flwr.node_data import without_client
+from fedhpro_flwr.node_data import refuse_without_client
 from fedhpro_flwr.nodes import Introduction, own_partition
 from fedhpro_flwr.personal import PersonalState
 from fedhpro_flwr.privacy import reasons_kept
@@ -51,21 +51,24 @@ def make_client_app(client_side: ClientSide) -> ClientApp:
         """Before round 1: which client this node is, and whether it could train."""
         config, task = unpack_task(message)
         me = own_partition(context)
-        if not 0 <= me < config.partition.num_partitions:  # it will be told whom to play
-            known = Introduction(0, me, code_fingerprint(), problem=without_client(config, context))
-            return Message(known.pack(), reply_to=message)
-        settle(config)
+        plays = 0 <= me < config.partition.num_partitions  # else it will be told whom to play
+        known = Introduction(0, me, code_fingerprint())
         try:
             with reasons_kept(config.privacy.withhold):
-                build_method(config)  # an app of somebody's own may lack the file that registers it
-                model, data, _ = prepared(config, replace(task, partition_id=me), context)
-                if held := data.train or data.test:
-                    refuse_other_features(model, data.encoder_inputs(held.inputs[:1]))
-                told = client_side is configured_client or names_architecture(config, context)
-                name = architecture_of(config, me, context) if told else ""
-            known = Introduction(0, me, code_fingerprint(), name, model.width)
+                if plays:
+                    settle(config)
+                    build_method(config)  # an app of somebody's own may lack the file that registers it
+                    model, data, _ = prepared(config, replace(task, partition_id=me), context)
+                    if held := data.train or data.test:
+                        refuse_other_features(model, data.encoder_inputs(held.inputs[:1]))
+                    told = client_side is configured_client or names_architecture(config, context)
+                    name = architecture_of(config, me, context) if told else ""
+                    known = replace(known, architecture=name, width=model.width)
+                else:
+                    refuse_without_client(config, context)
         except FAULTS as error:
-            known = Introduction(0, me, code_fingerprint(), problem=in_words(f"client {me}", error))
+            who = f"client {me}" if plays else f"node {context.node_id}"
+            known = replace(known, problem=in_words(who, error))
         return Message(known.pack(), reply_to=message)
 
     @app.train()

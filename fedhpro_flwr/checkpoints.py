@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -26,6 +26,7 @@ class Server(Protocol):
     model: GlobalModel
     state: object
     so_far: RunSoFar
+    resume: Checkpoint | None
     data: str
 
 
@@ -42,6 +43,10 @@ class Checkpoints:
 
     def __init__(self, server: Server, trace: PrototypeTrace, folder: Path) -> None:
         self._server, self._trace, self._folder = server, trace, folder / CHECKPOINT_FOLDER
+        if begun_from := server.resume:
+            # Another attempt begins here: were it abandoned, what its clients kept must not count in the next one.
+            about = replace(begun_from.about, resumed_at=server.so_far.resumed_at)
+            replace(begun_from, about=about).write(file_of(self._folder, about.server_round))
 
     def on_round(self, report: RoundReport) -> None:
         """Write, where it is time, and let go of what is older than the last two, or left over from a later round."""

@@ -91,4 +91,6 @@ def _bars(axes: Any, values: Mapping[str, float], title: str) -> None:
     axes.set(title=title, xscale="log" if any(value > 0 for value in values.values()) else "linear")
     axes.invert_yaxis()
     axes.tick_params(axis="y", labelsize=8)
+    for text in axes.get_yticklabels():
+        text.set_parse_math(False)
     axes.margins(x=0.25)

@@ -37,6 +37,11 @@ class KnownData:
     fingerprint: str = ""
 
     @property
+    def samples(self) -> tuple[int, ...]:
+        """How many each client trains on [N]; empty where only the clients know."""
+        return () if self.class_counts is None else tuple(int(number) for number in self.class_counts.sum(1))
+
+    @property
     def breakdown(self) -> Breakdown:
         """Along what accuracies are reported; without class counts there are no frequent and rare classes."""
         groups = () if self.class_counts is None else class_groups(self.class_counts.sum(0))

@@ -102,16 +102,19 @@ def refuse_other_client(partition_id: int, context: Context) -> None:
     )
 
 
-def without_client(config: RunConfig, context: Context) -> str:
-    """Why a node whose partition-id is none of the run's clients could not play one; "" if it could play any."""
+def refuse_without_client(config: RunConfig, context: Context) -> None:
+    """Look at a node whose partition-id is none of the run's clients.
+
+    Raises:
+        ValueError: it has data of its own, and could play no other client.
+    """
     place, mine = context.node_config.get(DATA_PATH, ""), own_partition(context)
-    if not place or not at_nodes(config):
-        return ""
-    whose = "and not whose data that is" if mine == UNNAMED else f"and partition-id = {mine}"
-    return (
-        f"node {context.node_id}: its config says {DATA_PATH} = {place!r} {whose}; give it the partition-id of one of "
-        f"the run's clients, 0 to {config.partition.num_partitions - 1}"
-    )
+    if place and at_nodes(config):
+        whose = "and not whose data that is" if mine == UNNAMED else f"and partition-id = {mine}"
+        raise ValueError(
+            f"its config says {DATA_PATH} = {place!r} {whose}; give it the partition-id of one of the run's clients, "
+            f"0 to {config.partition.num_partitions - 1}"
+        )
 
 
 def server_data(config: RunConfig) -> ClientData | None:

@@ -13,9 +13,11 @@ from flwr.serverapp import Grid
 
 from fedhpro_flwr.config import ConfigError
 from fedhpro_flwr.engine import code_fingerprint
+from fedhpro_flwr.printable import legible
 from fedhpro_flwr.records import CONFIG, METRICS, error_reason, numbers_of, scalars
 
 POLL_SECONDS = 0.2
+LONGEST_NAME = 100  # characters that a node has for the name of its model, and for its code's fingerprint
 UNNAMED = -1  # partition id of a node that was given none
 
 
@@ -56,10 +58,10 @@ class Introduction:
             return cls(
                 node_id=node,
                 partition_id=max(int(numbers["partition-id"]), UNNAMED),
-                code=str(texts["code"]),
-                architecture=str(texts.get("model", "")),
+                code=legible(str(texts["code"]), LONGEST_NAME),
+                architecture=legible(str(texts.get("model", "")), LONGEST_NAME),
                 width=int(numbers.get("width", 0)),
-                problem=str(texts.get("problem", "")),
+                problem=legible(str(texts.get("problem", ""))),
             )
         except (KeyError, ValueError, OverflowError) as error:
             raise ValueError(f"node {node}: its answer is no introduction ({error})") from None
@@ -95,7 +97,7 @@ def read_answers(replies: Iterable[Message], queries: Mapping[str, int]) -> Answ
                 raise ValueError(f"node {_asked(reply, queries)}: {error_reason(reply)}")
             introduced.append(Introduction.unpack(reply))
         except ValueError as error:
-            problems.append(str(error))
+            problems.append(legible(str(error)))
             failed.add(_asked(reply, queries))
     return Answers(introduced, problems, failed)
 

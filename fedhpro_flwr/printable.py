@@ -1,4 +1,7 @@
-"""Text of unknown origin on a terminal, which obeys what it is sent: colours, titles, lines that are overwritten."""
+"""Text of unknown origin on a terminal, which obeys what it is sent: colours, titles, lines that are overwritten.
+
+`printable` keeps a name as it is but for that; `legible` makes a line of what a client says.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 LAYOUT = "\n\t"  # harmless, and sentences of other packages have them
 # They turn the direction of writing around: what is shown is then not what is there.
 TURNING = frozenset(map(chr, [*range(0x202A, 0x202F), *range(0x2066, 0x206A)]))
+LONGEST_REASON = 500  # of what is told of a reply or of a node: it goes to logs, files and screens
 REFUSED = ("Cc", "Cs")  # control characters, and halves of characters, which no stream can encode
 
 
@@ -17,6 +21,13 @@ def printable(text: str) -> str:
     Spaces of all kinds and joiners, which many languages write with, stay.
     """
     return "".join(REPLACEMENT if _acts(character) else character for character in text)
+
+
+def legible(text: str, longest: int = LONGEST_REASON) -> str:
+    """What a client says, as one line without control characters, cut where it is too long."""
+    line = "".join(character if character.isprintable() else " " for character in text)
+    line = " ".join(line.split())
+    return line if len(line) <= longest else f"{line[: longest - 1]}…"
 
 
 def _acts(character: str) -> bool:

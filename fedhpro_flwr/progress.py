@@ -168,10 +168,10 @@ def closing(folder: Path, seconds: float) -> Table:
     for side, note in (("client", "a round, clients summed"), ("server", "a round")):
         phases = means(rounds, f"{side}_seconds")
         listed = ", ".join(f"{name} {milliseconds(value)}" for name, value in phases.items() if name != "waiting")
-        table.add_row(f"{side} time", f"{listed} {note}")
+        table.add_row(f"{side} time", escape(f"{listed} {note}"))
     for way in ("up", "down"):
         listed = ", ".join(f"{name} {size(value)}" for name, value in means(rounds, f"bytes_{way}").items())
-        table.add_row(f"sent {way}", f"{listed} a round")
+        table.add_row(f"sent {way}", escape(f"{listed} a round"))
     in_rounds = sum(line["seconds"] for line in rounds)
     table.add_row("wall clock", f"{seconds:.1f} s, of which {len(rounds)} rounds of {in_rounds / len(rounds):.2f} s")
     table.add_row("results", escape(str(folder)))

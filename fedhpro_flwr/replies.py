@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from logging import WARNING
 from typing import Generic, TypeVar
 
 from flwr.app import Message
+from flwr.common.logger import log
 
-from fedhpro_flwr.records import OwnTest, Update, error_reason, record_bytes
+from fedhpro_flwr.printable import legible
+from fedhpro_flwr.records import (
+    CONFUSION,
+    CONFUSION_BY_PROTOTYPE,
+    MODEL,
+    OwnTest,
+    Update,
+    error_reason,
+    record_bytes,
+)
 from fedhpro_flwr.reply_checks import BadReply
 
 Reply = TypeVar("Reply", Update, OwnTest)
 
+OF_EVERY_REPLY = (MODEL, CONFUSION, CONFUSION_BY_PROTOTYPE)  # records, beside the method's
+OTHER = "other"  # records that nobody asked for
 NOBODY = -1  # the partition of a reply that answers none of the round's messages
 NOT_ABSENT: Mapping[int, str] = {}
 CLIENT_RAISED, CLIENT_FAILED = 2, 100  # codes of error replies: Flower's for an exception, ours for a sentence
 # It was reached and would fail again: Flower's 1, 6 and 7 say that its app does not load. Others are the network's,
 # or of a process that died, which may come back.
 OF_THE_CLIENT = (1, CLIENT_RAISED, 6, 7, CLIENT_FAILED)
-LONGEST_REASON = 500  # of what is told of a reply: it may quote the client, and goes to logs, files and screens
 
 
 class QuorumError(RuntimeError):
@@ -44,6 +56,11 @@ class Collected(Generic[Reply]):
     good: Sequence[Reply]  # those that count, in partition order, so that float sums come out the same every time
     set_aside: Sequence[str]  # the others, each with its client and reason
     unheard: int = 0  # clients that said nothing: their node is gone, hangs, or Flower lost what was sent
+
+    def tell(self, when: str) -> None:
+        """Log who was set aside, and why."""
+        for reason in self.set_aside:
+            log(WARNING, "%s: set aside: %s", when, reason)
 
     def require(self, share: float, asked: int, server_round: int) -> None:
         """Go on only if enough clients replied well.
@@ -109,13 +126,6 @@ def collect(
     )
 
 
-def legible(reason: str) -> str:
-    """A reason as one line without control characters, cut where it is too long."""
-    line = "".join(character if character.isprintable() else " " for character in reason)
-    line = " ".join(line.split())
-    return line if len(line) <= LONGEST_REASON else f"{line[: LONGEST_REASON - 1]}…"
-
-
 def released(messages: list[Message]) -> Iterator[Message]:
     """Each message once, the list letting go of it: unpacked tensors are copies, so a round is not held twice."""
     messages.reverse()
@@ -123,12 +133,18 @@ def released(messages: list[Message]) -> Iterator[Message]:
         yield messages.pop()
 
 
-def bytes_of(messages: Iterable[Message]) -> dict[str, int]:
-    """Bytes of tensor data per record, summed over the messages that carry any."""
+def bytes_of(messages: Iterable[Message], of: Collection[str] | None = None) -> dict[str, int]:
+    """Bytes of tensor data per record, summed over the messages that carry any.
+
+    Args:
+        messages: sent or received.
+        of: the records that have a name; others, which clients named, count as "other". None if all have.
+    """
     total: dict[str, int] = {}
     for message in messages:
         if not message.has_error():
-            for name, size in record_bytes(message.content).items():
+            for record, size in record_bytes(message.content).items():
+                name = record if of is None or record in of else OTHER
                 total[name] = total.get(name, 0) + size
     return total
 

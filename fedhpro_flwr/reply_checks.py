@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -52,7 +52,12 @@ class Expected:
 
 
 def expected_updates(
-    model: GlobalModel, records: Mapping[str, Shape], num_classes: int, num_domains: int, max_update_norm: float
+    model: GlobalModel,
+    records: Mapping[str, Shape],
+    num_classes: int,
+    num_domains: int,
+    max_update_norm: float,
+    samples: Sequence[int] = (),
 ) -> Callable[[Message, int], Update]:
     """`unpack_update` for the clients of a round: of each is expected what its group received.
 
@@ -60,10 +65,18 @@ def expected_updates(
         model: what was sent.
         records: the method's.
         num_classes, num_domains, max_update_norm: as in `Expected`.
+        samples: how many each client trains on; empty where only the clients know.
     """
     limits = (num_classes, num_domains, max_update_norm)
     expected = {group: Expected(model.of(group), records, *limits) for group in model.groups}
-    return lambda reply, client: unpack_update(reply, expected[model.group(client)])
+
+    def unpack(reply: Message, client: int) -> Update:
+        update = unpack_update(reply, expected[model.group(client)])
+        if samples and update.num_examples != samples[client]:
+            raise BadReply(f"num-examples = {update.num_examples}, its partition has {samples[client]}")
+        return update
+
+    return unpack
 
 
 def unpack_update(message: Message, expected: Expected) -> Update:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from fedhpro_flwr.accuracies import ClientsTested, ServerTested, client_numbers
 from fedhpro_flwr.records import Update
+from fedhpro_flwr.timing import CLIENT_PHASES
 
 TRAIN_LOSS = "train-loss"  # among a client's metrics
 PHASE = "seconds-"  # prefix of a phase among a client's metrics
@@ -56,14 +57,13 @@ class RoundReport:
             }
             for update in updates
         ]
-        phases = dict.fromkeys(name for client in clients for name in client if name.startswith(PHASE))
+        # Of what clients name, the phases that are known alone: names go to tables and pictures.
+        phases = [phase for phase in CLIENT_PHASES if any(f"{PHASE}{phase}" in client for client in clients)]
         return cls(
             server_round=server_round,
             seconds=seconds,
             server_seconds=dict(server_seconds),
-            client_seconds={
-                phase.removeprefix(PHASE): sum(client.get(phase, 0.0) for client in clients) for phase in phases
-            },
+            client_seconds={phase: sum(client.get(f"{PHASE}{phase}", 0.0) for client in clients) for phase in phases},
             bytes_down=bytes_down,
             bytes_up=bytes_up,
             clients=clients,

@@ -76,9 +76,9 @@ def judged_by(rounds: Sequence[Line], final: ClientsTested | None) -> tuple[str,
     if final is None:
         return "mean over clients", []
     # A round reports the models it began with, which are those that the round before ended with. Where only some
-    # clients are drawn in a round, their mean is no measure of all: only tests of every client count.
+    # clients are drawn in a round, their mean is no measure of all: only tests of as many as in the end count.
     received = [(line["server_round"] - 1, line["received"]) for line in rounds if line["received"]]
-    clients = [(number, line["accuracy"]) for number, line in received if line["clients"] == final.clients]
+    clients = [(number, line["accuracy"]) for number, line in received if line["clients"] >= final.clients]
     return "mean over clients", [*clients, (rounds[-1]["server_round"], final.accuracy)]
 
 

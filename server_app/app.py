@@ -79,6 +79,7 @@ def run(grid: Grid, config: RunConfig, folder: RunFolder, trackers: Trackers, ch
         breakdown=known.breakdown,
         encoders=encoders,
         resume=checkpoint,
+        samples=known.samples,
     )
     described = describe(config, known.shape, tuple(encoders) or ("",))
     trace = PrototypeTrace(strategy, config.rounds, checkpoint.trace if checkpoint else {})

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from logging import INFO, WARNING
+from logging import INFO
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.common.logger import log
@@ -23,14 +23,14 @@ from fedhpro_flwr.contrary import without_contrary
 from fedhpro_flwr.engine import code_fingerprint
 from fedhpro_flwr.exchange import GlobalModel
 from fedhpro_flwr.flat_keys import tree
-from fedhpro_flwr.flower_result import EvaluateFn, note
+from fedhpro_flwr.flower_result import EvaluateFn, note, refuse_settings, tell, train_record
 from fedhpro_flwr.global_evaluation import ServerTest
 from fedhpro_flwr.head import head_shape
 from fedhpro_flwr.methods import Method, build_method
 from fedhpro_flwr.methods.promises import checked, refuse_records
 from fedhpro_flwr.privacy import worst_spent
-from fedhpro_flwr.records import OwnTest, Task, Tensors, Update, array_record, asked_clients, scalars, tensors_of
-from fedhpro_flwr.replies import NOBODY, Collected, bytes_of, collect, released
+from fedhpro_flwr.records import OwnTest, Task, Tensors, Update, array_record, asked_clients, tensors_of
+from fedhpro_flwr.replies import NOBODY, OF_EVERY_REPLY, Collected, bytes_of, collect, released
 from fedhpro_flwr.reply_checks import expected_updates, unpack_test
 from fedhpro_flwr.reports import Observer, RoundReport, mean_loss
 from fedhpro_flwr.resume import begun
@@ -57,6 +57,7 @@ class FedHProStrategy(Strategy):
         encoders: initial models by architecture, where `model.share = "group"` averages several; Flower's own results
             (`Result.arrays`, `evaluate_fn`) then hold the head alone.
         resume: the checkpoint to go on from; None to begin with round 1.
+        samples: each client trains on so many, and a reply that says otherwise is set aside; () where only they know.
 
     Raises:
         ConfigError: the checkpoint is of a run with other settings or other data, or `config` names no method.
@@ -73,11 +74,13 @@ class FedHProStrategy(Strategy):
         breakdown: Breakdown = NO_BREAKDOWN,
         encoders: Mapping[str, Tensors] | None = None,
         resume: Checkpoint | None = None,
+        samples: Sequence[int] = (),
     ) -> None:
         self.config, self.test, self.observers, self.data = config, test, tuple(observers), data
         self.method = method or build_method(config)
         self.breakdown, self.encoders, self.resume = breakdown, encoders, resume
         self.so_far = begun(resume, config, data)
+        self.samples = () if config.privacy.withhold else tuple(samples)  # withheld, the number says nothing
         self.num_classes, self.model = 0, GlobalModel({})
         self.state: object = None
         self.roster: Roster  # the nodes, from `start` on
@@ -102,11 +105,13 @@ class FedHProStrategy(Strategy):
 
         Raises:
             QuorumError: too few clients replied well in a round, however often it was repeated.
-            ConfigError: the nodes are not those the settings need, or `initial_arrays` are no model.
+            ConfigError: the nodes are not those the settings need, `initial_arrays` are no model, or settings for the
+                clients alone: both halves go by `config`.
         """
+        refuse_settings(train_config, evaluate_config)
         config, result = self.config, Result()
         num_rounds = config.rounds if num_rounds is None else num_rounds
-        timeout, extra = timeout or config.clients.timeout, train_config or ConfigRecord()
+        timeout = timeout or config.clients.timeout
         self.summary()
         initial = tensors_of(initial_arrays)
         members = config.model.architectures(config.partition.num_partitions)
@@ -119,23 +124,23 @@ class FedHProStrategy(Strategy):
             self.state = self.method.restored(self.state, self.resume.method)
         self.roster = Roster(grid, config, self.so_far.name, width)
         self.roster.begin(timeout)
+        tell(result, self.so_far.rounds_before, array_record(self.model.shared), evaluate_fn)
         for server_round in range(self.so_far.rounds_before + 1, num_rounds + 1):
-            report = self.play(server_round, grid, timeout, extra, is_last=server_round == num_rounds)
+            report = self.play(server_round, grid, timeout, is_last=server_round == num_rounds)
             note(result, report, array_record(self.model.shared), evaluate_fn)
         arrays = result.arrays = array_record(self.model.shared)
         self.roster.update(timeout)
-        self.breakdown = self.breakdown.by_architecture(self.roster.architectures)  # no round was left to do it
-        self.sent = list(self.configure_evaluate(num_rounds, arrays, evaluate_config or ConfigRecord(), grid))
+        self.sent = list(self.configure_evaluate(num_rounds, arrays, ConfigRecord(), grid))
         tested = self.aggregate_evaluate(num_rounds, self.roster.unanswered.send_and_receive(self.sent, timeout))
         if tested is not None:
             result.evaluate_metrics_clientapp[num_rounds] = tested
         return result
 
-    def play(self, server_round: int, grid: Grid, timeout: float, extra: ConfigRecord, *, is_last: bool) -> RoundReport:
+    def play(self, server_round: int, grid: Grid, timeout: float, *, is_last: bool) -> RoundReport:
         """One round: one message to each drawn client and one reply from it; below the quorum once more."""
         began, self.watch = time.perf_counter(), Stopwatch()
         up, earlier = until_quorum(
-            lambda: self.attempt(server_round, grid, timeout, extra),
+            lambda: self.attempt(server_round, grid, timeout),
             self.config.clients.retries,
             pause=lambda: self.roster.pause(self.seats.clients, timeout),
         )
@@ -159,7 +164,7 @@ class FedHProStrategy(Strategy):
             observer.on_round(report)
         return report
 
-    def attempt(self, server_round: int, grid: Grid, timeout: float, extra: ConfigRecord) -> dict[str, int]:
+    def attempt(self, server_round: int, grid: Grid, timeout: float) -> dict[str, int]:
         """Ask the drawn clients whose nodes are there, and take their replies; returns the bytes that came.
 
         Raises:
@@ -167,11 +172,10 @@ class FedHProStrategy(Strategy):
         """
         with self.watch("waiting"):
             self.roster.update(timeout)
-        self.breakdown = self.breakdown.by_architecture(self.roster.architectures)
-        messages = list(self.configure_train(server_round, array_record(self.model.shared), extra, grid))
+        messages = list(self.configure_train(server_round, array_record(self.model.shared), ConfigRecord(), grid))
         with self.watch("waiting"):
             replies = self.roster.unanswered.send_and_receive(messages, timeout)
-        up = bytes_of(replies)
+        up = bytes_of(replies, of=(*OF_EVERY_REPLY, *self.method.expects(self.state)))
         self.aggregate_train(server_round, released(replies))
         return up
 
@@ -182,7 +186,7 @@ class FedHProStrategy(Strategy):
         self.seats = self.roster.draw(server_round)
         # The model that enters round r is the result of round r - 1: testing it on arrival costs no message of its own.
         evaluate = self.config.evaluation.by_clients(server_round - 1) and not self.config.privacy.withhold
-        self.sent = self._messages("train", server_round, arrays, config, evaluate=evaluate)
+        self.sent = self._messages("train", server_round, arrays, evaluate=evaluate)
         return self.sent
 
     def aggregate_train(
@@ -195,12 +199,11 @@ class FedHProStrategy(Strategy):
         """
         asked = asked_clients(self.sent)
         limits = (self.num_classes, self.breakdown.num_domains, self.config.aggregation.max_update_norm)
-        unpack = expected_updates(self.model, self.method.expects(self.state), *limits)
+        unpack = expected_updates(self.model, self.method.expects(self.state), *limits, self.samples)
         self.replies = collect(replies, asked, unpack, self.seats.absent)
         if self.config.aggregation.drop_contrary:
             self.replies = without_contrary(self.replies, self.model.shared)
-        for reason in self.replies.set_aside:
-            log(WARNING, "round %d: set aside: %s", server_round, reason)
+        self.replies.tell(f"round {server_round}")
         self.replies.require(self.config.clients.quorum, len(asked) + len(self.seats.absent), server_round)
 
         sent, updates = self.model, self.replies.good  # in partition order
@@ -212,8 +215,7 @@ class FedHProStrategy(Strategy):
         self.model, self.state = mean.with_shared(step.model), step.state
         spent = worst_spent(u.metrics for u in updates if self.config.privacy.withhold)
         self.method_metrics = {**step.metrics, **spent}
-        loss = mean_loss(updates)
-        return array_record(self.model.shared), MetricRecord({} if loss is None else {"train-loss": loss})
+        return array_record(self.model.shared), train_record(mean_loss(updates))
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -221,15 +223,14 @@ class FedHProStrategy(Strategy):
         """The model to every client, for its own test data: once, after the last round."""
         self.seats = Seats({}, {}) if self.config.privacy.withhold else self.roster.everybody  # own tests have no noise
         # As in a round, a client tests what would enter the next one: what it kept after this one is part of it.
-        return self._messages("evaluate", server_round + 1, arrays, config, evaluate=True)
+        return self._messages("evaluate", server_round + 1, arrays, evaluate=True)
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
         """Mean over the clients of their accuracy on their own test data; `tests` keeps each client's results."""
         asked = asked_clients(self.sent)
         sizes = (self.num_classes, self.breakdown.num_domains)
         tests = collect(replies, asked, lambda reply, client: unpack_test(reply.content, *sizes), self.seats.absent)
-        for reason in tests.set_aside:
-            log(WARNING, "evaluation: set aside: %s", reason)
+        tests.tell("evaluation")
         self.tests = tests.good
         tested = ClientsTested.of(self.tests, self.breakdown)
         return MetricRecord({"accuracy": tested.accuracy, "clients": len(self.tests)}) if tested else None
@@ -243,10 +244,9 @@ class FedHProStrategy(Strategy):
         """The method's state as named tensors, to be saved."""
         return self.method.tensors(self.state)
 
-    def _messages(
-        self, kind: str, server_round: int, arrays: ArrayRecord, extra: ConfigRecord, *, evaluate: bool
-    ) -> list[Message]:
+    def _messages(self, kind: str, server_round: int, arrays: ArrayRecord, *, evaluate: bool) -> list[Message]:
+        self.breakdown = self.breakdown.by_architecture(self.roster.architectures)
         run, resumed_at = self.so_far.name, self.so_far.resumed_after
         task = Task(server_round, NOBODY, evaluate, code_fingerprint(), self.data, run, resumed_at)
-        settings = {**self.config.flat(), **scalars(extra)}
-        return broadcasts(kind, self.seats.nodes, task, self.model, arrays, self.method.broadcast(self.state), settings)
+        state, settings = self.method.broadcast(self.state), self.config.flat()
+        return broadcasts(kind, self.seats.nodes, task, self.model, arrays, state, settings)

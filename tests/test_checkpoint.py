@@ -91,7 +91,7 @@ def observed(tmp_path, rounds, every, of=None):
     config = RunConfig.parse(rounds=of or rounds, checkpoint__every=every)
     method = build_method(config)
     server = SimpleNamespace(
-        config=config, method=method, model=GlobalModel(SHARED), so_far=RunSoFar("ab"), data="",
+        config=config, method=method, model=GlobalModel(SHARED), so_far=RunSoFar("ab"), resume=None, data="",
         state=method.start({"head.weight": torch.zeros(3, 4), "head.bias": torch.zeros(3)}),
     )  # fmt: skip
     trace = SimpleNamespace(tensors=lambda: {})

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import numpy as np
 import pytest
-from flwr.app import Context, RecordDict
+from flwr.app import Context, Message, RecordDict
 from PIL import Image
 
+from client_app.app import app as client_app
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.configured_client import configured_client
 from fedhpro_flwr.engine import check_names, federation
 from fedhpro_flwr.known_data import known_data
-from fedhpro_flwr.node_data import client_data, client_place, server_data, without_client
-from fedhpro_flwr.records import Task
+from fedhpro_flwr.node_data import client_data, client_place, refuse_without_client, server_data
+from fedhpro_flwr.nodes import Introduction
+from fedhpro_flwr.records import Task, pack_task
 
 
 def nodes(path: Path | str = "", **settings: object) -> RunConfig:
@@ -77,12 +78,30 @@ def test_no_place_at_all() -> None:
     [
         ({"data_path": "/x"}, "and not whose data that is; .*0 to 2"),
         ({"partition_id": 3, "data_path": "/x"}, "and partition-id = 3; .*0 to 2"),
-        ({}, "^$"),
-        ({"partition_id": 3}, "^$"),
     ],
 )
 def test_a_node_of_no_client_of_the_run(told: dict[str, str | int], problem: str) -> None:
-    assert re.search(problem, without_client(nodes(), node(**told)))
+    with pytest.raises(ValueError, match=problem):
+        refuse_without_client(nodes(), node(**told))
+
+
+def test_a_node_without_data_of_its_own_can_play_any_client() -> None:
+    refuse_without_client(nodes(), node())
+    refuse_without_client(nodes(), node(partition_id=3))
+
+
+@pytest.mark.parametrize("withhold", [False, True])
+def test_where_reasons_are_withheld_no_path_leaves_the_node(withhold: bool, caplog: pytest.LogCaptureFixture) -> None:
+    noise = {"model-clip": 1.0, "model-noise": 1.0, "class-clip": 1.0, "class-noise": 1.0, "withhold": True}
+    given = {f"privacy.{key}": value for key, value in noise.items()} if withhold else {}
+    config = RunConfig.parse(nodes().flat() | given)
+    query = Message(RecordDict({"config": pack_task(config.flat(), Task(0, -1))}), dst_node_id=5, message_type="query")
+    with caplog.at_level("ERROR", "flwr"):
+        reply = client_app(query, node(data_path="/home/clinic/rare-disease.npz"))
+    said = Introduction.unpack(reply).problem
+    assert ("/home/clinic/rare-disease.npz" in said) == (not withhold)
+    assert ("/home/clinic/rare-disease.npz" in caplog.text) == withhold
+    assert said.endswith("in the log of its own node" if withhold else "0 to 2")
 
 
 def test_the_server_tests_on_the_test_part_or_on_all_it_has(tmp_path: Path) -> None:

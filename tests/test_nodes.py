@@ -9,7 +9,8 @@ from fedhpro_flwr import nodes
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.engine import code_fingerprint
 from fedhpro_flwr.in_process import InProcessGrid
-from fedhpro_flwr.nodes import Introduction, wait_for_nodes
+from fedhpro_flwr.nodes import LONGEST_NAME, Introduction, wait_for_nodes
+from fedhpro_flwr.printable import LONGEST_REASON
 from fedhpro_flwr.roster import Roster
 
 
@@ -182,6 +183,21 @@ def test_an_answer_that_is_no_introduction_is_named(partition):
 
     with pytest.raises(ConfigError, match=r"^no node introduced itself: node \d+: its answer is no introduction"):
         introduce(Foreign({11: 0}), 1)
+
+
+def test_what_a_node_says_of_itself_is_one_short_line():
+    class Loud(FakeGrid):
+        def send_and_receive(self, messages, *, timeout=None):
+            for message in messages:
+                me, long = message.metadata.dst_node_id, "\x1b[2J\n" + 9999 * "A"
+                who = Introduction(me, self.says[me], code_fingerprint(), long, 64, long if me == 12 else "")
+                yield Message(who.pack(), reply_to=message)
+
+    (name,) = {*begun(Loud({11: 0}), partition__num_partitions=1, model__share="head").architectures}
+    assert len(name) == LONGEST_NAME and name.isprintable()
+    with pytest.raises(ConfigError) as refused:
+        introduce(Loud({12: 0}), 1)
+    assert len(str(refused.value)) < LONGEST_REASON + 50 and str(refused.value).isprintable()
 
 
 def test_a_node_may_bring_its_architecture_and_the_others_have_the_runs():

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from flwr.app import MetricRecord
+from flwr.app import ConfigRecord, MetricRecord
 from meddling_grid import (
     CLASSES,
     CLIENTS,
@@ -204,11 +204,19 @@ def test_start_honours_flowers_own_arguments():
         num_rounds=3,
         evaluate_fn=lambda turn, arrays: seen.append(turn) or MetricRecord({"mine": turn}),
     )
-    assert seen == [1, 2, 3]
+    assert seen == [0, 1, 2, 3]  # as Flower does, of the initial model too
     assert [result.evaluate_metrics_serverapp[turn]["mine"] for turn in seen] == seen
-    assert list(result.train_metrics_clientapp) == seen
+    assert list(result.train_metrics_clientapp) == seen[1:]
     assert result.evaluate_metrics_clientapp[3]["clients"] == CLIENTS
     assert all(torch.equal(tensors_of(result.arrays)[name], value) for name, value in strategy.model.shared.items())
+
+
+@pytest.mark.parametrize("name", ["train_config", "evaluate_config"])
+def test_settings_for_the_clients_alone_are_refused(name):
+    strategy = FedHProStrategy(RunConfig.parse(partition__num_partitions=CLIENTS))
+    with pytest.raises(ConfigError, match=rf"^{name} = {{'local\.lr': 0\.5}}: settings belong into RunConfig"):
+        strategy.start(Meddling(), array_record(new_model().state_dict()), **{name: ConfigRecord({"local.lr": 0.5})})
+    assert strategy.sent == []
 
 
 def test_an_unknown_method_is_named():

@@ -1,13 +1,14 @@
 """What a run may be compared with."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import tomli_w
 
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.flat_keys import nest
-from fedhpro_flwr.summary import read_alone
+from fedhpro_flwr.summary import judged_by, read_alone
 
 
 def test_training_alone_on_another_data_file_is_refused_wherever_the_files_lie(tmp_path):
@@ -19,3 +20,14 @@ def test_training_alone_on_another_data_file_is_refused_wherever_the_files_lie(t
     assert read_alone(RunConfig.parse({**changes, "data.path": "/here/1.npz"})) == clients
     with pytest.raises(ConfigError, match=r"has data.path = '1.npz', this run '2.npz'"):
         read_alone(RunConfig.parse({**changes, "data.path": "/there/2.npz"}))
+
+
+@pytest.mark.parametrize("last", [9, 10])
+def test_a_client_that_misses_the_last_test_takes_no_round_with_it(last):
+    def line(number, clients):
+        return {"server_round": number, "tested": None, "received": {"clients": clients, "accuracy": number / 10}}
+
+    rounds = [line(1, 4), line(2, 10), line(3, 9), line(4, 10)]
+    final = SimpleNamespace(clients=last, accuracy=0.9)
+    _, judged = judged_by(rounds, final)
+    assert judged == [(1, 0.2), *([(2, 0.3)] if last == 9 else []), (3, 0.4), (4, 0.9)]

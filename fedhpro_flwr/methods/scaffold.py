@@ -19,7 +19,8 @@ so that in the mean of the models, too, the corrections c - c_k cancel. A client
 nobody knows its n_k, the mean of the others'.
 
 A client sends no more than its model: x, y, c and the number of its samples give c_k^+ - c_k, so the server computes it
-too. Nobody can send a change that does not fit the model, and what bounds a model (`aggregation.*`) bounds it as well.
+too, and what bounds a model (`aggregation.*`) bounds it as well. A lie about the number of samples, which A rests on,
+is seen where the server divides the data. A client with data of its own that says 1 makes its change larger.
 
 A client whose reply did not count (lost, late, set aside) goes on with the c_k that it had before: else c, which has
 not felt the change, would never again be the mean of the c_k. So the server tells whose reply counted in which round.

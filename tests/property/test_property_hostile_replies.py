@@ -21,8 +21,8 @@ from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.exchange import GlobalModel
 from fedhpro_flwr.metrics import Evaluation
 from fedhpro_flwr.models import Model
+from fedhpro_flwr.printable import LONGEST_REASON
 from fedhpro_flwr.records import OwnTest, Tensors, Update, array_record, pack_update
-from fedhpro_flwr.replies import LONGEST_REASON
 from fedhpro_flwr.roster import Seats
 from server_app.strategy import FedHProStrategy
 
@@ -87,6 +87,8 @@ def broken_reply(client: int, name: str, random: Random) -> RecordDict:
 
 class AllThere:
     """Every client is there, on a node of its own."""
+
+    architectures = ()
 
     def draw(self, server_round: int) -> Seats:
         return Seats({client: client for client in range(GOOD + BROKEN)}, {})
