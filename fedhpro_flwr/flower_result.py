@@ -20,7 +20,7 @@ def note(result: Result, report: RoundReport, arrays: ArrayRecord, evaluate_fn: 
         result: the record.
         report: of the round.
         arrays: the model after it.
-        evaluate_fn: as in `tell`.
+        evaluate_fn: as in `note_evaluation`.
     """
     server_round = report.server_round
     result.arrays = arrays
@@ -28,7 +28,7 @@ def note(result: Result, report: RoundReport, arrays: ArrayRecord, evaluate_fn: 
     if report.tested:
         tested = MetricRecord({"accuracy": report.tested.accuracy, "loss": report.tested.loss})
         result.evaluate_metrics_serverapp[server_round] = tested
-    tell(result, server_round, arrays, evaluate_fn)
+    note_evaluation(result, server_round, arrays, evaluate_fn)
 
 
 def train_record(loss: float | None) -> MetricRecord:
@@ -36,7 +36,7 @@ def train_record(loss: float | None) -> MetricRecord:
     return MetricRecord({} if loss is None else {"train-loss": loss})
 
 
-def tell(result: Result, server_round: int, arrays: ArrayRecord, evaluate_fn: EvaluateFn | None) -> None:
+def note_evaluation(result: Result, server_round: int, arrays: ArrayRecord, evaluate_fn: EvaluateFn | None) -> None:
     """The caller's own test of a model, where there is one: before the first round and after every one, as Flower does.
 
     Args:
@@ -59,6 +59,6 @@ def refuse_settings(train_config: ConfigRecord | None, evaluate_config: ConfigRe
     for name, given in (("train_config", train_config), ("evaluate_config", evaluate_config)):
         if given:
             raise ConfigError(
-                f"{name} = {dict(given)}: settings belong into RunConfig, which the server reads too and sends to all "
+                f"{name} = {dict(given)}: settings belong in RunConfig, which the server reads too and sends to all "
                 "clients; leave it out"
             )

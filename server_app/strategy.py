@@ -23,7 +23,7 @@ from fedhpro_flwr.contrary import without_contrary
 from fedhpro_flwr.engine import code_fingerprint
 from fedhpro_flwr.exchange import GlobalModel
 from fedhpro_flwr.flat_keys import tree
-from fedhpro_flwr.flower_result import EvaluateFn, note, refuse_settings, tell, train_record
+from fedhpro_flwr.flower_result import EvaluateFn, note, note_evaluation, refuse_settings, train_record
 from fedhpro_flwr.global_evaluation import ServerTest
 from fedhpro_flwr.head import head_shape
 from fedhpro_flwr.methods import Method, build_method
@@ -124,7 +124,7 @@ class FedHProStrategy(Strategy):
             self.state = self.method.restored(self.state, self.resume.method)
         self.roster = Roster(grid, config, self.so_far.name, width)
         self.roster.begin(timeout)
-        tell(result, self.so_far.rounds_before, array_record(self.model.shared), evaluate_fn)
+        note_evaluation(result, self.so_far.rounds_before, array_record(self.model.shared), evaluate_fn)
         for server_round in range(self.so_far.rounds_before + 1, num_rounds + 1):
             report = self.play(server_round, grid, timeout, is_last=server_round == num_rounds)
             note(result, report, array_record(self.model.shared), evaluate_fn)

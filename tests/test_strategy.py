@@ -214,7 +214,7 @@ def test_start_honours_flowers_own_arguments():
 @pytest.mark.parametrize("name", ["train_config", "evaluate_config"])
 def test_settings_for_the_clients_alone_are_refused(name):
     strategy = FedHProStrategy(RunConfig.parse(partition__num_partitions=CLIENTS))
-    with pytest.raises(ConfigError, match=rf"^{name} = {{'local\.lr': 0\.5}}: settings belong into RunConfig"):
+    with pytest.raises(ConfigError, match=rf"^{name} = {{'local\.lr': 0\.5}}: settings belong in RunConfig"):
         strategy.start(Meddling(), array_record(new_model().state_dict()), **{name: ConfigRecord({"local.lr": 0.5})})
     assert strategy.sent == []
 
