@@ -27,6 +27,7 @@ class KnownData:
             nothing but the breakdown by frequent and rare classes would be made of the answer.
         domain_names: of the test data.
         fingerprint: of the partition; "" where clients have data of their own.
+        content: fingerprint of the samples themselves; "" likewise.
     """
 
     shape: ShapedData
@@ -35,6 +36,7 @@ class KnownData:
     class_counts: np.ndarray | None = None
     domain_names: tuple[str, ...] = ()
     fingerprint: str = ""
+    content: str = ""
 
     @property
     def samples(self) -> tuple[int, ...]:
@@ -70,4 +72,5 @@ def known_data(config: RunConfig) -> KnownData:
         class_counts=divided.class_counts,
         domain_names=data.domain_names,
         fingerprint=divided.parts.fingerprint,
+        content=data.content,
     )

@@ -5,6 +5,7 @@ A run that was stopped at any moment goes on bit for bit as if it had not been; 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from logging import WARNING
@@ -24,6 +25,7 @@ from fedhpro_flwr.run_folder import (
     CHECKPOINT_FOLDER,
     CONFIG_FILE,
     METRICS_FILE,
+    PARTITION_FILE,
     SUMMARY_FILE,
     RunFolder,
     read_rounds,
@@ -109,7 +111,9 @@ def opened(config: RunConfig) -> tuple[RunFolder, RunConfig, Checkpoint | None]:
         log(WARNING, "%s", warning)
     if known.checkpoint:
         settle(known.config)
-        refuse_other_data(known.checkpoint, known_data(known.config).fingerprint)
+        data = known_data(known.config)
+        refuse_other_data(known.checkpoint, data.fingerprint)
+        refuse_other_samples(known.folder, data.content)
     return RunFolder(known.folder, known.config, rounds_before=known.rounds_before), known.config, known.checkpoint
 
 
@@ -156,6 +160,23 @@ def refuse_other_data(checkpoint: Checkpoint, fingerprint: str) -> None:
         raise ConfigError(
             f"the data has changed: the run was begun with partition {checkpoint.about.data}, this is {fingerprint}; "
             "bring the old data back, or begin a new run"
+        )
+
+
+def refuse_other_samples(folder: Path, content: str) -> None:
+    """A partition is of places in the data; what lies there may have changed too.
+
+    Raises:
+        ConfigError: the run's partition.json has another fingerprint of the samples.
+    """
+    try:
+        before = json.loads((folder / PARTITION_FILE).read_text(encoding="utf-8")).get("content", "")
+    except (OSError, ValueError, AttributeError):  # of an older release, or lost
+        return
+    if before and before != content:
+        raise ConfigError(
+            f"the data has changed: the run was begun with samples {before}, these are {content}; bring the old data "
+            "back, or begin a new run"
         )
 
 

@@ -7,11 +7,10 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import tomli_w
 from safetensors.torch import save
 from torch import Tensor
@@ -25,6 +24,9 @@ from fedhpro_flwr.records import HYPER_PROTOTYPES
 from fedhpro_flwr.reports import RoundReport
 from fedhpro_flwr.whole_file import remove_unfinished, write_whole
 from fedhpro_flwr.writable import make_folder
+
+if TYPE_CHECKING:
+    from fedhpro_flwr.known_data import KnownData
 
 CONFIG_FILE, METRICS_FILE, SUMMARY_FILE = "config.toml", "metrics.jsonl", "summary.json"
 PARTITION_FILE, FAILURE_FILE, CURVES_FILE = "partition.json", "failure.txt", "curves.png"
@@ -98,14 +100,14 @@ class RunFolder:
         """The folder of a run that begins: see `begun_folder`."""
         return cls(begun_folder(config), config)
 
-    def partition(
-        self, class_names: tuple[str, ...], counts: np.ndarray | None, fingerprint: str, *, domains: Sequence[str] = ()
-    ) -> None:
-        """The client-by-class table: `counts` [N, C] training samples, None if unknown; the domain of each client."""
+    def partition(self, known: KnownData) -> None:
+        """The client-by-class table of training samples, as far as the server knows it, and whose data it is."""
+        counts = known.class_counts
         table = {
-            "fingerprint": fingerprint,
-            "class-names": list(class_names),
-            "client-domains": list(domains),
+            "fingerprint": known.fingerprint,
+            "content": known.content,
+            "class-names": list(known.shape.class_names),
+            "client-domains": list(known.client_domains),
             "counts": None if counts is None else counts.tolist(),
         }
         write_whole(self.path / PARTITION_FILE, json.dumps(table).encode())

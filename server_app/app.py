@@ -68,7 +68,7 @@ def run(grid: Grid, config: RunConfig, folder: RunFolder, trackers: Trackers, ch
     known = known_data(config)
     build_method(config).refuse_data(images=len(known.shape.input_shape) == 3)
     alone = read_alone(config)
-    folder.partition(known.shape.class_names, known.class_counts, known.fingerprint, domains=known.client_domains)
+    folder.partition(known)
     models = initial_models(config, known.shape)
     encoders = encoders_of(config, models)
     strategy = FedHProStrategy(

@@ -3,6 +3,7 @@
 import io
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from rich.console import Console
 from fedhpro_flwr.accuracies import Breakdown, ClientsTested, ServerTested
 from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.exchange import GlobalModel
+from fedhpro_flwr.known_data import KnownData
 from fedhpro_flwr.metrics import Evaluation
 from fedhpro_flwr.progress import RunProgress, closing, milliseconds, partition_table, percent, round_line, size
 from fedhpro_flwr.records import OwnTest
@@ -64,7 +66,8 @@ def shown(on):
 def folder_with(path, *reports, classes=10, clients=10, names=None):
     folder = RunFolder(path, CONFIG)
     counts = np.arange(clients * classes).reshape(clients, classes) % 150
-    folder.partition(names or tuple(str(c) for c in range(classes)), counts, "f00d")
+    shape = SimpleNamespace(class_names=names or tuple(str(c) for c in range(classes)))
+    folder.partition(KnownData(shape, None, (), counts, (), "f00d"))
     for one in reports:
         folder.on_round(one)
     return folder
@@ -128,6 +131,14 @@ def test_why_replies_were_set_aside_is_shown_as_it_is(tmp_path):
     folder_with(tmp_path, report(1, set_aside=[reason]))
     RunProgress(tmp_path, CONFIG, on).update()
     assert f"       set aside: {reason}\n" in shown(on)
+
+
+def test_names_of_classes_do_nothing_to_the_terminal():
+    on = Console(record=True, width=80, file=io.StringIO())
+    table = {"fingerprint": "f00d", "class-names": ["\x1b[31mred", "two\nlines"], "counts": [[1, 0]]}
+    on.print(partition_table(table))
+    said = on.export_text()
+    assert "\x1b" not in said and len(said.splitlines()) == 4
 
 
 def test_the_partition_table_fits_and_sums(tmp_path):

@@ -6,18 +6,19 @@ import subprocess
 import sys
 from logging import WARNING
 
+import numpy as np
 import pytest
 import tomli_w
 from safetensors.torch import load_file
 from small_run import SMALL as ONE_ROUND
 
+from fedhpro_flwr import engine
 from fedhpro_flwr.cli import main
 from fedhpro_flwr.config import ConfigError, RunConfig
-from fedhpro_flwr.engine import RESIDENT
 from fedhpro_flwr.flat_keys import nest
 from fedhpro_flwr.folder_lock import lock
 from fedhpro_flwr.in_process import run_in_process
-from fedhpro_flwr.resume import refuse_other_data, refuse_other_settings, resumed
+from fedhpro_flwr.resume import refuse_other_data, refuse_other_samples, refuse_other_settings, resumed
 from fedhpro_flwr.run_folder import read_rounds
 from server_app.strategy import FedHProStrategy
 
@@ -129,7 +130,7 @@ def test_a_run_begun_anew_in_its_folder_does_not_find_the_old_checkpoints(stoppe
 
 
 def test_the_key_resume_does_the_same_without_the_command(stopped, three_rounds, caplog):
-    RESIDENT.entries.clear()
+    engine.RESIDENT.entries.clear()
     from client_app.app import app as client_app
     from server_app.app import app as server_app
 
@@ -225,6 +226,30 @@ def test_other_data_and_other_code(stopped):
     refuse_other_data(known.checkpoint, known.checkpoint.about.data)
     with pytest.raises(ConfigError, match=r"the data has changed: .* this is f00d"):
         refuse_other_data(known.checkpoint, "f00d")
+
+
+def test_other_samples_at_the_same_places(stopped):
+    table = json.loads((stopped / "partition.json").read_text())
+    refuse_other_samples(stopped, table["content"])
+    with pytest.raises(ConfigError, match=r"^the data has changed: the run was begun with samples \w{16}, these"):
+        refuse_other_samples(stopped, "f00d")
+    (stopped / "partition.json").write_text(json.dumps({key: table[key] for key in table if key != "content"}))
+    refuse_other_samples(stopped, "f00d")  # of a release that did not write it
+
+
+def test_the_command_does_not_go_on_with_a_file_that_was_changed(tmp_path, capsys, monkeypatch):
+    def write(value):
+        pixels = np.full((60, 4, 4), value, np.uint8)
+        np.savez(tmp_path / "mine.npz", images=pixels, labels=np.arange(60) % 3)
+
+    write(1)
+    own = {"data.name": "npz", "data.path": tmp_path / "mine.npz", "data.train-limit": 0}
+    own["run-folder"] = tmp_path / "run"
+    assert run(**SMALL | own) == 0
+    write(2)
+    monkeypatch.setattr(engine, "RESIDENT", engine.Resident())  # another process reads the file anew
+    assert run("--resume", tmp_path / "run", rounds=4) == 1
+    assert "the run failed: the data has changed: the run was begun with samples" in capsys.readouterr().out
 
 
 def test_the_strategy_of_an_own_app_refuses_them_too(stopped):

@@ -6,6 +6,7 @@ import re
 import stat
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from fedhpro_flwr import run_folder
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.exchange import GlobalModel
 from fedhpro_flwr.flat_keys import flatten
+from fedhpro_flwr.known_data import KnownData
 from fedhpro_flwr.reports import RoundReport
 from fedhpro_flwr.run_folder import RunFolder, begun_folder, read_rounds
 from fedhpro_flwr.whole_file import whole_file, write_whole
@@ -195,13 +197,15 @@ def test_every_group_of_encoders_has_its_own_file_with_the_shared_head(tmp_path)
 
 def test_partition_summary_and_failure(tmp_path):
     folder = RunFolder(tmp_path, CONFIG)
-    folder.partition(("a", "b"), np.array([[1, 2], [3, 0]]), "f00d")
+    shape = SimpleNamespace(class_names=("a", "b"))
+    folder.partition(KnownData(shape, None, ("", ""), np.array([[1, 2], [3, 0]]), (), "f00d", "beef"))
     folder.summary({"accuracy": {"best": 0.5}})
     folder.failure("too few clients: ü")
     assert json.loads((tmp_path / "partition.json").read_text()) == {
         "fingerprint": "f00d",
+        "content": "beef",
         "class-names": ["a", "b"],
-        "client-domains": [],
+        "client-domains": ["", ""],
         "counts": [[1, 2], [3, 0]],
     }
     assert json.loads((tmp_path / "summary.json").read_text()) == {"accuracy": {"best": 0.5}}

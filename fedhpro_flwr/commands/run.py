@@ -81,11 +81,11 @@ def run(options: argparse.Namespace, console: Console) -> int:
     else:
         folder = begun_folder(config)
         lock(folder).close()  # before anything is removed that another run still writes
-        (folder / METRICS_FILE).unlink(missing_ok=True)
+        for name in (METRICS_FILE, PARTITION_FILE):  # of an earlier attempt: not to be shown as this one's
+            (folder / name).unlink(missing_ok=True)
     resume = str(folder) if config.resume else ""
     config = RunConfig.parse(config.flat() | {"run-folder": str(folder), "resume": resume, "clients.num-nodes": nodes})
-    for name in (FAILURE_FILE, PARTITION_FILE):  # of an earlier attempt: not to be shown as this one's
-        (folder / name).unlink(missing_ok=True)
+    (folder / FAILURE_FILE).unlink(missing_ok=True)
     console.print(
         f"{config.experiment}: {config.method.name} (preset {config.preset}), {config.data.name}, {nodes} clients, "
         f"{config.partition.scheme} split, {config.rounds} rounds, engine {options.engine}; "

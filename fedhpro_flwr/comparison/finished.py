@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
+from pathlib import Path
 
 from fedhpro_flwr.comparison.grid import NOT_COMPARED, Cell
-from fedhpro_flwr.config import ConfigError
+from fedhpro_flwr.config import ConfigError, Scalar
 from fedhpro_flwr.recorded import read_recorded
-from fedhpro_flwr.run_folder import CONFIG_FILE, SUMMARY_FILE
+from fedhpro_flwr.run_folder import CONFIG_FILE, PARTITION_FILE, SUMMARY_FILE
 from fedhpro_flwr.summary import without_places
 
+DATA = "data."  # section of the settings
 MOST_KEYS = 5  # differing keys that a refusal names
 
 
@@ -31,6 +34,37 @@ def unfinished(cells: Iterable[Cell]) -> list[Cell]:
         else:
             remaining.append(cell)
     return remaining
+
+
+def of_other_samples(cells: Iterable[Cell]) -> dict[Path, str]:
+    """The finished runs whose data has changed since, by folder, each with a sentence.
+
+    Settings tell data by the name of its file alone. Of runs with the same settings of data, that of the newest counts.
+    """
+    groups: dict[tuple[tuple[str, Scalar], ...], list[tuple[float, Cell, str]]] = {}
+    for cell in filter(is_finished, cells):
+        if content := content_of(cell):
+            data = ((key, value) for key, value in without_places(cell.config.flat()).items() if key.startswith(DATA))
+            when = (cell.folder / SUMMARY_FILE).stat().st_mtime
+            groups.setdefault(tuple(data), []).append((when, cell, content))
+    others = {}
+    for group in groups.values():
+        _, newest, wanted = max(group, key=lambda run: run[0])
+        for _, cell, content in group:
+            if content != wanted:
+                others[cell.folder] = (
+                    f"it was run on other samples than {newest.name}, though data.* is the same: a file has changed; "
+                    f"delete {cell.folder} to have it run again"
+                )
+    return others
+
+
+def content_of(cell: Cell) -> str:
+    """Fingerprint of the samples that a finished run divided; "" where it is not known, as with data at the clients."""
+    try:
+        return str(json.loads((cell.folder / PARTITION_FILE).read_text(encoding="utf-8")).get("content", ""))
+    except (OSError, ValueError, AttributeError):
+        return ""
 
 
 def refuse_other(cell: Cell) -> None:

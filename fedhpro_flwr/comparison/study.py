@@ -10,7 +10,7 @@ from rich.console import Console
 
 from fedhpro_flwr.commands import FAILED, OK
 from fedhpro_flwr.comparison.child_process import locked
-from fedhpro_flwr.comparison.finished import unfinished
+from fedhpro_flwr.comparison.finished import of_other_samples, unfinished
 from fedhpro_flwr.comparison.grid import Grid, Place
 from fedhpro_flwr.comparison.measures import Run, read_run
 from fedhpro_flwr.comparison.panels import HEADLINES, NOTHING, notes, panels
@@ -73,6 +73,11 @@ def run_study(
     for outcome in outcomes:
         if outcome.failure:
             _say(console, f"failed: {outcome.cell.name}: {outcome.failure}", style="red")
+    told = {outcome.cell.folder for outcome in outcomes if outcome.failure}
+    for cell in grid.runs:
+        place = (cell.row, cell.column, cell.seed)
+        if place in missing and cell.folder not in told:
+            _say(console, f"left out: {cell.name}: {missing[place]}", style="red")
     _say(console, f"tables in {grid.folder}: table.md, table.tex, table.csv, runs.csv")
     return FAILED if missing else OK
 
@@ -80,7 +85,7 @@ def run_study(
 def read_runs(grid: Grid, failures: Mapping[Path, str]) -> tuple[dict[Place, Run], dict[Place, str]]:
     """The numbers of the finished runs, and why the others have none; `failures` by folder."""
     numbers: dict[Path, Run] = {}
-    reasons = dict(failures)
+    reasons = of_other_samples(grid.runs) | dict(failures)
     for cell in grid.runs:
         if cell.folder in reasons:
             continue

@@ -16,7 +16,7 @@ import torch
 
 from fedhpro_flwr.data.csv_rows import Row, csv_rows
 from fedhpro_flwr.data.data_set import DataSet, Split
-from fedhpro_flwr.data.registry import DataSource, data_set
+from fedhpro_flwr.data.registry import TEXT_OPTIONS, DataSource, data_set
 from fedhpro_flwr.data.tokens import tokenize
 
 AG_NEWS_CLASSES = ("World", "Sports", "Business", "Sci/Tech")
@@ -24,7 +24,7 @@ ENTITY = re.compile(r" ?#(\d+);")  # the blank stands where the & was
 TAG = re.compile(r"</?[A-Za-z]+(\s[^<>]*)?/?>")  # <b>, <A HREF="...">, but not the ticker symbol <TXN.N>
 
 
-@data_set("ag-news", uses=())
+@data_set("ag-news", uses=TEXT_OPTIONS)
 def ag_news(source: DataSource) -> DataSet:
     """120,000 + 7,600 news as tokens [L] from `root`/AG_NEWS/train.csv and test.csv.
 
@@ -35,7 +35,7 @@ def ag_news(source: DataSource) -> DataSet:
     return _load(source, "train.csv")
 
 
-@data_set("ag-news-part", uses=())
+@data_set("ag-news-part", uses=TEXT_OPTIONS)
 def ag_news_part(source: DataSource) -> DataSet:
     """`ag-news` trained on whatever part of its training news lies in `root`/AG_NEWS/train_subset.csv.
 

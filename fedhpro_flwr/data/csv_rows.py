@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+LONGEST_FIELD = 2**31 - 1
+
 
 @dataclass(frozen=True)
 class Row:
@@ -27,6 +29,7 @@ def csv_rows(file: Path) -> Iterator[Row]:
     Raises:
         ValueError: a quote that is not closed, text behind a closing quote, or bytes that are no UTF-8.
     """
+    csv.field_size_limit(LONGEST_FIELD)  # or a long text counts as a quote that is not closed
     line = 1
     # utf-8-sig: spreadsheets write a byte order mark, which would become part of the first field.
     with file.open(encoding="utf-8-sig", newline="") as text:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from fedhpro_flwr.data.data_set import DataSet, Split
 from fedhpro_flwr.data.domain_names import chosen_domains
 from fedhpro_flwr.data.imagenet import IMAGENET_MEAN, IMAGENET_STD
-from fedhpro_flwr.data.registry import DATA_SETS, DataSource, data_set
+from fedhpro_flwr.data.registry import DATA_SETS, OPTIONS, USES, DataSource, data_set
 
 SHIPPED = ("mnist", "usps", "svhn", "svhn-part", "syn", "syn-rendered", "mnist-m", "digits")
 DEFAULT_DOMAINS = ("mnist", "usps", "svhn", "syn")
@@ -24,7 +24,7 @@ CLASSES = tuple("0123456789")
 CHUNK = 4096  # images resized at a time
 
 
-@data_set("digit-domains", uses=("domains", "image_size"))
+@data_set("digit-domains", uses=("path", "domains", "image_size"))
 def digit_domains(source: DataSource) -> DataSet:
     """The data sets that `domains` names as one, images [N, 3, S, S] with S = `image_size` or 32.
 
@@ -40,6 +40,8 @@ def digit_domains(source: DataSource) -> DataSet:
         default=DEFAULT_DOMAINS,
         there_are=f"{', '.join(SHIPPED)}, and any data set with the classes 0 to 9 that you register",
     )
+    if source.path and not any("path" in USES.get(name, OPTIONS) for name in names):
+        raise ValueError(f"data.path = {source.path!r}: none of the domains {', '.join(names)} uses it; leave it out")
     size = source.image_size or DEFAULT_SIZE
     train: list[Split] = []
     test: list[Split] = []

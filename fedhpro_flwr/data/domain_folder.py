@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from logging import getLogger
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -50,7 +51,7 @@ class DomainFolders:
         return self.domains * len(self.class_names) + self.labels
 
 
-@data_set("domain-folder", uses=("domains", "image_size"))
+@data_set("domain-folder", uses=("path", "domains", "image_size"))
 def domain_folder(source: DataSource) -> DataSet:
     """Pictures from the folder or .zip `path`; the domains are its sub-folders, the classes the sub-folders of those.
 
@@ -63,6 +64,8 @@ def domain_folder(source: DataSource) -> DataSet:
             picture, or pictures of several sizes.
     """
     with open_pictures(own_path(source)) as pictures:
+        if sentence := pictures.left_out():
+            getLogger("flwr").warning(sentence)
         folders = {name.parts[0] for name in pictures.folders} | {name.parts[0] for name in pictures.names}
         outside = sorted(name for name in pictures.names if len(name.parts) == 1)
         if outside:

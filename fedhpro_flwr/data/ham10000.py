@@ -40,7 +40,7 @@ COLOUR_MEAN, COLOUR_STD = (0.7630, 0.5456, 0.5700), (0.1409, 0.1526, 0.1700)
 GREY_MEAN, GREY_STD = (0.6147,), (0.1340,)
 
 
-@data_set("ham10000", uses=("image_size",))
+@data_set("ham10000", uses=("path", "image_size"))
 def ham10000(source: DataSource) -> DataSet:
     """The pictures from `root`/HAM10000, resized to `image_size` (default 32), or else the largest file of pixels.
 

@@ -29,7 +29,7 @@ FOLDERS = frozenset(("officecaltech10", "officecaltech"))  # in small letters, w
 DEFAULT_SIZE = 32
 
 
-@data_set("office-caltech", uses=("domains", "image_size"))
+@data_set("office-caltech", uses=("path", "domains", "image_size"))
 def office_caltech(source: DataSource) -> DataSet:
     """2,533 colour pictures from `root`/Office-Caltech10/domain/class, or `path`, resized to `image_size` (default 32).
 

@@ -29,7 +29,7 @@ CLASSES = (
 )
 
 
-@data_set("office-caltech-surf", uses=("domains",))
+@data_set("office-caltech-surf", uses=("path", "domains"))
 def office_caltech_surf(source: DataSource) -> DataSet:
     """2,533 vectors of 800 numbers from the .mat files in `root`/OfficeCaltech10_SURF, or in `path`.
 

@@ -102,7 +102,7 @@ def own_format(name: str, *, suffix: str, uses: tuple[Option, ...] = ()) -> Call
     """
 
     def add(reader: OwnReader) -> OwnReader:
-        data_set(name, uses=(*uses, "classes", "input_shape"))(lambda source: reader(source).data_set(source))
+        data_set(name, uses=(*uses, "path", "classes", "input_shape"))(lambda source: reader(source).data_set(source))
         OWN_FORMATS.register(name)(reader)
         SUFFIXES[name] = suffix
         return reader

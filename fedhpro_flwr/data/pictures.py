@@ -19,7 +19,8 @@ from torch import Tensor
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
 
-SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"))
+ENDINGS = "avif bmp gif jfif jp2 jpe jpeg jpg pgm png ppm tif tiff webp"
+SUFFIXES = frozenset(f".{ending}" for ending in ENDINGS.split(" "))
 GREY_MODES = frozenset(("1", "L", "LA"))
 DEEP_MODES = ("I", "F")  # beginnings of the modes with 16 or 32 bits a pixel
 
@@ -39,12 +40,21 @@ class PictureFolder:
         names: of the pictures, sorted.
         folders: of the folders, also of empty ones where the archive lists them.
         read: content of a file by its name.
+        others: files that are no pictures by their endings, sorted.
     """
 
     path: Path
     names: tuple[PurePosixPath, ...]
     folders: frozenset[PurePosixPath]
     read: Reader
+    others: tuple[PurePosixPath, ...] = ()
+
+    def left_out(self) -> str:
+        """What is not looked at, in a sentence; "" if nothing."""
+        if not self.others:
+            return ""
+        files = f"{len(self.others)} files are" if len(self.others) > 1 else "1 file is"
+        return f"{self.path}: {files} left out, no picture by the ending, as {self.others[0]}"
 
     def place(self, name: PurePosixPath) -> str:
         """Where a picture lies, for a sentence: its path, or the .zip and its name in there."""
@@ -73,8 +83,11 @@ def open_pictures(path: Path) -> Iterator[PictureFolder]:
 
 def _listed(path: Path, entries: Iterable[tuple[PurePosixPath, bool]], read: Reader) -> PictureFolder:
     found = [(name, is_folder) for name, is_folder in entries if name.parts and not _is_hidden(name)]
-    names = sorted(name for name, is_folder in found if not is_folder and name.suffix.lower() in SUFFIXES)
-    return PictureFolder(path, tuple(names), frozenset(name for name, is_folder in found if is_folder), read)
+    files = sorted(name for name, is_folder in found if not is_folder)
+    pictures = [name for name in files if name.suffix.lower() in SUFFIXES]
+    others = [name for name in files if name.suffix.lower() not in SUFFIXES]
+    folders = frozenset(name for name, is_folder in found if is_folder)
+    return PictureFolder(path, tuple(pictures), folders, read, tuple(others))
 
 
 def _is_hidden(name: PurePosixPath) -> bool:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from fedhpro_flwr.data.data_set import DataSet
 from fedhpro_flwr.data.declared import declared_shape
@@ -106,8 +106,11 @@ class DataSource:
 
 Loader = Callable[[DataSource], DataSet]
 
-Option = Literal["domains", "image_size", "weights", "classes", "input_shape"]
-OPTIONS: tuple[Option, ...] = ("domains", "image_size", "weights", "classes", "input_shape")
+Option = Literal[
+    "path", "domains", "image_size", "weights", "classes", "input_shape", "text_length", "vocabulary", "tokenizer"
+]
+OPTIONS: tuple[Option, ...] = get_args(Option)
+TEXT_OPTIONS: tuple[Option, ...] = ("text_length", "vocabulary", "tokenizer")
 
 DATA_SETS: Registry[Loader] = Registry("data.name")
 USES: dict[str, frozenset[Option]] = {}  # for the data sets that say so; others may use every option
@@ -134,13 +137,13 @@ def data_set(name: str, *, uses: tuple[Option, ...] | None = None) -> Callable[[
 
 
 def refuse_unused(source: DataSource) -> None:
-    """Check that no option is set which the data set `source.name` would ignore.
+    """Check that no option has another value than its default which the data set `source.name` would ignore.
 
     Raises:
         ValueError: one is set.
     """
     for option in OPTIONS:
         value: str | int = getattr(source, option)
-        if value and option not in USES.get(source.name, OPTIONS):
+        if value != getattr(DataSource, option) and option not in USES.get(source.name, OPTIONS):
             key = option.replace("_", "-")
             raise ValueError(f"data.{key} = {value!r}: data set {source.name!r} does not use it; leave it out")

@@ -19,7 +19,7 @@ from fedhpro_flwr.data.data_set import Split
 from fedhpro_flwr.data.declared import class_name, declared_classes
 from fedhpro_flwr.data.kept_tokens import kept_tokens
 from fedhpro_flwr.data.own_format import OwnSamples, own_format, own_path
-from fedhpro_flwr.data.registry import DataSource
+from fedhpro_flwr.data.registry import TEXT_OPTIONS, DataSource
 
 COLUMNS = ("label", "text")
 
@@ -32,7 +32,7 @@ class Labelled(NamedTuple):
     text: str
 
 
-@own_format("text-csv", suffix=".csv")
+@own_format("text-csv", suffix=".csv", uses=TEXT_OPTIONS)
 def text_csv(source: DataSource) -> OwnSamples:
     """Texts as tokens [L] from `path`.
 

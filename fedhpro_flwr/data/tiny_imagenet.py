@@ -18,7 +18,7 @@ SUFFIX = ".JPEG"
 MEAN, STD = (0.4802, 0.4481, 0.3975), (0.2770, 0.2691, 0.2821)
 
 
-@data_set("tiny-imagenet", uses=("image_size",))
+@data_set("tiny-imagenet", uses=("path", "image_size"))
 def tiny_imagenet(source: DataSource) -> DataSet:
     """100,000 + 10,000 colour pictures of 64x64 pixels from `root`/tiny-imagenet-200, or `path`.
 

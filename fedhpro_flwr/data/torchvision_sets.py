@@ -156,7 +156,7 @@ def _channels_first(images: npt.NDArray[np.uint8]) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(chw))
 
 
-@data_set("cifar10-subset", uses=())
+@data_set("cifar10-subset", uses=("path",))
 def cifar10_subset(source: DataSource) -> DataSet:
     """The first 932 images of each of CIFAR-10's six files, exact pixels: 4,660 + 932 samples.
 

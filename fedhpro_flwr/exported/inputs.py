@@ -99,4 +99,6 @@ def _files(paths: Sequence[Path], described: ModelDescription, refuse: Refuse) -
             with open_pictures(path) as found:
                 if not found.names:
                     refuse(f"{path} holds no picture")
+                elif found.others:
+                    refuse(found.left_out())
                 yield from (path / name for name in found.names)

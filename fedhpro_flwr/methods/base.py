@@ -74,11 +74,15 @@ class Method:
         return self.config.model.share
 
     def refuse_data(self, *, images: bool) -> None:
-        """Look at what the data must be for this method, before the first round.
+        """Look at what the data must be for this method and these settings, before the first round.
 
         Raises:
             ConfigError: the settings need images and the data is not.
         """
+        if self.config.local.augment != "none" and not images:
+            raise ConfigError(
+                f"local.augment = {self.config.local.augment!r} needs images; use 'none' for vectors and text"
+            )
 
     # --- at the client, in the order of a visit -----------------------------------------------------------------------
 

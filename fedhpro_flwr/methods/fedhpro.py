@@ -67,7 +67,8 @@ class FedHPro(Method):
         return config.hyper_prototypes.matching_steps > 0 or config.calibration.head != "off"
 
     def refuse_data(self, *, images: bool) -> None:
-        """DSA augments images."""
+        """As every method; and DSA augments images."""
+        super().refuse_data(images=images)
         if self.config.class_gradients.augment == "dsa" and not images:
             raise ConfigError("class-gradients.augment = 'dsa' needs images; use 'none' for vectors and text")
 

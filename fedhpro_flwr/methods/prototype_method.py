@@ -76,7 +76,8 @@ class PrototypeMethod(Method):
         return config.method.prototypes == "own" or FedHPro.sends_of_classes(_without_calibration(config))
 
     def refuse_data(self, *, images: bool) -> None:
-        """What hyper-prototypes need."""
+        """As every method, and what hyper-prototypes need."""
+        super().refuse_data(images=images)
         if self.hyper:
             self.hyper.refuse_data(images=images)
 

@@ -96,5 +96,6 @@ def train_centrally(config: RunConfig) -> CentralMeans:
 
 def _fingerprint(config: RunConfig) -> str:
     settings = {key: value for key, value in compared(config).items() if key.startswith(TRAINED_BY)}
-    text = json.dumps([settings, config.seed, passes_of(config), config.data.path, config.data.weights], sort_keys=True)
+    made_of = [settings, config.seed, passes_of(config), federation(config).data.content]
+    text = json.dumps(made_of, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

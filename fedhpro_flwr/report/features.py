@@ -57,7 +57,8 @@ def read_features(run: Run) -> Features:
         ConfigError: there is no global model, or the data, the model or its prototypes cannot be had; one sentence.
     """
     path = run.folder / MODEL_FILE
-    if run.config.model.groups or run.config.model.share == "head" or not path.exists():
+    architectures = list(run.config.model.group_sizes)
+    if len(architectures) > 1 or run.config.model.share == "head" or not path.exists():
         raise ConfigError(
             "it has not finished, so there is no model yet" if not run.finished else "it has no single global model"
         )
@@ -65,7 +66,7 @@ def read_features(run: Run) -> Features:
     known = known_data(config)
     if known.test is None or known.test.test is None:
         raise ConfigError("its data lies at the clients, and the server has none to show")
-    model = initial_model(config, known.shape)
+    model = initial_model(config, known.shape, next(iter(architectures), ""))
     try:
         model.load_state_dict(load_file(path))
     except (RuntimeError, SafetensorError) as error:

@@ -2,12 +2,14 @@
 
 import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fedhpro_flwr.cli import main
@@ -228,3 +230,21 @@ def test_a_gpu_that_is_not_there_is_named_before_the_first_run(tmp_path, capsys,
     )
     assert capsys.readouterr().out == f"{refused}; nothing was started\n"
     assert not list(tmp_path.rglob("metrics.jsonl"))
+
+
+def test_runs_on_a_file_that_has_changed_are_told_and_left_out(tmp_path, capsys):
+    def compared(value, methods):
+        np.savez(tmp_path / "mine.npz", images=np.full((60, 4, 4), value, np.uint8), labels=np.arange(60) % 3)
+        own = ("--set", "data.name=npz", "--set", f"data.path={tmp_path / 'mine.npz'}", "--set", "data.train-limit=0")
+        status = main(words(tmp_path / "grid", methods, *own))
+        return status, capsys.readouterr().out
+
+    assert compared(1, "fedavg")[0] == 0
+    status, said = compared(2, "fedavg,fedhpro")
+    assert status == 1
+    assert said.count("on other samples than fedhpro seed") == 2
+    shown = {line["method"] for line in numbers(tmp_path / "grid") if line["measure"] == "last" and line["mean"]}
+    assert shown == {"fedhpro"}
+    for seed in (0, 1):
+        shutil.rmtree(tmp_path / "grid" / "fedavg" / f"seed-{seed}")
+    assert compared(2, "fedavg,fedhpro")[0] == 0

@@ -121,6 +121,18 @@ def test_unknown_name_lists_what_exists() -> None:
         ("digits", {"image_size": 32}, r"^data\.image-size = 32: data set 'digits' does not use it; leave it out$"),
         ("mnist", {"domains": "mnist,usps"}, r"^data\.domains = 'mnist,usps': data set 'mnist' does not use it"),
         ("image-folder", {"weights": "w.pth"}, r"^data\.weights = 'w\.pth': data set 'image-folder' does not use it"),
+        (
+            "digits",
+            {"path": "/nowhere/mine.npz"},
+            r"^data\.path = '/nowhere/mine\.npz': data set 'digits' does",
+        ),
+        ("digits", {"tokenizer": "/nowhere"}, r"^data\.tokenizer = '/nowhere': data set 'digits' does not use it"),
+        ("image-folder", {"text_length": 9}, r"^data\.text-length = 9: data set 'image-folder' does not use it"),
+        (
+            "digit-domains",
+            {"path": "x", "domains": "mnist,usps"},
+            r"^data\.path = 'x': none of the domains mnist",
+        ),
         ("office-caltech-surf", {"image_size": 8}, r"^data\.image-size = 8: data set 'office-caltech-surf' does not"),
     ],
 )
@@ -144,6 +156,18 @@ def test_every_set_here_says_what_it_uses_and_a_users_own_may_use_all(monkeypatc
     source = DataSource("mine", domains="a", image_size=9, weights="w")
     load(source)
     assert asked == [source]
+
+
+def test_the_fingerprint_of_the_content_sees_every_sample_and_label() -> None:
+    def content(value: int = 0, label: int = 0, domain: int = 0, test: int = 0) -> str:
+        pixels = images(3)
+        pixels[2, 0, 0, 1] = value
+        train = Split(pixels, labels(0, 1, label), labels(0, 1, domain))
+        other = Split(images(2) + test, labels(0, 1), labels(0, 1))
+        return DataSet("a", train, other, ("a", "b"), (0.5,), (0.5,), ("d", "e")).content
+
+    assert content() == content()
+    assert len({content(), content(value=1), content(label=1), content(domain=1), content(test=1)}) == 5
 
 
 def test_a_name_is_registered_once() -> None:

@@ -251,3 +251,15 @@ def test_class_folders_of_macos_are_the_classes_that_a_keyboard_types(source_of)
         loaded = load(replace(source, classes=classes))
         assert loaded.class_names == ("bar", "caf\u00e9")
         assert (loaded.train.labels.tolist(), loaded.test.labels.tolist()) == ([0, 1], [1])
+
+
+def test_what_is_no_picture_by_its_ending_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    files = {f"{name}/{number}.png": png(number) for name in "ab" for number in range(6)}
+    jpeg = io.BytesIO()
+    Image.new("L", (6, 5), 9).save(jpeg, "JPEG")
+    others = {"a/saved.jfif": jpeg.getvalue(), "a/notes.txt": b"", "b/.hidden": b"", "b/no-ending": png()}
+    fill(tmp_path, files | others)
+    with caplog.at_level("WARNING", "flwr"):
+        found = load(DataSource("image-folder", path=str(tmp_path)))
+    assert len(found.train) + len(found.test) == 13
+    assert f"{tmp_path}: 2 files are left out, no picture by the ending, as a/notes.txt" in caplog.text

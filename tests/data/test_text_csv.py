@@ -108,3 +108,9 @@ def test_missing_places(tmp_path):
         load(source_of(tmp_path / "nowhere"))
     with pytest.raises(FileNotFoundError, match=r"is a folder without train\.csv"):
         load(source_of(tmp_path))
+
+
+def test_a_text_may_be_longer_than_a_field_of_pythons_csv(tmp_path: Path) -> None:
+    (tmp_path / "mails.csv").write_text("label,text\n" + 9 * "a,one\nb,two\n" + f'a,"{200_000 * "win "}"\n')
+    found = load(DataSource("text-csv", path=str(tmp_path / "mails.csv"), text_length=4))
+    assert len(found.train) + len(found.test) == 19

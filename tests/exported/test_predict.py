@@ -40,6 +40,14 @@ def pictures(digits, folder, count=4):
     return folder
 
 
+def test_files_of_a_folder_that_are_no_pictures_are_told(digits, tmp_path, capfd):
+    folder = pictures(digits, tmp_path / "in")
+    (folder / "notes.txt").touch()
+    status, rows, told = predict(capfd, digits.folder, folder)
+    assert (status, len(rows)) == (1, 1 + 4)
+    assert f"{folder}: 1 file is left out, no picture by the ending, as notes.txt" in told
+
+
 def test_pictures_are_predicted_as_their_pixels_whatever_their_colours(digits, tmp_path, capfd):
     folder = pictures(digits, tmp_path / "in")
     _, expected, _ = predict(capfd, digits.folder, digits.npz())

@@ -106,12 +106,18 @@ def test_scaffold_keeps_to_its_means(make, setting):
 def test_dsa_of_what_is_no_image_is_refused_before_the_first_round(settings):
     method = build_method(RunConfig.parse({"preset": "reference"}, **settings))
     method.refuse_data(images=True)
-    with pytest.raises(
-        ConfigError, match=r"^class-gradients\.augment = 'dsa' needs images; use 'none' for vectors and text$"
-    ):
+    with pytest.raises(ConfigError, match=r"^class-gradients\.augment = 'dsa' needs images; use 'none' for vec"):
         method.refuse_data(images=False)
 
 
 def test_a_method_without_class_gradients_takes_any_data():
     for name in ("fedavg", "fedproto"):
         build_method(RunConfig.parse({"preset": "reference", "method.name": name})).refuse_data(images=False)
+
+
+@pytest.mark.parametrize("name", sorted(WORKS_WITH))
+def test_augmented_vectors_are_refused_whatever_the_method(make, name):
+    config = make.config(name, local__augment="per-sample")
+    build_method(config).refuse_data(images=True)
+    with pytest.raises(ConfigError, match=r"^local\.augment = 'per-sample' needs images; use 'none' for vec"):
+        build_method(config).refuse_data(images=False)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from fedhpro_flwr import engine
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.engine import federation, initial_model
 from fedhpro_flwr.report import central
@@ -71,3 +72,18 @@ def test_several_architectures_have_no_feature_space_in_common():
     config = RunConfig.parse(SMALL, model__groups="mlp=2, cnn=1", model__share="head")
     with pytest.raises(ConfigError, match="2 architectures, each with features of its own"):
         train_centrally(config)
+
+
+def test_what_was_kept_for_other_samples_is_not_used(tmp_path, monkeypatch):
+    def means(value):
+        draw = np.random.default_rng(0)
+        pixels = draw.integers(0, 255, (60, 4, 4), dtype=np.uint8)
+        np.savez(tmp_path / "mine.npz", images=255 - pixels if value else pixels, labels=np.arange(60) % 3)
+        monkeypatch.setattr(engine, "RESIDENT", engine.Resident())  # another process reads the file anew
+        own = {"data.name": "npz", "data.path": str(tmp_path / "mine.npz"), "data.train-limit": 0}
+        return central_means(RunConfig.parse(SMALL | own), tmp_path).means
+
+    first, other = means(0), means(1)
+    assert not torch.allclose(first, other)
+    assert torch.equal(means(0), first)
+    assert len(list(tmp_path.glob("central-*"))) == 2
