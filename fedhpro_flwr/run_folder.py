@@ -97,8 +97,9 @@ class RunFolder:
 
     @classmethod
     def of(cls, config: RunConfig) -> RunFolder:
-        """The folder of a run that begins: see `begun_folder`."""
-        return cls(begun_folder(config), config)
+        """The folder of a run that begins, named in the config.toml in it: see `begun_folder`."""
+        path = begun_folder(config)
+        return cls(path, RunConfig.parse(config.flat() | {"run-folder": str(path)}))
 
     def partition(self, known: KnownData) -> None:
         """The client-by-class table of training samples, as far as the server knows it, and whose data it is."""

@@ -116,7 +116,10 @@ def test_a_new_folder_is_named_by_experiment_and_time(tmp_path):
 
 def test_of_makes_a_folder_under_results_or_takes_the_named_one(tmp_path):
     config = RunConfig.parse(results_dir=str(tmp_path), experiment="mine")
-    assert RunFolder.of(config).path.parent == tmp_path / "mine"
+    made = RunFolder.of(config).path
+    assert made.parent == tmp_path / "mine"
+    # Whoever copies it to resume the run with plain `flwr run` finds there where it is.
+    assert tomllib.loads((made / "config.toml").read_text())["run-folder"] == str(made)
     named = RunFolder.of(RunConfig.parse(run_folder=str(tmp_path / "here" / "it")))
     assert named.path == tmp_path / "here" / "it"
     assert (named.path / "config.toml").exists()
