@@ -45,6 +45,7 @@ class Checkpoints:
         self._server, self._trace, self._folder = server, trace, folder / CHECKPOINT_FOLDER
         if begun_from := server.resume:
             # Another attempt begins here: were it abandoned, what its clients kept must not count in the next one.
+            self._folder.mkdir(parents=True, exist_ok=True)  # an own app may go on in another one
             about = replace(begun_from.about, resumed_at=server.so_far.resumed_at)
             replace(begun_from, about=about).write(file_of(self._folder, about.server_round))
 

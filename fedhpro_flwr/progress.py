@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from fedhpro_flwr.config import RunConfig
-from fedhpro_flwr.printable import REPLACEMENT, printable
+from fedhpro_flwr.printable import legible
 from fedhpro_flwr.reports import RoundReport, means
 from fedhpro_flwr.run_folder import PARTITION_FILE, SUMMARY_FILE, read_rounds
 
@@ -132,7 +132,7 @@ def partition_table(content: Mapping[str, Any]) -> Group:
     table = Table(box=None, padding=(0, 0, 0, 1), pad_edge=False)
     table.add_column("client", justify="right", no_wrap=True, min_width=len("client"))
     for name in names[:shown]:  # a name is cut where a number would have to be
-        table.add_column(escape(_cell(str(name))[:9]), justify="right", no_wrap=True, min_width=digits)
+        table.add_column(escape(legible(str(name))[:9]), justify="right", no_wrap=True, min_width=digits)
     if len(names) > shown:
         table.add_column(f"+{len(names) - shown}", justify="right", no_wrap=True, min_width=widest)
     table.add_column("all", justify="right", style="bold", no_wrap=True, min_width=widest)
@@ -146,17 +146,12 @@ def partition_table(content: Mapping[str, Any]) -> Group:
         table.add_row(label, *cells, *rest, str(sum(values)), style=style)
 
     for client, values in enumerate(counts[:MOST_CLIENTS]):
-        row(escape(_cell(labels[client])), values)
+        row(escape(legible(labels[client])), values)
     if len(counts) > MOST_CLIENTS:
         row(f"{MOST_CLIENTS}-{len(counts) - 1}", [sum(column) for column in zip(*counts[MOST_CLIENTS:], strict=True)])
     row("all", totals, "bold")
     # A table's own title would be wrapped to the width of the table.
     return Group(f"training samples by client and class, partition {escape(content['fingerprint'])}", table)
-
-
-def _cell(text: str) -> str:
-    """A name of the user's data on one line of a terminal."""
-    return printable(text).replace("\n", REPLACEMENT).replace("\t", " ")
 
 
 def closing(folder: Path, seconds: float) -> Table:

@@ -15,7 +15,7 @@ from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.exchange import GlobalModel
 from fedhpro_flwr.known_data import KnownData
 from fedhpro_flwr.metrics import Evaluation
-from fedhpro_flwr.progress import RunProgress, closing, milliseconds, partition_table, percent, round_line, size
+from fedhpro_flwr.progress import RunProgress, closing, milliseconds, percent, round_line, size
 from fedhpro_flwr.records import OwnTest
 from fedhpro_flwr.reports import RoundReport
 from fedhpro_flwr.run_folder import RunFolder, read_rounds
@@ -133,71 +133,6 @@ def test_why_replies_were_set_aside_is_shown_as_it_is(tmp_path):
     assert f"       set aside: {reason}\n" in shown(on)
 
 
-def test_names_of_classes_do_nothing_to_the_terminal():
-    on = Console(record=True, width=80, file=io.StringIO())
-    table = {"fingerprint": "f00d", "class-names": ["\x1b[31mred", "two\nlines"], "counts": [[1, 0]]}
-    on.print(partition_table(table))
-    said = on.export_text()
-    assert "\x1b" not in said and len(said.splitlines()) == 4
-
-
-def test_the_partition_table_fits_and_sums(tmp_path):
-    on = console()
-    on.print(partition_table({"fingerprint": "f00d", "class-names": list("abc"), "counts": [[1, 0, 2], [3, 4, 0]]}))
-    assert "f00d" in shown(on)
-    lines = [line.split() for line in shown(on).splitlines()]
-    assert lines[-4:] == [
-        ["client", "a", "b", "c", "all"],
-        ["0", "1", "·", "2", "3"],
-        ["1", "3", "4", "·", "7"],
-        ["all", "4", "4", "2", "10"],
-    ]
-
-
-def test_many_classes_and_clients_are_summed_up():
-    on = console()
-    counts = [[client + c for c in range(100)] for client in range(30)]
-    on.print(partition_table({"fingerprint": "f", "class-names": [str(c) for c in range(100)], "counts": counts}))
-    text = shown(on)
-    assert max(map(len, text.splitlines())) <= 80
-    rows = {line.split()[0]: line.split() for line in text.splitlines() if line.split()}
-    assert rows["20-29"][-1] == str(sum(map(sum, counts[20:])))
-    assert rows["all"][-1] == str(sum(map(sum, counts)))
-    assert "+89" in text
-
-
-def test_numbers_are_never_cut_short_on_80_columns():
-    names = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
-    counts = [[5000 - client] * 10 for client in range(10)]
-    on = console()
-    on.print(partition_table({"fingerprint": "f", "class-names": names, "counts": counts}))
-    text = shown(on)
-    assert max(map(len, text.splitlines())) <= 80
-    rows = [line.split() for line in text.splitlines()]
-    for client in range(10):
-        assert [str(client), *[str(5000 - client)] * 10, str(10 * (5000 - client))] in rows
-
-
-@pytest.mark.parametrize("samples", [50_000, 9_000_000])
-@pytest.mark.parametrize("classes", [2, 9, 10, 11, 12, 13, 100])
-def test_any_table_fits_and_every_row_has_a_number_or_dot_for_every_column(classes, samples):
-    counts = [[samples] * classes for _ in range(3)]
-    on = console()
-    on.print(partition_table({"fingerprint": "f", "class-names": ["name"] * classes, "counts": counts}))
-    lines = shown(on).splitlines()
-    assert max(map(len, lines)) <= 80
-    assert "…" not in "".join(lines[-4:])
-    *shares, total = map(int, lines[-1].split()[1:])
-    assert sum(shares) == total == 3 * samples * classes
-
-
-def test_class_names_are_shown_as_they_are():
-    on = console()
-    on.print(partition_table({"fingerprint": "f", "class-names": ["[/red]", "[b]"], "counts": [[1, 2]]}))
-    assert "[/red]" in shown(on)
-    assert "[b]" in shown(on)
-
-
 def finish(folder, *, tested=True, alone=(), breakdown=None):
     folder.models(GlobalModel({"w": torch.zeros(1)}), {})
     tests = [own_test(client, client + 1) for client in range(3)] if tested else []
@@ -257,16 +192,6 @@ def test_without_a_global_model_the_clients_models_are_the_headline(tmp_path):
     on = console(200)
     on.print(closing(folder.path, 4.0))
     assert "best 50.0 (round 2), last 50.0, mean of last ten 37.5 (mean over clients)" in shown(on)
-
-
-def test_the_domain_of_a_client_stands_beside_it():
-    on = console()
-    table = {"fingerprint": "f", "class-names": ["a", "b"], "counts": [[1, 2], [3, 4]]}
-    on.print(partition_table(table | {"client-domains": ["mnist", ""]}))
-    assert [line.split() for line in shown(on).splitlines()[2:4]] == [
-        ["0", "mnist", "1", "2", "3"],
-        ["1", "3", "4", "7"],
-    ]
 
 
 def test_the_closing_table_without_tests(tmp_path):

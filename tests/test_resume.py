@@ -13,11 +13,13 @@ from safetensors.torch import load_file
 from small_run import SMALL as ONE_ROUND
 
 from fedhpro_flwr import engine
+from fedhpro_flwr.checkpoints import Checkpoints, newest
 from fedhpro_flwr.cli import main
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.flat_keys import nest
 from fedhpro_flwr.folder_lock import lock
 from fedhpro_flwr.in_process import run_in_process
+from fedhpro_flwr.prototype_trace import PrototypeTrace
 from fedhpro_flwr.resume import refuse_other_data, refuse_other_samples, refuse_other_settings, resumed
 from fedhpro_flwr.run_folder import read_rounds
 from server_app.strategy import FedHProStrategy
@@ -258,6 +260,10 @@ def test_the_strategy_of_an_own_app_refuses_them_too(stopped):
     assert FedHProStrategy(longer, resume=known.checkpoint, data=known.checkpoint.about.data).so_far.rounds_before == 3
     with pytest.raises(ConfigError, match=r"^the data has changed"):
         FedHProStrategy(longer, resume=known.checkpoint)
+    strategy = FedHProStrategy(longer, resume=known.checkpoint, data=known.checkpoint.about.data)
+    Checkpoints(strategy, PrototypeTrace(strategy, 9, {}), stopped / "another")
+    again = newest(stopped / "another").checkpoint.about  # who goes on from here knows of this attempt
+    assert (again.server_round, again.resumed_at) == (3, (3,))
     other = RunConfig.parse(known.config.flat() | {"local.lr": 0.5})
     with pytest.raises(ConfigError, match=r"^resume: the run was begun with local\.lr = .* \(here 0\.5\)"):
         FedHProStrategy(other, resume=known.checkpoint, data=known.checkpoint.about.data)

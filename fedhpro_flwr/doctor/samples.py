@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -117,7 +116,7 @@ def of_node(subject: Subject, path: str) -> str:
     from fedhpro_flwr.settings import prepare
 
     if not Path(path).expanduser().exists():
-        raise FileNotFoundError(f"{DATA_PATH} = {path}, and nothing is there that {getpass.getuser()} may see")
+        raise FileNotFoundError(f"{DATA_PATH} = {path}, and nothing is there that this user may see")
     config = prepare(subject.settings or None, [])
     if subject.settings:
         refuse_other_run(subject, config)

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import signal
 import subprocess
 import sys
 import time
-import tomllib
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import tomli_w
 
 from client_app.app import app as client_app
 from fedhpro_flwr.in_process import run_in_process
-from fedhpro_flwr.launch.flower import QUIET, LaunchError, tool
-from fedhpro_flwr.launch.private_superlink import free_port
+from fedhpro_flwr.launch.flower import LaunchError
 from fedhpro_flwr.launch.simulation import simulate
-from fedhpro_flwr.progress import HEADING
 from fedhpro_flwr.run_folder import read_rounds
 from fedhpro_flwr.settings import prepare
 from server_app.app import app as server_app
@@ -30,7 +24,6 @@ from server_app.app import app as server_app
 pytestmark = pytest.mark.simulation
 ROOT = Path(__file__).resolve().parents[2]
 MARK = "FEDHPRO_TEST_SESSION"
-COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 TENSORS = ("model.safetensors", "hyper-prototypes.safetensors")
 SMALL = {
     "experiment": "tiny",
@@ -239,78 +232,3 @@ def test_a_run_that_is_stopped_leaves_no_process_and_no_scratch_folder(number, s
             process.wait()
     assert list(scratch.glob("fedhpro-*")) == []
     assert_nothing_runs()
-
-
-class PlainFlower:
-    """`flwr`, as somebody types it in a directory."""
-
-    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
-        self.folder, self.environment = folder, environment
-
-    def __call__(self, *arguments: str) -> str:
-        done = subprocess.run(
-            [tool("flwr"), *arguments],
-            cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=240,
-        )  # fmt: skip
-        return done.stdout + done.stderr
-
-    def finished(self, app: Path, *arguments: str, nodes: int) -> str:
-        """The log of a run of an app, which ended well."""
-        engine = f"num-supernodes={nodes} client-resources-num-cpus=1"
-        sent = self("run", str(app), "--federation-config", engine, *arguments, "--format", "json")
-        assert "run-id" in sent, sent
-        run_id = str(json.loads(sent)["run-id"])
-        deadline = time.monotonic() + 180
-        while True:
-            (run,) = json.loads(self("ls", "--run-id", run_id, "--format", "json"))["runs"]
-            if run["status"].startswith("finished") or time.monotonic() > deadline:
-                break
-            time.sleep(2)
-        said = self("log", run_id, "--show")
-        assert run["status"] == "finished:completed", said[-3000:]
-        return said
-
-
-@pytest.fixture
-def plain_flower(tmp_path):
-    """Plain `flwr`, with its own home, its own port, and its SuperLink stopped afterwards."""
-    home = tmp_path / "home"
-    home.mkdir()
-    bin_folder = str(Path(sys.executable).parent)
-    environment = {
-        "FLWR_HOME": str(home),
-        "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT": str(free_port()),
-        "PATH": os.pathsep.join([bin_folder, os.environ["PATH"]]),
-    }
-    yield PlainFlower(tmp_path, os.environ | QUIET | environment)
-    for number in (signal.SIGTERM, signal.SIGKILL):  # it is detached on purpose; the mark tells whose it is
-        for pid in marked_processes():
-            os.kill(pid, number)
-        deadline = time.monotonic() + 10
-        while marked_processes() and time.monotonic() < deadline:
-            time.sleep(0.3)
-
-
-def test_plain_flwr_run_with_a_conf_file(plain_flower, tmp_path):
-    nested: dict = tomllib.loads((ROOT / "conf" / "digits-small.toml").read_text())
-    nested["rounds"] = 1
-    nested["results-dir"] = str(tmp_path / "results")
-    nested["partition"]["num-partitions"] = 3
-    nested["local"]["epochs"] = 1
-    conf = tmp_path / "digits-small.toml"
-    conf.write_text(tomli_w.dumps(nested))
-
-    plain_flower.finished(ROOT, "--run-config", str(conf), nodes=3)
-    (folder,) = (tmp_path / "results" / "digits-small").iterdir()
-    assert json.loads((folder / "summary.json").read_text())["accuracy"]["best-round"] == 1
-    assert len(read_rounds(folder)) == 1
-    stored = tomllib.loads((folder / "config.toml").read_text())
-    assert {key: stored["partition"][key] for key in nested["partition"]} == nested["partition"]
-    assert {key: stored["local"][key] for key in nested["local"]} == nested["local"]
-
-
-def test_plain_flwr_run_of_somebodys_own_app(plain_flower):
-    said = plain_flower.finished(ROOT / "tests" / "library_app", nodes=3)
-    _, rounds = COLOURS.sub("", said).split(HEADING)
-    rows = [line.split() for line in rounds.splitlines() if re.match(r"INFO\s*:\s+\d+ ", line)]
-    assert [(row[2], row[-1]) for row in rows[:2]] == [("1", "3"), ("2", "3")], said[-3000:]  # the round, replies of 3
