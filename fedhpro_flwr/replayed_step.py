@@ -55,7 +55,8 @@ class CudaRecorder:
     def record(self, work: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], object]]:
         """A graph with memory of its own, which goes when the graph goes."""
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=_stream()):
+        # Both, since torch.cuda.graph stays on its stream where a recording fails.
+        with torch.cuda.stream(_stream()), torch.cuda.graph(graph, stream=_stream()):
             result = work()
         return result, graph.replay
 
