@@ -98,9 +98,9 @@ def own_test(model: Model, data: ClientData, received: Broadcast, *, state: Pers
 
 
 def measure(model: Model, data: ClientData, received: Broadcast, method: Method) -> OwnTest:
-    """The loaded model by its head and, where asked, by the nearest of the prototypes that were received."""
-    prototypes = method.nearest(received.tensors)
-    scores: list[Scores] = [model.head, *([prototypes] if prototypes else [])]
+    """The loaded model by its head, or the method's, and by the nearest of the received prototypes where asked."""
+    head, prototypes = method.tested_scores(received.tensors)
+    scores: list[Scores] = [head or model.head, *([prototypes] if prototypes else [])]
     results = evaluate_each(model, data, scores, batch_size=received.config.evaluation.batch_size)
     return OwnTest(received.task.partition_id, *results)
 

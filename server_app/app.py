@@ -88,7 +88,7 @@ def run(grid: Grid, config: RunConfig, folder: RunFolder, trackers: Trackers, ch
     strategy.start(grid, array_record(next(iter(models.values())).state_dict()))
 
     rounds = read_rounds(folder.path)
-    head = strategy.method.tested_head(strategy.state)
+    head = strategy.method.tested_head(strategy.method.broadcast(strategy.state))
     model, state = with_tested_head(strategy.model, strategy.tensors(), head)
     folder.models(model, state, finished(described, rounds[-1]["tested"], calibrated=head is not None))
     trace.write(folder.path)

@@ -147,7 +147,7 @@ class FedHProStrategy(Strategy):
         tested = None
         if self.test and (is_last or server_round % self.config.evaluation.every == 0):
             with self.watch("evaluation"):
-                tested = self.test(self.model, *self.method.tested_scores(self.state))
+                tested = self.test(self.model, *self.method.tested_scores(self.method.broadcast(self.state)))
         report = RoundReport.of(
             server_round,
             seconds=time.perf_counter() - began,

@@ -175,7 +175,8 @@ def test_what_becomes_of_the_calibrated_head():
     assert all(torch.equal(replaced.model.shared[name], means[name]) for name in means if not name.startswith("head."))
     # what is tested, and what clients get beside the model
     assert tests["off"].heads == tests["replace"].heads == [None]
-    assert tests["separate"].heads == [calibrated.scores]
+    (scores,), z = tests["separate"].heads, torch.randn(3, calibrated.width)
+    assert torch.equal(scores(z), calibrated.scores(z))
     assert (
         set(off.method.broadcast(off.state)) == set(replaced.method.broadcast(replaced.state)) == {"hyper-prototypes"}
     )

@@ -156,14 +156,21 @@ class Method:
         """The same where `evaluation.nearest-prototype` asks for it."""
         return self.prototype_scores(sent) if self.config.evaluation.nearest_prototype else None
 
-    def tested_head(self, state: object) -> Head | None:
-        """The head that decides in the server's test, and in the model that a run leaves, in place of the model's."""
+    def tested_head(self, sent: Tensors) -> Head | None:
+        """The head that decides in every test, and in the model that a run leaves, in place of the model's own.
+
+        Args:
+            sent: what the clients receive, as `broadcast` gives it.
+        """
         return None
 
-    def tested_scores(self, state: object) -> tuple[Scores | None, Scores | None]:
-        """What decides in the server's test: in place of the model's head, and by the nearest prototypes if asked."""
-        head = self.tested_head(state)
-        return head and head.scores, self.nearest(self.broadcast(state))
+    def tested_scores(self, sent: Tensors) -> tuple[Scores | None, Scores | None]:
+        """What decides in a test: in place of the model's own head, and by the nearest prototypes if asked.
+
+        The server and the clients test by the same: their numbers stand side by side in every table.
+        """
+        head = self.tested_head(sent)
+        return head and head.scores, self.nearest(sent)
 
     def tensors(self, state: object) -> dict[str, Tensor]:
         """The state as named tensors, to be saved."""

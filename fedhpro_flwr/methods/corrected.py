@@ -109,9 +109,9 @@ class CorrectedFedHPro(Method):
         """FedHPro's."""
         return self.fedhpro.prototype_scores(sent)
 
-    def tested_head(self, state: object) -> Head | None:
+    def tested_head(self, sent: Tensors) -> Head | None:
         """FedHPro's."""
-        return self.fedhpro.tested_head(cast(CorrectedState, state).method)
+        return self.fedhpro.tested_head(sent)
 
     def tensors(self, state: object) -> dict[str, Tensor]:
         """FedHPro's: a control variate is of no use after the run."""

@@ -96,9 +96,9 @@ class Creff(Method):
             state = state.next(self.options, used, gradients, draws, self.config.aggregation)
         return ServerStep(model, state, {})
 
-    def tested_head(self, state: object) -> Head | None:
+    def tested_head(self, sent: Tensors) -> Head | None:
         """The second head."""
-        return cast(Calibrated, state).head
+        return received_head(sent)
 
     def tensors(self, state: object) -> dict[str, Tensor]:
         """F and the second head."""

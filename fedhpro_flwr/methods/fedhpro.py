@@ -31,6 +31,7 @@ from fedhpro_flwr.methods.head_calibration import (
     Calibrated,
     head_gradient_records,
     head_gradient_shapes,
+    received_head,
     sent_head,
 )
 from fedhpro_flwr.methods.hpcl_hpal import hpcl_and_hpal, margin_of
@@ -194,9 +195,9 @@ class FedHPro(Method):
         anchors = Anchors.of(sent[HYPER_PROTOTYPES])
         return lambda z: F.normalize(z, dim=1) @ anchors.directions.T.to(z)  # [B, D] -> [B, C]
 
-    def tested_head(self, state: object) -> Head | None:
+    def tested_head(self, sent: Tensors) -> Head | None:
         """The calibrated head where it is kept apart from the model's own."""
-        return cast(FedHProState, state).signal_head if self.config.calibration.head == "separate" else None
+        return received_head(sent) if self.config.calibration.head == "separate" else None
 
     def tensors(self, state: object) -> dict[str, Tensor]:
         """S under its wire name, and the calibration's prototypes and head."""

@@ -87,7 +87,7 @@ def test_one_server_step_by_autograd(make):
     torch.testing.assert_close(step.state.head.weight, (w - config.creff.lr * w.grad).detach())
     torch.testing.assert_close(step.state.head.bias, (b - config.creff.lr * b.grad).detach())
     z = torch.randn(3, 5)
-    head = method.tested_head(step.state)
+    head = method.tested_head(method.broadcast(step.state))
     torch.testing.assert_close(head.scores(z), z @ step.state.head.weight.T + step.state.head.bias)
 
 
@@ -103,4 +103,4 @@ def test_before_round_one_there_is_no_second_head(make):
     method = build_method(make.config("creff", **FEW))
     state = method.start(dict(make.model().state_dict()))
     assert isinstance(state, Calibrated) and state.prototypes.shape == (4, 3, 5)
-    assert method.broadcast(state) == {} and method.tested_head(state) is None
+    assert method.broadcast(state) == {} and method.tested_head(method.broadcast(state)) is None

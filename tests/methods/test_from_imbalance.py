@@ -49,8 +49,10 @@ def test_head_gradients_travel_a_round_after_the_imbalance_was_heard_of(make, he
 def test_a_head_that_is_no_longer_re_trained_is_not_used_either(make):
     """Client 1, drawn in round 3, makes the classes equal: from then on the model's own head is measured and tested."""
     second, third = played(make, 2), played(make, 3)
-    assert second.state.signal_head is not None and second.method.tested_head(second.state) is not None
+    assert second.state.signal_head is not None
+    assert second.method.tested_head(second.method.broadcast(second.state)) is not None
     assert imbalance(third.state.class_counts) == 1.0
-    assert third.state.signal_head is None and third.method.tested_head(third.state) is None
+    assert third.state.signal_head is None
+    assert third.method.tested_head(third.method.broadcast(third.state)) is None
     assert third.method.broadcast(third.state).keys() == {"hyper-prototypes", "calibrates"}
     assert int(third.method.broadcast(third.state)["calibrates"]) == 0

@@ -71,7 +71,7 @@ def test_a_state_survives_a_checkpoint_bit_for_bit(case, make, tmp_path, monkeyp
     assert bits(method.broadcast(again)) == bits(method.broadcast(state))
     assert method.expects(again) == method.expects(state)
     z = torch.randn(6, make.width, generator=torch.Generator().manual_seed(3))
-    heads = [method.tested_head(each) for each in (state, again)]
+    heads = [method.tested_head(method.broadcast(each)) for each in (state, again)]
     nearest = [method.prototype_scores(method.broadcast(each)) for each in (state, again)]
     for one, other in ([head and head.scores for head in heads], nearest):
         assert (one is None) == (other is None)
