@@ -1,4 +1,4 @@
-"""The clients test the model that the server tests: of a global model whose test data they share out, as many are right."""
+"""Clients test the model that the server tests: where they share out its test data, as many are right."""
 
 import json
 
@@ -31,7 +31,6 @@ CASES = {name: {"method.name": name} for name in OURS if name != "local"} | {
     "separate, corrected": SEPARATE | {"losses.correction": "control-variates", "local.momentum": 0.0},
     "replaced": {"method.name": "fedhpro", "calibration.head": "replace"},
 }
-
 
 
 @pytest.mark.parametrize("case", CASES)
