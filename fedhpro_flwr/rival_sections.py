@@ -59,7 +59,7 @@ class FPL(Section):
 
 
 class Creff(Section):
-    """Shang et al., IJCAI 2022, as its code has it: 100 features a class, 100 steps of matching, 300 epochs."""
+    """Shang et al., IJCAI 2022. As in its code: 100 features a class, 100 steps of matching, 300 epochs."""
 
     prototypes_per_class: Count = 100
     matching_steps: CountOrNone = 100

@@ -11,6 +11,7 @@ from fedhpro_flwr.comparison.measures import Panel as PanelName
 from fedhpro_flwr.comparison.significance import FEWEST_PAIRS
 from fedhpro_flwr.comparison.table import Entry, Table
 from fedhpro_flwr.progress import size
+from fedhpro_flwr.reports import LAST_ROUNDS
 
 NOTHING = "–"
 BETTER, WORSE = "†", "‡"
@@ -135,6 +136,15 @@ def notes(table: Table) -> list[str]:
         )
     if any(m.key.startswith(OWN) and _is_there(table, column, m) for m in table.measures for column in table.columns):
         said.append("Without a global model, accuracies are of the clients' own models on their own test data.")
+    if table.fewest_tested == 1:
+        said.append(
+            "Runs were tested in one round alone: mean of last ten, last and best are one number, and no target is "
+            "reached before that round; evaluation.every, or clients-every without a global model, says how often."
+        )
+    elif table.fewest_tested < LAST_ROUNDS:
+        said.append(
+            f"Runs were tested in {table.fewest_tested} rounds only, where not in more: mean of last ten is of these."
+        )
     targets = {column: f"{target:.1f} %" for column, target in table.targets.items()}
     if targets:
         named = ", ".join(f"{value} ({column})" if column else value for column, value in targets.items())

@@ -48,7 +48,7 @@ def paired(values: Sequence[float], baseline: Sequence[float], *, more_is_better
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Holm's correction for a family of tests; a None is no test and stays.
+    """Holm's correction for a family of tests. A None, a question whose test has no p-value, is one of them and stays.
 
     The i-th smallest of m p-values is multiplied by m - i + 1, kept from falling below the one before it, and from
     rising above 1 (Holm, Scandinavian Journal of Statistics 1979).
@@ -57,6 +57,6 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     corrected: list[float | None] = [None] * len(p_values)
     highest = 0.0
     for rank, (value, place) in enumerate(tests):
-        highest = max(highest, min(1.0, (len(tests) - rank) * value))
+        highest = max(highest, min(1.0, (len(p_values) - rank) * value))
         corrected[place] = highest
     return corrected

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fedhpro_flwr.comparison.grid import Grid, Place
-from fedhpro_flwr.comparison.measures import OWN, TARGET, Measure, Run, in_order, measure_of, rounds_to
+from fedhpro_flwr.comparison.measures import CLIENTS, OWN, TARGET, Measure, Run, in_order, measure_of, rounds_to
 from fedhpro_flwr.comparison.rows import Row
-from fedhpro_flwr.comparison.significance import LEVEL, Paired, holm, paired
+from fedhpro_flwr.comparison.significance import FEWEST_PAIRS, LEVEL, Paired, holm, paired
 from fedhpro_flwr.config import ConfigError
 
 PREFERRED_BASELINE = "fedavg"
@@ -52,6 +52,7 @@ class Table:
     baseline: str
     targets: Mapping[str, float]  # percent, by column; a column without runs of the baseline may have none
     entries: Mapping[tuple[str, str, str], Entry]  # labels of row and column, key of the measure
+    fewest_tested: int  # rounds of a run in which its model, or where none is global its clients', was tested
 
     def runs(self, row: str, column: str) -> int:
         """Finished runs of a row in a column: each has seconds."""
@@ -106,7 +107,9 @@ def build_table(grid: Grid, runs: Mapping[Place, Run], baseline: str, target: fl
             found = {row.label: values.get((row.label, column, key), {}) for row in grid.rows}
             for entry in _column(grid, column, measure_of(key), found, baseline):
                 entries[entry.row.label, column, key] = entry
-    return Table(grid.rows, columns, grid.seeds, baseline, targets, entries)
+    judged = [run for run in runs.values() if run.accuracy_of != CLIENTS] or list(runs.values())
+    fewest = min((len(run.curve) for run in judged), default=0)
+    return Table(grid.rows, columns, grid.seeds, baseline, targets, entries, fewest)
 
 
 def _default_target(base: Sequence[Run]) -> float | None:
@@ -156,7 +159,8 @@ def _column(
         )
     corrected: dict[str, float | None] = {}
     for group in dict.fromkeys(row.group for row in grid.rows):
-        family = [entry for entry in entries if entry.row.group == group and entry.against and measure.is_tested]
+        asked = [entry for entry in entries if entry.row.group == group and measure.is_tested]
+        family = [entry for entry in asked if entry.against and entry.against.pairs >= FEWEST_PAIRS]
         tests = holm([entry.against.p_value if entry.against else None for entry in family])
         corrected |= dict(zip([entry.row.label for entry in family], tests, strict=True))
     means = [entry.mean for entry in entries if entry.mean is not None and entry.runs == entry.seeds]

