@@ -7,18 +7,16 @@ train with CE + HPCL [P.3] + HPAL [P.4] on those, as in fedhpro.py with K = 1. I
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
 
 from torch import Tensor
 
+from fedhpro_flwr.chosen_aggregation import average_classes
 from fedhpro_flwr.losses import Anchors
 from fedhpro_flwr.methods.arrival import Arrival, Batch, LocalLoss
 from fedhpro_flwr.methods.base import method
-from fedhpro_flwr.methods.fedproto import FedProtoState
 from fedhpro_flwr.methods.hpcl_hpal import hpcl_and_hpal, margin_of
-from fedhpro_flwr.methods.prototype_method import HasPrototypes, PrototypeMethod, average
+from fedhpro_flwr.methods.prototype_method import GlobalPrototypes, HasPrototypes, PrototypeMethod
 from fedhpro_flwr.prototypes import ClassMeans, Prototypes
-from fedhpro_flwr.records import Tensors
 from fedhpro_flwr.seeding import Draws
 
 
@@ -26,19 +24,11 @@ from fedhpro_flwr.seeding import Draws
 class Averaged(PrototypeMethod):
     """L = CE + w_1 HPCL + w_2 HPAL on p^c = mean over the clients that hold class c of their class means."""
 
-    def first(self, num_classes: int, width: int) -> FedProtoState:
-        """None are known."""
-        return FedProtoState(Prototypes.none(num_classes, width))
-
-    def moved(self, state: HasPrototypes, sent: Sequence[ClassMeans], draws: Draws) -> FedProtoState:
+    def moved(self, state: HasPrototypes, sent: Sequence[ClassMeans], draws: Draws) -> GlobalPrototypes:
         """The plain mean over clients."""
-        before = cast(FedProtoState, state).prototypes
-        mean = average(self.config.aggregation, sent, len(before.known), by_counts=False)
-        return FedProtoState(before.updated(mean.mean, mean.class_mask))
-
-    def again(self, saved: Tensors) -> FedProtoState:
-        """The prototypes are all of it."""
-        return FedProtoState(self.prototypes(saved))
+        before = state.prototypes
+        mean, class_mask = average_classes(self.config.aggregation, sent, len(before.known))
+        return GlobalPrototypes(before.updated(mean, class_mask))
 
     def prototype_loss(self, arrival: Arrival, prototypes: Prototypes) -> LocalLoss | None:
         """HPCL and HPAL among the classes that have a prototype; samples of others have the cross-entropy alone."""

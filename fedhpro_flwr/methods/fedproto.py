@@ -11,24 +11,16 @@ As published only prototypes travel (`model.share = "nothing"`); with a shared m
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import ClassVar
 
 from torch import Tensor
 
+from fedhpro_flwr.chosen_aggregation import average_classes
 from fedhpro_flwr.methods.arrival import Arrival, Batch, LocalLoss
 from fedhpro_flwr.methods.base import method
-from fedhpro_flwr.methods.prototype_method import HasPrototypes, PrototypeMethod, average
+from fedhpro_flwr.methods.prototype_method import GlobalPrototypes, HasPrototypes, PrototypeMethod
 from fedhpro_flwr.prototypes import ClassMeans, Prototypes, squared_distance
-from fedhpro_flwr.records import Tensors
 from fedhpro_flwr.seeding import Draws
-
-
-@dataclass(frozen=True, eq=False)
-class FedProtoState:
-    """The global prototypes of the last round."""
-
-    prototypes: Prototypes
 
 
 @method("fedproto")
@@ -37,19 +29,11 @@ class FedProto(PrototypeMethod):
 
     takes_hyper_prototypes: ClassVar[bool] = True
 
-    def first(self, num_classes: int, width: int) -> FedProtoState:
-        """None are known."""
-        return FedProtoState(Prototypes.none(num_classes, width))
-
-    def moved(self, state: HasPrototypes, sent: Sequence[ClassMeans], draws: Draws) -> FedProtoState:
+    def moved(self, state: HasPrototypes, sent: Sequence[ClassMeans], draws: Draws) -> GlobalPrototypes:
         """Eq. (6) of the publication; its further division by the number of clients is left out (DEVIATIONS.md)."""
-        before = cast(FedProtoState, state).prototypes
-        mean = average(self.config.aggregation, sent, len(before.known), by_counts=True)
-        return FedProtoState(before.updated(mean.mean, mean.class_mask))
-
-    def again(self, saved: Tensors) -> FedProtoState:
-        """The prototypes are all of it."""
-        return FedProtoState(self.prototypes(saved))
+        before = state.prototypes
+        mean, class_mask = average_classes(self.config.aggregation, sent, len(before.known), weighting="counts")
+        return GlobalPrototypes(before.updated(mean, class_mask))
 
     def prototype_loss(self, arrival: Arrival, prototypes: Prototypes) -> LocalLoss:
         """Eq. (7): lambda times the squared distance to the class's prototype."""

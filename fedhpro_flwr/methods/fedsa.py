@@ -23,27 +23,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import ClassVar, cast
+from dataclasses import replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fedhpro_flwr.chosen_aggregation import average_classes
 from fedhpro_flwr.margin_contrast import margin_contrast, mean_gap
-from fedhpro_flwr.methods.arrival import Arrival, Batch, Departure, LocalLoss, encode
+from fedhpro_flwr.methods.arrival import Arrival, Batch, Departure, LocalLoss
 from fedhpro_flwr.methods.base import method
-from fedhpro_flwr.methods.prototype_method import HasPrototypes, PrototypeMethod, average
+from fedhpro_flwr.methods.prototype_method import GlobalPrototypes, HasPrototypes, PrototypeMethod, class_means
 from fedhpro_flwr.prototypes import ClassMeans, Prototypes, squared_distance
-from fedhpro_flwr.records import CLASS_PROTOTYPES, Tensors
+from fedhpro_flwr.records import CLASS_PROTOTYPES
 from fedhpro_flwr.seeding import Draws
-
-
-@dataclass(frozen=True, eq=False)
-class FedSAState:
-    """The semantic anchors; every class has one from the start."""
-
-    prototypes: Prototypes
 
 
 @method("fedsa")
@@ -55,20 +49,16 @@ class FedSA(PrototypeMethod):
 
     takes_hyper_prototypes: ClassVar[bool] = True
 
-    def first(self, num_classes: int, width: int) -> FedSAState:
-        """Random anchors."""
+    def first(self, num_classes: int, width: int) -> GlobalPrototypes:
+        """Random anchors: every class has one from the start."""
         anchors = random_anchors(num_classes, width, Draws(self.config.seed).torch("semantic-anchors"))
-        return FedSAState(Prototypes(anchors, torch.ones(num_classes, dtype=torch.bool)))
+        return GlobalPrototypes(Prototypes(anchors, torch.ones(num_classes, dtype=torch.bool)))
 
-    def moved(self, state: HasPrototypes, sent: Sequence[ClassMeans], draws: Draws) -> FedSAState:
+    def moved(self, state: HasPrototypes, sent: Sequence[ClassMeans], draws: Draws) -> GlobalPrototypes:
         """The exponential moving average of the plain mean over clients; a class that nobody sent stays."""
-        before, decay = cast(FedSAState, state).prototypes, self.config.fedsa.decay
-        mean = average(self.config.aggregation, sent, len(before.known), by_counts=False)
-        return FedSAState(before.updated(decay * before.vectors + (1 - decay) * mean.mean, mean.class_mask))
-
-    def again(self, saved: Tensors) -> FedSAState:
-        """The anchors are all of it."""
-        return FedSAState(self.prototypes(saved))
+        before, decay = state.prototypes, self.config.fedsa.decay
+        mean, class_mask = average_classes(self.config.aggregation, sent, len(before.known))
+        return GlobalPrototypes(before.updated(decay * before.vectors + (1 - decay) * mean, class_mask))
 
     def prototype_loss(self, arrival: Arrival, prototypes: Prototypes) -> LocalLoss:
         """RMCL on the features and CC on the head; the anchors and the margin are constants of the visit."""
@@ -94,8 +84,7 @@ class FedSA(PrototypeMethod):
         departure = super().depart(arrival, steps)
         means = departure.upload.get(CLASS_PROTOTYPES)
         if means is None:  # hyper-prototypes are in place of the anchors, and no class means are sent
-            z = encode(arrival.model, arrival.train.inputs, arrival.data.encoder_inputs)  # [N, D]
-            means = ClassMeans.of(z, arrival.train.labels, arrival.model.num_classes).features
+            means = class_means(arrival).features
         return replace(departure, memory={CLASS_PROTOTYPES: means})
 
 

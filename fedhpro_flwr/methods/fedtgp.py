@@ -23,10 +23,11 @@ from typing import ClassVar, cast
 import torch
 from torch import Tensor
 
+from fedhpro_flwr.chosen_aggregation import average_classes
 from fedhpro_flwr.margin_contrast import widest_gap
 from fedhpro_flwr.methods.arrival import Arrival, Batch, LocalLoss
 from fedhpro_flwr.methods.base import method
-from fedhpro_flwr.methods.prototype_method import HasPrototypes, PrototypeMethod, average
+from fedhpro_flwr.methods.prototype_method import HasPrototypes, PrototypeMethod
 from fedhpro_flwr.prototypes import ClassMeans, Prototypes, squared_distance
 from fedhpro_flwr.records import Tensors
 from fedhpro_flwr.seeding import Draws
@@ -58,17 +59,17 @@ class FedTGP(PrototypeMethod):
     def moved(self, state: HasPrototypes, sent: Sequence[ClassMeans], draws: Draws) -> FedTGPState:
         """S epochs on the clients' class means, from where the last round ended."""
         options, before = self.config.fedtgp, cast(FedTGPState, state)
-        mean = average(self.config.aggregation, sent, len(before.prototypes.known), by_counts=False)  # Q
+        q, class_mask = average_classes(self.config.aggregation, sent, len(before.prototypes.known))  # Q [C, D]
         trainable = before.trainable.trained(
             torch.cat([each.features for each in sent]),
             torch.cat([each.class_ids for each in sent]),
-            margin=widest_gap(mean.mean[mean.class_mask]).clamp_max(options.margin_threshold),
+            margin=widest_gap(q[class_mask]).clamp_max(options.margin_threshold),
             epochs=options.server_epochs,
             batch_size=options.server_batch_size,
             lr=options.server_lr,
             generator=draws.torch("trainable-prototypes"),
         )
-        known = before.prototypes.known | mean.class_mask
+        known = before.prototypes.known | class_mask
         return FedTGPState(trainable, Prototypes(torch.where(known[:, None], trainable.vectors(), 0.0), known))
 
     def prototype_loss(self, arrival: Arrival, prototypes: Prototypes) -> LocalLoss:

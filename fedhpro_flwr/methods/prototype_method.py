@@ -8,13 +8,13 @@ the plug-in of the FedHPro publication.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar, Protocol, cast
 
 from torch import Tensor
 
-from fedhpro_flwr.aggregation import ClassMean
-from fedhpro_flwr.chosen_aggregation import average_classes
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.exchange import Share
 from fedhpro_flwr.methods.arrival import Arrival, Departure, LocalLoss, encode
@@ -31,7 +31,6 @@ from fedhpro_flwr.records import (
     Tensors,
     Update,
 )
-from fedhpro_flwr.sections import Aggregation
 from fedhpro_flwr.seeding import Draws
 from fedhpro_flwr.timing import Stopwatch
 
@@ -44,8 +43,18 @@ class HasPrototypes(Protocol):
         """Those that clients receive."""
 
 
-class PrototypeMethod(Method):
-    """A subclass says how the server's prototypes start and move, and what the clients' loss is."""
+@dataclass(frozen=True, eq=False)
+class GlobalPrototypes:
+    """The state of a method whose server remembers its global prototypes and nothing else."""
+
+    prototypes: Prototypes
+
+
+class PrototypeMethod(Method, ABC):
+    """A subclass says how the server's prototypes move (`moved`) and what the clients' loss is (`prototype_loss`).
+
+    It overrides `first` where the prototypes do not begin empty, and `again` where its state holds more than them.
+    """
 
     shares: ClassVar[tuple[Share, ...]] = ("all", "group", "head", "nothing")
     averages_classes: ClassVar[bool] = True  # whether its prototypes are averages of the clients' class means
@@ -84,20 +93,20 @@ class PrototypeMethod(Method):
     # --- what a subclass says -----------------------------------------------------------------------------------------
 
     def first(self, num_classes: int, width: int) -> HasPrototypes:
-        """The state before round 1."""
-        raise NotImplementedError
+        """The state before round 1: no class has a prototype yet."""
+        return GlobalPrototypes(Prototypes.none(num_classes, width))
 
+    @abstractmethod
     def moved(self, state: HasPrototypes, sent: Sequence[ClassMeans], draws: Draws) -> HasPrototypes:
         """The state after a round, from the clients' class means in partition order."""
-        raise NotImplementedError
 
     def again(self, saved: Tensors) -> HasPrototypes:
         """The state that `tensors` saved."""
-        raise NotImplementedError
+        return GlobalPrototypes(self.prototypes(saved))
 
+    @abstractmethod
     def prototype_loss(self, arrival: Arrival, prototypes: Prototypes) -> LocalLoss | None:
         """What a client adds to the cross-entropy, `prototypes` being on the device of its data."""
-        raise NotImplementedError
 
     # --- the hooks ----------------------------------------------------------------------------------------------------
 
@@ -116,8 +125,7 @@ class PrototypeMethod(Method):
         """Class means of the trained encoder on all training samples, in eval mode."""
         if self.hyper:
             return Departure()
-        z = encode(arrival.model, arrival.train.inputs, arrival.data.encoder_inputs)  # [N, D]
-        means = ClassMeans.of(z, arrival.train.labels, arrival.model.num_classes)
+        means = class_means(arrival)
         return Departure(
             {CLASS_PROTOTYPES: means.features, CLASS_IDS: means.class_ids, CLASS_COUNTS: means.counts},
         )
@@ -170,12 +178,10 @@ class PrototypeMethod(Method):
         return self.hyper.restored(start, saved) if self.hyper else self.again(saved)
 
 
-def average(options: Aggregation, sent: Sequence[ClassMeans], num_classes: int, *, by_counts: bool) -> ClassMean:
-    """Each class's mean, or what `aggregation.class-gradients` says, over the clients that hold it.
-
-    `by_counts` weighs a client by its samples of the class.
-    """
-    return average_classes(options, sent, num_classes, weighting="counts" if by_counts else "clients")
+def class_means(arrival: Arrival) -> ClassMeans:
+    """C_k^c: mean feature of each of the client's classes under the model as it is now, in eval mode."""
+    z = encode(arrival.model, arrival.train.inputs, arrival.data.encoder_inputs)  # [N, D]
+    return ClassMeans.of(z, arrival.train.labels, arrival.model.num_classes)
 
 
 def _without_calibration(config: RunConfig) -> RunConfig:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fedhpro_flwr.methods import Batch, build_method
-from fedhpro_flwr.methods.fedproto import FedProtoState
+from fedhpro_flwr.methods.prototype_method import GlobalPrototypes
 from fedhpro_flwr.prototypes import ClassMeans, Prototypes
 from fedhpro_flwr.seeding import Draws
 
@@ -65,7 +65,7 @@ def some_batch(seed=1):
 def received_state(seed=2):
     vectors = torch.randn(CLASSES, WIDTH, generator=torch.Generator().manual_seed(seed))
     known = torch.arange(CLASSES) != NOBODY
-    return FedProtoState(Prototypes(vectors * known[:, None], known))
+    return GlobalPrototypes(Prototypes(vectors * known[:, None], known))
 
 
 def test_the_clients_loss_and_its_gradient(make):

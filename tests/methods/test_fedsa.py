@@ -7,7 +7,8 @@ import torch
 
 from fedhpro_flwr.config import ConfigError
 from fedhpro_flwr.methods import Batch, build_method
-from fedhpro_flwr.methods.fedsa import FedSAState, random_anchors
+from fedhpro_flwr.methods.fedsa import random_anchors
+from fedhpro_flwr.methods.prototype_method import GlobalPrototypes
 from fedhpro_flwr.prototypes import ClassMeans, Prototypes
 from fedhpro_flwr.seeding import Draws
 
@@ -61,7 +62,7 @@ def test_the_clients_loss_and_its_gradients(make, remembered):
     anchors, model = state.prototypes.vectors.double(), make.model().double()
     z = drawn(1, len(LABELS), WIDTH).double().requires_grad_()
     memory = {} if remembered is None else {"class-prototypes": torch.tensor(remembered)}
-    sent = method.broadcast(FedSAState(Prototypes(anchors, state.prototypes.known)))
+    sent = method.broadcast(GlobalPrototypes(Prototypes(anchors, state.prototypes.known)))
     loss = method.local_loss(make.arrival(method.config, model, make.data(), sent, memory, server_round=2))
     value = loss(Batch(torch.empty(len(LABELS), 1), LABELS, z))
 
@@ -77,7 +78,7 @@ def test_the_clients_loss_and_its_gradients(make, remembered):
 def test_anchors_follow_the_plain_mean_over_clients(make):
     method, _ = started(make, fedsa__decay=0.75)
     before = torch.tensor([[8.0] * WIDTH, [4.0] * WIDTH, [2.0] * WIDTH, [1.0] * WIDTH])
-    state = FedSAState(Prototypes(before, torch.ones(CLASSES, dtype=torch.bool)))
+    state = GlobalPrototypes(Prototypes(before, torch.ones(CLASSES, dtype=torch.bool)))
     sent = [means([0, 1], [[0.0] * WIDTH, [8.0] * WIDTH]), means([0], [[4.0] * WIDTH])]
     after = method.moved(state, sent, Draws(0, 1)).prototypes
     assert after.vectors[:, 0].tolist() == [0.75 * 8 + 0.25 * 2, 0.75 * 4 + 0.25 * 8, 2.0, 1.0]
