@@ -26,6 +26,7 @@ from flwr.app import Context, Message, RecordDict  # noqa: E402
 from flwr.clientapp import ClientApp  # noqa: E402
 
 from client_app.app import app as client_app  # noqa: E402
+from fedhpro_flwr.aggregation import VARIANCE  # noqa: E402
 from fedhpro_flwr.config import RunConfig, Scalar  # noqa: E402
 from fedhpro_flwr.in_process import run_in_process  # noqa: E402
 from fedhpro_flwr.records import (  # noqa: E402
@@ -38,7 +39,6 @@ from fedhpro_flwr.records import (  # noqa: E402
     tensors_of,
 )
 from fedhpro_flwr.replies import QuorumError  # noqa: E402
-from fedhpro_flwr.reply_checks import VARIANCE  # noqa: E402
 from fedhpro_flwr.run_folder import read_rounds  # noqa: E402
 from fedhpro_flwr.settings import prepare  # noqa: E402
 from server_app.app import app as server_app  # noqa: E402

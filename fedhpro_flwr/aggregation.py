@@ -18,6 +18,9 @@ ClassWeighting = Literal["clients", "counts"]
 ModelWeighting = Literal["samples", "clients"]
 GradientField = Literal["features", "head_weight", "head_bias"]
 
+VARIANCE = "running_var"  # how the name of a BatchNorm's variance ends
+STATISTICS = ("running_mean", VARIANCE)  # and those of all its statistics, which move by the data and have no gradient
+
 
 def weighted_mean(
     states: Sequence[Mapping[str, Tensor]], weights: Sequence[float], *, counters: Counters = "max"

@@ -17,8 +17,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from fedhpro_flwr.exchange import GlobalModel, Tensors
+from fedhpro_flwr.exchange import GlobalModel
 from fedhpro_flwr.flat_keys import ConfigError, Scalar
+from fedhpro_flwr.records import Tensors
 from fedhpro_flwr.whole_file import write_whole
 
 MODEL, ENCODERS, METHOD, TRACE = "model", "encoders", "method", "trace"  # first part of a tensor's name in the file

@@ -15,12 +15,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from fedhpro_flwr.aggregation import STATISTICS
 from fedhpro_flwr.records import Update
 from fedhpro_flwr.replies import Collected
 from fedhpro_flwr.robust import cut_of, middle_mean
-
-# BatchNorm's statistics move by the data, in the same direction at a client that turns its parameters around.
-STATISTICS = ("running_mean", "running_var")
 
 
 def without_contrary(replies: Collected[Update], sent: Mapping[str, Tensor]) -> Collected[Update]:
@@ -48,7 +46,7 @@ def agreement(models: Sequence[Mapping[str, Tensor]], sent: Mapping[str, Tensor]
     squares, square = torch.zeros_like(dots), 0.0
     for name, before in sent.items():
         if not before.is_floating_point() or name.endswith(STATISTICS):
-            continue
+            continue  # statistics move in the same direction at a client that turns its parameters around
         # A tensor at a time: the clients' models in float64 are not held twice.
         moves = torch.stack([(model[name].double() - before.double()).flatten() for model in models])  # [N, numbers]
         everybody = torch.ones(len(models), 1, dtype=torch.bool)

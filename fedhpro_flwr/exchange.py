@@ -8,19 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor
 
 from fedhpro_flwr.chosen_aggregation import average_models
 from fedhpro_flwr.flat_keys import ConfigError
-from fedhpro_flwr.sections import Aggregation
+from fedhpro_flwr.records import Tensors, Update
+from fedhpro_flwr.sections import Aggregation, Share
 
-if TYPE_CHECKING:
-    from fedhpro_flwr.records import Update
-
-Share = Literal["all", "group", "head", "nothing"]
-Tensors = Mapping[str, Tensor]
 HEAD_PREFIX = "head."
 PLAIN = Aggregation()
 

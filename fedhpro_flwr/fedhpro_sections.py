@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
+from fedhpro_flwr.aggregation import ClassWeighting
 from fedhpro_flwr.flat_keys import ConfigError
 from fedhpro_flwr.gradient_matching import GradientScale, MatchingDistance
+from fedhpro_flwr.head_matching import HeadDistance
+from fedhpro_flwr.hyper_prototypes import Start, VirtualScale
 from fedhpro_flwr.losses import MarginPairs, MarginReading
 from fedhpro_flwr.named_counts import named_counts
 from fedhpro_flwr.sections import Count, CountOrNone, NotNegative, Positive, Section
@@ -15,12 +18,12 @@ class HyperPrototypeOptions(Section):
     """S [C, K, D] and its server update [P.2] [R.c5]."""
 
     prototypes_per_class: Count
-    init: Literal["normal", "orthogonal"]
+    init: Start
     matching_steps: CountOrNone
     matching_lr: Positive
     matching_distance: MatchingDistance
     matching_head: Literal["client", "calibrated"]
-    virtual_scale: Literal["mean", "mean-of-mean"]
+    virtual_scale: VirtualScale
     counts: str
 
     @property
@@ -58,7 +61,7 @@ class ClassGradientOptions(Section):
     repeats: Count
     augment: Literal["none", "dsa"]
     scale: GradientScale
-    weighting: Literal["clients", "counts"]
+    weighting: ClassWeighting
 
 
 class CalibrationOptions(Section):
@@ -70,7 +73,7 @@ class CalibrationOptions(Section):
     prototypes_per_class: Count
     matching_steps: CountOrNone
     matching_lr: Positive
-    matching_distance: Literal["rowwise", "cosine", "mse"]
+    matching_distance: HeadDistance
     epochs: CountOrNone
     batch_size: Count
     lr: Positive

@@ -22,10 +22,10 @@ import torch
 from flwr.common.logger import log
 from torch import Tensor
 
+from fedhpro_flwr.aggregation import VARIANCE
 from fedhpro_flwr.gaussian_noise import Normals, normals
 from fedhpro_flwr.privacy_account import PrivacyAccount, epsilon_of, reply_mu
 from fedhpro_flwr.records import CLASS_COUNTS, CLASS_IDS, CLASS_TENSORS, Broadcast, Tensors, Update
-from fedhpro_flwr.reply_checks import VARIANCE
 from fedhpro_flwr.seeding import Draws
 
 if TYPE_CHECKING:

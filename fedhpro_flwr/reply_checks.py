@@ -10,6 +10,7 @@ import torch
 from flwr.app import Message, RecordDict
 from torch import Tensor
 
+from fedhpro_flwr.aggregation import VARIANCE
 from fedhpro_flwr.exchange import GlobalModel
 from fedhpro_flwr.metrics import Evaluation
 from fedhpro_flwr.records import (
@@ -33,7 +34,6 @@ LARGEST = 1e100  # of a metric: no float32 is near it, and sums over clients, we
 MOST_METRICS, LONGEST_NAME = 1000, 100
 MOST_SAMPLES = 2**40  # of one client; sums over clients stay far from the end of int64
 MOST_STEPS = 2**31  # that a counter in the model can take in one visit
-VARIANCE = "running_var"  # how the name of a BatchNorm's variance ends
 
 
 class BadReply(ValueError):

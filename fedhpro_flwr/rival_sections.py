@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from fedhpro_flwr.head_matching import HeadDistance
 from fedhpro_flwr.sections import Count, CountOrNone, NotNegative, Positive, Section
 
 
@@ -64,7 +65,7 @@ class Creff(Section):
     prototypes_per_class: Count = 100
     matching_steps: CountOrNone = 100
     matching_lr: Positive = 0.1
-    matching_distance: Literal["rowwise", "cosine", "mse"] = "rowwise"
+    matching_distance: HeadDistance = "rowwise"
     epochs: CountOrNone = 300
     batch_size: Count = 50
     lr: Positive = 0.01

@@ -23,6 +23,7 @@ Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]  # what every generator takes, 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Portion = Annotated[float, Field(gt=0, le=1)]
+Share = Literal["all", "group", "head", "nothing"]  # what of a client's model travels (exchange.py)
 # A text that may be a bare number: TOML and the command line then make it one.
 TextOrCount = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) is int else value)]
 
@@ -94,7 +95,7 @@ class ModelChoice(Section):
     width: Annotated[int, Field(ge=0, le=MOST_UNITS)] = 64
     path: str = ""
     groups: str = ""
-    share: Literal["all", "group", "head", "nothing"] = "all"
+    share: Share = "all"
 
     @property
     def group_sizes(self) -> dict[str, int]:

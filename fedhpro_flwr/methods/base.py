@@ -13,13 +13,13 @@ from typing import ClassVar, TypeVar
 from torch import Tensor
 
 from fedhpro_flwr.config import ConfigError, RunConfig
-from fedhpro_flwr.exchange import Share
 from fedhpro_flwr.head import Head
 from fedhpro_flwr.methods.arrival import Arrival, Correction, Departure, LocalLoss
 from fedhpro_flwr.metrics import Scores
 from fedhpro_flwr.prototypes import Prototypes
 from fedhpro_flwr.records import Shape, Tensors, Update
 from fedhpro_flwr.registry import Registry
+from fedhpro_flwr.sections import Share
 from fedhpro_flwr.seeding import Draws
 from fedhpro_flwr.timing import Stopwatch
 

@@ -15,7 +15,6 @@ from typing import ClassVar, cast
 from torch import Tensor
 
 from fedhpro_flwr.config import RunConfig
-from fedhpro_flwr.exchange import Share
 from fedhpro_flwr.head import Head
 from fedhpro_flwr.methods.arrival import Arrival, Correction, Departure, LocalLoss
 from fedhpro_flwr.methods.base import Method, ServerStep
@@ -24,6 +23,7 @@ from fedhpro_flwr.methods.scaffold import Scaffold
 from fedhpro_flwr.metrics import Scores
 from fedhpro_flwr.prototypes import Prototypes
 from fedhpro_flwr.records import Shape, Tensors, Update
+from fedhpro_flwr.sections import Share
 from fedhpro_flwr.seeding import Draws
 from fedhpro_flwr.timing import Stopwatch
 

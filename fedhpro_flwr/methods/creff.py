@@ -14,7 +14,6 @@ from typing import ClassVar, cast
 from torch import Tensor
 
 from fedhpro_flwr.config import RunConfig
-from fedhpro_flwr.exchange import Share
 from fedhpro_flwr.head import Head, head_of
 from fedhpro_flwr.methods.arrival import Arrival
 from fedhpro_flwr.methods.base import Method, ServerStep, method
@@ -34,6 +33,7 @@ from fedhpro_flwr.records import (
     Tensors,
     Update,
 )
+from fedhpro_flwr.sections import Share
 from fedhpro_flwr.seeding import Draws
 from fedhpro_flwr.timing import Stopwatch
 

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fedhpro_flwr.exchange import Share
 from fedhpro_flwr.methods.arrival import Arrival, Batch, Departure, LocalLoss
 from fedhpro_flwr.methods.base import Method, method
 from fedhpro_flwr.precision import forward_in
+from fedhpro_flwr.sections import Share
 
 
 @method("moon")

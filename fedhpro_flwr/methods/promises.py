@@ -7,6 +7,7 @@ from numbers import Real
 
 import torch
 
+from fedhpro_flwr.aggregation import VARIANCE
 from fedhpro_flwr.config import ConfigError
 from fedhpro_flwr.methods.base import Method, ServerStep
 from fedhpro_flwr.records import (
@@ -20,7 +21,6 @@ from fedhpro_flwr.records import (
     MODEL,
     Tensors,
 )
-from fedhpro_flwr.reply_checks import VARIANCE
 
 TAKEN = frozenset({MODEL, CONFIG, METRICS, CONFUSION, CONFUSION_BY_PROTOTYPE})  # records of every message
 

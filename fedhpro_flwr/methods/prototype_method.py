@@ -16,7 +16,6 @@ from typing import ClassVar, Protocol, cast
 from torch import Tensor
 
 from fedhpro_flwr.config import ConfigError, RunConfig
-from fedhpro_flwr.exchange import Share
 from fedhpro_flwr.methods.arrival import Arrival, Departure, LocalLoss, encode
 from fedhpro_flwr.methods.base import Method, ServerStep
 from fedhpro_flwr.methods.fedhpro import FedHPro
@@ -31,6 +30,7 @@ from fedhpro_flwr.records import (
     Tensors,
     Update,
 )
+from fedhpro_flwr.sections import Share
 from fedhpro_flwr.seeding import Draws
 from fedhpro_flwr.timing import Stopwatch
 
