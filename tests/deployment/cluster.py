@@ -93,7 +93,7 @@ class Cluster:
             arguments: more of `flower-superlink`'s own.
             database: where it keeps its state; None keeps it in memory.
         """
-        security = ["--insecure"]
+        security: list[str | Path] = ["--insecure"]
         if self.tls:
             security = ["--ssl-ca-certfile", self.tls.ca, "--ssl-certfile", self.tls.certificate]
             security += ["--ssl-keyfile", self.tls.key, *(["--enable-supernode-auth"] if self.auth else [])]
@@ -115,10 +115,10 @@ class Cluster:
             key: its private key, where the SuperLink asks for one.
             node_config: more of its node config; underscores stand for hyphens.
         """
-        told = {} if partition is None else {"partition-id": partition}
+        told: dict[str, Scalar] = {} if partition is None else {"partition-id": partition}
         told |= {name.replace("_", "-"): value for name, value in node_config.items()}
         chosen = ["--node-config", " ".join(f"{name}={json.dumps(value)}" for name, value in told.items())]
-        security = ["--root-certificates", self.tls.ca] if self.tls else ["--insecure"]
+        security: list[str | Path] = ["--root-certificates", self.tls.ca] if self.tls else ["--insecure"]
         security += ["--auth-supernode-private-key", key] if key else []
         name = "supernode" if partition is None else f"supernode-{partition}"
         member = self._start(
