@@ -14,12 +14,12 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from fedhpro_flwr.exchange import GlobalModel
 from fedhpro_flwr.flat_keys import ConfigError, Scalar
 from fedhpro_flwr.records import Tensors
+from fedhpro_flwr.round_files import file_content
 from fedhpro_flwr.whole_file import write_whole
 
 MODEL, ENCODERS, METHOD, TRACE = "model", "encoders", "method", "trace"  # first part of a tensor's name in the file
@@ -78,12 +78,8 @@ class Checkpoint:
         named |= {f"{TRACE}/{name}": tensor for name, tensor in self.trace.items()}
         for group, encoder in self.encoders.items():
             named |= {f"{ENCODERS}/{group}/{name}": tensor for name, tensor in encoder.items()}
-        # Copies, because safetensors takes no two tensors that share their memory.
-        tensors = {
-            name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in named.items()
-        }
         about = json.dumps(asdict(self.about))
-        write_whole(path, save(tensors, {ABOUT: about, CHECKSUM: checksum(about, tensors)}))
+        write_whole(path, file_content(named, {ABOUT: about, CHECKSUM: checksum(about, named)}))
 
     @classmethod
     def read(cls, path: Path) -> Checkpoint:
@@ -143,7 +139,7 @@ def checksum(about: str, tensors: Tensors) -> str:
     """A hash over every bit: safetensors itself notices a file that is cut short, and no bit that was flipped."""
     digest = hashlib.blake2b(about.encode(), digest_size=16)
     for name in sorted(tensors):
-        tensor = tensors[name].contiguous()
+        tensor = tensors[name].detach().cpu().contiguous()
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -15,6 +15,7 @@ from fedhpro_flwr.kept_rounds import KEPT_CHECKPOINTS
 from fedhpro_flwr.methods.base import Method
 from fedhpro_flwr.prototype_trace import PrototypeTrace
 from fedhpro_flwr.reports import RoundReport
+from fedhpro_flwr.round_files import round_file, rounds_in
 from fedhpro_flwr.run_folder import CHECKPOINT_FOLDER
 
 
@@ -47,7 +48,7 @@ class Checkpoints:
             # Another attempt begins here: were it abandoned, what its clients kept must not count in the next one.
             self._folder.mkdir(parents=True, exist_ok=True)  # an own app may go on in another one
             about = replace(begun_from.about, resumed_at=server.so_far.resumed_at)
-            replace(begun_from, about=about).write(file_of(self._folder, about.server_round))
+            replace(begun_from, about=about).write(round_file(self._folder, about.server_round))
 
     def on_round(self, report: RoundReport) -> None:
         """Write, where it is time, and let go of what is older than the last two, or left over from a later round."""
@@ -60,11 +61,11 @@ class Checkpoints:
         method = server.method.saved(server.state)
         self._folder.mkdir(parents=True, exist_ok=True)
         content = Checkpoint(about, server.model.shared, server.model.encoders, method, self._trace.tensors())
-        content.write(file_of(self._folder, number))
-        earlier = [other for other in numbers(self._folder) if other <= number][-KEPT_CHECKPOINTS:]
-        for other in numbers(self._folder):
-            if other not in earlier:
-                file_of(self._folder, other).unlink(missing_ok=True)
+        content.write(round_file(self._folder, number))
+        kept = [other for other in rounds_in(self._folder) if other <= number][-KEPT_CHECKPOINTS:]
+        for other in rounds_in(self._folder):
+            if other not in kept:
+                round_file(self._folder, other).unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -82,22 +83,11 @@ def newest(folder: Path) -> Found:
         ValueError: there are some, and none is good.
     """
     damaged: list[str] = []
-    for number in reversed(numbers(folder / CHECKPOINT_FOLDER)):
+    for number in reversed(rounds_in(folder / CHECKPOINT_FOLDER)):
         try:
-            return Found(Checkpoint.read(file_of(folder / CHECKPOINT_FOLDER, number)), damaged)
+            return Found(Checkpoint.read(round_file(folder / CHECKPOINT_FOLDER, number)), damaged)
         except ValueError as error:
             damaged.append(str(error))
     if damaged:
         raise ValueError("; ".join(damaged))
     return Found(None)
-
-
-def numbers(folder: Path) -> list[int]:
-    """The rounds that there are checkpoints of, ascending."""
-    found = (path.stem.removeprefix("round-") for path in folder.glob("round-*.safetensors"))
-    return sorted(int(number) for number in found if number.isdecimal())
-
-
-def file_of(folder: Path, server_round: int) -> Path:
-    """The file of a round's checkpoint."""
-    return folder / f"round-{server_round}.safetensors"

@@ -16,15 +16,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from flwr.app import Context
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import Tensor
 
 from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.kept_rounds import checkpoints_before, needed
 from fedhpro_flwr.records import Task
+from fedhpro_flwr.round_files import file_content, round_file, rounds_in
 from fedhpro_flwr.whole_file import write_whole
 from fedhpro_flwr.writable import refuse_unwritable_folder
 
@@ -90,9 +90,9 @@ class PersonalState:
         Raises:
             ValueError: the file is damaged.
         """
-        for number in reversed(self._rounds()):
+        for number in reversed(rounds_in(self.folder)):
             if number < server_round and self._counts(number):
-                file = self._file(number)
+                file = round_file(self.folder, number)
                 try:
                     return load_file(file)
                 except (SafetensorError, OSError) as error:
@@ -104,28 +104,19 @@ class PersonalState:
     def keep(self, server_round: int, tensors: Mapping[str, Tensor]) -> None:
         """Write the state after a round, whole or not at all, and let go of what nobody can ask for any more."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        # Copies, because safetensors takes no two tensors that share their memory, as layers with one weight do.
-        copies = {
-            name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
-        }
-        write_whole(self._file(server_round), save(copies, {ATTEMPT: str(len(self.resumed_at))}))
-        rounds = [number for number in self._rounds() if number <= server_round and self._counts(number)]
+        content = file_content(tensors, {ATTEMPT: str(len(self.resumed_at))})
+        write_whole(round_file(self.folder, server_round), content)
+        kept = rounds_in(self.folder)
+        counting = [number for number in kept if number <= server_round and self._counts(number)]
         checkpoints = checkpoints_before(server_round, self.checkpoint_every, self.resumed_at)
-        for other in set(self._rounds()) - needed(rounds, server_round, checkpoints):
-            self._file(other).unlink(missing_ok=True)
+        for other in set(kept) - needed(counting, server_round, checkpoints):
+            round_file(self.folder, other).unlink(missing_ok=True)
 
     def _counts(self, server_round: int) -> bool:
         """Whether what was kept after a round belongs to the run: the server may have gone on from an earlier one."""
         try:
-            with safe_open(self._file(server_round), framework="pt") as file:
+            with safe_open(round_file(self.folder, server_round), framework="pt") as file:
                 attempt = int((file.metadata() or {}).get(ATTEMPT, 0))
         except (SafetensorError, OSError):
             return True  # it is named when it is needed
         return all(server_round <= resumed for resumed in self.resumed_at[attempt:])
-
-    def _file(self, server_round: int) -> Path:
-        return self.folder / f"round-{server_round}.safetensors"
-
-    def _rounds(self) -> list[int]:
-        numbers = (path.stem.removeprefix("round-") for path in self.folder.glob("round-*.safetensors"))
-        return sorted(int(number) for number in numbers if number.isdecimal())

@@ -7,10 +7,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fedhpro_flwr.checkpoint import About, Checkpoint, RunSoFar
-from fedhpro_flwr.checkpoints import Checkpoints, newest, numbers
+from fedhpro_flwr.checkpoints import Checkpoints, newest
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.exchange import GlobalModel
 from fedhpro_flwr.methods import build_method
+from fedhpro_flwr.round_files import rounds_in
 
 ABOUT = About(7, "0a1b2c3d", (2, 5), RunConfig.parse(local__lr=0.1, data__path='ü "b"').flat(), "code", "data")
 SHARED = {"head.weight": torch.randn(3, 4), "head.bias": torch.tensor([1.0, float("nan"), -0.0])}
@@ -98,7 +99,7 @@ def observed(tmp_path, rounds, every, of=None):
     checkpoints, left = Checkpoints(server, trace, tmp_path), []
     for server_round in range(1, rounds + 1):
         checkpoints.on_round(SimpleNamespace(server_round=server_round))
-        left.append(numbers(tmp_path / "checkpoint"))
+        left.append(rounds_in(tmp_path / "checkpoint"))
     return left
 
 
