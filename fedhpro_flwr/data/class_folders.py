@@ -17,12 +17,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from fedhpro_flwr.data.data_set import Split
+from fedhpro_flwr.data.data_set import IndexArray, Split
 from fedhpro_flwr.data.declared import class_name
 from fedhpro_flwr.data.own_format import OwnSamples
 from fedhpro_flwr.data.pictures import SUFFIXES, PictureFolder, decode
 
-IndexArray = npt.NDArray[np.int64]
 TRAIN, TEST = "train", "test"
 
 

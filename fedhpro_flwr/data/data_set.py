@@ -11,9 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+IndexArray = npt.NDArray[np.int64]  # ids of samples, labels or domains
 PADDING = 0  # token id behind the end of a text
 RANKS = {torch.uint8: (4,), torch.float32: (2, 4), torch.int32: (2,)}
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fedhpro_flwr.data.data_set import DataSet, Split
+from fedhpro_flwr.data.digits import DIGITS
 from fedhpro_flwr.data.domain_names import chosen_domains
 from fedhpro_flwr.data.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from fedhpro_flwr.data.registry import DATA_SETS, OPTIONS, USES, DataSource, data_set
@@ -20,7 +21,6 @@ from fedhpro_flwr.data.registry import DATA_SETS, OPTIONS, USES, DataSource, dat
 SHIPPED = ("mnist", "usps", "svhn", "svhn-part", "syn", "syn-rendered", "mnist-m", "digits")
 DEFAULT_DOMAINS = ("mnist", "usps", "svhn", "syn")
 DEFAULT_SIZE = 32  # pixels
-CLASSES = tuple("0123456789")
 CHUNK = 4096  # images resized at a time
 
 
@@ -51,7 +51,7 @@ def digit_domains(source: DataSource) -> DataSet:
         except FileNotFoundError as error:
             raise FileNotFoundError(f"data.domains = {','.join(names)!r}: {error}") from error
         is_images = part.train.inputs.dtype == torch.uint8 and part.input_shape[0] in (1, 3)
-        if not is_images or part.class_names != CLASSES:
+        if not is_images or part.class_names != DIGITS:
             raise ValueError(
                 f"data.domains = {source.domains!r}: {name!r} is not a set of uint8 images of the digits 0 to 9, "
                 f"as {', '.join(SHIPPED)} are"
@@ -60,7 +60,7 @@ def digit_domains(source: DataSource) -> DataSet:
         test.append(part.test)
         del part  # `join` lets go of each domain as soon as it is copied
     return DataSet(
-        "digit-domains", join(train, size), join(test, size), CLASSES, IMAGENET_MEAN, IMAGENET_STD, domain_names=names
+        "digit-domains", join(train, size), join(test, size), DIGITS, IMAGENET_MEAN, IMAGENET_STD, domain_names=names
     )
 
 

@@ -14,6 +14,8 @@ from fedhpro_flwr.data.data_set import DataSet, Split
 from fedhpro_flwr.data.hold_out import hold_out
 from fedhpro_flwr.data.registry import DataSource, data_set
 
+DIGITS = tuple("0123456789")  # the classes of every set of digits
+
 
 @data_set("digits", uses=())
 def digits(source: DataSource) -> DataSet:
@@ -26,7 +28,7 @@ def digits(source: DataSource) -> DataSet:
         name="digits",
         train=Split(images[train], targets[train]),
         test=Split(images[test], targets[test]),
-        class_names=tuple(str(digit) for digit in range(10)),
+        class_names=DIGITS,
         # Of all 1,797 images scaled to [0, 1]: published constants, not statistics of a client.
         mean=(0.3053,),
         std=(0.3759,),

@@ -10,21 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from logging import getLogger
 from pathlib import PurePosixPath
 
 import numpy as np
 import numpy.typing as npt
 
 from fedhpro_flwr.data.class_folders import TEST, TRAIN, ClassFolders, class_folders, decode_splits
-from fedhpro_flwr.data.data_set import DataSet
+from fedhpro_flwr.data.data_set import DataSet, IndexArray
 from fedhpro_flwr.data.domain_names import chosen_domains
 from fedhpro_flwr.data.hold_out import hold_out
 from fedhpro_flwr.data.own_format import own_normalisation, own_path
 from fedhpro_flwr.data.pictures import PictureFolder, open_pictures
 from fedhpro_flwr.data.registry import DataSource, data_set
-
-IndexArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -64,8 +61,7 @@ def domain_folder(source: DataSource) -> DataSet:
             picture, or pictures of several sizes.
     """
     with open_pictures(own_path(source)) as pictures:
-        if sentence := pictures.left_out():
-            getLogger("flwr").warning(sentence)
+        pictures.tell_left_out()
         folders = {name.parts[0] for name in pictures.folders} | {name.parts[0] for name in pictures.names}
         outside = sorted(name for name in pictures.names if len(name.parts) == 1)
         if outside:

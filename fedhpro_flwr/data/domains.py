@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
-IndexArray = npt.NDArray[np.int64]
+from fedhpro_flwr.data.data_set import IndexArray
+
 DomainClasses = Literal["any", "every"]
 
 

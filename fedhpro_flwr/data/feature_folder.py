@@ -6,8 +6,6 @@ Train them with the model `projection`.
 
 from __future__ import annotations
 
-from logging import getLogger
-
 from fedhpro_flwr.data.class_folders import class_folders
 from fedhpro_flwr.data.declared import declared_classes
 from fedhpro_flwr.data.frozen_encoder import weights_path
@@ -28,7 +26,6 @@ def feature_folder(source: DataSource) -> OwnSamples:
     """
     weights = weights_path(source.name, source.weights)
     with open_pictures(own_path(source)) as pictures:
-        if sentence := pictures.left_out():
-            getLogger("flwr").warning(sentence)
+        pictures.tell_left_out()
         found = class_folders(str(pictures.path), pictures.names, pictures.folders, declared_classes(source.classes))
         return found.samples(picture_features(pictures, found.names, weights))

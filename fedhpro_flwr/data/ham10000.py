@@ -19,13 +19,11 @@ import torch
 
 from fedhpro_flwr.data.class_folders import decode_splits
 from fedhpro_flwr.data.csv_rows import Row, csv_rows
-from fedhpro_flwr.data.data_set import DataSet, Split
+from fedhpro_flwr.data.data_set import DataSet, IndexArray, Split
 from fedhpro_flwr.data.hold_out import hold_out
 from fedhpro_flwr.data.own_format import own_path
 from fedhpro_flwr.data.pictures import unlisted
 from fedhpro_flwr.data.registry import DataSource, data_set
-
-IndexArray = npt.NDArray[np.int64]
 
 # In the order of the labels of the hmnist files: their class counts 327, 514, 1099, 115, 6705, 142, 1113 are those of
 # these diagnoses in the metadata.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-IndexArray = npt.NDArray[np.int64]
+from fedhpro_flwr.data.data_set import IndexArray
 
 
 def hold_out(

@@ -9,8 +9,6 @@ folder: grey if every picture is grey, colour otherwise or where `input_shape` d
 
 from __future__ import annotations
 
-from logging import getLogger
-
 from fedhpro_flwr.data.class_folders import class_folders
 from fedhpro_flwr.data.declared import declared_classes, declared_shape
 from fedhpro_flwr.data.kept_tensor import kept_tensor
@@ -32,8 +30,7 @@ def image_folder(source: DataSource) -> OwnSamples:
             sizes.
     """
     with open_pictures(own_path(source)) as pictures:
-        if sentence := pictures.left_out():
-            getLogger("flwr").warning(sentence)
+        pictures.tell_left_out()
         found = class_folders(str(pictures.path), pictures.names, pictures.folders, declared_classes(source.classes))
         size, colour = source.image_size, declared_shape(source.input_shape)[:1] == (3,)
         key = files_key(RECIPE, pictures, found.names, ("pillow",), f"{size} {colour}")

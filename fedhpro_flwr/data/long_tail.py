@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
-IndexArray = npt.NDArray[np.int64]
+from fedhpro_flwr.data.data_set import IndexArray
 
 
 def long_tail_counts(largest: float, num_classes: int, imbalance: float) -> IndexArray:

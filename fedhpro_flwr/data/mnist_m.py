@@ -7,7 +7,8 @@ from pathlib import Path, PurePosixPath
 import torch
 
 from fedhpro_flwr.data.data_set import DataSet, Split
-from fedhpro_flwr.data.own import read_npz
+from fedhpro_flwr.data.digits import DIGITS
+from fedhpro_flwr.data.npz import read_npz
 from fedhpro_flwr.data.pictures import decode, unlisted
 from fedhpro_flwr.data.public_files import public_files
 from fedhpro_flwr.data.registry import DataSource, data_set
@@ -15,7 +16,6 @@ from fedhpro_flwr.data.registry import DataSource, data_set
 FOLDER = "mnist_m"  # as the original archive unpacks
 SUBSET = "mnistm_train0-9999_test0-1999.npz"
 SIDE = 32  # pixels
-CLASSES = tuple("0123456789")
 
 
 @data_set("mnist-m", uses=())
@@ -44,7 +44,7 @@ def mnist_m(source: DataSource) -> DataSet:
         if test is None:
             raise ValueError(f"{file} has no test part: x_test and y_test are needed")
     # mean and std of the first 10,000 training images
-    return DataSet("mnist-m", train, test, CLASSES, mean=(0.4585, 0.4621, 0.4077), std=(0.2504, 0.2347, 0.2571))
+    return DataSet("mnist-m", train, test, DIGITS, mean=(0.4585, 0.4621, 0.4077), std=(0.2504, 0.2347, 0.2571))
 
 
 def _read_folder(folder: Path, part: str) -> Split:
@@ -57,7 +57,7 @@ def _read_folder(folder: Path, part: str) -> Split:
     labels: list[int] = []
     for number, line in enumerate(listing.read_text().splitlines(), start=1):
         name, _, label = line.strip().partition(" ")
-        if label not in CLASSES:
+        if label not in DIGITS:
             raise ValueError(f"{listing}, line {number}: {line!r} is not a picture and its digit, '00000000.png 5'")
         names.append(PurePosixPath(name))
         labels.append(int(label))

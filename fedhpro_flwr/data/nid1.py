@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-IndexArray = npt.NDArray[np.int64]
+from fedhpro_flwr.data.data_set import IndexArray
 
 BINS = 10  # the reference draws shares for at most ten clients at once
 MAX_RESTARTS = 100_000  # long tails at alpha = 0.05 were seen to need 12,000

@@ -10,18 +10,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from fedhpro_flwr.data.class_folders import decode_splits
-from fedhpro_flwr.data.data_set import DataSet
+from fedhpro_flwr.data.data_set import DataSet, IndexArray
 from fedhpro_flwr.data.domain_folder import domain_folders
 from fedhpro_flwr.data.domain_names import chosen_domains
 from fedhpro_flwr.data.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from fedhpro_flwr.data.own_format import own_path
 from fedhpro_flwr.data.pictures import PictureFolder, open_pictures
 from fedhpro_flwr.data.registry import DataSource, data_set
-
-IndexArray = npt.NDArray[np.int64]
 
 DOMAINS = ("caltech", "amazon", "webcam", "dslr")
 NUM_CLASSES = 10

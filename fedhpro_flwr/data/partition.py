@@ -21,6 +21,7 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from fedhpro_flwr.data.data_set import IndexArray
 from fedhpro_flwr.data.dirichlet import dirichlet
 from fedhpro_flwr.data.domains import DomainClasses, clients_of_domains, domains
 from fedhpro_flwr.data.long_tail import long_tail
@@ -28,8 +29,6 @@ from fedhpro_flwr.data.nid1 import nid1
 from fedhpro_flwr.data.quantity import quantity
 from fedhpro_flwr.data.shards import shards
 from fedhpro_flwr.named_counts import named_counts
-
-IndexArray = npt.NDArray[np.int64]
 
 Scheme = Literal["iid", "dirichlet", "nid1", "shards", "quantity", "domains", "nodes"]
 

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from logging import getLogger
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -55,6 +56,11 @@ class PictureFolder:
             return ""
         files = f"{len(self.others)} files are" if len(self.others) > 1 else "1 file is"
         return f"{self.path}: {files} left out, no picture by the ending, as {self.others[0]}"
+
+    def tell_left_out(self) -> None:
+        """Log that sentence, if there is one."""
+        if sentence := self.left_out():
+            getLogger("flwr").warning(sentence)
 
     def place(self, name: PurePosixPath) -> str:
         """Where a picture lies, for a sentence: its path, or the .zip and its name in there."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-IndexArray = npt.NDArray[np.int64]
+from fedhpro_flwr.data.data_set import IndexArray
 
 MAX_REDRAWS = 1_000
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from fedhpro_flwr.data.data_set import DataSet
 from fedhpro_flwr.data.digit_mat import read_digit_mat
-from fedhpro_flwr.data.own import read_npz
+from fedhpro_flwr.data.digits import DIGITS
+from fedhpro_flwr.data.npz import read_npz
 from fedhpro_flwr.data.public_files import DOWNLOAD, DOWNLOAD_AGAIN, fetch_missing, public_files
 from fedhpro_flwr.data.registry import DataSource, data_set
 
@@ -28,7 +29,7 @@ def svhn(source: DataSource) -> DataSet:
         fetch_missing(source, FOLDER, "SVHN")
     advice = f"{DOWNLOAD}; 'svhn-part' is a small part of it"
     train, test = (read_digit_mat(file, DOWNLOAD_AGAIN) for file in public_files(source, FOLDER, FILES, advice))
-    return DataSet("svhn", train, test, tuple("0123456789"), MEAN, STD)
+    return DataSet("svhn", train, test, DIGITS, MEAN, STD)
 
 
 @data_set("svhn-part", uses=())
@@ -46,4 +47,4 @@ def svhn_part(source: DataSource) -> DataSet:
     """
     files = public_files(source, FOLDER, PART_FILES, "data.download cannot fetch it; 'svhn' is the whole set")
     (train, _), (test, _) = (read_npz(file) for file in files)
-    return DataSet("svhn-part", train, test, tuple("0123456789"), MEAN, STD)
+    return DataSet("svhn-part", train, test, DIGITS, MEAN, STD)

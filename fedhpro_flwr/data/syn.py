@@ -13,13 +13,13 @@ import torch
 from fedhpro_flwr.data.class_folders import class_folders
 from fedhpro_flwr.data.data_set import DataSet, Split
 from fedhpro_flwr.data.digit_mat import SIDE, read_digit_mat
+from fedhpro_flwr.data.digits import DIGITS
 from fedhpro_flwr.data.pictures import decode, open_pictures
 from fedhpro_flwr.data.public_files import find_file, public_files
 from fedhpro_flwr.data.registry import DataSource, data_set
 
 FILES = ("synth_train_32x32.mat", "synth_test_32x32.mat")
 PICTURES, PARTS = "syn", ("train", "val")
-CLASSES = tuple("0123456789")
 
 
 @data_set("syn", uses=())
@@ -44,13 +44,13 @@ def syn(source: DataSource) -> DataSet:
         train, test = (read_digit_mat(file) for file in files)
     else:
         train, test = (_read_folder(folder) for folder in folders)
-    return DataSet("syn", train, test, CLASSES, (0.5,) * 3, (0.5,) * 3)
+    return DataSet("syn", train, test, DIGITS, (0.5,) * 3, (0.5,) * 3)
 
 
 def _read_folder(folder: Path) -> Split:
     with open_pictures(folder) as pictures:
         found = class_folders(str(folder), pictures.names, pictures.folders)
-        if found.class_names != CLASSES or found.has_test:
+        if found.class_names != DIGITS or found.has_test:
             raise ValueError(f"{folder} has the class folders {', '.join(found.class_names)}; it needs 0 to 9")
         images = decode(pictures, found.names, image_size=SIDE, colour=True)
     return Split(images, torch.from_numpy(found.labels()))

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 
 from fedhpro_flwr.data.data_set import DataSet, Split
+from fedhpro_flwr.data.digits import DIGITS
 from fedhpro_flwr.data.registry import DataSource, data_set
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def syn_rendered(source: DataSource) -> DataSet:
         for part, count in enumerate((TRAIN_SAMPLES, TEST_SAMPLES))
     )
     # Fixed numbers, not statistics of what was drawn: another seed is the same data set.
-    return DataSet("syn-rendered", train, test, tuple("0123456789"), (0.5,) * 3, (0.5,) * 3)
+    return DataSet("syn-rendered", train, test, DIGITS, (0.5,) * 3, (0.5,) * 3)
 
 
 def render_digits(count: int, rng: np.random.Generator) -> Split:

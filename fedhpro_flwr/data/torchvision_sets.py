@@ -17,8 +17,9 @@ import numpy.typing as npt
 import torch
 
 from fedhpro_flwr.data.data_set import DataSet, Split
+from fedhpro_flwr.data.digits import DIGITS
 from fedhpro_flwr.data.kept_tensor import kept_tensor
-from fedhpro_flwr.data.own import read_npz
+from fedhpro_flwr.data.npz import read_npz
 from fedhpro_flwr.data.registry import DataSource, data_set
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def mnist(source: DataSource) -> DataSet:
         name="mnist",
         train=Split(train_images.unsqueeze(1), train_labels.long()),
         test=Split(test_images.unsqueeze(1), test_labels.long()),
-        class_names=tuple(str(digit) for digit in range(10)),
+        class_names=DIGITS,
         mean=(0.1307,),
         std=(0.3081,),
     )

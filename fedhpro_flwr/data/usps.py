@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from fedhpro_flwr.data.data_set import DataSet, Split
+from fedhpro_flwr.data.digits import DIGITS
 from fedhpro_flwr.data.kept_tensor import kept_tensor
 from fedhpro_flwr.data.public_files import DOWNLOAD, DOWNLOAD_AGAIN, fetch_missing, public_files
 from fedhpro_flwr.data.registry import DataSource, data_set
@@ -38,7 +39,7 @@ def usps(source: DataSource) -> DataSet:
         fetch_missing(source, FOLDER, "USPS")
     train, test = (_split(file) for file in public_files(source, FOLDER, FILES, DOWNLOAD))
     # mean and std of the training images
-    return DataSet("usps", train, test, tuple("0123456789"), mean=(0.2465,), std=(0.2996,))
+    return DataSet("usps", train, test, DIGITS, mean=(0.2465,), std=(0.2996,))
 
 
 def _split(file: Path) -> Split:

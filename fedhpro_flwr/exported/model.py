@@ -83,7 +83,7 @@ class ExportedModel:
         """The classes of samples.
 
         Args:
-            samples: an array or tensor of them, as a .npz file may hold it (fedhpro_flwr/data/own.py); paths of
+            samples: an array or tensor of them, as a .npz file may hold it (fedhpro_flwr/data/npz.py); paths of
                 picture files; or texts, for a model of texts.
             batch_size: samples at a time; 0 for the run's own, which repeats its test bit for bit on such a device.
 

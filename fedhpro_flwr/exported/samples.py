@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fedhpro_flwr.data.frozen_encoder import FrozenEncoder
-from fedhpro_flwr.data.own import samples_of_array
+from fedhpro_flwr.data.npz import samples_of_array
 from fedhpro_flwr.data.picture_features import BATCH, square, unit_features
 from fedhpro_flwr.data.pictures import open_picture, unlisted
 from fedhpro_flwr.data.registry import DataSource

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from fedhpro_flwr.data.csv_rows import Row, csv_rows
-from fedhpro_flwr.data.own import DAMAGE, stored_array
+from fedhpro_flwr.data.npz import DAMAGE, stored_array
 from fedhpro_flwr.exported.description import ModelDescription
 from fedhpro_flwr.exported.model import ExportedModel
 from fedhpro_flwr.exported.samples import of_array

@@ -13,7 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from fedhpro_flwr.data import DATA_SETS, DataSet, DataSource, Split, load
-from fedhpro_flwr.data.digit_domains import CLASSES, SHIPPED, join, resize
+from fedhpro_flwr.data.digit_domains import SHIPPED, join, resize
+from fedhpro_flwr.data.digits import DIGITS
 
 REAL = Path(os.environ.get("FEDHPRO_DATA_DIR") or Path(__file__).parents[2] / ".." / "shared" / "data")
 
@@ -36,7 +37,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[DataSource]:
             sources.append(source)
             channels = shape[0]
             mean, std = (0.1,) * channels, (0.2,) * channels
-            return DataSet(source.name, split(train, *shape), split(test, *shape), CLASSES, mean, std)
+            return DataSet(source.name, split(train, *shape), split(test, *shape), DIGITS, mean, std)
 
         return load_one
 
@@ -47,7 +48,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[DataSource]:
 
 def test_domains_follow_each_other_in_the_order_of_their_names(asked: list[DataSource]) -> None:
     loaded = load(DataSource("digit-domains", root="somewhere", domains=" colour, grey", image_size=16, split_seed=7))
-    assert (loaded.domain_names, loaded.class_names) == (("colour", "grey"), CLASSES)
+    assert (loaded.domain_names, loaded.class_names) == (("colour", "grey"), DIGITS)
     assert loaded.train.domains is not None and loaded.test.domains is not None
     assert loaded.train.domains.tolist() == [0] * 4 + [1] * 5
     assert loaded.test.domains.tolist() == [0] * 3 + [1] * 2
@@ -122,10 +123,10 @@ def test_names_are_refused_before_anything_is_loaded(domains: str, message: str,
     [
         DataSet("other", split(2, 1, 8, 8), split(2, 1, 8, 8), tuple("abcdefghij")),
         DataSet("other", split(2, 1, 8, 8), split(2, 1, 8, 8), tuple("01234")),
-        DataSet("other", *[Split(torch.zeros(2, 64), torch.arange(2))] * 2, CLASSES),
-        DataSet("other", *[Split(torch.zeros(2, 1, 8, 8), torch.arange(2))] * 2, CLASSES),
-        DataSet("other", *[Split(torch.ones(2, 4, dtype=torch.int32), torch.arange(2))] * 2, CLASSES, vocabulary=9),
-        DataSet("other", *[split(2, 2, 8, 8)] * 2, CLASSES, (0.0, 0.0), (1.0, 1.0)),
+        DataSet("other", *[Split(torch.zeros(2, 64), torch.arange(2))] * 2, DIGITS),
+        DataSet("other", *[Split(torch.zeros(2, 1, 8, 8), torch.arange(2))] * 2, DIGITS),
+        DataSet("other", *[Split(torch.ones(2, 4, dtype=torch.int32), torch.arange(2))] * 2, DIGITS, vocabulary=9),
+        DataSet("other", *[split(2, 2, 8, 8)] * 2, DIGITS, (0.0, 0.0), (1.0, 1.0)),
     ],
     ids=["letters", "five", "vectors", "floats", "text", "two channels"],
 )
