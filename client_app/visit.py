@@ -18,6 +18,7 @@ from fedhpro_flwr.metrics import Scores, evaluate_each
 from fedhpro_flwr.models import Model
 from fedhpro_flwr.personal import PersonalState, remembered, split_memory
 from fedhpro_flwr.precision import Precision, forward_in
+from fedhpro_flwr.printable import one_line
 from fedhpro_flwr.privacy import protected
 from fedhpro_flwr.records import Broadcast, OwnTest, Update
 from fedhpro_flwr.replayed_step import as_cuda_graph
@@ -184,5 +185,5 @@ def load(model: Model, received: Broadcast, method: Method, state: PersonalState
     try:
         model.load_state_dict({**kept, **received.model}, strict=False)
     except RuntimeError as error:
-        raise ValueError(f"the received model does not fit this client's: {' '.join(str(error).split())}") from None
+        raise ValueError(f"the received model does not fit this client's: {one_line(error)}") from None
     return memory

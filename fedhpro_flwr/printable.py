@@ -1,6 +1,7 @@
 """Text of unknown origin on a terminal, which obeys what it is sent: colours, titles, lines that are overwritten.
 
-`printable` keeps a name as it is but for that; `legible` makes a line of what a client says.
+`printable` keeps a name as it is but for that; `legible` makes a line of what a client says, `one_line` of what an
+exception says.
 """
 
 from __future__ import annotations
@@ -28,6 +29,11 @@ def legible(text: str, longest: int = LONGEST_REASON) -> str:
     line = "".join(character if character.isprintable() else " " for character in text)
     line = " ".join(line.split())
     return line if len(line) <= longest else f"{line[: longest - 1]}…"
+
+
+def one_line(error: Exception) -> str:
+    """An exception's message without line breaks, to stand in a sentence."""
+    return " ".join(str(error).split())
 
 
 def _acts(character: str) -> bool:

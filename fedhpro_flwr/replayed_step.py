@@ -19,6 +19,7 @@ import torch
 from flwr.common.logger import log
 from torch import Tensor
 
+from fedhpro_flwr.printable import one_line
 from fedhpro_flwr.sections import Local
 
 Step = Callable[[Tensor, Tensor], Tensor]  # x [B, ...], labels [B] -> the loss, a scalar
@@ -124,7 +125,7 @@ class ReplayedStep:
             try:
                 self.recording = Recording.of(self.step, self.recorder, x, labels)
             except Exception as error:  # of a driver, or of an operation that asks for a number in between
-                log(WARNING, "local.cuda-graph: steps are not replayed: %s", " ".join(str(error).split()))
+                log(WARNING, "local.cuda-graph: steps are not replayed: %s", one_line(error))
                 self.shape = None
                 return self.step(x, labels)
         return self.recording(x, labels)

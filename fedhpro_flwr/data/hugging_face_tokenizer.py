@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from fedhpro_flwr.data.data_set import PADDING
+from fedhpro_flwr.printable import one_line
 
 EMPTY = 1  # id of a text without a token: a mean over none is undefined
 PADDING_NAMES = ("[PAD]", "<pad>")  # tried where the folder does not say which of its tokens pads
@@ -99,8 +100,9 @@ def _by_transformers(texts: Sequence[str], folder: Path, length: int) -> tuple[l
     try:
         tokenizer = package.AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     except Exception as error:  # many kinds, from several packages
-        reason = " ".join(str(error).split())
-        raise ValueError(f"data.tokenizer = {str(folder)!r} holds no tokenizer that can be read ({reason})") from error
+        raise ValueError(
+            f"data.tokenizer = {str(folder)!r} holds no tokenizer that can be read ({one_line(error)})"
+        ) from error
     if tokenizer.pad_token_id is None:
         raise ValueError(f"data.tokenizer = {str(folder)!r} has no padding token; add one to it")
     encoded = tokenizer(list(texts), truncation=True, max_length=length)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from fedhpro_flwr.data.frozen_encoder import FrozenEncoder
 from fedhpro_flwr.data.imagenet import IMAGENET_MEAN, IMAGENET_STD
+from fedhpro_flwr.printable import one_line
 
 IMAGE_SIZE = 224  # where config.json names none: convolutional nets take any
 
@@ -71,8 +72,7 @@ def transformers_encoder(folder: Path) -> FrozenEncoder:
                 ignore_mismatched_sizes=True,  # they are in the report
             )
     except Exception as error:  # many kinds, from several packages
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{place} holds no model that transformers can read ({reason})") from error
+        raise ValueError(f"{place} holds no model that transformers can read ({one_line(error)})") from error
     # transformers fills what is missing with random numbers; only a pooler, which is not used then, may be.
     missing = sorted(key for key in report["missing_keys"] if "pooler" not in key)
     if missing or report["mismatched_keys"]:

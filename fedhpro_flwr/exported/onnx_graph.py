@@ -22,6 +22,7 @@ from fedhpro_flwr.exported.description import KEY, ModelDescription
 from fedhpro_flwr.exported.model import ExportedModel
 from fedhpro_flwr.flat_keys import ConfigError
 from fedhpro_flwr.models import Model
+from fedhpro_flwr.printable import one_line
 from fedhpro_flwr.whole_file import whole_file
 
 INPUTS, LOGITS, CLASS_NAMES = "inputs", "logits", "class-names"
@@ -85,7 +86,7 @@ def write_onnx(model: ExportedModel, path: Path) -> float:
                 dynamic_shapes=({0: torch.export.Dim("N")},), verbose=False,
             )  # fmt: skip
     except Exception as error:  # whatever an architecture leads the exporter to
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)[:200]
         raise ConfigError(f"a {described.architecture} cannot be written as an ONNX graph ({reason})") from error
     assert program is not None
     content: Any = program.model_proto

@@ -17,6 +17,7 @@ from fedhpro_flwr.data.data_set import PADDING
 from fedhpro_flwr.data.hugging_face_tokenizer import swap_padding
 from fedhpro_flwr.models.model import Model, ModelShape, model
 from fedhpro_flwr.models.text_means import mean_over_tokens
+from fedhpro_flwr.printable import one_line
 
 DEFAULT_WIDTH = 64
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
@@ -120,8 +121,3 @@ def load_encoder(folder: Path) -> tuple[Any, int]:
     if hasattr(transformer, "pooler"):
         transformer.pooler = None
     return transformer.float(), int(config.pad_token_id)
-
-
-def one_line(error: Exception) -> str:
-    """The error's message without line breaks."""
-    return " ".join(str(error).split())

@@ -20,6 +20,7 @@ from fedhpro_flwr.data import Split
 from fedhpro_flwr.engine import device_of, initial_model
 from fedhpro_flwr.known_data import known_data
 from fedhpro_flwr.methods.arrival import encode
+from fedhpro_flwr.printable import one_line
 from fedhpro_flwr.records import HYPER_PROTOTYPES
 from fedhpro_flwr.report.drift import Trace
 from fedhpro_flwr.report.runs import Run
@@ -70,7 +71,7 @@ def read_features(run: Run) -> Features:
     try:
         model.load_state_dict(load_file(path))
     except (RuntimeError, SafetensorError) as error:
-        raise ConfigError(f"{path} does not fit the run's settings: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"{path} does not fit the run's settings: {one_line(error)}") from None
     device = device_of(config)
     test = _sample(known.test.test, config.seed)
     server = replace(known.test, test=test).to(device)
