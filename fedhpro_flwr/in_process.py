@@ -18,6 +18,7 @@ from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 from fedhpro_flwr.config import Scalar
+from fedhpro_flwr.replies import CLIENT_RAISED
 
 FIRST_NODE_ID = 100  # so that nobody mistakes a node id for a partition id
 
@@ -71,7 +72,7 @@ class InProcessGrid(Grid):
             except Exception as error:  # what any engine does with a client that raises
                 log(ERROR, "%s: %s", type(error).__name__, error, exc_info=error)
                 self._replies[message_id] = Message(
-                    Error(code=2, reason=f"{type(error).__name__}: {error}"), reply_to=message
+                    Error(code=CLIENT_RAISED, reason=f"{type(error).__name__}: {error}"), reply_to=message
                 )
         return ids
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
+from flwr.common.logger import log
 from rich.console import Console, Group
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -210,8 +211,6 @@ class RoundLog:
 
     def on_round(self, report: RoundReport) -> None:
         """Log the numbers of the progress table under its head."""
-        from flwr.common.logger import log  # imported here: the command line shows runs without Flower
-
         if report.server_round == 1:
             log(INFO, "%s", HEADING)
         log(INFO, "%s", round_line(report.line()))

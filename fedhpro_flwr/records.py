@@ -100,7 +100,7 @@ def pack_task(settings: Mapping[str, Scalar], task: Task) -> ConfigRecord:
 
 def asked_partition(message: Message) -> int:
     """Which partition a message down is for."""
-    return int(str(message.content.config_records[CONFIG][f"{ASKED}partition-id"]))
+    return _asked_number(message, "partition-id")
 
 
 def asked_clients(messages: Iterable[Message]) -> dict[str, int]:
@@ -110,7 +110,11 @@ def asked_clients(messages: Iterable[Message]) -> dict[str, int]:
 
 def asked_round(message: Message) -> int:
     """Which round a message down is for."""
-    return int(str(message.content.config_records[CONFIG][f"{ASKED}server-round"]))
+    return _asked_number(message, "server-round")
+
+
+def _asked_number(message: Message, key: str) -> int:
+    return int(str(message.content.config_records[CONFIG][f"{ASKED}{key}"]))
 
 
 def unpack_task(message: Message) -> tuple[RunConfig, Task]:

@@ -21,7 +21,7 @@ class RoundReport:
 
     server_round: int
     seconds: float  # wall clock of the whole round
-    server_seconds: Mapping[str, float]  # phases of timing.SERVER_PHASES, and `waiting` for the clients
+    server_seconds: Mapping[str, float]  # by the phase that a stopwatch was given; `waiting` is for the clients
     client_seconds: Mapping[str, float]  # phases of timing.CLIENT_PHASES, summed over the clients
     bytes_down: Mapping[str, int]  # per record, summed over the clients
     bytes_up: Mapping[str, int]

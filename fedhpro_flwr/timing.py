@@ -9,7 +9,6 @@ from contextlib import contextmanager
 import torch
 
 CLIENT_PHASES = ("evaluation", "class-gradients", "local-training", "departure")
-SERVER_PHASES = ("aggregation", "matching", "calibration", "prototypes", "control-variates", "evaluation")
 
 
 class Stopwatch:

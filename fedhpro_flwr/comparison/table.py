@@ -38,8 +38,8 @@ class Entry:
     @property
     def is_better(self) -> bool:
         """Whether the mean difference to the baseline is in the measure's better direction."""
-        difference = self.against.difference if self.against else None
-        return bool(difference) and (difference > 0) == self.measure.more_is_better  # type: ignore[operator]
+        difference = (self.against.difference if self.against else None) or 0.0
+        return difference > 0 if self.measure.more_is_better else difference < 0
 
 
 @dataclass(frozen=True)

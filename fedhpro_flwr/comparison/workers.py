@@ -124,7 +124,8 @@ def run_cells(
 
         def dismiss(worker: Worker | None) -> None:
             if worker is not None:
-                answers.unregister(worker.process.stdout)  # type: ignore[arg-type]
+                assert worker.process.stdout is not None
+                answers.unregister(worker.process.stdout)
                 end(worker.process)
                 workers.remove(worker)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from fedhpro_flwr.doctor import (
     clock,
@@ -58,7 +59,7 @@ def examine(subject: Subject, checks: tuple[Check, ...] = CHECKS) -> Iterator[Fi
         name = check.__name__.replace("_", " ")
         limit = DATA_LIMIT if check is samples.data else LIMIT
         try:
-            finding = within(limit, lambda check=check: check(subject))  # type: ignore[misc]
+            finding = within(limit, partial(check, subject))
         except TimeoutError as error:
             finding = problem(name, str(error), "see what hangs: a network disk, a name server, a driver")
         except Exception as error:
