@@ -81,7 +81,7 @@ class GlobalModel:
         """The client's group; "" where there are none."""
         return self.members[partition_id] if self.members else ""
 
-    def of(self, group: str) -> dict[str, Tensor]:
+    def tensors(self, group: str) -> dict[str, Tensor]:
         """All tensors that a client of this group exchanges."""
         return {**self.encoders.get(group, {}), **self.shared}
 

@@ -13,7 +13,7 @@ from fedhpro_flwr.reports import RoundReport
 EvaluateFn = Callable[[int, ArrayRecord], MetricRecord | None]
 
 
-def note(result: Result, report: RoundReport, arrays: ArrayRecord, evaluate_fn: EvaluateFn | None = None) -> None:
+def note_round(result: Result, report: RoundReport, arrays: ArrayRecord, evaluate_fn: EvaluateFn | None = None) -> None:
     """Add a round to the record.
 
     Args:

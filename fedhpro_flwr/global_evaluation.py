@@ -51,7 +51,7 @@ def server_test(
         results: dict[str, tuple[Evaluation, ...]] = {}
         for group in model.groups:
             net = models[group or next(iter(models))].to(device)
-            net.load_state_dict(model.of(group))
+            net.load_state_dict(model.tensors(group))
             scores: list[Scores] = [in_place_of_head or net.head, *([by_prototype] if by_prototype else [])]
             results[group] = evaluate_each(net, data, scores, batch_size=config.evaluation.batch_size)
         by_head = {group: each[0] for group, each in results.items()}

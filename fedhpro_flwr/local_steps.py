@@ -53,7 +53,7 @@ def epoch(
     for chosen in torch.split(torch.cat(drawn).to(data.device), local.batch_size):  # [B]
         x = data.encoder_inputs(data.train.inputs[chosen])
         if crops is not None:
-            x = next(crops).of(x)
+            x = next(crops).cut(x)
         elif augments:  # the draws of a whole batch are three numbers, which stay with the host
             x = crop_and_flip(x, draw="per-batch", flip=local.flip, generator=augmentation)
         yield LocalBatch(x, data.train.labels[chosen])

@@ -68,7 +68,7 @@ def expected_updates(
         samples: how many each client trains on; empty where only the clients know.
     """
     limits = (num_classes, num_domains, max_update_norm)
-    expected = {group: Expected(model.of(group), records, *limits) for group in model.groups}
+    expected = {group: Expected(model.tensors(group), records, *limits) for group in model.groups}
 
     def unpack(reply: Message, client: int) -> Update:
         update = unpack_update(reply, expected[model.group(client)])

@@ -93,7 +93,7 @@ def resumed(config: RunConfig, patience: float = 0.0) -> Resumed:
     return Resumed(folder, RunConfig.parse(settings), checkpoint, tuple(warnings))
 
 
-def opened(config: RunConfig) -> tuple[RunFolder, RunConfig, Checkpoint | None]:
+def open_run(config: RunConfig) -> tuple[RunFolder, RunConfig, Checkpoint | None]:
     """The folder that a run writes to, the settings with it in their place, and the checkpoint that it goes on from.
 
     Raises:
@@ -117,7 +117,7 @@ def opened(config: RunConfig) -> tuple[RunFolder, RunConfig, Checkpoint | None]:
     return RunFolder(known.folder, known.config, rounds_before=known.rounds_before), known.config, known.checkpoint
 
 
-def begun(checkpoint: Checkpoint | None, config: RunConfig, data: str) -> RunSoFar:
+def run_so_far(checkpoint: Checkpoint | None, config: RunConfig, data: str) -> RunSoFar:
     """The run that the strategy plays: that of a checkpoint goes on; without one a new one begins.
 
     Args:

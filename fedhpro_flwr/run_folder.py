@@ -136,7 +136,7 @@ class RunFolder:
         if state:
             write_whole(self.path / of_method, save({key: tensor.contiguous() for key, tensor in state.items()}))
         for group in model.groups:
-            if tensors := model.of(group):
+            if tensors := model.tensors(group):
                 described = (descriptions or {}).get(group)
                 name = f"model-{group}.safetensors" if group else MODEL_FILE
                 write_whole(self.path / name, model_bytes(tensors, described))

@@ -23,7 +23,7 @@ from fedhpro_flwr.progress import RoundLog
 from fedhpro_flwr.prototype_trace import PrototypeTrace
 from fedhpro_flwr.records import array_record
 from fedhpro_flwr.replies import QuorumError
-from fedhpro_flwr.resume import opened
+from fedhpro_flwr.resume import open_run
 from fedhpro_flwr.run_folder import CURVES_FILE, FAILURE_FILE, RunFolder, read_rounds
 from fedhpro_flwr.summary import read_alone, summary
 from fedhpro_flwr.tracking import Trackers
@@ -45,7 +45,7 @@ def main(grid: Grid, context: Context) -> None:
             Path(named).mkdir(parents=True, exist_ok=True)
             write_whole(Path(named) / FAILURE_FILE, str(error).encode())
         raise
-    folder, config, checkpoint = opened(config)
+    folder, config, checkpoint = open_run(config)
     try:
         with Trackers(config, folder.path, rounds_before=folder.rounds_before) as trackers:
             run(grid, config, folder, trackers, checkpoint)

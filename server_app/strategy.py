@@ -23,17 +23,18 @@ from fedhpro_flwr.contrary import without_contrary
 from fedhpro_flwr.engine import code_fingerprint
 from fedhpro_flwr.exchange import GlobalModel
 from fedhpro_flwr.flat_keys import tree
-from fedhpro_flwr.flower_result import EvaluateFn, note, note_evaluation, refuse_settings, train_record
+from fedhpro_flwr.flower_result import EvaluateFn, note_evaluation, note_round, refuse_settings, train_record
 from fedhpro_flwr.global_evaluation import ServerTest
 from fedhpro_flwr.head import head_shape
 from fedhpro_flwr.methods import Method, build_method
-from fedhpro_flwr.methods.promises import checked, refuse_records
+from fedhpro_flwr.methods.hook_checks import checked, refuse_records
+from fedhpro_flwr.nodes import UNNAMED
 from fedhpro_flwr.privacy import worst_spent
 from fedhpro_flwr.records import OwnTest, Task, Tensors, Update, array_record, asked_clients, tensors_of
-from fedhpro_flwr.replies import NOBODY, OF_EVERY_REPLY, Collected, bytes_of, collect, released
+from fedhpro_flwr.replies import OF_EVERY_REPLY, Collected, bytes_of, collect, released
 from fedhpro_flwr.reply_checks import expected_updates, unpack_test
 from fedhpro_flwr.reports import Observer, RoundReport, mean_loss
-from fedhpro_flwr.resume import begun
+from fedhpro_flwr.resume import run_so_far
 from fedhpro_flwr.roster import Roster, Seats
 from fedhpro_flwr.round_repeats import until_quorum
 from fedhpro_flwr.seeding import Draws
@@ -79,14 +80,14 @@ class FedHProStrategy(Strategy):
         self.config, self.test, self.observers, self.data = config, test, tuple(observers), data
         self.method = method or build_method(config)
         self.breakdown, self.encoders, self.resume = breakdown, encoders, resume
-        self.so_far = begun(resume, config, data)
+        self.so_far = run_so_far(resume, config, data)
         self.samples = () if config.privacy.withhold else tuple(samples)  # withheld, the number says nothing
         self.num_classes, self.model = 0, GlobalModel({})
         self.state: object = None
         self.roster: Roster  # the nodes, from `start` on
         self.seats = Seats({}, {})  # the clients drawn for the round, and who of them is asked
         self.watch = Stopwatch()
-        self.sent: list[Message] = []  # the messages of the round
+        self.sent: list[Message] = []  # in this round, or for the tests after the last one
         self.replies: Collected[Update] = Collected([], [])
         self.method_metrics: dict[str, float] = {}
         self.tests: Sequence[OwnTest] = ()  # of the clients, after the last round
@@ -127,17 +128,17 @@ class FedHProStrategy(Strategy):
         note_evaluation(result, self.so_far.rounds_before, array_record(self.model.shared), evaluate_fn)
         for server_round in range(self.so_far.rounds_before + 1, num_rounds + 1):
             report = self.play(server_round, grid, timeout, is_last=server_round == num_rounds)
-            note(result, report, array_record(self.model.shared), evaluate_fn)
+            note_round(result, report, array_record(self.model.shared), evaluate_fn)
         arrays = result.arrays = array_record(self.model.shared)
-        self.roster.update(timeout)
-        self.sent = list(self.configure_evaluate(num_rounds, arrays, ConfigRecord(), grid))
-        tested = self.aggregate_evaluate(num_rounds, self.roster.unanswered.send_and_receive(self.sent, timeout))
+        self._update_roster(timeout)
+        messages = list(self.configure_evaluate(num_rounds, arrays, ConfigRecord(), grid))
+        tested = self.aggregate_evaluate(num_rounds, self.roster.unanswered.send_and_receive(messages, timeout))
         if tested is not None:
             result.evaluate_metrics_clientapp[num_rounds] = tested
         return result
 
     def play(self, server_round: int, grid: Grid, timeout: float, *, is_last: bool) -> RoundReport:
-        """One round: one message to each drawn client and one reply from it; below the quorum once more."""
+        """One round: `attempt`, below the quorum once more, `clients.retries` times at most; then the server's test."""
         began, self.watch = time.perf_counter(), Stopwatch()
         up, earlier = until_quorum(
             lambda: self.attempt(server_round, grid, timeout),
@@ -171,7 +172,7 @@ class FedHProStrategy(Strategy):
             QuorumError: fewer good replies than `clients.quorum` asks for; nothing has changed then.
         """
         with self.watch("waiting"):
-            self.roster.update(timeout)
+            self._update_roster(timeout)
         messages = list(self.configure_train(server_round, array_record(self.model.shared), ConfigRecord(), grid))
         with self.watch("waiting"):
             replies = self.roster.unanswered.send_and_receive(messages, timeout)
@@ -223,7 +224,8 @@ class FedHProStrategy(Strategy):
         """The model to every client, for its own test data: once, after the last round."""
         self.seats = Seats({}, {}) if self.config.privacy.withhold else self.roster.everybody  # own tests have no noise
         # As in a round, a client tests what would enter the next one: what it kept after this one is part of it.
-        return self._messages("evaluate", server_round + 1, arrays, evaluate=True)
+        self.sent = self._messages("evaluate", server_round + 1, arrays, evaluate=True)
+        return self.sent
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
         """Mean over the clients of their accuracy on their own test data; `tests` keeps each client's results."""
@@ -244,9 +246,13 @@ class FedHProStrategy(Strategy):
         """The method's state as named tensors, to be saved."""
         return self.method.tensors(self.state)
 
-    def _messages(self, kind: str, server_round: int, arrays: ArrayRecord, *, evaluate: bool) -> list[Message]:
+    def _update_roster(self, timeout: float) -> None:
+        """Who plays the clients now; a node that came may have brought an architecture of its own."""
+        self.roster.update(timeout)
         self.breakdown = self.breakdown.by_architecture(self.roster.architectures)
+
+    def _messages(self, kind: str, server_round: int, arrays: ArrayRecord, *, evaluate: bool) -> list[Message]:
         run, resumed_at = self.so_far.name, self.so_far.resumed_after
-        task = Task(server_round, NOBODY, evaluate, code_fingerprint(), self.data, run, resumed_at)
+        task = Task(server_round, UNNAMED, evaluate, code_fingerprint(), self.data, run, resumed_at)
         state, settings = self.method.broadcast(self.state), self.config.flat()
         return broadcasts(kind, self.seats.nodes, task, self.model, arrays, state, settings)

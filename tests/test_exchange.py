@@ -28,18 +28,18 @@ def test_the_head_is_averaged_over_all_and_an_encoder_within_its_group():
     start = {name: {"encoder.w": torch.zeros(1), "head.w": torch.full((1,), 9.0)} for name in "abc"}
     model = GlobalModel.start(start["a"], "group", start, members)
     assert model.groups == ("a", "b", "c")
-    assert set(model.of("b")) == {"encoder.w", "head.w"}
+    assert set(model.tensors("b")) == {"encoder.w", "head.w"}
     updates = [
         update(0, 1, {"encoder.w": 1.0, "head.w": 1.0}),
         update(1, 2, {"encoder.w": 10.0, "head.w": 4.0}),
         update(2, 3, {"encoder.w": 5.0, "head.w": 7.0}),
     ]
     mean = model.mean(updates)
-    assert mean.of("a")["encoder.w"].item() == (1 * 1.0 + 3 * 5.0) / 4
-    assert mean.of("b")["encoder.w"].item() == 10.0
-    assert mean.of("c")["encoder.w"].item() == 0.0  # nobody replied: it stays
+    assert mean.tensors("a")["encoder.w"].item() == (1 * 1.0 + 3 * 5.0) / 4
+    assert mean.tensors("b")["encoder.w"].item() == 10.0
+    assert mean.tensors("c")["encoder.w"].item() == 0.0  # nobody replied: it stays
     assert mean.shared["head.w"].item() == (1 * 1.0 + 2 * 4.0 + 3 * 7.0) / 6
-    assert mean.with_shared({"head.w": torch.ones(1)}).of("b")["head.w"].item() == 1.0
+    assert mean.with_shared({"head.w": torch.ones(1)}).tensors("b")["head.w"].item() == 1.0
 
 
 def test_one_architecture_is_one_mean():
@@ -49,7 +49,7 @@ def test_one_architecture_is_one_mean():
     mean = GlobalModel.start(states[0], "all").mean(updates)
     wanted = weighted_mean(states, [1, 2, 3])
     assert mean.groups == ("",)
-    assert all(torch.equal(mean.of("")[name], wanted[name]) for name in wanted)
+    assert all(torch.equal(mean.tensors("")[name], wanted[name]) for name in wanted)
 
 
 def test_nothing_is_no_error():

@@ -82,7 +82,7 @@ def _once_for_the_batch(x: Tensor, padding: int, flip: bool, generator: torch.Ge
 
 
 def _once_for_each_image(x: Tensor, padding: int, flip: bool, generator: torch.Generator) -> Tensor:
-    return Crops.draw(len(x), padding=padding, flip=flip, generator=generator).to(x.device).of(x)
+    return Crops.draw(len(x), padding=padding, flip=flip, generator=generator).to(x.device).cut(x)
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +120,7 @@ class Crops:
         mirrored = None if self.mirrored is None else self.mirrored.to(device)
         return Crops(self.rows.to(device), self.columns.to(device), mirrored, self.padding)
 
-    def of(self, x: Tensor) -> Tensor:
+    def cut(self, x: Tensor) -> Tensor:
         """The windows of the images x [n, ch, H, W], on whose device the draws are: [n, ch, H, W]."""
         count, channels, height, width = x.shape
         rows = self.rows + torch.arange(height, device=x.device)  # [n, H]

@@ -8,7 +8,7 @@ from client_app.app import make_client_app
 from fedhpro_flwr.config import ConfigError
 from fedhpro_flwr.in_process import InProcessGrid
 from fedhpro_flwr.methods import Method, ServerStep
-from fedhpro_flwr.methods.promises import refuse_records
+from fedhpro_flwr.methods.hook_checks import refuse_records
 from fedhpro_flwr.records import array_record
 from server_app.strategy import FedHProStrategy
 
