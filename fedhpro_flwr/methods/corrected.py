@@ -15,13 +15,10 @@ from typing import ClassVar, cast
 from torch import Tensor
 
 from fedhpro_flwr.config import RunConfig
-from fedhpro_flwr.head import Head
-from fedhpro_flwr.methods.arrival import Arrival, Correction, Departure, LocalLoss
-from fedhpro_flwr.methods.base import Method, ServerStep
+from fedhpro_flwr.methods.arrival import Arrival, Correction, Departure
+from fedhpro_flwr.methods.base import ServerStep
 from fedhpro_flwr.methods.fedhpro import FedHPro
 from fedhpro_flwr.methods.scaffold import Scaffold
-from fedhpro_flwr.metrics import Scores
-from fedhpro_flwr.prototypes import Prototypes
 from fedhpro_flwr.records import Shape, Tensors, Update
 from fedhpro_flwr.sections import Share
 from fedhpro_flwr.seeding import Draws
@@ -36,38 +33,16 @@ class CorrectedState:
     control: object  # of SCAFFOLD
 
 
-class CorrectedFedHPro(Method):
+class CorrectedFedHPro(FedHPro):
     """The loss, upload and server of FedHPro; the corrected steps and memory of SCAFFOLD."""
 
-    name: ClassVar[str] = FedHPro.name
     shares: ClassVar[tuple[Share, ...]] = Scaffold.shares
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
-        self.fedhpro, self.scaffold = FedHPro(config), Scaffold(config, config.aggregation.weighting)
-
-    @classmethod
-    def sends_of_classes(cls, config: RunConfig) -> bool:
-        """As FedHPro."""
-        return FedHPro.sends_of_classes(config)
-
-    def refuse_data(self, *, images: bool) -> None:
-        """FedHPro's."""
-        self.fedhpro.refuse_data(images=images)
+        self.scaffold = Scaffold(config, config.aggregation.weighting)
 
     # --- at the client ------------------------------------------------------------------------------------------------
-
-    def upload(self, arrival: Arrival) -> dict[str, Tensor]:
-        """FedHPro's."""
-        return self.fedhpro.upload(arrival)
-
-    def local_loss(self, arrival: Arrival) -> LocalLoss | None:
-        """FedHPro's."""
-        return self.fedhpro.local_loss(arrival)
-
-    def logit_offsets(self, arrival: Arrival) -> Tensor | None:
-        """FedHPro's."""
-        return self.fedhpro.logit_offsets(arrival)
 
     def correction(self, arrival: Arrival) -> Correction:
         """SCAFFOLD's: the gradient that it corrects is that of CE + HPCL + HPAL."""
@@ -81,16 +56,16 @@ class CorrectedFedHPro(Method):
 
     def start(self, model: Tensors) -> CorrectedState:
         """Both."""
-        return CorrectedState(self.fedhpro.start(model), self.scaffold.start(model))
+        return CorrectedState(super().start(model), self.scaffold.start(model))
 
     def broadcast(self, state: object) -> dict[str, Tensor]:
         """Both."""
         state = cast(CorrectedState, state)
-        return self.fedhpro.broadcast(state.method) | self.scaffold.broadcast(state.control)
+        return super().broadcast(state.method) | self.scaffold.broadcast(state.control)
 
     def expects(self, state: object) -> dict[str, Shape]:
         """FedHPro's."""
-        return self.fedhpro.expects(cast(CorrectedState, state).method)
+        return super().expects(cast(CorrectedState, state).method)
 
     def server_step(
         self, state: object, sent: Tensors, model: Tensors, updates: Sequence[Update], draws: Draws, watch: Stopwatch
@@ -98,31 +73,19 @@ class CorrectedFedHPro(Method):
         """SCAFFOLD's first: FedHPro may re-train the head of the model that comes of it."""
         state = cast(CorrectedState, state)
         control = self.scaffold.server_step(state.control, sent, model, updates, draws, watch)
-        step = self.fedhpro.server_step(state.method, sent, control.model, updates, draws, watch)
+        step = super().server_step(state.method, sent, control.model, updates, draws, watch)
         return ServerStep(step.model, CorrectedState(step.state, control.state), {**step.metrics, **control.metrics})
-
-    def prototypes(self, sent: Tensors) -> Prototypes | None:
-        """FedHPro's."""
-        return self.fedhpro.prototypes(sent)
-
-    def prototype_scores(self, sent: Tensors) -> Scores | None:
-        """FedHPro's."""
-        return self.fedhpro.prototype_scores(sent)
-
-    def tested_head(self, sent: Tensors) -> Head | None:
-        """FedHPro's."""
-        return self.fedhpro.tested_head(sent)
 
     def tensors(self, state: object) -> dict[str, Tensor]:
         """FedHPro's: a control variate is of no use after the run."""
-        return self.fedhpro.tensors(cast(CorrectedState, state).method)
+        return super().tensors(cast(CorrectedState, state).method)
 
     def saved(self, state: object) -> dict[str, Tensor]:
         """Both."""
         state = cast(CorrectedState, state)
-        return self.fedhpro.saved(state.method) | self.scaffold.saved(state.control)
+        return super().saved(state.method) | self.scaffold.saved(state.control)
 
     def restored(self, start: object, saved: Tensors) -> CorrectedState:
         """The inverse of `saved`."""
         start = cast(CorrectedState, start)
-        return CorrectedState(self.fedhpro.restored(start.method, saved), self.scaffold.restored(start.control, saved))
+        return CorrectedState(super().restored(start.method, saved), self.scaffold.restored(start.control, saved))

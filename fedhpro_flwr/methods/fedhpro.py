@@ -97,7 +97,7 @@ class FedHPro(Method):
 
     # --- on the server ------------------------------------------------------------------------------------------------
 
-    def start(self, model: Tensors) -> FedHProState:
+    def start(self, model: Tensors) -> object:
         """S drawn from its start distribution; prototypes and first head of the calibration where it is on.
 
         Raises:
@@ -207,7 +207,7 @@ class FedHPro(Method):
         """All of it."""
         return cast(FedHProState, state).saved()
 
-    def restored(self, start: object, saved: Tensors) -> FedHProState:
+    def restored(self, start: object, saved: Tensors) -> object:
         """The inverse of `saved`."""
         return FedHProState.restored(saved)
 
