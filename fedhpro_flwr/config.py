@@ -170,7 +170,7 @@ class RunConfig(Section):
         defaults = PRESETS[str(preset)]
         chosen = {key: value for key, value in merged.items() if value != FROM_PRESET or key not in defaults}
         try:
-            return cls.model_validate(nest(defaults | chosen))
+            return cls.model_validate(nest({**defaults, **chosen}))
         except ValidationError as error:
             raise ConfigError(_sentence(error)) from None
 

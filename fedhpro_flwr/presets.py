@@ -80,8 +80,6 @@ TUNED: Mapping[str, str | int | float] = MappingProxyType(
     }
 )
 
-PRESETS: dict[str, dict[str, str | int | float]] = {
-    "paper": dict(PAPER),
-    "reference": dict(REFERENCE),
-    "tuned": dict(TUNED),
-}
+PRESETS: Mapping[str, Mapping[str, str | int | float]] = MappingProxyType(
+    {"paper": PAPER, "reference": REFERENCE, "tuned": TUNED}
+)

@@ -14,6 +14,7 @@ from typing import ClassVar, cast
 from torch import Tensor
 
 from fedhpro_flwr.config import RunConfig
+from fedhpro_flwr.fedhpro_sections import CalibrationOptions
 from fedhpro_flwr.head import Head, head_of
 from fedhpro_flwr.methods.arrival import Arrival
 from fedhpro_flwr.methods.base import Method, ServerStep, method
@@ -48,10 +49,8 @@ class Creff(Method):
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
-        own = {f"calibration.{key}": value for key, value in config.creff.model_dump(by_alias=True).items()}
-        as_published = {"calibration.head": "separate", "calibration.first-head": "model"}
-        apart = {"calibration.from-imbalance": 0.0, "hyper-prototypes.matching-head": "client"}
-        self.options = RunConfig.parse(config.flat() | own | as_published | apart).calibration
+        as_published = {"head": "separate", "first-head": "model", "from-imbalance": 0.0}
+        self.options = CalibrationOptions.model_validate(as_published | config.creff.model_dump(by_alias=True))
 
     @classmethod
     def sends_of_classes(cls, config: RunConfig) -> bool:
