@@ -41,18 +41,15 @@ def linked(points: Points) -> Assignment:
     """
     if len(points) == 1:
         return np.zeros(1, np.int64)
-    neighbours = first_neighbours(points)
+    from scipy.sparse import coo_array  # slow to import, and only the server of FPL clusters
+    from scipy.sparse.csgraph import connected_components
+
+    count = len(points)
     # Two points of one first neighbour are linked through it, so i - k_i are all the links there need be.
-    component = np.arange(len(points))
-    while True:
-        lower = component.copy()
-        np.minimum.at(lower, neighbours, component)
-        lower = np.minimum(lower, lower[neighbours])
-        if (lower == component).all():
-            break
-        component = lower
-    _, clusters = np.unique(component, return_inverse=True)
-    return clusters.astype(np.int64)
+    links = coo_array((np.ones(count), (np.arange(count), first_neighbours(points))), shape=(count, count))
+    _, component = connected_components(links, directed=False)
+    _, first, clusters = np.unique(component, return_index=True, return_inverse=True)
+    return first.argsort().argsort()[clusters].astype(np.int64)  # numbered in the order of their first points
 
 
 def first_neighbours(points: Points) -> npt.NDArray[np.int64]:
