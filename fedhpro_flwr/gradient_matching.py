@@ -59,7 +59,7 @@ def class_gradients(
         head_gradients: also return the mean gradients with respect to W and b (neither is divided twice).
 
     Raises:
-        ValueError: for shapes that do not fit together or a label outside 0..C-1.
+        ValueError: for shapes that do not fit together, a label outside 0..C-1, or an unknown scale.
     """
     if features.ndim != 2 or labels.shape != features.shape[:1]:
         raise ValueError(
@@ -119,6 +119,9 @@ def matching_distance(g: Tensor, target: Tensor, distance: MatchingDistance) -> 
     "cosine" [P.2]: 1 - r.g / (|r| |g| + eps). "mse": the squared error, summed over D.
     "coordinate" [R.c5]: the sum over d of 1 - r_d g_d / (|r_d| |g_d| + eps), which is what the reference's
     row-wise cosine comes to on a vector: agreement of signs, smoothed by eps.
+
+    Raises:
+        ValueError: for an unknown distance.
     """
     if distance == "cosine":
         norms: Tensor = torch.linalg.vector_norm(g, dim=-1) * torch.linalg.vector_norm(target, dim=-1)
@@ -135,6 +138,9 @@ def matching_gradient(g: Tensor, target: Tensor, distance: MatchingDistance) -> 
     """Derivative of `matching_distance` with respect to g, in closed form: [..., D].
 
     Where g is zero the norm's own derivative is taken as zero, so the cosine still pulls along the target.
+
+    Raises:
+        ValueError: for an unknown distance.
     """
     if distance == "cosine":
         g_norm = torch.linalg.vector_norm(g, dim=-1, keepdim=True)

@@ -76,7 +76,8 @@ class HyperPrototypes:
             generator: of the draws.
 
         Raises:
-            ValueError: if "orthogonal" is asked for more classes than the features are wide, or a count is of no class.
+            ValueError: if "orthogonal" is asked for more classes than the features are wide, a count is of no class, or
+                `init` is unknown.
         """
         device, counts = generator.device, counts or {}
         unknown = [label for label in counts if not 0 <= label < num_classes]
@@ -129,7 +130,7 @@ class HyperPrototypes:
             New hyper-prototypes in the dtype and on the device of these, which is that of all arithmetic.
 
         Raises:
-            ValueError: for shapes that do not fit together.
+            ValueError: for shapes that do not fit together, or an unknown distance or virtual scale.
         """
         num_classes, per_class, width = self.vectors.shape
         if target.shape != (num_classes, width) or class_mask.shape != (num_classes,):

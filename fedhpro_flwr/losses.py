@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fedhpro_flwr.hyper_prototypes import mean_over_slots
+from fedhpro_flwr.margin_contrast import distances
 from fedhpro_flwr.prototypes import ClassMeans
 
 HpclForm = Literal["paper", "reference"]
@@ -64,7 +65,7 @@ def hpcl(
     sample (logit_adjustment.py).
 
     Raises:
-        ValueError: if the margin is negative or not finite, or margins of pairs meet another form.
+        ValueError: if the margin is negative or not finite, margins of pairs meet another form, or the form is unknown.
     """
     if isinstance(margin, Tensor):
         if form != "paper":  # their values are not looked at: that would make every step wait for the device
@@ -95,6 +96,9 @@ def hpal(z: Tensor, labels: Tensor, anchors: Anchors, *, form: HpalForm = "paper
 
     "paper" [P.4]: mean_i sum_q huber(z_iq - H_q^y); "unit": the same of z and H scaled to unit length;
     "reference" [R.hpal]: as "unit", but the mean over q too, hence at most 2 / D.
+
+    Raises:
+        ValueError: for an unknown form.
     """
     if form == "paper":
         return F.smooth_l1_loss(z, anchors.means[labels], reduction="sum") / len(labels)  # [P.4]
@@ -116,7 +120,7 @@ def client_margin(features: Tensor, labels: Tensor, num_classes: int, reading: M
     A client of one class has the margin 0.
 
     Raises:
-        ValueError: for a label outside 0..C-1.
+        ValueError: for a label outside 0..C-1 or an unknown reading.
     """
     found = ClassMeans.of(features, labels, num_classes)
     present, class_means = found.class_ids, found.features
@@ -152,17 +156,12 @@ def pair_margins(
     present, means = found.class_ids, found.features
     if len(present) >= 2 and pairs != "same":
         points = means if reading == "l2" else F.normalize(means, dim=1)
-        distances = _distances(points)  # [P, P]
-        mean = distances.sum() / (len(present) * (len(present) - 1))
-        relative = distances / mean.clamp_min(torch.finfo(points.dtype).tiny)
+        apart = distances(points, points)  # [P, P]
+        mean = apart.sum() / (len(present) * (len(present) - 1))
+        relative = apart / mean.clamp_min(torch.finfo(points.dtype).tiny)
         spread[present[:, None], present] = relative if pairs == "far" else (2 - relative).clamp_min(0)
     return margin * spread.fill_diagonal_(0)
 
 
-def _distances(points: Tensor) -> Tensor:
-    """|p_a - p_b| for all pairs; without the matrix-product shortcut, which loses near points."""
-    return torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
-
-
 def _sum_of_distances(points: Tensor) -> Tensor:
-    return _distances(points).sum()  # over ordered pairs
+    return distances(points, points).sum()  # over ordered pairs

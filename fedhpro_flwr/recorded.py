@@ -21,7 +21,7 @@ def completed(settings: Mapping[str, Scalar]) -> dict[str, Scalar]:
 
 
 def of_recorded(settings: Mapping[str, Scalar]) -> RunConfig:
-    """The same, parsed.
+    """The settings that a run had, parsed from those that it wrote down.
 
     Raises:
         ConfigError: a wrong key or value.
@@ -30,7 +30,7 @@ def of_recorded(settings: Mapping[str, Scalar]) -> RunConfig:
 
 
 def read_recorded(path: Path) -> RunConfig:
-    """The same of a run's config.toml.
+    """The settings that a run had, from its config.toml.
 
     Raises:
         OSError: it cannot be read.
