@@ -13,7 +13,6 @@ from typing import Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-Counters = Literal["max", "average"]
 ClassWeighting = Literal["clients", "counts"]
 ModelWeighting = Literal["samples", "clients"]
 GradientField = Literal["features", "head_weight", "head_bias"]
@@ -22,14 +21,11 @@ VARIANCE = "running_var"  # how the name of a BatchNorm's variance ends
 STATISTICS = ("running_mean", VARIANCE)  # and those of all its statistics, which move by the data and have no gradient
 
 
-def weighted_mean(
-    states: Sequence[Mapping[str, Tensor]], weights: Sequence[float], *, counters: Counters = "max"
-) -> dict[str, Tensor]:
+def weighted_mean(states: Sequence[Mapping[str, Tensor]], weights: Sequence[float]) -> dict[str, Tensor]:
     """sum_k n_k v_k / sum_k n_k for every entry of the clients' models [P.5] [R.c1].
 
-    Floating tensors (parameters and buffers) keep their dtype. Integer buffers, BatchNorm's batch counters,
-    have no meaningful mean: "max" keeps the largest; "average" gives their mean as a float64, which the
-    reference sends and truncates on loading.
+    Floating tensors (parameters and buffers) keep their dtype. Integer buffers, BatchNorm's batch counters, have no
+    meaningful mean: the largest is kept. (The reference sends their mean and cuts it off on loading.)
 
     Raises:
         ValueError: without a client, for a weight that is negative or not finite, a total of zero, or models
@@ -48,13 +44,13 @@ def weighted_mean(
     mean: dict[str, Tensor] = {}
     for name, first in states[0].items():
         entries = [state[name].detach() for state in states]
-        if not first.is_floating_point() and counters == "max":
+        if not first.is_floating_point():
             mean[name] = torch.stack(entries).amax(dim=0)
             continue
         summed = torch.zeros_like(first, dtype=torch.float64)
         for entry, weight in zip(entries, weights, strict=True):
             summed.add_(entry, alpha=float(weight))  # [R.c1]
-        mean[name] = (summed / total).to(first.dtype if first.is_floating_point() else torch.float64)
+        mean[name] = (summed / total).to(first.dtype)
     return mean
 
 

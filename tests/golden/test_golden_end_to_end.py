@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from released_mean import released_mean
 from torch import Tensor, nn
 
 from client_app import visit as visit_module
 from fedhpro_flwr import local_steps
-from fedhpro_flwr.aggregation import weighted_mean
 from fedhpro_flwr.calibration import retrain_head
 from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.config import RunConfig
@@ -192,9 +192,7 @@ def test_whole_rounds(golden: Any, precision: str, in_precision: torch.dtype, mo
                     check(dense, f"{where}/{name}")
 
         if str(arrays["aggregation"]) == "weighted_fedavg":
-            mean = weighted_mean(
-                [update.model for update in updates], [update.num_examples for update in updates], counters="average"
-            )
+            mean = released_mean([update.model for update in updates], [update.num_examples for update in updates])
         else:
             mean = dict(updates[-1].model)  # the release's aliasing: what it averages is the last client's model
         for name, value in mean.items():
