@@ -19,7 +19,7 @@ from torch import Tensor
 from fedhpro_flwr.exchange import GlobalModel
 from fedhpro_flwr.flat_keys import ConfigError, Scalar
 from fedhpro_flwr.records import Tensors
-from fedhpro_flwr.round_files import file_content
+from fedhpro_flwr.round_files import file_content, in_own_memory
 from fedhpro_flwr.whole_file import write_whole
 
 MODEL, ENCODERS, METHOD, TRACE = "model", "encoders", "method", "trace"  # first part of a tensor's name in the file
@@ -95,7 +95,7 @@ class Checkpoint:
             if checksum(metadata[ABOUT], tensors) != metadata[CHECKSUM]:
                 raise ValueError("its checksum is wrong")
             about = json.loads(metadata[ABOUT])
-            return cls.of(About(**about | {"resumed_at": tuple(about["resumed_at"])}), tensors)
+            return cls.of(About(**about | {"resumed_at": tuple(about["resumed_at"])}), in_own_memory(tensors))
         except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is damaged ({error})") from error
 

@@ -24,7 +24,7 @@ from torch import Tensor
 from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.kept_rounds import checkpoints_before, needed
 from fedhpro_flwr.records import Task
-from fedhpro_flwr.round_files import file_content, round_file, rounds_in
+from fedhpro_flwr.round_files import file_content, in_own_memory, round_file, rounds_in
 from fedhpro_flwr.whole_file import write_whole
 from fedhpro_flwr.writable import refuse_unwritable_folder
 
@@ -94,7 +94,7 @@ class PersonalState:
             if number < server_round and self._counts(number):
                 file = round_file(self.folder, number)
                 try:
-                    return load_file(file)
+                    return in_own_memory(load_file(file))
                 except (SafetensorError, OSError) as error:
                     raise ValueError(
                         f"{file} is damaged ({error}); delete it to go on with the state before it"

@@ -28,3 +28,12 @@ def file_content(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> 
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
     }
     return save(copies, dict(metadata))
+
+
+def in_own_memory(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies of a file's tensors where torch would have made them.
+
+    As they are read they lie where the file has them, behind a header of any length. Products of matrices have other
+    last bits where memory is not aligned to 16 bytes, and a resumed run would part from one that was not stopped.
+    """
+    return {name: tensor.clone() for name, tensor in tensors.items()}

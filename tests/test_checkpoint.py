@@ -1,5 +1,6 @@
 """A checkpoint comes back bit for bit or is named as damaged; the last two of a run are kept."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -37,6 +38,16 @@ def test_everything_comes_back_bit_for_bit(tmp_path):
     assert read.encoders.keys() == ENCODERS.keys()
     assert all(bits(read.encoders[group]) == bits(ENCODERS[group]) for group in ENCODERS)
     assert [path.name for path in tmp_path.iterdir()] == ["round-7.safetensors"]
+
+
+@pytest.mark.parametrize("length", range(0, 64, 4))
+def test_tensors_lie_where_torch_would_have_made_them(tmp_path, length):
+    """And not at the file's offsets, which move with the settings' length: products would have other last bits."""
+    about = replace(ABOUT, settings=ABOUT.settings | {"run-folder": "x" * length})
+    replace(CHECKPOINT, about=about).write(tmp_path / "one")
+    read = Checkpoint.read(tmp_path / "one")
+    tensors = [*read.shared.values(), *read.method.values(), *read.trace.values(), *read.encoders["text-cnn"].values()]
+    assert [tensor.data_ptr() % 64 for tensor in tensors] == [0] * len(tensors)
 
 
 def test_tensors_that_share_their_memory_are_no_problem(tmp_path):

@@ -25,6 +25,13 @@ def test_what_is_kept_comes_back_bit_for_bit_in_a_later_round(tmp_path):
     assert state.before(1) is None  # a round that is played again begins where it began
 
 
+@pytest.mark.parametrize("length", range(1, 17))
+def test_what_comes_back_lies_where_torch_would_have_made_it(tmp_path, length):
+    state = PersonalState(tmp_path)
+    state.keep(1, {"x" * length: torch.arange(6.0), "y": torch.arange(6.0)})
+    assert [tensor.data_ptr() % 64 for tensor in state.before(2).values()] == [0, 0]
+
+
 def test_the_newest_before_the_round_counts_and_two_are_kept(tmp_path):
     state = PersonalState(tmp_path)
     for number in (1, 2, 5, 9):
