@@ -66,6 +66,12 @@ def test_the_first_of_equally_bad_clients_is_the_worst():
     assert ClientsTested.of(tests).worst_client == 2
 
 
+def test_the_worst_client_is_the_one_of_the_lowest_accuracy_whatever_its_number():
+    tests = [OwnTest(client, evaluation([[right, 4 - right], [0, 0]])) for client, right in enumerate((3, 2, 1, 4))]
+    tested = ClientsTested.of(tests)
+    assert (tested.worst, tested.worst_client) == (0.25, 2)
+
+
 def test_a_client_without_test_data_does_not_count():
     empty = OwnTest(0, evaluation([[0, 0], [0, 0]]), evaluation([[0, 0], [0, 0]]))
     assert ClientsTested.of([empty, OwnTest(1, ONE, ONE)]).accuracy == 5 / 8

@@ -89,6 +89,16 @@ def test_clipped_updates_move_the_model_by_the_bound_at_most():
         assert float(moved.norm()) <= 0.5 + 1e-6
 
 
+def test_a_model_that_moved_far_is_brought_back_to_the_median_distance():
+    """By (0, 10) among (1, 0) and (2, 0): the median distance is 2."""
+    start = {"w": torch.tensor([1.0, 1.0])}
+    models = [{"w": start["w"] + torch.tensor(move)} for move in ([1.0, 0.0], [2.0, 0.0], [0.0, 10.0])]
+    moved = average_models(chosen(clip_to_median=True), models, [1, 1, 2], start)["w"] - start["w"]
+    torch.testing.assert_close(moved, torch.tensor([0.75, 1.0]))
+    median = average_models(chosen(clip_to_median=True, model="median"), models, [1, 1, 2], start)["w"] - start["w"]
+    torch.testing.assert_close(median, torch.tensor([1.0, 0.0]))
+
+
 @pytest.mark.parametrize("statistic", ["median", "trimmed-mean"])
 def test_head_gradients_are_middled_too(statistic):
     classes = torch.arange(2)

@@ -1,6 +1,7 @@
 """The round: who is asked and who tests when, what the server makes of the replies, and what it reports."""
 
 import math
+import time
 
 import pytest
 import torch
@@ -69,6 +70,20 @@ def test_the_order_of_the_replies_does_not_matter(preset):
         assert run.bits() == wanted.bits()
         assert [client["partition-id"] for client in run.reports[0].clients] == [0, 1, 2, 3]
         assert [test.partition_id for test in run.strategy.tests] == [0, 1, 2, 3]
+
+
+def test_after_the_last_round_clients_test_what_would_enter_the_next_one():
+    """What a client kept of its own in the last round counts, and only what it kept before the round it is told of."""
+    run = Played(rounds=2)
+    assert [turn for kind, turn, _ in run.grid.seen if kind == "evaluate"] == [3] * CLIENTS
+
+
+def test_a_rounds_seconds_are_its_own():
+    began = time.perf_counter()
+    run = Played(rounds=3)
+    seconds = [report.seconds for report in run.reports]
+    assert sum(seconds) <= time.perf_counter() - began
+    assert all(whole >= sum(report.server_seconds.values()) for whole, report in zip(seconds, run.reports, strict=True))
 
 
 def test_fewer_nodes_play_all_clients_with_the_same_result():

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from fedhpro_flwr.comparison.measures import in_order, measure_of, read_run, rounds_to
+from fedhpro_flwr.comparison.measures import MEASURES, in_order, measure_of, read_run, rounds_to
 
 CLIENTS = {"clients": 2, "accuracy": 0.75, "deviation": 0.25, "worst": 0.5, "worst_client": 1, "head": 0.7}
 
@@ -86,3 +86,12 @@ def test_measures_stand_in_order_and_name_their_panel():
     ]  # fmt: skip
     assert (measure_of("own domain usps").title, measure_of("own domain usps").panel) == ("usps", "accuracy by domain")
     assert not measure_of("seconds").is_tested
+
+
+def test_of_costs_of_rounds_to_the_target_and_of_the_deviation_over_clients_less_is_better():
+    assert [key for key, measure in MEASURES.items() if not measure.more_is_better] == [
+        "clients-deviation", "rounds-to-target",
+        "bytes-up", "bytes-down", "client-seconds", "server-seconds", "seconds",
+    ]  # fmt: skip
+    own_tests = {key for key, measure in MEASURES.items() if measure.panel == "clients on their own test data"}
+    assert own_tests == {"clients", "clients-deviation", "worst-client"}

@@ -39,6 +39,7 @@ def test_columns_are_all_combinations_the_last_key_fastest():
         Column("partition.alpha=0.5, local.epochs=1", ("partition.alpha=0.5", "local.epochs=1")),
         Column("partition.alpha=0.5, local.epochs=2", ("partition.alpha=0.5", "local.epochs=2")),
     )
+    assert read_columns(["local.lr=0.1"]) == (Column("local.lr=0.1", ("local.lr=0.1",)),)
     assert read_columns([]) == (Column("", ()),)
 
 
@@ -56,6 +57,7 @@ def test_seeds():
         (read_rows, "preset=reference", "--methods 'preset=reference': write a method as NAME"),
         (read_rows, "+hyper", "write a method as NAME"),
         (read_rows, "fedavg:seed=3", "seed cannot be set in a grid, the seeds are those of --seeds"),
+        (read_rows, "fedavg:seed = 3", "seed cannot be set in a grid, the seeds are those of --seeds"),
         (read_rows, "fedavg:run-folder=x", "run-folder cannot be set in a grid, each run has its own folder"),
         (read_seeds, "0,-1", "--seeds 0,-1: write whole numbers from 0 on"),
         (read_seeds, "0,one", "write whole numbers from 0 on"),

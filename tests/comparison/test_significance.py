@@ -28,6 +28,7 @@ def test_less_may_be_better():
         ([2.0, 4.0], [1.0, 1.0], Paired(2.0, 2, 2, None)),  # too few
         ([1.0, 2.0, 3.0], [1.0, 2.0, 3.0], Paired(0.0, 3, 0, 1.0)),
         ([2.0, 3.0, 4.0], [1.0, 2.0, 3.0], Paired(1.0, 3, 3, None)),  # no deviation to divide by
+        ([1.0, 2.0, 3.0], [2.0, 3.0, 4.0], Paired(-1.0, 3, 0, None)),
     ],
 )
 def test_where_there_is_nothing_to_test(values, baseline, found):

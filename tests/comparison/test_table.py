@@ -102,10 +102,21 @@ def test_markdown(grid, runs):
     )
     assert "| local (2 of 3 seeds) | 89.0 ± 0.0 |" in page
     assert "| fedhpro | +10.0 | 3 of 3 | 0.003 | 0.003 |" in page
+    assert "| fedavg | baseline | – | – | – |\n" in page
+    assert "| local | – | – | – | – |\n" in page  # no seed in which both have the number
     assert "| fedavg | 2.0 MB |" in page
     assert "Mean ± sample deviation over 3 seeds. † significantly better, ‡ significantly worse than fedavg" in page
     assert "Target: 62.0 %; – where not every seed reaches it." in page
     assert page.endswith("Missing:\n\n- local seed 2: no such file\n")
+
+
+def test_the_cheapest_is_the_best_of_the_costs(grid, runs):
+    for seed in range(3):
+        good = runs[GOOD, "", seed]
+        runs[GOOD, "", seed] = Run({**good.values, "bytes-up": 1e6, "seconds": 0.75}, good.accuracy_of, good.curve)
+    page = markdown(panels(build_table(grid, runs, BASE)), [], [])
+    assert "| fedavg | 2.0 MB | **0.500 ± 0.000** |\n" in page
+    assert "| fedhpro | **1.0 MB** | 0.750 ± 0.000 |\n" in page
 
 
 def test_two_seeds_claim_nothing(tmp_path, runs):
@@ -130,7 +141,9 @@ def test_varied_values_are_columns_and_have_panels_of_their_own(tmp_path, runs):
     )
     labels = [column.label for column in columns]
     both = {(row, label, seed): found for (row, _, seed), found in runs.items() if row != LOCAL for label in labels}
-    shown = panels(build_table(grid, both, BASE))
+    table = build_table(grid, both, BASE)
+    assert f"Target: 62.0 % ({labels[0]}), 62.0 % ({labels[1]}); – where not every seed reaches it." in notes(table)
+    shown = panels(table)
     assert shown[0].heads == labels
     assert [panel.title for panel in shown[:2]] == [
         "mean of last ten",

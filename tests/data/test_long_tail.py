@@ -47,5 +47,7 @@ def test_unbalanced_data():
 def test_groups_by_hand():
     assert class_groups([5, 100, 7, 1, 50, 2]) == ((1, 4), (2, 0), (5, 3))
     assert class_groups([3] * 10) == ((0, 1, 2, 3), (4, 5, 6), (7, 8, 9))  # ties by class id
+    thirds = class_groups([1, 2] * 50)  # more than NumPy sorts by insertion
+    assert thirds[0] == tuple(range(1, 68, 2)) and thirds[2] == tuple(range(34, 100, 2))
     assert class_groups([1, 2]) == ((1,), (0,), ())
     assert class_groups(np.arange(11)) == ((10, 9, 8, 7), (6, 5, 4, 3), (2, 1, 0))

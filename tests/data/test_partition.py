@@ -43,6 +43,25 @@ def test_dirichlet_redraws_until_every_client_has_enough():
         partition(LABELS, 6, PartitionPlan("dirichlet", 10, alpha=0.01, min_samples=50))
 
 
+def test_quantity_by_a_loop_over_its_draws():
+    result = partition(LABELS, 6, PartitionPlan("quantity", 4, alpha=1.0, seed=3))
+    rng = np.random.default_rng(3)
+    order = rng.permutation(long_tail(LABELS, 6, 1.0, 3)).tolist()
+    share, start, total, clients = rng.dirichlet([1.0] * 4), 0, 0.0, []
+    for k in range(4):
+        total += share[k]
+        stop = 600 if k == 3 else int(total * 600)
+        clients.append(order[start:stop])
+        start = stop
+    assert [ids.tolist() for ids in result.indices] == clients
+
+
+@pytest.mark.parametrize("scheme", ["dirichlet", "quantity"])
+def test_a_client_may_have_exactly_the_fewest_samples(scheme):
+    result = partition([0, 0], 1, PartitionPlan(scheme, 2, alpha=10.0, min_samples=1))
+    assert [len(ids) for ids in result.indices] == [1, 1]
+
+
 def test_dirichlet_is_more_skewed_for_a_smaller_alpha():
     labels = np.arange(4000) % 10
 

@@ -78,6 +78,19 @@ def test_frozen_hyper_prototypes_need_no_class_gradients(tmp_path):
     torch.testing.assert_close(saved["hyper-prototypes"].mean(dim=1), traced[0])
 
 
+def test_hyper_prototypes_are_matched_under_the_head_that_the_settings_name(make):
+    """The clients' gradients of round 1 are those without a calibration: so is a step under the head they used."""
+    calibrated = {"calibration__head": "replace", "calibration__matching_steps": 2, "calibration__epochs": 2}
+
+    def after_a_round(**settings):
+        config = make.config("fedhpro", rounds=1, partition__num_partitions=2, **settings)
+        return make.run(config, [make.data(1), make.data(2)]).state.hyper_prototypes.vectors
+
+    plain = after_a_round()
+    assert torch.equal(after_a_round(hyper_prototypes__matching_head="client", **calibrated), plain)
+    assert not torch.equal(after_a_round(hyper_prototypes__matching_head="calibrated", **calibrated), plain)
+
+
 def test_frozen_hyper_prototypes_can_be_calibrated(tmp_path):
     rounds, _ = run(tmp_path, **{"partition.imbalance": 20.0, "hyper-prototypes.matching-steps": 0})
     assert "class-gradients" not in rounds[2]["bytes_up"] and rounds[2]["bytes_up"].keys() >= HEAD_GRADIENTS

@@ -46,6 +46,14 @@ def test_head_gradients_travel_a_round_after_the_imbalance_was_heard_of(make, he
     assert not torch.equal(before[:2], after[:2]) and torch.equal(before[2:], after[2:])  # nobody has classes 2 and 3
 
 
+def test_the_counts_heard_of_survive_a_checkpoint(make):
+    """Else a resumed run would never hear that its classes are no longer imbalanced, as here in round 3."""
+    second = played(make, 2)
+    again = second.method.restored(None, second.method.saved(second.state))
+    assert torch.equal(again.class_counts, second.state.class_counts)
+    assert int(again.class_counts.sum()) == 12
+
+
 def test_a_head_that_is_no_longer_re_trained_is_not_used_either(make):
     """Client 1, drawn in round 3, makes the classes equal: from then on the model's own head is measured and tested."""
     second, third = played(make, 2), played(make, 3)

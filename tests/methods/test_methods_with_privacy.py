@@ -121,6 +121,12 @@ def test_every_method_that_sends_of_classes_says_so():
 FROZEN = {"hyper-prototypes.matching-steps": 0, "calibration.head": "off"}
 
 
+def test_frozen_hyper_prototypes_whose_head_is_calibrated_send_head_gradients_that_need_noise():
+    fedhpro = METHODS.find("fedhpro")
+    assert not fedhpro.sends_of_classes(RunConfig.parse(FROZEN))
+    assert fedhpro.sends_of_classes(RunConfig.parse(FROZEN | {"calibration.head": "separate"}))
+
+
 @pytest.mark.parametrize(
     "settings", [{"method.name": "fedhpro"}, {"method.name": "fedproto", "method.prototypes": "hyper"}]
 )

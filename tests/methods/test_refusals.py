@@ -101,7 +101,13 @@ def test_scaffold_keeps_to_its_means(make, setting):
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"method__name": "creff"}, {"method__name": "fedproto", "method__prototypes": "hyper"}]
+    "settings",
+    [
+        {},
+        {"losses__correction": "control-variates"},
+        {"method__name": "creff"},
+        {"method__name": "fedproto", "method__prototypes": "hyper"},
+    ],
 )
 def test_dsa_of_what_is_no_image_is_refused_before_the_first_round(settings):
     method = build_method(RunConfig.parse({"preset": "reference"}, **settings))
