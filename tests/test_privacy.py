@@ -117,6 +117,12 @@ def test_noise_comes_after_clipping():
     assert float(noised.mean()) == pytest.approx(0.01, rel=0.01)
 
 
+def test_what_is_short_enough_is_not_lengthened_under_noise_either():
+    signal = torch.full((40_000,), 0.01)  # of norm 2
+    (noised,) = blurred([signal], 4.0, 0.001, noise())
+    assert float(noised.mean()) == pytest.approx(0.01, rel=0.01)
+
+
 @pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
 def test_a_number_that_is_none_leaves_the_noise_alone(broken):
     """Else one entry would tell, or would switch the noise off."""

@@ -10,6 +10,9 @@ from client_app.app import app as client_app
 from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.engine import RESIDENT
 from fedhpro_flwr.in_process import run_in_process
+from fedhpro_flwr.losses import Anchors, hpal, hpcl
+from fedhpro_flwr.methods.arrival import Batch
+from fedhpro_flwr.methods.hpcl_hpal import hpcl_and_hpal
 from server_app.app import app as server_app
 
 SMALL = {
@@ -76,6 +79,23 @@ def test_frozen_hyper_prototypes_need_no_class_gradients(tmp_path):
     traced = load_file(tmp_path / "prototypes.safetensors")["prototypes"]
     assert torch.equal(traced[0], traced[-1])
     torch.testing.assert_close(saved["hyper-prototypes"].mean(dim=1), traced[0])
+
+
+def test_where_one_of_the_two_losses_is_off_the_other_is_all_that_is_added(make):
+    draw = torch.Generator().manual_seed(0)
+    z, labels = torch.randn(6, make.width, generator=draw), torch.tensor([0, 1, 3, 0, 1, 3])
+    anchors = Anchors.of(torch.randn(make.classes, 2, make.width, generator=draw))
+
+    def added(**settings):
+        loss = hpcl_and_hpal(make.config("fedhpro", **settings), anchors, 0.1)
+        return None if loss is None else float(loss(Batch(z, labels, z)))
+
+    alignment = float(hpal(z, labels, anchors))
+    contrast = float(hpcl(z, labels, anchors, temperature=0.05, margin=0.1))
+    assert added(losses__hpcl="off", losses__hpal_weight=0.5) == pytest.approx(0.5 * alignment)
+    assert added(losses__hpal="off", losses__hpcl_weight=0.25) == pytest.approx(0.25 * contrast)
+    assert added() == pytest.approx(contrast + alignment)
+    assert added(losses__hpcl="off", losses__hpal="off") is None
 
 
 def test_hyper_prototypes_are_matched_under_the_head_that_the_settings_name(make):
