@@ -141,7 +141,7 @@ def test_what_is_left_of_later_rounds_of_an_earlier_attempt_goes(tmp_path):
 def test_a_file_that_is_named_after_no_round_is_passed_over(tmp_path):
     for name in ("round-2", "round-10", "round-2 (copy)", "round-last"):
         (tmp_path / f"{name}.safetensors").touch()
-    assert numbers(tmp_path) == [2, 10]
+    assert rounds_in(tmp_path) == [2, 10]
 
 
 def test_the_newest_good_one_is_found_and_the_damaged_ones_are_named(tmp_path):
