@@ -164,13 +164,15 @@ def closing(folder: Path, seconds: float) -> Table:
     best, last, mean = (percent(summary["accuracy"][name]) for name in ("best", "last", "mean-of-last-ten"))
     of = "" if summary["accuracy-of"] == "test data" else f" ({summary['accuracy-of']})"
     best_round = summary["accuracy"]["best-round"]
-    table.add_row("accuracy", f"best {best} (round {best_round}), last {last}, mean of last ten {mean}{of}")
+    told = f"best {best} (round {best_round}), last {last}, mean of last ten {mean}{of}"
+    table.add_row("accuracy", told if best_round is not None else "nothing was tested")
     for name, said in accuracy_rows(summary):
         table.add_row(name, escape(said))
     for side, note in (("client", "a round, clients summed"), ("server", "a round")):
         phases = means(rounds, f"{side}_seconds")
         listed = ", ".join(f"{name} {milliseconds(value)}" for name, value in phases.items() if name != "waiting")
-        table.add_row(f"{side} time", escape(f"{listed} {note}"))
+        if listed:  # a client that withholds its results tells no times either
+            table.add_row(f"{side} time", escape(f"{listed} {note}"))
     for way in ("up", "down"):
         listed = ", ".join(f"{name} {size(value)}" for name, value in means(rounds, f"bytes_{way}").items())
         table.add_row(f"sent {way}", escape(f"{listed} a round"))

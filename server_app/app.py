@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from logging import INFO
+from logging import INFO, WARNING
 from pathlib import Path
 
 from flwr.app import Context
@@ -32,6 +32,9 @@ from fedhpro_flwr.whole_file import write_whole
 from .strategy import FedHProStrategy
 
 app = ServerApp()
+UNTESTED = (
+    "no accuracy will be known: the server has nothing to test, and privacy.withhold keeps the clients' own tests"
+)
 
 
 @app.main()
@@ -71,9 +74,12 @@ def run(grid: Grid, config: RunConfig, folder: RunFolder, trackers: Trackers, ch
     folder.partition(known)
     models = initial_models(config, known.shape)
     encoders = encoders_of(config, models)
+    test = server_test(config, known.test, models, known.breakdown)
+    if test is None and config.privacy.withhold:
+        log(WARNING, "%s", UNTESTED)
     strategy = FedHProStrategy(
         config,
-        test=server_test(config, known.test, models, known.breakdown),
+        test=test,
         observers=[folder, RoundLog(), trackers],
         data=known.fingerprint,
         breakdown=known.breakdown,

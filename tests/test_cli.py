@@ -67,6 +67,7 @@ def test_a_mistake_ends_with_2_and_a_sentence_and_leaves_nothing(arguments, sent
         (b"rounds = ", "is not TOML: "),
         (b"\xff\xfe", "is not TOML: "),
         (b"roundz = 1", "roundz"),
+        (b"\xef\xbb\xbfroundz = 1\r\n", "roundz"),  # as some editors begin and end lines
         (b"[local.lr]\nx = 1", "unknown key local.lr.x: local.lr is a value and has no keys below it"),
     ],
 )

@@ -140,8 +140,8 @@ def test_an_encoder_that_forgets_to_pool_is_named_before_round_1():
     with pytest.raises(ConfigError) as refused:
         played(unpooled, clients=1)
     assert str(refused.value) == (
-        "no node introduced itself: client 0: the model's encoder makes [1, 2, 3] of one sample, and its head takes "
-        "[1, 3]: flatten or pool in the encoder, or give the head as many inputs"
+        "no node introduced itself: client 0: the model's encoder makes [2, 2, 3] of two samples, and its head takes "
+        "[2, 3]: flatten or pool in the encoder, or give the head as many inputs"
     )
 
 

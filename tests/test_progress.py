@@ -200,6 +200,7 @@ def test_the_closing_table_without_tests(tmp_path):
     on = console(200)
     on.print(closing(folder.path, 4.0))
     assert "own test data" not in shown(on)
+    assert "nothing was tested" in shown(on) and "best" not in shown(on)
     assert str(folder.path) in shown(on)
 
 

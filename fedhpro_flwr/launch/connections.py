@@ -29,7 +29,7 @@ def named(name: str, home: Path) -> str:
     """
     path = home / CONFIG_FILE
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig")) if path.exists() else {}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not TOML: {error}") from None
     connections: dict[str, Any] = {key: value for key, value in _tables(content.get("superlink")).items()}

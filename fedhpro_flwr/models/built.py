@@ -43,7 +43,9 @@ def refuse_unbuilt(built: object, name: str, shape: ModelShape) -> Model:
 
 @torch.no_grad()
 def refuse_other_features(model: Model, sample: Tensor) -> None:
-    """Check with one sample that the encoder's features are what the head takes; the model is left as it was.
+    """Check with a sample that the encoder's features are what the head takes; the model is left as it was.
+
+    The sample is given twice: a batch norm that keeps no running statistics takes no batch of one.
 
     Args:
         model: on the device of the sample.
@@ -55,14 +57,18 @@ def refuse_other_features(model: Model, sample: Tensor) -> None:
     was_training = model.training
     model.eval()  # batch norm counts nothing, dropout draws nothing
     try:
-        features = model.encoder(sample)
-    except RuntimeError as error:
-        raise ValueError(f"the model's encoder does not take samples of shape {list(sample.shape)}: {error}") from error
+        features = model.encoder(torch.cat([sample, sample]))
+    except (RuntimeError, ValueError) as error:
+        types = {tensor.dtype for tensor in model.parameters() if tensor.is_floating_point()}
+        also = "; samples are float32, keep models in it" if types - {torch.float32} else ""
+        raise ValueError(
+            f"the model's encoder does not take samples of shape {list(sample.shape)}: {error}{also}"
+        ) from error
     finally:
         model.train(was_training)
-    if not isinstance(features, Tensor) or features.shape != (1, model.width):
+    if not isinstance(features, Tensor) or features.shape != (2, model.width):
         given = list(features.shape) if isinstance(features, Tensor) else type(features).__name__
         raise ValueError(
-            f"the model's encoder makes {given} of one sample, and its head takes {[1, model.width]}: "
+            f"the model's encoder makes {given} of two samples, and its head takes {[2, model.width]}: "
             "flatten or pool in the encoder, or give the head as many inputs"
         )

@@ -1,6 +1,7 @@
 """`privacy.*` through the real apps: what each method sends, what it makes of it, and what is refused."""
 
 import json
+from logging import WARNING
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from fedhpro_flwr.in_process import run_in_process
 from fedhpro_flwr.methods import METHODS
 from fedhpro_flwr.privacy_account import epsilon_of, reply_mu
 from fedhpro_flwr.records import Broadcast, Task
+from server_app.app import UNTESTED
 from server_app.app import app as server_app
 
 SMALL = {
@@ -87,9 +89,11 @@ def test_where_no_model_travels_only_the_class_means_cost(tmp_path):
     assert rounds[0]["method"]["epsilon"] == pytest.approx(epsilon_of(reply_mu([1.0]), 1e-5), abs=1e-6)
 
 
-def test_local_training_sends_nothing_that_needs_noise(tmp_path):
+def test_local_training_sends_nothing_that_needs_noise(tmp_path, caplog):
     """Whatever `model.share` says."""
+    caplog.set_level(WARNING, logger="flwr")
     rounds, summary = run(tmp_path, **{"method.name": "local", "privacy.withhold": True})
+    assert [line.message for line in caplog.records if "no accuracy" in line.message] == [UNTESTED]
     assert summary["privacy"] == {"epsilon": 0.0} and set(rounds[0]["bytes_up"]) <= {"model"}
 
 

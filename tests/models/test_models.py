@@ -177,11 +177,18 @@ def test_one_sample_tells_whether_the_encoder_makes_what_the_head_takes():
     assert torch.equal(torch.random.get_rng_state(), drawn)
     assert net.training and all(torch.equal(tensor, net.state_dict()[name]) for name, tensor in before.items())
     unpooled = Model(nn.Identity(), nn.Linear(4, 2))
-    with pytest.raises(ValueError, match=r"makes \[1, 3, 4, 4\] of one sample, and its head takes \[1, 4\]: flat"):
+    with pytest.raises(ValueError, match=r"makes \[2, 3, 4, 4\] of two samples, and its head takes \[2, 4\]: flat"):
         refuse_other_features(unpooled, torch.randn(1, 3, 4, 4))
-    with pytest.raises(ValueError, match="makes tuple of one sample"):
+    with pytest.raises(ValueError, match="makes tuple of two samples"):
         refuse_other_features(Model(nn.LSTM(5, 4), nn.Linear(4, 2)), torch.randn(1, 2, 5))
     other = Model(nn.Linear(7, 4), nn.Linear(4, 2))
     with pytest.raises(ValueError, match=r"encoder does not take samples of shape \[1, 6\]: mat1 and mat2"):
         refuse_other_features(other, torch.randn(1, 6))
     assert other.training
+    with pytest.raises(ValueError, match=r"encoder does not take .*; samples are float32, keep models in it$"):
+        refuse_other_features(Model(nn.Linear(6, 4), nn.Linear(4, 2)).double(), torch.randn(1, 6))
+
+
+def test_a_batch_norm_without_running_statistics_is_tried_with_two_samples():
+    encoder = nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4, track_running_stats=False))
+    refuse_other_features(Model(encoder, nn.Linear(4, 2)), torch.randn(1, 6))
