@@ -199,6 +199,14 @@ def test_checkpoints_that_are_gone_or_all_damaged_are_refused(stopped):
         resumed(off)
 
 
+def test_a_finished_run_whose_checkpoints_are_gone_does_not_begin_again_however_short_it_was(finished):
+    seldom = RunConfig.parse(SMALL | {"resume": str(finished), "checkpoint.every": 3})
+    (finished / "config.toml").write_text(tomli_w.dumps(nest(seldom.flat())))
+    shutil.rmtree(finished / "checkpoint")
+    with pytest.raises(ConfigError, match="its folder checkpoint is gone; begin a new run"):
+        resumed(seldom)
+
+
 def test_lost_lines_of_the_metrics_are_refused(stopped):
     metrics = stopped / "metrics.jsonl"
     metrics.write_text("".join(metrics.read_text().splitlines(keepends=True)[1:]))

@@ -8,6 +8,7 @@ import struct
 import numpy as np
 import pytest
 
+from fedhpro_flwr.data import nid1
 from fedhpro_flwr.data.long_tail import long_tail
 from fedhpro_flwr.data.nid1 import _open_shares
 from fedhpro_flwr.data.partition import Partition, PartitionPlan, partition, split_test
@@ -102,6 +103,13 @@ def test_shards_with_a_missing_class():
 def test_nid1_gives_equal_sizes(clients):
     sizes = [len(ids) for ids in partition(LABELS, 6, PartitionPlan("nid1", clients, seed=clients)).indices]
     assert sum(sizes) == 600 and max(sizes) - min(sizes) <= 1
+
+
+def test_nid1_divides_a_chunk_for_each_ten_clients_and_the_last_for_the_rest(monkeypatch):
+    widths, fill = [], nid1._fill_bins
+    monkeypatch.setattr(nid1, "_fill_bins", lambda *given: widths.append((len(given[0]), given[3])) or fill(*given))
+    partition(LABELS, 6, PartitionPlan("nid1", 23))
+    assert widths == [(260, 10), (260, 10), (80, 3)]
 
 
 def test_nid1_bins_over_their_fair_share_get_nothing():
