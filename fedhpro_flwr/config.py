@@ -89,28 +89,6 @@ class RunConfig(Section):
                 f"clients.per-round = {self.clients.per_round}: only {self.partition.num_partitions} clients exist, "
                 "see partition.num-partitions"
             )
-        if self.calibration.head == "separate" and self.model.share == "head":
-            raise ValueError(
-                "calibration.head = 'separate' keeps a head for the server's test, and with model.share = 'head' "
-                "there is no global model to test; use 'replace' or 'off'"
-            )
-        if self.calibration.from_imbalance > 0 and self.calibration.first_head == "fresh":
-            raise ValueError(
-                f"calibration.from-imbalance = {self.calibration.from_imbalance} waits for the clients' class counts, "
-                "until then the head must be the model's own: calibration.first-head = 'model'"
-            )
-        if self.losses.margin_schedule != "constant" and (self.losses.margin == "none" or self.losses.hpcl == "off"):
-            raise ValueError(
-                f"losses.margin-schedule = {self.losses.margin_schedule!r} needs a margin: losses.margin is "
-                f"{self.losses.margin!r} and losses.hpcl is {self.losses.hpcl!r}"
-            )
-        if self.losses.margin_pairs != "same" and (
-            self.losses.margin not in ("l2", "l2-unit") or self.losses.hpcl != "paper"
-        ):
-            raise ValueError(
-                f"losses.margin-pairs = {self.losses.margin_pairs!r} needs losses.margin = 'l2' or 'l2-unit' "
-                "and losses.hpcl = 'paper'"
-            )
         for clip, noise in (("class-clip", "class-noise"), ("model-clip", "model-noise")):
             given = self.privacy.model_dump(by_alias=True)
             if given[noise] > 0 and given[clip] == 0:
@@ -128,11 +106,6 @@ class RunConfig(Section):
                 f"privacy.withhold = true needs noise on all that is sent, and with model.share = {self.model.share!r} "
                 "that is a model too: set privacy.model-clip and privacy.model-noise"
             )
-        if self.privacy.withhold and self.calibration.from_imbalance > 0:
-            raise ValueError(
-                f"privacy.withhold = true: calibration.from-imbalance = {self.calibration.from_imbalance} waits for "
-                "class counts that are withheld; set it to 0"
-            )
         self.hyper_prototypes.counts_by_class  # noqa: B018  its form is looked at
         sizes = self.model.group_sizes
         if sizes and sum(sizes.values()) != self.partition.num_partitions:
@@ -144,10 +117,6 @@ class RunConfig(Section):
             raise ValueError(
                 "model.share = 'all': models of different architectures cannot be averaged; "
                 "use 'group' (encoders averaged within their group), 'head' or 'nothing' (they stay with their clients)"
-            )
-        if self.hyper_prototypes.matching_head == "calibrated" and self.calibration.head == "off":
-            raise ValueError(
-                "hyper-prototypes.matching-head = 'calibrated' needs calibration.head = 'replace' or 'separate'"
             )
         return self
 

@@ -38,19 +38,6 @@ REFUSED = [
     ),
     ({"model.groups": "cnn"}, "model.groups = 'cnn': write it as name=count, name=count with counts from 1"),
     (
-        {"losses.margin-pairs": "far", "losses.margin": "inner"},
-        "losses.margin-pairs = 'far' needs losses.margin = 'l2' or 'l2-unit' and losses.hpcl = 'paper'",
-    ),
-    (
-        {"losses.margin-schedule": "ramp", "losses.margin": "none"},
-        "losses.margin-schedule = 'ramp' needs a margin: losses.margin is 'none' and losses.hpcl is 'paper'",
-    ),
-    (
-        {"calibration.head": "separate", "model.share": "head"},
-        "calibration.head = 'separate' keeps a head for the server's test, and with model.share = 'head' "
-        "there is no global model to test; use 'replace' or 'off'",
-    ),
-    (
         {"hyper-prototypes.counts": "1=2, 01=3"},
         "hyper-prototypes.counts = '1=2, 01=3': write it as class=count, class=count",
     ),
@@ -60,11 +47,6 @@ REFUSED = [
     ),
     ({"model.share": "none"}, "model.share = 'none': it must be 'all', 'group', 'head' or 'nothing'"),
     ({"data.validation-share": 1.0}, "data.validation-share = 1.0: it must be less than 1"),
-    (
-        {"calibration.from-imbalance": 5.0, "calibration.first-head": "fresh"},
-        "calibration.from-imbalance = 5.0 waits for the clients' class counts, until then the head must be the model's "
-        "own: calibration.first-head = 'model'",
-    ),
     ({"partition.domain-share": 1.5}, "partition.domain-share = 1.5: it must be less than or equal to 1"),
     ({"data.vocabulary": 1}, "data.vocabulary = 1: it must be greater than or equal to 2"),
     (
@@ -85,16 +67,6 @@ REFUSED = [
         {"privacy.withhold": True, "privacy.class-clip": 1.0, "privacy.class-noise": 1.0},
         "privacy.withhold = true needs noise on all that is sent, and with model.share = 'all' that is a model too: "
         "set privacy.model-clip and privacy.model-noise",
-    ),
-    (
-        {
-            "privacy.withhold": True,
-            "privacy.model-clip": 1.0,
-            "privacy.model-noise": 1.0,
-            "calibration.from-imbalance": 5.0,
-        },
-        "privacy.withhold = true: calibration.from-imbalance = 5.0 waits for class counts that are withheld; "
-        "set it to 0",
     ),
     ({"privacy.noise": "none"}, "privacy.noise = 'none': it must be 'secret' or 'seeded'"),
     ({"privacy.min-samples": 0}, "privacy.min-samples = 0: it must be greater than or equal to 1"),
@@ -127,14 +99,6 @@ REFUSED = [
     (
         {"clients.per-round": 11},
         "clients.per-round = 11: only 10 clients exist, see partition.num-partitions",
-    ),
-    (
-        {"hyper-prototypes.matching-head": "calibrated"},
-        "hyper-prototypes.matching-head = 'calibrated' needs calibration.head = 'replace' or 'separate'",
-    ),
-    (
-        {"preset": "reference", "calibration.head": "off"},
-        "hyper-prototypes.matching-head = 'calibrated' needs calibration.head = 'replace' or 'separate'",
     ),
     (
         {"partition.scheme": "nodes", "data.input-shape": "64"},

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from fedhpro_flwr.chosen_aggregation import average_classes
+from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.losses import Anchors
 from fedhpro_flwr.methods.arrival import Arrival, Batch, LocalLoss
 from fedhpro_flwr.methods.base import method
-from fedhpro_flwr.methods.hpcl_hpal import hpcl_and_hpal, margin_of
+from fedhpro_flwr.methods.hpcl_hpal import hpcl_and_hpal, margin_of, refuse_margins
 from fedhpro_flwr.methods.prototype_method import GlobalPrototypes, HasPrototypes, PrototypeMethod
 from fedhpro_flwr.prototypes import ClassMeans, Prototypes
 from fedhpro_flwr.seeding import Draws
@@ -23,6 +24,12 @@ from fedhpro_flwr.seeding import Draws
 @method("averaged")
 class Averaged(PrototypeMethod):
     """L = CE + w_1 HPCL + w_2 HPAL on p^c = mean over the clients that hold class c of their class means."""
+
+    @classmethod
+    def refuse(cls, config: RunConfig) -> None:
+        """As every method with prototypes, and a margin's settings that do not agree."""
+        super().refuse(config)
+        refuse_margins(config.losses)
 
     def moved(self, state: HasPrototypes, sent: Sequence[ClassMeans], draws: Draws) -> GlobalPrototypes:
         """The plain mean over clients."""

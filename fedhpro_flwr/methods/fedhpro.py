@@ -32,9 +32,10 @@ from fedhpro_flwr.methods.head_calibration import (
     head_gradient_records,
     head_gradient_shapes,
     received_head,
+    refuse_calibration,
     sent_head,
 )
-from fedhpro_flwr.methods.hpcl_hpal import hpcl_and_hpal, margin_of
+from fedhpro_flwr.methods.hpcl_hpal import hpcl_and_hpal, margin_of, refuse_margins
 from fedhpro_flwr.methods.scaffold import refuse_uncontrolled
 from fedhpro_flwr.metrics import Scores
 from fedhpro_flwr.prototypes import Prototypes
@@ -57,8 +58,10 @@ class FedHPro(Method):
 
     @classmethod
     def refuse(cls, config: RunConfig) -> None:
-        """As every method, and what control variates do not fit where they are asked for."""
+        """As every method, losses or a calibration that do not agree, and what control variates do not fit."""
         super().refuse(config)
+        refuse_margins(config.losses)
+        refuse_calibration(config)
         if config.losses.correction == "control-variates":
             refuse_uncontrolled(config, "losses.correction = 'control-variates'", "set losses.correction = 'none'")
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fedhpro_flwr.calibration import fresh_head, match_prototypes, retrain_head
 from fedhpro_flwr.chosen_aggregation import average_classes
+from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.fedhpro_sections import CalibrationOptions
 from fedhpro_flwr.gradient_matching import ClassGradients
 from fedhpro_flwr.head import Head
@@ -21,6 +22,37 @@ from fedhpro_flwr.sections import Aggregation
 from fedhpro_flwr.seeding import Draws
 
 SIGNAL_HEAD_WEIGHT, SIGNAL_HEAD_BIAS = "signal-head-weight", "signal-head-bias"
+
+
+def refuse_calibration(config: RunConfig) -> None:
+    """Look at whether what FedHPro calibrates agrees with the rest.
+
+    Raises:
+        ConfigError: a head that nobody would test, one that waits for class counts it cannot have or use, or a
+            matching under a head that is not made.
+    """
+    options = config.calibration
+    if options.head == "off":
+        if config.hyper_prototypes.matching_head == "calibrated":
+            raise ConfigError(
+                "hyper-prototypes.matching-head = 'calibrated' needs calibration.head = 'replace' or 'separate'"
+            )
+        return
+    if options.head == "separate" and config.model.share == "head":
+        raise ConfigError(
+            "calibration.head = 'separate' keeps a head for the server's test, and with model.share = 'head' "
+            "there is no global model to test; use 'replace' or 'off'"
+        )
+    if options.from_imbalance > 0 and options.first_head == "fresh":
+        raise ConfigError(
+            f"calibration.from-imbalance = {options.from_imbalance} waits for the clients' class counts, "
+            "until then the head must be the model's own: calibration.first-head = 'model'"
+        )
+    if options.from_imbalance > 0 and config.privacy.withhold:
+        raise ConfigError(
+            f"privacy.withhold = true: calibration.from-imbalance = {options.from_imbalance} waits for "
+            "class counts that are withheld; set it to 0"
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,9 +4,28 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from fedhpro_flwr.config import RunConfig
+from fedhpro_flwr.config import ConfigError, RunConfig
+from fedhpro_flwr.fedhpro_sections import LossOptions
 from fedhpro_flwr.losses import Anchors, client_margin, hpal, hpcl, pair_margins
 from fedhpro_flwr.methods.arrival import Arrival, Batch, LocalLoss
+
+
+def refuse_margins(options: LossOptions) -> None:
+    """Look at whether the settings of the margin agree.
+
+    Raises:
+        ConfigError: a schedule, or a margin for each pair, of a margin that is not used.
+    """
+    if options.margin_schedule != "constant" and (options.margin == "none" or options.hpcl == "off"):
+        raise ConfigError(
+            f"losses.margin-schedule = {options.margin_schedule!r} needs a margin: losses.margin is "
+            f"{options.margin!r} and losses.hpcl is {options.hpcl!r}"
+        )
+    if options.margin_pairs != "same" and (options.margin not in ("l2", "l2-unit") or options.hpcl != "paper"):
+        raise ConfigError(
+            f"losses.margin-pairs = {options.margin_pairs!r} needs losses.margin = 'l2' or 'l2-unit' "
+            "and losses.hpcl = 'paper'"
+        )
 
 
 def hpcl_and_hpal(

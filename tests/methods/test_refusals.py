@@ -2,7 +2,7 @@
 
 import pytest
 
-from fedhpro_flwr.config import ConfigError, RunConfig
+from fedhpro_flwr.config import ConfigError, RunConfig, Scalar
 from fedhpro_flwr.methods import METHODS, build_method
 from server_app.strategy import FedHProStrategy
 
@@ -127,3 +127,67 @@ def test_augmented_vectors_are_refused_whatever_the_method(make, name):
     build_method(config).refuse_data(images=True)
     with pytest.raises(ConfigError, match=r"^local\.augment = 'per-sample' needs images; use 'none' for vec"):
         build_method(config).refuse_data(images=False)
+
+
+DISAGREE: list[tuple[dict[str, Scalar], str]] = [
+    (
+        {"losses.margin-pairs": "far", "losses.margin": "inner"},
+        "losses.margin-pairs = 'far' needs losses.margin = 'l2' or 'l2-unit' and losses.hpcl = 'paper'",
+    ),
+    (
+        {"losses.margin-schedule": "ramp", "losses.margin": "none"},
+        "losses.margin-schedule = 'ramp' needs a margin: losses.margin is 'none' and losses.hpcl is 'paper'",
+    ),
+    (
+        {"calibration.head": "separate", "model.share": "head"},
+        "calibration.head = 'separate' keeps a head for the server's test, and with model.share = 'head' "
+        "there is no global model to test; use 'replace' or 'off'",
+    ),
+    (
+        {"calibration.head": "replace", "calibration.from-imbalance": 5.0, "calibration.first-head": "fresh"},
+        "calibration.from-imbalance = 5.0 waits for the clients' class counts, until then the head must be the model's "
+        "own: calibration.first-head = 'model'",
+    ),
+    (
+        {"hyper-prototypes.matching-head": "calibrated"},
+        "hyper-prototypes.matching-head = 'calibrated' needs calibration.head = 'replace' or 'separate'",
+    ),
+    (
+        {"preset": "reference", "calibration.head": "off"},
+        "hyper-prototypes.matching-head = 'calibrated' needs calibration.head = 'replace' or 'separate'",
+    ),
+    (
+        {
+            "privacy.withhold": True,
+            "privacy.model-clip": 1.0,
+            "privacy.model-noise": 1.0,
+            "calibration.head": "replace",
+            "calibration.from-imbalance": 5.0,
+            "calibration.first-head": "model",
+            "privacy.class-clip": 1.0,
+            "privacy.class-noise": 1.0,
+        },
+        "privacy.withhold = true: calibration.from-imbalance = 5.0 waits for class counts that are withheld; "
+        "set it to 0",
+    ),
+]
+
+
+@pytest.mark.parametrize(("settings", "sentence"), DISAGREE)
+def test_settings_of_fedhpro_that_do_not_agree(settings, sentence):
+    with pytest.raises(ConfigError) as refused:
+        build_method(RunConfig.parse(settings))
+    assert str(refused.value) == sentence
+
+
+@pytest.mark.parametrize("settings", [settings for settings, _ in DISAGREE])
+@pytest.mark.parametrize("name", ["fedavg", "fedproto", "local"])
+def test_a_method_that_does_not_read_them_is_not_refused_for_them(name, settings):
+    """In a grid the other rows' settings stand beside it."""
+    build_method(RunConfig.parse(settings | {"method.name": name}))
+
+
+def test_averaged_prototypes_read_the_margins_alone():
+    build_method(RunConfig.parse({"method.name": "averaged", "hyper-prototypes.matching-head": "calibrated"}))
+    with pytest.raises(ConfigError, match=r"^losses\.margin-schedule = 'ramp' needs a margin"):
+        build_method(RunConfig.parse(method__name="averaged", losses__margin_schedule="ramp", losses__margin="none"))
