@@ -5,7 +5,9 @@
     python benchmarks/results.py --jobs 0           # only write the tables
 
 A cell is the run `fedhpro run CONF --engine in-process --set ...` with the keys that grids.py gives. Each is one
-thread, so the numbers do not depend on how many run at a time. Delete docs/results.json to measure everything again.
+thread, so the numbers do not depend on how many run at a time. They do depend on the processor: cells of another one
+than this machine's are run again, for rows of a table must be of one. Delete docs/results.json to measure everything
+again.
 """
 
 from __future__ import annotations
@@ -13,12 +15,15 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import platform
 import statistics
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -48,9 +53,11 @@ def main() -> None:
     pages = {name: PAGES[name] for name in options.pages.split(",")}
     results = read()
     wanted = {cell.name: cell for tables in pages.values() for table in tables for cell in cells(table)}
-    missing = [cell for name, cell in wanted.items() if name not in results] if options.jobs else []
+    here = processor()
+    missing = [cell for name, cell in wanted.items() if results.get(name, {}).get("processor") != here]
+    missing = missing if options.jobs else []
     missing.sort(key=lambda cell: cell.seed)  # whole tables of one seed first
-    print(f"{len(wanted)} cells, {len(missing)} to run", flush=True)
+    print(f"{len(wanted)} cells, {len(missing)} to run on {here}", flush=True)
     if missing:
         with multiprocessing.get_context("spawn").Pool(options.jobs) as pool:
             for number, (name, found) in enumerate(pool.imap_unordered(run, missing), 1):
@@ -69,6 +76,15 @@ def read() -> dict[str, Found]:
     return dict(json.loads(STORE.read_text(encoding="utf-8"))) if STORE.exists() else {}
 
 
+def processor() -> str:
+    """What decides which kernels torch takes, and with them the last bits of a run."""
+    info = Path("/proc/cpuinfo")
+    lines = [line.partition(":") for line in info.read_text(encoding="utf-8").splitlines()] if info.exists() else []
+    said = {key.strip(): value.strip() for key, _, value in reversed(lines)}  # of the first core
+    named = " ".join(said.get(key, "") for key in ("vendor_id", "cpu family", "model"))
+    return f"{named.strip() or platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+
+
 def run(cell: Cell) -> tuple[str, Found]:
     """Run one cell in this process."""
     from logging import ERROR, getLogger
@@ -85,7 +101,7 @@ def run(cell: Cell) -> tuple[str, Found]:
         config = prepare(cell.conf, [f"{key}={value}" for key, value in changes.items()])
         run_in_process(server_app, client_app, config.partition.num_partitions, config.flat())
         said = json.loads((Path(folder) / "summary.json").read_text(encoding="utf-8"))
-    return cell.name, measured(said) | {"seconds": round(time.monotonic() - began, 1)}
+    return cell.name, measured(said) | {"processor": processor(), "seconds": round(time.monotonic() - began, 1)}
 
 
 def measured(summary: dict[str, Any]) -> Found:
