@@ -142,9 +142,7 @@ def notes(table: Table) -> list[str]:
             "reached before that round; evaluation.every, or clients-every without a global model, says how often."
         )
     elif table.fewest_tested < LAST_ROUNDS:
-        said.append(
-            f"Runs were tested in {table.fewest_tested} rounds only, where not in more: mean of last ten is of these."
-        )
+        said.append(f"A run was tested in {table.fewest_tested} rounds only, and its mean of last ten is of those.")
     targets = {column: f"{target:.1f} %" for column, target in table.targets.items()}
     if targets:
         named = ", ".join(f"{value} ({column})" if column else value for column, value in targets.items())

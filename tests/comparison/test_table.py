@@ -169,8 +169,8 @@ def test_a_mean_of_fewer_than_ten_rounds_is_said_to_be_one(grid, runs):
         longer = {place: replace(run, curve=curve) for place, run in runs.items() if place[0] != LOCAL}
         return " ".join(notes(build_table(grid, runs | longer, BASE)))  # local is tested once, and not shown there
 
-    assert "Runs were tested in 9 rounds only, where not in more: mean of last ten is of these." in said(9)
-    assert "Runs were tested" not in said(10)
+    assert "A run was tested in 9 rounds only, and its mean of last ten is of those." in said(9)
+    assert "tested in" not in said(10)
 
 
 def test_no_run_at_all_is_a_table_without_numbers(grid):

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from small_run import SMALL
 
 from client_app.app import app as client_app
 from fedhpro_flwr.config import RunConfig
@@ -10,17 +11,12 @@ from fedhpro_flwr.in_process import run_in_process
 from fedhpro_flwr.methods import METHODS
 from server_app.app import app as server_app
 
-SMALL = {
+FEW = SMALL | {
     "rounds": 2,
     "data.train-limit": 150,
-    "partition.num-partitions": 3,
     "partition.imbalance": 10.0,
-    "model.name": "mlp",
-    "model.width": 8,
-    "local.epochs": 1,
     "local.lr": 0.01,
     "fedtgp.server-epochs": 2,
-    "hyper-prototypes.matching-steps": 2,
     "calibration.matching-steps": 2,
     "evaluation.nearest-prototype": True,
 }
@@ -35,7 +31,7 @@ CASES = {name: {"method.name": name} for name in OURS if name != "local"} | {
 
 @pytest.mark.parametrize("case", CASES)
 def test_as_many_are_right(case, tmp_path):
-    config = RunConfig.parse(SMALL | {"run-folder": str(tmp_path)} | CASES[case])
+    config = RunConfig.parse(FEW | {"run-folder": str(tmp_path)} | CASES[case])
     run_in_process(server_app, client_app, config.partition.num_partitions, config.flat())
     said = json.loads((tmp_path / "summary.json").read_text())
     tested, clients = said["last-round"], [client for client in said["clients"] if client["test-examples"]]
