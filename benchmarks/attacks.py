@@ -28,7 +28,7 @@ from flwr.clientapp import ClientApp  # noqa: E402
 from client_app.app import app as client_app  # noqa: E402
 from fedhpro_flwr.aggregation import VARIANCE  # noqa: E402
 from fedhpro_flwr.config import RunConfig, Scalar  # noqa: E402
-from fedhpro_flwr.in_process import run_in_process  # noqa: E402
+from fedhpro_flwr.launch.in_process import run_in_process  # noqa: E402
 from fedhpro_flwr.records import (  # noqa: E402
     CLASS_GRADIENTS,
     CLASS_PROTOTYPES,
@@ -38,9 +38,9 @@ from fedhpro_flwr.records import (  # noqa: E402
     asked_partition,
     tensors_of,
 )
-from fedhpro_flwr.replies import QuorumError  # noqa: E402
-from fedhpro_flwr.run_folder import read_rounds  # noqa: E402
-from fedhpro_flwr.settings import prepare  # noqa: E402
+from fedhpro_flwr.runs.run_folder import read_rounds  # noqa: E402
+from fedhpro_flwr.server.replies import QuorumError  # noqa: E402
+from fedhpro_flwr.settings.from_command_line import prepare  # noqa: E402
 from server_app.app import app as server_app  # noqa: E402
 
 ATTACKS = {"sign flip": -1.0, "x -10": -10.0, "x 100": 100.0}  # the factor f

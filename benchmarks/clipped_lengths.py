@@ -24,7 +24,7 @@ from fedhpro_flwr.aggregation import STATISTICS, weighted_mean  # noqa: E402
 from fedhpro_flwr.engine import federation, initial_model  # noqa: E402
 from fedhpro_flwr.robust import clipped_models, update_norm  # noqa: E402
 from fedhpro_flwr.seeding import Draws  # noqa: E402
-from fedhpro_flwr.settings import prepare  # noqa: E402
+from fedhpro_flwr.settings.from_command_line import prepare  # noqa: E402
 
 
 def main() -> None:

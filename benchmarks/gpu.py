@@ -36,8 +36,8 @@ from run import table  # noqa: E402
 from client_app.visit import train  # noqa: E402
 from fedhpro_flwr.config import RunConfig, Scalar  # noqa: E402
 from fedhpro_flwr.precision import Precision, repeat_on_gpu  # noqa: E402
-from fedhpro_flwr.sections import Local  # noqa: E402
 from fedhpro_flwr.seeding import Draws  # noqa: E402
+from fedhpro_flwr.settings.sections import Local  # noqa: E402
 
 ROUNDS, CLIENTS = 4, 10  # of which the first round is not counted
 TERA, GIGA = 1e12, 1e9

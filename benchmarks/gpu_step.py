@@ -1,7 +1,7 @@
 """One step of local training on a device, as it is, compiled, and replayed; and what it computes and moves.
 
-`local.cuda-graph` replays a full batch as `fedhpro_flwr/replayed_step.py` does here. The last, smaller batch of an
-epoch stays as it is, so this is the most that it can gain; whole visits are beside it. Nothing is compiled in the
+`local.cuda-graph` replays a full batch as `fedhpro_flwr/client/replayed_step.py` does here. The last, smaller batch of
+an epoch stays as it is, so this is the most that it can gain; whole visits are beside it. Nothing is compiled in the
 library.
 """
 
@@ -21,12 +21,12 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from client_app.visit import batch_loss
+from fedhpro_flwr.client.local_sgd import LocalSGD
+from fedhpro_flwr.client.replayed_step import WARM_UP, CudaRecorder, ReplayedStep
 from fedhpro_flwr.client_data import ClientData
-from fedhpro_flwr.local_sgd import LocalSGD
 from fedhpro_flwr.methods import LocalLoss
 from fedhpro_flwr.models import Model
 from fedhpro_flwr.precision import Precision
-from fedhpro_flwr.replayed_step import WARM_UP, CudaRecorder, ReplayedStep
 
 STEPS = ("eager", "compiled", "CUDA graph")
 

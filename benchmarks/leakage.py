@@ -36,20 +36,20 @@ from torch import Tensor, nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
 from client_app.app import app as client_app  # noqa: E402
+from fedhpro_flwr.client.gaussian_noise import seeded_normals  # noqa: E402
+from fedhpro_flwr.client.privacy import blurred, without_small_classes  # noqa: E402
 from fedhpro_flwr.client_data import ClientData  # noqa: E402
 from fedhpro_flwr.config import RunConfig  # noqa: E402
 from fedhpro_flwr.engine import federation, initial_model, settle  # noqa: E402
-from fedhpro_flwr.gaussian_noise import seeded_normals  # noqa: E402
 from fedhpro_flwr.gradient_matching import class_gradients  # noqa: E402
 from fedhpro_flwr.head import Head  # noqa: E402
-from fedhpro_flwr.in_process import run_in_process  # noqa: E402
+from fedhpro_flwr.launch.in_process import run_in_process  # noqa: E402
 from fedhpro_flwr.models import Model  # noqa: E402
-from fedhpro_flwr.privacy import blurred, without_small_classes  # noqa: E402
 from fedhpro_flwr.prototypes import ClassMeans  # noqa: E402
 from fedhpro_flwr.records import CLASS_COUNTS, CLASS_GRADIENTS, CLASS_IDS  # noqa: E402
-from fedhpro_flwr.run_folder import MODEL_FILE  # noqa: E402
+from fedhpro_flwr.runs.run_folder import MODEL_FILE  # noqa: E402
 from fedhpro_flwr.seeding import Draws  # noqa: E402
-from fedhpro_flwr.settings import prepare  # noqa: E402
+from fedhpro_flwr.settings.from_command_line import prepare  # noqa: E402
 from server_app.app import app as server_app  # noqa: E402
 
 STEPS, RATE, SMOOTHNESS = 200, 0.03, 1e-3

@@ -34,7 +34,7 @@ PARTS = {
     "NumPy": "import numpy",
     "Flower": "import flwr.app, flwr.clientapp\nfrom flwr.app import Context, RecordDict",
     "torch": "import torch",
-    "this app": "import client_app.app\nfrom fedhpro_flwr.configured_client import configured_client\n"
+    "this app": "import client_app.app\nfrom fedhpro_flwr.client.configured_client import configured_client\n"
     "from client_app.visit import visit\nfrom fedhpro_flwr.engine import code_fingerprint, settle\n"
     "from fedhpro_flwr.methods import build_method\n"
     "from fedhpro_flwr.records import Broadcast, Task, pack_update\nfrom fedhpro_flwr.config import RunConfig",
@@ -104,8 +104,8 @@ def round_rows(settings: dict[str, object]) -> Iterator[Row]:
     """Rounds of a SuperLink with two SuperNodes on this machine; what of them is no client's work is Flower's."""
     from cluster import Cluster
 
-    from fedhpro_flwr.run_folder import read_rounds
-    from fedhpro_flwr.settings import prepare
+    from fedhpro_flwr.runs.run_folder import read_rounds
+    from fedhpro_flwr.settings.from_command_line import prepare
 
     with tempfile.TemporaryDirectory() as scratch, Cluster(Path(scratch, "cluster")) as cluster:
         folder = Path(scratch, "run")

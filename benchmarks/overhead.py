@@ -41,7 +41,7 @@ from round_phases import Measured  # noqa: E402
 from thousand_replies import CLASSES as HELD_CLASSES  # noqa: E402
 from thousand_replies import Held, thousand_replies  # noqa: E402
 
-from fedhpro_flwr.presets import PRESETS  # noqa: E402
+from fedhpro_flwr.settings.presets import PRESETS  # noqa: E402
 
 OVERHEAD = "overhead with classes and clients"
 CLASSES, CLIENTS = (10, 100, 200, 397, 1000), (10, 100, 1000)

@@ -22,11 +22,11 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
 
 from client_app.app import app as client_app  # noqa: E402
+from fedhpro_flwr.client.privacy import EPSILON_IF_SECRET  # noqa: E402
 from fedhpro_flwr.config import RunConfig, Scalar  # noqa: E402
-from fedhpro_flwr.in_process import run_in_process  # noqa: E402
-from fedhpro_flwr.privacy import EPSILON_IF_SECRET  # noqa: E402
-from fedhpro_flwr.run_folder import SUMMARY_FILE, read_rounds  # noqa: E402
-from fedhpro_flwr.settings import prepare  # noqa: E402
+from fedhpro_flwr.launch.in_process import run_in_process  # noqa: E402
+from fedhpro_flwr.runs.run_folder import SUMMARY_FILE, read_rounds  # noqa: E402
+from fedhpro_flwr.settings.from_command_line import prepare  # noqa: E402
 from server_app.app import app as server_app  # noqa: E402
 
 

@@ -90,8 +90,8 @@ def run(cell: Cell) -> tuple[str, Found]:
     from logging import ERROR, getLogger
 
     from client_app.app import app as client_app
-    from fedhpro_flwr.in_process import run_in_process
-    from fedhpro_flwr.settings import prepare
+    from fedhpro_flwr.launch.in_process import run_in_process
+    from fedhpro_flwr.settings.from_command_line import prepare
     from server_app.app import app as server_app
 
     getLogger("flwr").setLevel(ERROR)

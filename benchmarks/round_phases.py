@@ -57,8 +57,8 @@ from fedhpro_flwr.records import (
     pack_update,
     record_bytes,
 )
-from fedhpro_flwr.reply_checks import Expected, unpack_update
 from fedhpro_flwr.seeding import Draws
+from fedhpro_flwr.server.reply_checks import Expected, unpack_update
 from fedhpro_flwr.timing import Stopwatch
 
 WIDTH, BATCH, EPOCHS, CLIENT_IMAGES = 256, 64, 10, 1240  # D, and a client of the reference's long-tailed CIFAR-10

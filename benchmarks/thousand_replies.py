@@ -22,10 +22,10 @@ from round_phases import CLIENT_IMAGES, SETTINGS, Measured
 
 from fedhpro_flwr.config import RunConfig, Scalar
 from fedhpro_flwr.exchange import GlobalModel
-from fedhpro_flwr.in_process import InProcessGrid
+from fedhpro_flwr.launch.in_process import InProcessGrid
 from fedhpro_flwr.records import Update, array_record, asked_partition, pack_update
-from fedhpro_flwr.replies import bytes_of, released
-from fedhpro_flwr.roster import Roster, Seats
+from fedhpro_flwr.server.replies import bytes_of, released
+from fedhpro_flwr.server.roster import Roster, Seats
 from server_app.strategy import FedHProStrategy
 
 CLIENTS, CLASSES = 1000, 10

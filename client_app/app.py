@@ -10,19 +10,19 @@ from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.common.logger import log
 
+from fedhpro_flwr.client.configured_client import architecture_of, configured_client, names_architecture
+from fedhpro_flwr.client.node_data import refuse_without_client
+from fedhpro_flwr.client.personal import PersonalState
+from fedhpro_flwr.client.privacy import reasons_kept
 from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.config import RunConfig
-from fedhpro_flwr.configured_client import architecture_of, configured_client, names_architecture
 from fedhpro_flwr.engine import code_fingerprint, settle
 from fedhpro_flwr.methods import build_method
 from fedhpro_flwr.models import Model, refuse_other_features
-from fedhpro_flwr.node_data import refuse_without_client
 from fedhpro_flwr.nodes import Introduction, own_partition
-from fedhpro_flwr.personal import PersonalState
-from fedhpro_flwr.privacy import reasons_kept
 from fedhpro_flwr.records import Broadcast, Task, asked_partition, pack_test, pack_update, unpack_broadcast, unpack_task
-from fedhpro_flwr.replies import CLIENT_FAILED
 from fedhpro_flwr.seeding import Draws
+from fedhpro_flwr.server.replies import CLIENT_FAILED
 
 from .visit import own_test, visit  # relative: the package also answers to another name, see front_doors.py
 

@@ -9,22 +9,22 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fedhpro_flwr.client.local_sgd import LocalSGD
+from fedhpro_flwr.client.local_steps import epoch, lone_sample_explained, num_steps
+from fedhpro_flwr.client.personal import PersonalState, remembered, split_memory
+from fedhpro_flwr.client.privacy import protected
+from fedhpro_flwr.client.replayed_step import as_cuda_graph
 from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.exchange import exchanged, personal, travels
-from fedhpro_flwr.local_sgd import LocalSGD
-from fedhpro_flwr.local_steps import epoch, lone_sample_explained, num_steps
 from fedhpro_flwr.methods import Arrival, Batch, Correction, LocalLoss, Method, build_method
 from fedhpro_flwr.metrics import Scores, evaluate_each
 from fedhpro_flwr.models import Model
-from fedhpro_flwr.personal import PersonalState, remembered, split_memory
 from fedhpro_flwr.precision import Precision, forward_in
 from fedhpro_flwr.printable import one_line
-from fedhpro_flwr.privacy import protected
 from fedhpro_flwr.records import Broadcast, OwnTest, Update
-from fedhpro_flwr.replayed_step import as_cuda_graph
-from fedhpro_flwr.reports import PHASE
-from fedhpro_flwr.sections import Local
+from fedhpro_flwr.runs.reports import PHASE
 from fedhpro_flwr.seeding import Draws
+from fedhpro_flwr.settings.sections import Local
 from fedhpro_flwr.timing import Stopwatch
 
 

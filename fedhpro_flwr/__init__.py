@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fedhpro_flwr.methods import Method, method
     from fedhpro_flwr.models import Model, model
     from fedhpro_flwr.records import array_record
-    from fedhpro_flwr.replies import QuorumError
+    from fedhpro_flwr.server.replies import QuorumError
     from server_app.strategy import FedHProStrategy
 
 __version__ = "0.1.0"
@@ -34,7 +34,7 @@ _HOMES = {
     "HyperPrototypes": "fedhpro_flwr.hyper_prototypes",
     "Method": "fedhpro_flwr.methods",
     "Model": "fedhpro_flwr.models",
-    "QuorumError": "fedhpro_flwr.replies",
+    "QuorumError": "fedhpro_flwr.server.replies",
     "RunConfig": "fedhpro_flwr.config",
     "Split": "fedhpro_flwr.data",
     "array_record": "fedhpro_flwr.records",

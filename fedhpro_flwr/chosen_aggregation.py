@@ -18,7 +18,7 @@ from fedhpro_flwr.aggregation import (
     weighted_mean,
 )
 from fedhpro_flwr.robust import clipped_models, cut_of, middle_mean, middle_model, shrink_factors
-from fedhpro_flwr.sections import Aggregation
+from fedhpro_flwr.settings.sections import Aggregation
 
 
 def average_models(

@@ -10,8 +10,8 @@ from types import ModuleType
 from rich.console import Console
 
 from fedhpro_flwr.commands import NOT_STARTED, STOPPED, certs, doctor
-from fedhpro_flwr.flat_keys import ConfigError
 from fedhpro_flwr.printable import printable
+from fedhpro_flwr.settings.flat_keys import ConfigError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -14,12 +14,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from fedhpro_flwr.declared_data import refuse_undeclared
-from fedhpro_flwr.fedhpro_sections import CalibrationOptions, ClassGradientOptions, HyperPrototypeOptions, LossOptions
-from fedhpro_flwr.flat_keys import ConfigError, Scalar, flatten, nest
-from fedhpro_flwr.presets import PRESETS
-from fedhpro_flwr.rival_sections import FPL, Creff, FedProto, FedProx, FedSA, FedTGP, Moon
-from fedhpro_flwr.sections import (
+from fedhpro_flwr.settings.declared_data import refuse_undeclared
+from fedhpro_flwr.settings.fedhpro_sections import (
+    CalibrationOptions,
+    ClassGradientOptions,
+    HyperPrototypeOptions,
+    LossOptions,
+)
+from fedhpro_flwr.settings.flat_keys import ConfigError, Scalar, flatten, nest
+from fedhpro_flwr.settings.presets import PRESETS
+from fedhpro_flwr.settings.rival_sections import FPL, Creff, FedProto, FedProx, FedSA, FedTGP, Moon
+from fedhpro_flwr.settings.sections import (
     Aggregation,
     CheckpointOptions,
     Clients,

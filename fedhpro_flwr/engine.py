@@ -24,11 +24,11 @@ from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.data import DATA_SETS, DataSet, DataSource, Split, load
 from fedhpro_flwr.data.own_format import own_reader
 from fedhpro_flwr.data.partition import Partition, PartitionPlan, partition, split_test
-from fedhpro_flwr.declared_data import NODES, ShapedData
 from fedhpro_flwr.methods import METHODS
 from fedhpro_flwr.models import MODELS, Model, build
 from fedhpro_flwr.precision import has_bfloat16, repeat_on_gpu
 from fedhpro_flwr.seeding import Draws
+from fedhpro_flwr.settings.declared_data import NODES, ShapedData
 from fedhpro_flwr.tracking import chosen_trackers
 
 T = TypeVar("T")

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from fedhpro_flwr.chosen_aggregation import average_models
-from fedhpro_flwr.flat_keys import ConfigError
 from fedhpro_flwr.records import Tensors, Update
-from fedhpro_flwr.sections import Aggregation, Share
+from fedhpro_flwr.settings.flat_keys import ConfigError
+from fedhpro_flwr.settings.sections import Aggregation, Share
 
 HEAD_PREFIX = "head."
 PLAIN = Aggregation()

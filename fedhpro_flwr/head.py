@@ -8,7 +8,7 @@ from typing import NamedTuple
 from torch import Tensor
 from torch.nn import functional as F
 
-from fedhpro_flwr.flat_keys import ConfigError
+from fedhpro_flwr.settings.flat_keys import ConfigError
 
 HEAD_WEIGHT, HEAD_BIAS = "head.weight", "head.bias"  # among a model's tensors
 

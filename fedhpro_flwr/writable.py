@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from fedhpro_flwr.flat_keys import ConfigError
+from fedhpro_flwr.settings.flat_keys import ConfigError
 
 
 def make_folder(folder: Path, named: str) -> None:

@@ -10,22 +10,22 @@ from flwr.app import Context
 from flwr.common.logger import log
 from flwr.serverapp import Grid, ServerApp
 
-from fedhpro_flwr.checkpoint import Checkpoint
-from fedhpro_flwr.checkpoints import Checkpoints
 from fedhpro_flwr.config import ConfigError, RunConfig
-from fedhpro_flwr.curves import draw_curves
 from fedhpro_flwr.engine import initial_models, settle
 from fedhpro_flwr.exported.describe import describe, finished, with_tested_head
-from fedhpro_flwr.global_evaluation import encoders_of, server_test
-from fedhpro_flwr.known_data import known_data
 from fedhpro_flwr.methods import build_method
-from fedhpro_flwr.progress import RoundLog
-from fedhpro_flwr.prototype_trace import PrototypeTrace
 from fedhpro_flwr.records import array_record
-from fedhpro_flwr.replies import QuorumError
-from fedhpro_flwr.resume import open_run
-from fedhpro_flwr.run_folder import CURVES_FILE, FAILURE_FILE, RunFolder, read_rounds
-from fedhpro_flwr.summary import read_alone, summary
+from fedhpro_flwr.runs.checkpoint import Checkpoint
+from fedhpro_flwr.runs.checkpoints import Checkpoints
+from fedhpro_flwr.runs.curves import draw_curves
+from fedhpro_flwr.runs.progress import RoundLog
+from fedhpro_flwr.runs.prototype_trace import PrototypeTrace
+from fedhpro_flwr.runs.resume import open_run
+from fedhpro_flwr.runs.run_folder import CURVES_FILE, FAILURE_FILE, RunFolder, read_rounds
+from fedhpro_flwr.runs.summary import read_alone, summary
+from fedhpro_flwr.server.global_evaluation import encoders_of, server_test
+from fedhpro_flwr.server.known_data import known_data
+from fedhpro_flwr.server.replies import QuorumError
 from fedhpro_flwr.tracking import Trackers
 from fedhpro_flwr.whole_file import write_whole
 

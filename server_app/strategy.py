@@ -16,28 +16,28 @@ from flwr.serverapp.strategy import Result, Strategy
 from torch import Tensor
 
 from fedhpro_flwr.accuracies import NO_BREAKDOWN, Breakdown, ClientsTested
-from fedhpro_flwr.broadcasts import broadcasts
-from fedhpro_flwr.checkpoint import Checkpoint
+from fedhpro_flwr.client.privacy import worst_spent
 from fedhpro_flwr.config import RunConfig
-from fedhpro_flwr.contrary import without_contrary
 from fedhpro_flwr.engine import code_fingerprint
 from fedhpro_flwr.exchange import GlobalModel
-from fedhpro_flwr.flat_keys import tree
-from fedhpro_flwr.flower_result import EvaluateFn, note_evaluation, note_round, refuse_settings, train_record
-from fedhpro_flwr.global_evaluation import ServerTest
 from fedhpro_flwr.head import head_shape
 from fedhpro_flwr.methods import Method, build_method
 from fedhpro_flwr.methods.hook_checks import checked, refuse_records
 from fedhpro_flwr.nodes import UNNAMED
-from fedhpro_flwr.privacy import worst_spent
 from fedhpro_flwr.records import OwnTest, Task, Tensors, Update, array_record, asked_clients, tensors_of
-from fedhpro_flwr.replies import OF_EVERY_REPLY, Collected, bytes_of, collect, released
-from fedhpro_flwr.reply_checks import expected_updates, unpack_test
-from fedhpro_flwr.reports import Observer, RoundReport, mean_loss
-from fedhpro_flwr.resume import run_so_far
-from fedhpro_flwr.roster import Roster, Seats
-from fedhpro_flwr.round_repeats import until_quorum
+from fedhpro_flwr.runs.checkpoint import Checkpoint
+from fedhpro_flwr.runs.reports import Observer, RoundReport, mean_loss
+from fedhpro_flwr.runs.resume import run_so_far
 from fedhpro_flwr.seeding import Draws
+from fedhpro_flwr.server.broadcasts import broadcasts
+from fedhpro_flwr.server.contrary import without_contrary
+from fedhpro_flwr.server.flower_result import EvaluateFn, note_evaluation, note_round, refuse_settings, train_record
+from fedhpro_flwr.server.global_evaluation import ServerTest
+from fedhpro_flwr.server.replies import OF_EVERY_REPLY, Collected, bytes_of, collect, released
+from fedhpro_flwr.server.reply_checks import expected_updates, unpack_test
+from fedhpro_flwr.server.roster import Roster, Seats
+from fedhpro_flwr.server.round_repeats import until_quorum
+from fedhpro_flwr.settings.flat_keys import tree
 from fedhpro_flwr.timing import Stopwatch
 
 

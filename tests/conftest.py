@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from flwr.supercore.task_identity import TaskIdentity
 
 # Last on the path: the folders in here are called as packages may be.
 sys.path.append(str(Path(__file__).resolve().parent))
@@ -21,6 +22,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_threa
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 torch.set_num_threads(1)
+
+# Outside a Flower process nobody has said which run this is, and Message() insists on knowing.
+TaskIdentity.run_id = TaskIdentity.node_id = TaskIdentity.task_id = 1
 
 
 @pytest.fixture(scope="session", autouse=True)

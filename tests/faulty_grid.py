@@ -11,14 +11,14 @@ from flwr.app import Error, Message, RecordDict
 from torch import nn
 
 from client_app.app import make_client_app
-from fedhpro_flwr import inquiries, roster, unanswered
 from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.data import Split
-from fedhpro_flwr.in_process import InProcessGrid
+from fedhpro_flwr.launch.in_process import InProcessGrid
 from fedhpro_flwr.models import Model
 from fedhpro_flwr.records import array_record
-from fedhpro_flwr.replies import QuorumError
+from fedhpro_flwr.server import inquiries, roster, unanswered
+from fedhpro_flwr.server.replies import QuorumError
 from server_app.strategy import FedHProStrategy
 
 CLIENTS, CLASSES, WIDTH, INPUTS = 3, 3, 4, 5

@@ -6,7 +6,7 @@ import torch
 from flwr.app import Message, RecordDict
 
 from fedhpro_flwr.records import Update, array_record, pack_update
-from fedhpro_flwr.reply_checks import Expected
+from fedhpro_flwr.server.reply_checks import Expected
 
 MODEL = {
     "encoder.weight": torch.tensor([[1.5, -2.0, 1e-40], [3.0, 0.1, -0.0]]),

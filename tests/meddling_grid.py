@@ -12,15 +12,15 @@ from flwr.clientapp import ClientApp
 from torch import nn
 
 from client_app.app import make_client_app
-from fedhpro_flwr import reports
 from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.data import Split
 from fedhpro_flwr.engine import code_fingerprint
-from fedhpro_flwr.in_process import InProcessGrid
+from fedhpro_flwr.launch.in_process import InProcessGrid
 from fedhpro_flwr.metrics import Evaluation
 from fedhpro_flwr.models import Model
 from fedhpro_flwr.records import OwnTest, Update, array_record, pack_update, tensors_of, unpack_broadcast
+from fedhpro_flwr.runs import reports
 from server_app.strategy import FedHProStrategy
 
 CLIENTS, CLASSES, WIDTH, INPUTS = 4, 5, 3, 4  # nobody holds class 4

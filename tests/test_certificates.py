@@ -20,7 +20,7 @@ from flwr.cli.supernode.register import try_load_public_key
 
 from fedhpro_flwr.certificates import add_nodes, alternative_names, make_folder
 from fedhpro_flwr.cli import main
-from fedhpro_flwr.flat_keys import ConfigError
+from fedhpro_flwr.settings.flat_keys import ConfigError
 
 EVERYTHING = {"ca.crt", "ca.key", "server.crt", "server.key", "node-0", "node-0.pub", "node-1", "node-1.pub"}
 

@@ -13,7 +13,7 @@ from small_run import SMALL, npz, only_folder, run
 from fedhpro_flwr.cli import main
 from fedhpro_flwr.commands import run as run_command
 from fedhpro_flwr.launch import gpu_share
-from fedhpro_flwr.run_folder import read_rounds
+from fedhpro_flwr.runs.run_folder import read_rounds
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -12,8 +12,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 NOT_NEEDED = (
     "matplotlib", "sklearn", "scipy", "pandas", "torchvision", "PIL", "ray", "transformers", "onnx", "tensorboard",
-    "wandb", "mlflow", "torch._dynamo", "torch._inductor", "server_app", "fedhpro_flwr.report", "fedhpro_flwr.curves",
-    "fedhpro_flwr.exported", "fedhpro_flwr.commands", "fedhpro_flwr.launch",
+    "wandb", "mlflow", "torch._dynamo", "torch._inductor", "server_app", "fedhpro_flwr.report",
+    "fedhpro_flwr.runs.curves", "fedhpro_flwr.exported", "fedhpro_flwr.commands", "fedhpro_flwr.launch",
 )  # fmt: skip
 VISIT = """
 import sys
@@ -21,7 +21,7 @@ from flwr.app import Context, RecordDict
 from client_app.app import app
 from client_app.visit import visit
 from fedhpro_flwr.config import RunConfig
-from fedhpro_flwr.configured_client import configured_client
+from fedhpro_flwr.client.configured_client import configured_client
 from fedhpro_flwr.methods import build_method
 from fedhpro_flwr.records import Broadcast, Task, pack_update
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fedhpro_flwr.config import RunConfig, known_keys
-from fedhpro_flwr.flat_keys import flatten
+from fedhpro_flwr.settings.flat_keys import flatten
 
 ROOT = Path(__file__).resolve().parents[1]
 

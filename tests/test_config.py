@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedhpro_flwr.config import ConfigError, RunConfig, known_keys
-from fedhpro_flwr.flat_keys import flatten, nest
-from fedhpro_flwr.presets import PAPER
+from fedhpro_flwr.settings.flat_keys import flatten, nest
+from fedhpro_flwr.settings.presets import PAPER
 
 NAN, INF = float("nan"), float("inf")
 

@@ -3,7 +3,7 @@
 import pytest
 from small_run import npz, only_folder, run
 
-from fedhpro_flwr.run_folder import read_rounds
+from fedhpro_flwr.runs.run_folder import read_rounds
 
 FAILURES = [
     ({"data__name": "npz", "data__path": "/no/such.npz"}, "data.path = '/no/such.npz' does not exist"),
@@ -16,7 +16,7 @@ FAILURES = [
 
 @pytest.mark.parametrize(("changes", "sentence"), FAILURES, ids=[str(list(case[0].values())[-1]) for case in FAILURES])
 def test_what_only_the_server_can_see_ends_with_1_before_any_client(changes, sentence, tmp_path, capsys, monkeypatch):
-    from fedhpro_flwr import in_process
+    from fedhpro_flwr.launch import in_process
 
     monkeypatch.setattr(
         in_process.InProcessGrid, "push_messages", lambda *_: pytest.fail("a message was sent to a client")

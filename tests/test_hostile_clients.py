@@ -4,8 +4,8 @@ import pytest
 import torch
 from meddling_grid import Meddling, Played, constant_app, meddle_with, moved_by, new_model, rewritten, tensor_of
 
-from fedhpro_flwr.presets import PRESETS
 from fedhpro_flwr.records import array_record
+from fedhpro_flwr.settings.presets import PRESETS
 
 
 def test_a_client_that_moves_against_the_others_is_set_aside():

@@ -10,11 +10,11 @@ from client_app.app import make_client_app
 from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.data import Split
-from fedhpro_flwr.in_process import InProcessGrid
+from fedhpro_flwr.launch.in_process import InProcessGrid
 from fedhpro_flwr.methods import METHODS, Method
 from fedhpro_flwr.models import Model
 from fedhpro_flwr.records import array_record
-from fedhpro_flwr.replies import QuorumError
+from fedhpro_flwr.server.replies import QuorumError
 from server_app.strategy import FedHProStrategy
 
 CLIENTS, CLASSES, INPUTS, WIDTH = 2, 3, 6, 8

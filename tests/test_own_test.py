@@ -9,7 +9,7 @@ from flwr.app import MetricRecord, RecordDict
 
 from fedhpro_flwr.metrics import Evaluation
 from fedhpro_flwr.records import OwnTest, array_record, pack_test
-from fedhpro_flwr.reply_checks import BadReply, unpack_test
+from fedhpro_flwr.server.reply_checks import BadReply, unpack_test
 
 
 def unpacked(cells, domains=1, **numbers):

@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from fedhpro_flwr.progress import partition_table
+from fedhpro_flwr.runs.progress import partition_table
 
 
 def console(width=80):

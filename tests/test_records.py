@@ -3,7 +3,6 @@
 import pytest
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
-from flwr.supercore.task_identity import TaskIdentity
 from good_reply import EXPECTED, MODEL, SENT, reply, reply_with, to_client
 
 from fedhpro_flwr.config import ConfigError, RunConfig
@@ -19,12 +18,7 @@ from fedhpro_flwr.records import (
     tensors_of,
     unpack_broadcast,
 )
-from fedhpro_flwr.reply_checks import unpack_update
-
-
-@pytest.fixture(autouse=True)
-def identity():
-    TaskIdentity.run_id = TaskIdentity.node_id = TaskIdentity.task_id = 1
+from fedhpro_flwr.server.reply_checks import unpack_update
 
 
 def same_bits(one, other):

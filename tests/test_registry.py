@@ -2,8 +2,8 @@
 
 import pytest
 
-from fedhpro_flwr.flat_keys import ConfigError
 from fedhpro_flwr.registry import Registry
+from fedhpro_flwr.settings.flat_keys import ConfigError
 
 
 def test_what_is_registered_is_found_and_a_name_is_taken_once():

@@ -23,9 +23,9 @@ from meddling_grid import (
 from fedhpro_flwr.accuracies import ServerTested
 from fedhpro_flwr.aggregation import weighted_mean
 from fedhpro_flwr.config import ConfigError, RunConfig
-from fedhpro_flwr.presets import PRESETS
 from fedhpro_flwr.records import array_record, tensors_of
 from fedhpro_flwr.seeding import sample_partitions
+from fedhpro_flwr.settings.presets import PRESETS
 from server_app.strategy import FedHProStrategy
 
 

@@ -10,7 +10,7 @@ from fedhpro_flwr.commands import Subparsers
 from fedhpro_flwr.commands.compare import add_grid, run_grid
 from fedhpro_flwr.comparison.ablations import FULL, GROUPS, ablation_rows, read_groups
 from fedhpro_flwr.comparison.table import baseline_of
-from fedhpro_flwr.settings import prepare
+from fedhpro_flwr.settings.from_command_line import prepare
 
 
 def add_parser(commands: Subparsers) -> None:

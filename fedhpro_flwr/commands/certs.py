@@ -14,7 +14,7 @@ from rich.console import Console
 
 from fedhpro_flwr.certificates import ALWAYS, CA_CERTIFICATE, SERVER_CERTIFICATE, SERVER_KEY, add_nodes, make_folder
 from fedhpro_flwr.commands import OK, Subparsers
-from fedhpro_flwr.flat_keys import ConfigError
+from fedhpro_flwr.settings.flat_keys import ConfigError
 
 PORT = 8000  # Flower's default
 PROXY_PORT = 443  # of docs/deployment/nginx.conf

@@ -16,7 +16,7 @@ from fedhpro_flwr.comparison.study import run_study
 from fedhpro_flwr.comparison.table import baseline_of
 from fedhpro_flwr.config import ConfigError
 from fedhpro_flwr.launch.gpu_share import refuse_gpu
-from fedhpro_flwr.settings import read_settings
+from fedhpro_flwr.settings.from_command_line import read_settings
 
 
 def add_parser(commands: Subparsers) -> None:

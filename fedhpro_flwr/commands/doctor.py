@@ -17,7 +17,7 @@ from fedhpro_flwr.doctor.checks import examine
 from fedhpro_flwr.doctor.contact import Contact
 from fedhpro_flwr.doctor.finding import Finding, Level
 from fedhpro_flwr.doctor.subject import Subject
-from fedhpro_flwr.flat_keys import ConfigError, Scalar
+from fedhpro_flwr.settings.flat_keys import ConfigError, Scalar
 
 STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.PROBLEM: "red"}
 NAME_WIDTH, LEVEL_WIDTH = 19, 10

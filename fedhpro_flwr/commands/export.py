@@ -9,8 +9,8 @@ from rich.console import Console
 
 from fedhpro_flwr.commands import OK, Subparsers
 from fedhpro_flwr.commands.predict import add_needed
-from fedhpro_flwr.flat_keys import ConfigError
 from fedhpro_flwr.printable import printable
+from fedhpro_flwr.settings.flat_keys import ConfigError
 
 
 def add_parser(commands: Subparsers) -> None:

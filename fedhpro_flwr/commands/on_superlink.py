@@ -20,9 +20,9 @@ from fedhpro_flwr.launch.deployment import Deployment
 from fedhpro_flwr.launch.flower import Flower, LaunchError
 from fedhpro_flwr.launch.not_taken import explained
 from fedhpro_flwr.launch.termination import in_order
-from fedhpro_flwr.progress import closing
-from fedhpro_flwr.resume import resumed
-from fedhpro_flwr.run_folder import CONFIG_FILE, SUMMARY_FILE, new_path, refuse_finished
+from fedhpro_flwr.runs.progress import closing
+from fedhpro_flwr.runs.resume import resumed
+from fedhpro_flwr.runs.run_folder import CONFIG_FILE, SUMMARY_FILE, new_path, refuse_finished
 
 LOG_FILE = "flower.log"
 RESTARTS = 3  # of a lost run, where --restarts is not given

@@ -10,8 +10,8 @@ from pathlib import Path
 from rich.console import Console
 
 from fedhpro_flwr.commands import FAILED, NOT_STARTED, OK, UNREAD, Subparsers
-from fedhpro_flwr.flat_keys import ConfigError
 from fedhpro_flwr.printable import printable
+from fedhpro_flwr.settings.flat_keys import ConfigError
 
 
 def add_parser(commands: Subparsers) -> None:

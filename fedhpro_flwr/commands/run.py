@@ -13,20 +13,20 @@ from rich.console import Console
 from fedhpro_flwr.commands import FAILED, OK, Subparsers
 from fedhpro_flwr.commands.on_superlink import add_arguments, refuse, run_on_superlink
 from fedhpro_flwr.config import ConfigError, RunConfig
-from fedhpro_flwr.folder_lock import lock
 from fedhpro_flwr.launch.flower import LaunchError
 from fedhpro_flwr.launch.gpu_share import refuse_gpu
 from fedhpro_flwr.launch.simulation import simulate
-from fedhpro_flwr.progress import RunProgress, closing
-from fedhpro_flwr.resume import resumed
-from fedhpro_flwr.run_folder import (
+from fedhpro_flwr.runs.folder_lock import lock
+from fedhpro_flwr.runs.progress import RunProgress, closing
+from fedhpro_flwr.runs.resume import resumed
+from fedhpro_flwr.runs.run_folder import (
     CONFIG_FILE,
     FAILURE_FILE,
     METRICS_FILE,
     PARTITION_FILE,
     begun_folder,
 )
-from fedhpro_flwr.settings import prepare
+from fedhpro_flwr.settings.from_command_line import prepare
 
 
 def add_parser(commands: Subparsers) -> None:
@@ -131,7 +131,7 @@ def prepare_resumed(options: argparse.Namespace) -> RunConfig:
 def _in_process(config: RunConfig, nodes: int) -> None:
     # Imported here: torch takes seconds, and the other engine does not need it in this process.
     from client_app.app import app as client_app
-    from fedhpro_flwr.in_process import run_in_process
+    from fedhpro_flwr.launch.in_process import run_in_process
     from server_app.app import app as server_app
 
     getLogger("flwr").setLevel(WARNING)

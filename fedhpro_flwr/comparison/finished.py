@@ -8,9 +8,9 @@ from pathlib import Path
 
 from fedhpro_flwr.comparison.grid import NOT_COMPARED, Cell
 from fedhpro_flwr.config import ConfigError, Scalar
-from fedhpro_flwr.recorded import read_recorded
-from fedhpro_flwr.run_folder import CONFIG_FILE, PARTITION_FILE, SUMMARY_FILE
-from fedhpro_flwr.summary import without_places
+from fedhpro_flwr.runs.run_folder import CONFIG_FILE, PARTITION_FILE, SUMMARY_FILE
+from fedhpro_flwr.runs.summary import without_places
+from fedhpro_flwr.settings.recorded import read_recorded
 
 DATA = "data."  # section of the settings
 MOST_KEYS = 5  # differing keys that a refusal names

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from fedhpro_flwr.comparison.rows import Column, Row, refuse_elsewhere
 from fedhpro_flwr.config import ConfigError, RunConfig
-from fedhpro_flwr.flat_keys import Scalar
-from fedhpro_flwr.settings import prepare, read_settings
+from fedhpro_flwr.settings.flat_keys import Scalar
+from fedhpro_flwr.settings.from_command_line import prepare, read_settings
 
 NOT_COMPARED = frozenset({"run-folder", "results-dir", "clients.state-path"})  # the folder of a grid may be moved
 LONGEST = 200  # characters of a folder's name: file systems take 255 bytes

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fedhpro_flwr.accuracies import ClientsTested
-from fedhpro_flwr.reports import means
-from fedhpro_flwr.run_folder import SUMMARY_FILE, read_rounds
-from fedhpro_flwr.summary import judged_by
+from fedhpro_flwr.runs.reports import means
+from fedhpro_flwr.runs.run_folder import SUMMARY_FILE, read_rounds
+from fedhpro_flwr.runs.summary import judged_by
 
 Panel = Literal[
     "accuracy",

@@ -10,8 +10,8 @@ from fedhpro_flwr.comparison.measures import OWN, TARGET, Measure, measure_of
 from fedhpro_flwr.comparison.measures import Panel as PanelName
 from fedhpro_flwr.comparison.significance import FEWEST_PAIRS
 from fedhpro_flwr.comparison.table import Entry, Table
-from fedhpro_flwr.progress import size
-from fedhpro_flwr.reports import LAST_ROUNDS
+from fedhpro_flwr.runs.progress import size
+from fedhpro_flwr.runs.reports import LAST_ROUNDS
 
 NOTHING = "–"
 BETTER, WORSE = "†", "‡"

@@ -14,7 +14,7 @@ from pathlib import Path
 from fedhpro_flwr.cli import main as fedhpro
 from fedhpro_flwr.commands import STOPPED
 from fedhpro_flwr.comparison.child_process import LOG_FILE
-from fedhpro_flwr.run_folder import CONFIG_FILE
+from fedhpro_flwr.runs.run_folder import CONFIG_FILE
 
 
 def main() -> None:

@@ -19,8 +19,8 @@ from fedhpro_flwr.commands import OK
 from fedhpro_flwr.comparison.child_process import LOG_FILE, end, start_child, stop
 from fedhpro_flwr.comparison.finished import is_finished
 from fedhpro_flwr.comparison.grid import Cell
-from fedhpro_flwr.flat_keys import nest
-from fedhpro_flwr.run_folder import CONFIG_FILE, FAILURE_FILE
+from fedhpro_flwr.runs.run_folder import CONFIG_FILE, FAILURE_FILE
+from fedhpro_flwr.settings.flat_keys import nest
 from fedhpro_flwr.whole_file import write_whole
 
 SAID = "fedhpro: "  # how the command line begins its sentences

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from fedhpro_flwr.flat_keys import ConfigError
+from fedhpro_flwr.settings.flat_keys import ConfigError
 
 NUMBER = re.compile(
     r"[1-9][0-9]{0,5}"

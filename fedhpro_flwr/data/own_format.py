@@ -1,7 +1,7 @@
 """Formats of the user's own data: what a reader gives, and how it becomes a data set that a run divides.
 
 A reader is a function `DataSource -> OwnSamples` under the decorator `@own_format("name")`. It serves twice: what lies
-at one place is divided among clients, or every node reads what lies at its own (fedhpro_flwr/node_data.py).
+at one place is divided among clients, or every node reads what lies at its own (fedhpro_flwr/client/node_data.py).
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import torch
 from fedhpro_flwr.data.data_set import DataSet, Split
 from fedhpro_flwr.data.hold_out import held_out, hold_out, kept
 from fedhpro_flwr.data.registry import DataSource, Option, data_set
-from fedhpro_flwr.flat_keys import ConfigError
 from fedhpro_flwr.registry import Registry
+from fedhpro_flwr.settings.flat_keys import ConfigError
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ nid1       the reference's balanced Dirichlet with equal client sizes
 shards     a fixed number of classes for each client
 quantity   client sizes drawn from Dirichlet(alpha), classes not skewed
 domains    every client owns samples of one domain
-nodes      nothing is divided: every client has data of its own (fedhpro_flwr/node_data.py)
+nodes      nothing is divided: every client has data of its own (fedhpro_flwr/client/node_data.py)
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from fedhpro_flwr.data.long_tail import long_tail
 from fedhpro_flwr.data.nid1 import nid1
 from fedhpro_flwr.data.quantity import quantity
 from fedhpro_flwr.data.shards import shards
-from fedhpro_flwr.named_counts import named_counts
+from fedhpro_flwr.settings.named_counts import named_counts
 
 Scheme = Literal["iid", "dirichlet", "nid1", "shards", "quantity", "domains", "nodes"]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fedhpro_flwr.doctor.deadline import within
-from fedhpro_flwr.flat_keys import ConfigError
+from fedhpro_flwr.settings.flat_keys import ConfigError
 
 TIMEOUT = 4.0  # seconds to connect, and to answer
 LARGEST = 2_000_000  # bytes read of an answer; the SuperLink's description of itself has some 300,000

@@ -60,6 +60,6 @@ def writable(check: str, folder: Path, advice: str) -> Finding:
 def _named_results(subject: Subject) -> str:
     if not subject.settings:
         return ""
-    from fedhpro_flwr.settings import read_settings  # imports torch
+    from fedhpro_flwr.settings.from_command_line import read_settings  # imports torch
 
     return str(read_settings(subject.settings, []).get("results-dir", ""))

@@ -63,10 +63,10 @@ def of_run(subject: Subject) -> str:
         ValueError: it, or a setting, cannot be used.
         OSError: a file is missing.
     """
+    from fedhpro_flwr.client.node_data import at_nodes, server_data
     from fedhpro_flwr.data import load  # what follows imports torch
     from fedhpro_flwr.engine import data_source
-    from fedhpro_flwr.node_data import at_nodes, server_data
-    from fedhpro_flwr.settings import prepare
+    from fedhpro_flwr.settings.from_command_line import prepare
 
     config = prepare(subject.settings, [])
     if at_nodes(config) and subject.role == "superlink":
@@ -91,7 +91,7 @@ def of_clients(subject: Subject, config: RunConfig) -> str:
     """
     from flwr.app import Context, RecordDict
 
-    from fedhpro_flwr.node_data import client_data
+    from fedhpro_flwr.client.node_data import client_data
 
     mine = subject.node_config.get("partition-id")
     clients = [mine] if isinstance(mine, int) else range(config.partition.num_partitions)
@@ -113,7 +113,7 @@ def of_node(subject: Subject, path: str) -> str:
     from fedhpro_flwr.data.own_format import SUFFIXES, own_reader  # what follows imports torch
     from fedhpro_flwr.data.registry import refuse_unused
     from fedhpro_flwr.engine import data_source
-    from fedhpro_flwr.settings import prepare
+    from fedhpro_flwr.settings.from_command_line import prepare
 
     if not Path(path).expanduser().exists():
         raise FileNotFoundError(f"{DATA_PATH} = {path}, and nothing is there that this user may see")
@@ -139,7 +139,7 @@ def refuse_other_run(subject: Subject, config: RunConfig) -> None:
     Raises:
         ValueError: it divides one data set, or has no such client.
     """
-    from fedhpro_flwr.node_data import at_nodes
+    from fedhpro_flwr.client.node_data import at_nodes
 
     scheme, clients = config.partition.scheme, config.partition.num_partitions
     if not at_nodes(config):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from fedhpro_flwr.doctor.contact import Contact
-from fedhpro_flwr.flat_keys import Scalar
+from fedhpro_flwr.settings.flat_keys import Scalar
 
 Role = Literal["simulation", "superlink", "supernode"]
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from fedhpro_flwr.exported.description import ModelDescription
-from fedhpro_flwr.flat_keys import ConfigError
 from fedhpro_flwr.models import Model, build
+from fedhpro_flwr.settings.flat_keys import ConfigError
 
 
 def built(file: Path, described: ModelDescription, tensors: Mapping[str, Tensor], start: Path | None) -> Model:

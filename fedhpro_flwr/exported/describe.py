@@ -11,17 +11,17 @@ from torch import Tensor
 
 from fedhpro_flwr import __version__
 from fedhpro_flwr.config import ConfigError, RunConfig
-from fedhpro_flwr.declared_data import ShapedData
 from fedhpro_flwr.engine import code_fingerprint
 from fedhpro_flwr.exchange import GlobalModel
 from fedhpro_flwr.exported.description import InputKind, ModelDescription, Needed
 from fedhpro_flwr.exported.needed import needed
-from fedhpro_flwr.flat_keys import Scalar
 from fedhpro_flwr.head import Head
 from fedhpro_flwr.methods import build_method
-from fedhpro_flwr.resume import FREE
-from fedhpro_flwr.settings import HASHING, PATHS
-from fedhpro_flwr.summary import PLACES
+from fedhpro_flwr.runs.resume import FREE
+from fedhpro_flwr.runs.summary import PLACES
+from fedhpro_flwr.settings.declared_data import ShapedData
+from fedhpro_flwr.settings.flat_keys import Scalar
+from fedhpro_flwr.settings.from_command_line import HASHING, PATHS
 
 PACKAGES = ("flwr", "torch")
 AVERAGED_HEAD_WEIGHT, AVERAGED_HEAD_BIAS = "averaged-head-weight", "averaged-head-bias"

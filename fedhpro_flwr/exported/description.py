@@ -17,8 +17,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from fedhpro_flwr.data.declared import class_name
-from fedhpro_flwr.flat_keys import ConfigError, Scalar
-from fedhpro_flwr.sections import MOST_SAMPLES, MOST_THREADS, MOST_UNITS
+from fedhpro_flwr.settings.flat_keys import ConfigError, Scalar
+from fedhpro_flwr.settings.sections import MOST_SAMPLES, MOST_THREADS, MOST_UNITS
 
 # One key: safetensors writes several in any order, and equal runs shall give equal files.
 KEY = "fedhpro-model"

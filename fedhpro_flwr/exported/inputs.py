@@ -13,7 +13,7 @@ from fedhpro_flwr.exported.description import ModelDescription
 from fedhpro_flwr.exported.model import ExportedModel
 from fedhpro_flwr.exported.samples import of_pixels, pixels_of, takes_pictures
 from fedhpro_flwr.exported.tables import of_csv, of_npz
-from fedhpro_flwr.flat_keys import ConfigError
+from fedhpro_flwr.settings.flat_keys import ConfigError
 
 Refuse = Callable[[str], None]
 

@@ -8,12 +8,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from fedhpro_flwr.client.personal import split_memory
 from fedhpro_flwr.exported.build import built
 from fedhpro_flwr.exported.description import ModelDescription
 from fedhpro_flwr.exported.needed import found
-from fedhpro_flwr.flat_keys import ConfigError
-from fedhpro_flwr.named_counts import named_counts
-from fedhpro_flwr.personal import split_memory
+from fedhpro_flwr.settings.flat_keys import ConfigError
+from fedhpro_flwr.settings.named_counts import named_counts
 
 
 def joined(

@@ -17,8 +17,8 @@ from fedhpro_flwr.exported.build import built
 from fedhpro_flwr.exported.description import ModelDescription, model_file, read_model
 from fedhpro_flwr.exported.needed import found
 from fedhpro_flwr.exported.samples import of_array, of_pictures, of_texts
-from fedhpro_flwr.flat_keys import ConfigError
 from fedhpro_flwr.models import Model
+from fedhpro_flwr.settings.flat_keys import ConfigError
 
 Samples = Tensor | npt.NDArray[np.generic] | Sequence[str] | Sequence[Path]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fedhpro_flwr.data.picture_features import content_hash
 from fedhpro_flwr.exported.description import Needed
-from fedhpro_flwr.flat_keys import ConfigError
+from fedhpro_flwr.settings.flat_keys import ConfigError
 
 WEIGHTS = (".safetensors", ".bin", ".pth", ".pt", ".h5", ".msgpack", ".onnx")
 

@@ -20,9 +20,9 @@ from fedhpro_flwr.data.augment import to_float
 from fedhpro_flwr.data.data_set import PADDING
 from fedhpro_flwr.exported.description import KEY, ModelDescription
 from fedhpro_flwr.exported.model import ExportedModel
-from fedhpro_flwr.flat_keys import ConfigError
 from fedhpro_flwr.models import Model
 from fedhpro_flwr.printable import one_line
+from fedhpro_flwr.settings.flat_keys import ConfigError
 from fedhpro_flwr.whole_file import whole_file
 
 INPUTS, LOGITS, CLASS_NAMES = "inputs", "logits", "class-names"

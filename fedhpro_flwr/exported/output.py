@@ -11,8 +11,8 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import TextIO
 
-from fedhpro_flwr.flat_keys import ConfigError
 from fedhpro_flwr.printable import printable
+from fedhpro_flwr.settings.flat_keys import ConfigError
 from fedhpro_flwr.whole_file import whole_file
 from fedhpro_flwr.writable import refuse_unwritable_file
 

@@ -16,7 +16,7 @@ from fedhpro_flwr.config import RunConfig, Scalar
 from fedhpro_flwr.launch.flower import Flower, LaunchError, UnreachableError
 from fedhpro_flwr.launch.following import follow
 from fedhpro_flwr.launch.submitted_run import SubmittedRun, submit
-from fedhpro_flwr.resume import ALREADY_FINISHED, NOT_BEGUN
+from fedhpro_flwr.runs.resume import ALREADY_FINISHED, NOT_BEGUN
 
 PATIENCE = 600.0  # seconds that a SuperLink may be out of reach
 RETRY_SECONDS = 5.0  # between two attempts to submit

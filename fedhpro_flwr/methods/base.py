@@ -19,8 +19,8 @@ from fedhpro_flwr.metrics import Scores
 from fedhpro_flwr.prototypes import Prototypes
 from fedhpro_flwr.records import Shape, Tensors, Update
 from fedhpro_flwr.registry import Registry
-from fedhpro_flwr.sections import Share
 from fedhpro_flwr.seeding import Draws
+from fedhpro_flwr.settings.sections import Share
 from fedhpro_flwr.timing import Stopwatch
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from fedhpro_flwr.class_samples import draw_class_samples
-from fedhpro_flwr.fedhpro_sections import ClassGradientOptions
+from fedhpro_flwr.client.class_samples import draw_class_samples
 from fedhpro_flwr.gradient_matching import ClassGradients, class_gradients, count_classes
 from fedhpro_flwr.head import head_of
 from fedhpro_flwr.methods.arrival import Arrival, encode
@@ -18,6 +17,7 @@ from fedhpro_flwr.records import (
     HEAD_WEIGHT_GRADIENTS,
     Update,
 )
+from fedhpro_flwr.settings.fedhpro_sections import ClassGradientOptions
 
 
 def measured_classes(arrival: Arrival, options: ClassGradientOptions, *, head_gradients: bool) -> ClassGradients:

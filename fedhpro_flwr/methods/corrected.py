@@ -20,8 +20,8 @@ from fedhpro_flwr.methods.base import ServerStep
 from fedhpro_flwr.methods.fedhpro import FedHPro
 from fedhpro_flwr.methods.scaffold import Scaffold
 from fedhpro_flwr.records import Shape, Tensors, Update
-from fedhpro_flwr.sections import Share
 from fedhpro_flwr.seeding import Draws
+from fedhpro_flwr.settings.sections import Share
 from fedhpro_flwr.timing import Stopwatch
 
 

@@ -14,7 +14,6 @@ from typing import ClassVar, cast
 from torch import Tensor
 
 from fedhpro_flwr.config import RunConfig
-from fedhpro_flwr.fedhpro_sections import CalibrationOptions
 from fedhpro_flwr.head import Head, head_of
 from fedhpro_flwr.methods.arrival import Arrival
 from fedhpro_flwr.methods.base import Method, ServerStep, method
@@ -34,8 +33,9 @@ from fedhpro_flwr.records import (
     Tensors,
     Update,
 )
-from fedhpro_flwr.sections import Share
 from fedhpro_flwr.seeding import Draws
+from fedhpro_flwr.settings.fedhpro_sections import CalibrationOptions
+from fedhpro_flwr.settings.sections import Share
 from fedhpro_flwr.timing import Stopwatch
 
 FEDERATED_FEATURES = "federated-features"  # F [C, M, D]

@@ -28,10 +28,10 @@ from fedhpro_flwr.margin_contrast import widest_gap
 from fedhpro_flwr.methods.arrival import Arrival, Batch, LocalLoss
 from fedhpro_flwr.methods.base import method
 from fedhpro_flwr.methods.prototype_method import HasPrototypes, PrototypeMethod
+from fedhpro_flwr.methods.trainable_prototypes import TrainablePrototypes
 from fedhpro_flwr.prototypes import ClassMeans, Prototypes, squared_distance
 from fedhpro_flwr.records import Tensors
 from fedhpro_flwr.seeding import Draws
-from fedhpro_flwr.trainable_prototypes import TrainablePrototypes
 
 
 @dataclass(frozen=True, eq=False)

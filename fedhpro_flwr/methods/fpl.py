@@ -23,9 +23,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fedhpro_flwr.finch import cluster_means, finch
 from fedhpro_flwr.methods.arrival import Arrival, Batch, LocalLoss
 from fedhpro_flwr.methods.base import method
+from fedhpro_flwr.methods.finch import cluster_means, finch
 from fedhpro_flwr.methods.prototype_method import HasPrototypes, PrototypeMethod
 from fedhpro_flwr.prototypes import ClassMeans, Prototypes, squared_distance
 from fedhpro_flwr.records import Tensors

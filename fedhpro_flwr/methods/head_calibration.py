@@ -14,12 +14,12 @@ from torch import Tensor
 from fedhpro_flwr.calibration import fresh_head, match_prototypes, retrain_head
 from fedhpro_flwr.chosen_aggregation import average_classes
 from fedhpro_flwr.config import ConfigError, RunConfig
-from fedhpro_flwr.fedhpro_sections import CalibrationOptions
 from fedhpro_flwr.gradient_matching import ClassGradients
 from fedhpro_flwr.head import Head
 from fedhpro_flwr.records import HEAD_BIAS_GRADIENTS, HEAD_WEIGHT_GRADIENTS, Shape, Tensors
-from fedhpro_flwr.sections import Aggregation
 from fedhpro_flwr.seeding import Draws
+from fedhpro_flwr.settings.fedhpro_sections import CalibrationOptions
+from fedhpro_flwr.settings.sections import Aggregation
 
 SIGNAL_HEAD_WEIGHT, SIGNAL_HEAD_BIAS = "signal-head-weight", "signal-head-bias"
 

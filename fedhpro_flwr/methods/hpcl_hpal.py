@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from fedhpro_flwr.config import ConfigError, RunConfig
-from fedhpro_flwr.fedhpro_sections import LossOptions
 from fedhpro_flwr.losses import Anchors, client_margin, hpal, hpcl, pair_margins
 from fedhpro_flwr.methods.arrival import Arrival, Batch, LocalLoss
+from fedhpro_flwr.settings.fedhpro_sections import LossOptions
 
 
 def refuse_margins(options: LossOptions) -> None:

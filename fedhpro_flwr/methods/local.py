@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from fedhpro_flwr.methods.base import Method, method
-from fedhpro_flwr.sections import Share
+from fedhpro_flwr.settings.sections import Share
 
 
 @method("local")

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from fedhpro_flwr.methods.arrival import Arrival, Batch, Departure, LocalLoss
 from fedhpro_flwr.methods.base import Method, method
 from fedhpro_flwr.precision import forward_in
-from fedhpro_flwr.sections import Share
+from fedhpro_flwr.settings.sections import Share
 
 
 @method("moon")

@@ -30,8 +30,8 @@ from fedhpro_flwr.records import (
     Tensors,
     Update,
 )
-from fedhpro_flwr.sections import Share
 from fedhpro_flwr.seeding import Draws
+from fedhpro_flwr.settings.sections import Share
 from fedhpro_flwr.timing import Stopwatch
 
 

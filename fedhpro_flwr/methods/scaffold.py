@@ -36,14 +36,14 @@ import torch
 from torch import Tensor
 
 from fedhpro_flwr.aggregation import STATISTICS, ModelWeighting, weighted_mean
+from fedhpro_flwr.client.local_steps import num_steps
 from fedhpro_flwr.config import ConfigError, RunConfig
-from fedhpro_flwr.local_steps import num_steps
 from fedhpro_flwr.methods.arrival import Arrival, Correction, Departure
 from fedhpro_flwr.methods.base import Method, ServerStep, method
 from fedhpro_flwr.models import Model
 from fedhpro_flwr.records import Tensors, Update
-from fedhpro_flwr.sections import Share
 from fedhpro_flwr.seeding import Draws
+from fedhpro_flwr.settings.sections import Share
 from fedhpro_flwr.timing import Stopwatch
 
 CONTROL = "control-variate"  # of the server, c; in a client's memory its own, c_k^+: [W]

@@ -9,7 +9,7 @@ from fedhpro_flwr.report.bands import Spread, spread_by_name
 from fedhpro_flwr.report.drawing import INK, PARTS, WIDTH, Picture, legend_below, look, new_figure, picture
 from fedhpro_flwr.report.groups import Group
 from fedhpro_flwr.report.runs import Run
-from fedhpro_flwr.reports import means
+from fedhpro_flwr.runs.reports import means
 
 BAR = 0.075  # inches of a bar: below it two cannot be told apart
 MOST_BARS = 40  # classes; more are drawn as curves from the most to the least accurate

@@ -18,14 +18,14 @@ from torch.nn import functional as F
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.data import Split
 from fedhpro_flwr.engine import device_of, initial_model
-from fedhpro_flwr.known_data import known_data
 from fedhpro_flwr.methods.arrival import encode
 from fedhpro_flwr.printable import one_line
 from fedhpro_flwr.records import HYPER_PROTOTYPES
 from fedhpro_flwr.report.drift import Trace
 from fedhpro_flwr.report.runs import Run
-from fedhpro_flwr.run_folder import HYPER_PROTOTYPES_FILE, MODEL_FILE
+from fedhpro_flwr.runs.run_folder import HYPER_PROTOTYPES_FILE, MODEL_FILE
 from fedhpro_flwr.seeding import Draws
+from fedhpro_flwr.server.known_data import known_data
 
 Points = npt.NDArray[np.float64]  # [N, 2]
 MOST_SAMPLES = 1000  # of the test data, in a picture

@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from fedhpro_flwr.accuracies import ClientsTested
 from fedhpro_flwr.config import ConfigError, RunConfig
-from fedhpro_flwr.recorded import read_recorded
-from fedhpro_flwr.reports import headline
-from fedhpro_flwr.run_folder import CONFIG_FILE, FAILURE_FILE, PARTITION_FILE, SUMMARY_FILE, read_rounds
-from fedhpro_flwr.summary import judged_by
+from fedhpro_flwr.runs.reports import headline
+from fedhpro_flwr.runs.run_folder import CONFIG_FILE, FAILURE_FILE, PARTITION_FILE, SUMMARY_FILE, read_rounds
+from fedhpro_flwr.runs.summary import judged_by
+from fedhpro_flwr.settings.recorded import read_recorded
 
 
 @dataclass(frozen=True)

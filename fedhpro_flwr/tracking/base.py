@@ -9,8 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
-from fedhpro_flwr.flat_keys import ConfigError, Scalar
 from fedhpro_flwr.registry import Registry
+from fedhpro_flwr.settings.flat_keys import ConfigError, Scalar
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fedhpro_flwr.accuracies import ClientsTested, ServerTested
-from fedhpro_flwr.reports import RoundReport
+from fedhpro_flwr.runs.reports import RoundReport
 
 SUMMARY = ("best", "best-round", "last", "mean-of-last-ten")  # the entries of reports.headline
 REFUSED = re.compile(r"[^\w. -]")  # what MLflow takes in no name, and the slash, which separates groups of numbers

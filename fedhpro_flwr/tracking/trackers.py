@@ -12,7 +12,7 @@ from typing import Any
 from flwr.common.logger import log
 
 from fedhpro_flwr.config import RunConfig
-from fedhpro_flwr.reports import RoundReport
+from fedhpro_flwr.runs.reports import RoundReport
 from fedhpro_flwr.tracking.base import TrackedRun, Tracker, chosen_trackers
 from fedhpro_flwr.tracking.named_numbers import round_numbers, summary_numbers
 

@@ -10,9 +10,9 @@ from fedhpro_flwr.comparison.finished import unfinished
 from fedhpro_flwr.comparison.grid import build_grid, slug
 from fedhpro_flwr.comparison.rows import Row, read_columns, read_rows
 from fedhpro_flwr.config import ConfigError
-from fedhpro_flwr.flat_keys import nest
-from fedhpro_flwr.presets import PRESETS
-from fedhpro_flwr.settings import prepare
+from fedhpro_flwr.settings.flat_keys import nest
+from fedhpro_flwr.settings.from_command_line import prepare
+from fedhpro_flwr.settings.presets import PRESETS
 
 
 def grid(folder, methods="fedavg,fedhpro", *, conf="digits-small", changes=(), vary=(), seeds=(0, 1)):

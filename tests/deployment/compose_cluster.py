@@ -18,7 +18,7 @@ from docker_engine import ROOT, Engine, stand_in_build
 from fedhpro_flwr.config import Scalar
 from fedhpro_flwr.launch.flower import QUIET, tool
 from fedhpro_flwr.launch.private_superlink import free_port
-from fedhpro_flwr.run_folder import read_rounds
+from fedhpro_flwr.runs.run_folder import read_rounds
 
 DOCKER = ROOT / "docker"
 CONNECTION = "local-docker"

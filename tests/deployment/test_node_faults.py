@@ -6,8 +6,8 @@ import pytest
 from cluster import Cluster
 from member import until
 
-from fedhpro_flwr.run_folder import read_rounds
-from fedhpro_flwr.settings import prepare
+from fedhpro_flwr.runs.run_folder import read_rounds
+from fedhpro_flwr.settings.from_command_line import prepare
 
 pytestmark = pytest.mark.simulation
 ROUNDS = 10  # seven to eight are enough: the rest is for a machine so slow that an answer comes a round later

@@ -22,8 +22,8 @@ from member import COLOURS, MARK, marked
 
 from fedhpro_flwr.launch.flower import QUIET, tool
 from fedhpro_flwr.launch.private_superlink import free_port
-from fedhpro_flwr.progress import HEADING
-from fedhpro_flwr.run_folder import read_rounds
+from fedhpro_flwr.runs.progress import HEADING
+from fedhpro_flwr.runs.run_folder import read_rounds
 
 pytestmark = pytest.mark.simulation
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,9 +14,9 @@ from cluster import CONNECTION, Cluster
 from member import marked, until
 
 from client_app.app import app as client_app
-from fedhpro_flwr.in_process import run_in_process
-from fedhpro_flwr.run_folder import read_rounds
-from fedhpro_flwr.settings import prepare
+from fedhpro_flwr.launch.in_process import run_in_process
+from fedhpro_flwr.runs.run_folder import read_rounds
+from fedhpro_flwr.settings.from_command_line import prepare
 from server_app.app import app as server_app
 
 ROOT = Path(__file__).resolve().parents[2]

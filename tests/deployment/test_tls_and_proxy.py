@@ -22,10 +22,10 @@ from safetensors.torch import load_file
 from client_app.app import app as client_app
 from fedhpro_flwr.certificates import make_folder
 from fedhpro_flwr.cli import main
-from fedhpro_flwr.in_process import run_in_process
+from fedhpro_flwr.launch.in_process import run_in_process
 from fedhpro_flwr.launch.private_superlink import free_port
-from fedhpro_flwr.run_folder import read_rounds
-from fedhpro_flwr.settings import prepare
+from fedhpro_flwr.runs.run_folder import read_rounds
+from fedhpro_flwr.settings.from_command_line import prepare
 from server_app.app import app as server_app
 
 needs_nginx = pytest.mark.skipif(NGINX is None, reason="no nginx on the path: the way in for nodes is not tested")

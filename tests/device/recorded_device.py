@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 
 
 class CpuRecorder:
-    """The recorder of `fedhpro_flwr.replayed_step` for a machine without a GPU; counts what it is asked for."""
+    """The recorder of `fedhpro_flwr.client.replayed_step` for a machine without a GPU; counts what it is asked for."""
 
     def __init__(self) -> None:
         self.apart_calls, self.recordings, self.replays = 0, 0, 0

@@ -9,13 +9,13 @@ from pretended_device import DEVICE, OnDevice, PretendedDevice, moved_there
 
 from client_app.visit import own_test, train, visit
 from fedhpro_flwr.aggregation import weighted_mean
+from fedhpro_flwr.client.personal import PersonalState
 from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.data import Split
 from fedhpro_flwr.exchange import exchanged
 from fedhpro_flwr.methods import METHODS, Arrival, build_method
 from fedhpro_flwr.models import build
-from fedhpro_flwr.personal import PersonalState
 from fedhpro_flwr.records import Broadcast, Task, pack_test, pack_update
 from fedhpro_flwr.seeding import Draws
 from fedhpro_flwr.timing import Stopwatch

@@ -10,11 +10,11 @@ from test_on_a_device import CASES, new_data, new_model, rounds_of_messages, set
 from torch.nn import functional as F
 
 from client_app.visit import train, visit
-from fedhpro_flwr.local_sgd import LocalSGD
+from fedhpro_flwr.client.local_sgd import LocalSGD
+from fedhpro_flwr.client.personal import PersonalState
+from fedhpro_flwr.client.replayed_step import WARM_UP, ReplayedStep, as_cuda_graph
 from fedhpro_flwr.methods import Arrival, build_method
-from fedhpro_flwr.personal import PersonalState
 from fedhpro_flwr.precision import repeat_on_gpu
-from fedhpro_flwr.replayed_step import WARM_UP, ReplayedStep, as_cuda_graph
 from fedhpro_flwr.seeding import Draws
 
 EPOCHS = 5  # of three steps, the last of which has a smaller batch

@@ -124,8 +124,8 @@ def test_the_data_set_on_the_page_works(registries: None, tmp_path: Path) -> Non
 def test_the_method_on_the_page_works(registries: None, tmp_path: Path) -> None:
     from client_app.app import app as client_app
     from fedhpro_flwr.config import RunConfig
-    from fedhpro_flwr.in_process import run_in_process
-    from fedhpro_flwr.run_folder import read_rounds
+    from fedhpro_flwr.launch.in_process import run_in_process
+    from fedhpro_flwr.runs.run_folder import read_rounds
     from server_app.app import app as server_app
 
     exec(examples("@method"), {})

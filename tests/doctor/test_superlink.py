@@ -15,7 +15,7 @@ from fedhpro_flwr.doctor.contact import Contact
 from fedhpro_flwr.doctor.finding import Level
 from fedhpro_flwr.doctor.subject import Subject
 from fedhpro_flwr.doctor.superlink import control_api, flower_version, reached
-from fedhpro_flwr.flat_keys import ConfigError
+from fedhpro_flwr.settings.flat_keys import ConfigError
 
 OK, WARNING, PROBLEM = Level.OK, Level.WARNING, Level.PROBLEM
 BEHIND_PROXY = {("POST", "/v1/fleet/pull-messages"): 415}

@@ -9,7 +9,7 @@ import torch
 from client_app.app import app as client_app
 from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.engine import RESIDENT, federation
-from fedhpro_flwr.in_process import run_in_process
+from fedhpro_flwr.launch.in_process import run_in_process
 from server_app.app import app as server_app
 
 SMALL = {

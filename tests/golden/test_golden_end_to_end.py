@@ -19,8 +19,8 @@ from released_mean import released_mean
 from torch import Tensor, nn
 
 from client_app import visit as visit_module
-from fedhpro_flwr import local_steps
 from fedhpro_flwr.calibration import retrain_head
+from fedhpro_flwr.client import local_steps
 from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.data import Split

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fedhpro_flwr.config import RunConfig
-from fedhpro_flwr.settings import prepare
+from fedhpro_flwr.settings.from_command_line import prepare
 
 ATTACKS = Path(__file__).resolve().parents[2] / "benchmarks" / "attacks.py"
 SPEC = spec_from_file_location("attacks", ATTACKS)

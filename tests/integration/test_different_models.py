@@ -9,10 +9,10 @@ from flwr.app import Context, RecordDict
 from safetensors.torch import load_file
 
 from client_app.app import app as client_app
+from fedhpro_flwr.client.configured_client import architecture_of
 from fedhpro_flwr.config import ConfigError, RunConfig
-from fedhpro_flwr.configured_client import architecture_of
 from fedhpro_flwr.engine import RESIDENT
-from fedhpro_flwr.in_process import InProcessGrid, run_in_process
+from fedhpro_flwr.launch.in_process import InProcessGrid, run_in_process
 from server_app.app import app as server_app
 
 SMALL = {

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from fedhpro_flwr.cli import main
-from fedhpro_flwr.run_folder import read_rounds
+from fedhpro_flwr.runs.run_folder import read_rounds
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = {

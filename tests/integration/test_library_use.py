@@ -14,7 +14,7 @@ SCRIPT = """
 from server_app.app import app as server_app, results
 from client_app.app import app as client_app
 import server_app as theirs
-from fedhpro_flwr.in_process import run_in_process
+from fedhpro_flwr.launch.in_process import run_in_process
 
 run_in_process(server_app, client_app, 3, {})
 strategy, result = results[0]

@@ -11,11 +11,11 @@ import torch
 from flwr.app import Array, ArrayRecord, Error, Message
 
 from client_app.app import app as client_app
-from fedhpro_flwr.in_process import run_in_process
-from fedhpro_flwr.progress import closing
-from fedhpro_flwr.replies import QuorumError
-from fedhpro_flwr.run_folder import read_rounds
-from fedhpro_flwr.settings import prepare
+from fedhpro_flwr.launch.in_process import run_in_process
+from fedhpro_flwr.runs.progress import closing
+from fedhpro_flwr.runs.run_folder import read_rounds
+from fedhpro_flwr.server.replies import QuorumError
+from fedhpro_flwr.settings.from_command_line import prepare
 from server_app.app import app as server_app
 
 CLIENTS = 3

@@ -13,7 +13,7 @@ from client_app.app import make_client_app
 from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.data import Split
-from fedhpro_flwr.in_process import InProcessGrid
+from fedhpro_flwr.launch.in_process import InProcessGrid
 from fedhpro_flwr.methods import Arrival
 from fedhpro_flwr.models import Model
 from fedhpro_flwr.records import Broadcast, Task, array_record

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from client_app.app import app as client_app
 from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.engine import RESIDENT
-from fedhpro_flwr.in_process import run_in_process
+from fedhpro_flwr.launch.in_process import run_in_process
 from fedhpro_flwr.losses import Anchors, hpal, hpcl
 from fedhpro_flwr.methods.arrival import Batch
 from fedhpro_flwr.methods.hpcl_hpal import hpcl_and_hpal

@@ -6,7 +6,7 @@ import torch
 
 from client_app.app import make_client_app
 from fedhpro_flwr.config import ConfigError
-from fedhpro_flwr.in_process import InProcessGrid
+from fedhpro_flwr.launch.in_process import InProcessGrid
 from fedhpro_flwr.methods import Method, ServerStep
 from fedhpro_flwr.methods.hook_checks import refuse_records
 from fedhpro_flwr.records import array_record

@@ -8,11 +8,11 @@ import pytest
 
 from client_app.app import app as client_app
 from client_app.visit import own_test
+from fedhpro_flwr.client.privacy_account import epsilon_of, reply_mu
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.engine import RESIDENT
-from fedhpro_flwr.in_process import run_in_process
+from fedhpro_flwr.launch.in_process import run_in_process
 from fedhpro_flwr.methods import METHODS
-from fedhpro_flwr.privacy_account import epsilon_of, reply_mu
 from fedhpro_flwr.records import Broadcast, Task
 from server_app.app import UNTESTED
 from server_app.app import app as server_app

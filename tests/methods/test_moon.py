@@ -8,8 +8,8 @@ import torch
 from torch.nn import functional as F
 
 from client_app.visit import visit
+from fedhpro_flwr.client.personal import PersonalState, split_memory
 from fedhpro_flwr.methods import Batch, build_method
-from fedhpro_flwr.personal import PersonalState, split_memory
 
 MU, TAU = 2.0, 0.3
 

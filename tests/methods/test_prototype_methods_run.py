@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from client_app.app import app as client_app
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.engine import RESIDENT
-from fedhpro_flwr.in_process import run_in_process
+from fedhpro_flwr.launch.in_process import run_in_process
 from fedhpro_flwr.methods import METHODS
 from server_app.app import app as server_app
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fedhpro_flwr.checkpoint import About, Checkpoint
 from fedhpro_flwr.config import ConfigError
 from fedhpro_flwr.methods import METHODS, Method
+from fedhpro_flwr.runs.checkpoint import About, Checkpoint
 from fedhpro_flwr.seeding import Draws
 from fedhpro_flwr.timing import Stopwatch
 

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from client_app.visit import visit
 from fedhpro_flwr.config import ConfigError
-from fedhpro_flwr.in_process import InProcessGrid
+from fedhpro_flwr.launch.in_process import InProcessGrid
 from fedhpro_flwr.methods import build_method
 from fedhpro_flwr.methods.scaffold import Scaffold, felt_steps
 from fedhpro_flwr.records import unpack_task

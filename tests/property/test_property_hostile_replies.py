@@ -14,7 +14,6 @@ from random import Random
 import pytest
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Error, Message, RecordDict
-from flwr.supercore.task_identity import TaskIdentity
 from torch import nn
 
 from fedhpro_flwr.config import RunConfig
@@ -23,7 +22,7 @@ from fedhpro_flwr.metrics import Evaluation
 from fedhpro_flwr.models import Model
 from fedhpro_flwr.printable import LONGEST_REASON
 from fedhpro_flwr.records import OwnTest, Tensors, Update, array_record, pack_update
-from fedhpro_flwr.roster import Seats
+from fedhpro_flwr.server.roster import Seats
 from server_app.strategy import FedHProStrategy
 
 SPEC = spec_from_file_location("malformed_replies", Path(__file__).with_name("malformed_replies.py"))
@@ -44,7 +43,6 @@ Bits = dict[str, bytes]
 
 @pytest.fixture(autouse=True)
 def quiet() -> Iterator[None]:
-    TaskIdentity.run_id = TaskIdentity.node_id = TaskIdentity.task_id = 1
     logger = getLogger("flwr")
     before = logger.level
     logger.setLevel(ERROR)  # a warning for each of the replies
@@ -148,7 +146,6 @@ def test_ten_thousand_broken_replies_change_nothing_for_the_others() -> None:
 
 @pytest.fixture(scope="module")
 def server() -> Server:
-    TaskIdentity.run_id = TaskIdentity.node_id = TaskIdentity.task_id = 1
     return Server()
 
 

@@ -3,16 +3,14 @@
 import math
 
 import numpy as np
-import pytest
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
-from flwr.supercore.task_identity import TaskIdentity
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from fedhpro_flwr.records import Update, array_record, pack_update
-from fedhpro_flwr.reply_checks import MOST_SAMPLES, BadReply, Expected, unpack_update
+from fedhpro_flwr.server.reply_checks import MOST_SAMPLES, BadReply, Expected, unpack_update
 
 MODEL = {"head.weight": torch.ones(3, 2), "head.bias": torch.zeros(3)}
 SENT = {
@@ -48,11 +46,6 @@ records = st.one_of(
     st.dictionaries(metric_names, numbers, max_size=4).map(MetricRecord),
     st.dictionaries(metric_names, st.text(max_size=3)).map(ConfigRecord),
 )
-
-
-@pytest.fixture(autouse=True, scope="module")
-def identity():
-    TaskIdentity.run_id = TaskIdentity.node_id = TaskIdentity.task_id = 1
 
 
 def changed_byte(at: int, byte: int) -> bytes:

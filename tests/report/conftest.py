@@ -11,7 +11,7 @@ import pytest
 import tomli_w
 
 from fedhpro_flwr.config import RunConfig
-from fedhpro_flwr.flat_keys import nest
+from fedhpro_flwr.settings.flat_keys import nest
 
 MakeRun = Callable[..., Path]
 

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from fedhpro_flwr.config import ConfigError
-from fedhpro_flwr.prototype_trace import PROTOTYPES_FILE
 from fedhpro_flwr.report.drift import (
     Trace,
     cosine_distance,
@@ -23,6 +22,7 @@ from fedhpro_flwr.report.drift import (
 from fedhpro_flwr.report.drift_section import drift_section
 from fedhpro_flwr.report.groups import group_runs
 from fedhpro_flwr.report.runs import Run
+from fedhpro_flwr.runs.prototype_trace import PROTOTYPES_FILE
 
 
 def drawn(seed, rounds=3, classes=5, width=4):

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from fedhpro_flwr.accuracies import ClientsTested, ServerTested
-from fedhpro_flwr.reports import RoundReport, headline
+from fedhpro_flwr.runs.reports import RoundReport, headline
 from fedhpro_flwr.tracking import round_numbers, summary_numbers
 
 BARE = RoundReport(3, 1.5, {}, {}, {}, {}, [{"partition-id": 0}, {"partition-id": 2}], train_loss=0.75)

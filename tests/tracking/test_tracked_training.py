@@ -7,8 +7,8 @@ from small_run import SMALL as ONE_ROUND
 
 from client_app.app import app as client_app
 from fedhpro_flwr.config import ConfigError, RunConfig
-from fedhpro_flwr.in_process import run_in_process
-from fedhpro_flwr.run_folder import read_rounds
+from fedhpro_flwr.launch.in_process import run_in_process
+from fedhpro_flwr.runs.run_folder import read_rounds
 from fedhpro_flwr.tracking.tensorboard import TensorBoard
 from server_app.app import app as server_app
 

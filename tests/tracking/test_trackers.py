@@ -8,8 +8,8 @@ import pytest
 
 from fedhpro_flwr.cli import main
 from fedhpro_flwr.config import ConfigError, RunConfig
-from fedhpro_flwr.reports import RoundReport
-from fedhpro_flwr.settings import prepare
+from fedhpro_flwr.runs.reports import RoundReport
+from fedhpro_flwr.settings.from_command_line import prepare
 from fedhpro_flwr.tracking import TRACKERS, Tracker, Trackers, chosen_trackers, tracker
 
 SUMMARY = {"accuracy": {"best": 0.5, "best-round": 2, "last": 0.25, "mean-of-last-ten": 0.375}}
@@ -54,7 +54,7 @@ def test_looking_for_the_libraries_imports_none_of_them():
     code = (
         "import sys\n"
         "from fedhpro_flwr.tracking import Trackers, chosen_trackers\n"
-        "from fedhpro_flwr.flat_keys import ConfigError\n"
+        "from fedhpro_flwr.settings.flat_keys import ConfigError\n"
         "for name in ('tensorboard', 'wandb', 'mlflow'):\n"
         "    try: chosen_trackers(name)\n"
         "    except ConfigError: pass\n"

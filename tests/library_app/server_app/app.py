@@ -6,7 +6,7 @@ from flwr.serverapp import Grid, ServerApp
 from shared_model import my_model
 
 from fedhpro_flwr import FedHProStrategy, RunConfig, array_record
-from fedhpro_flwr.progress import RoundLog
+from fedhpro_flwr.runs.progress import RoundLog
 
 app = ServerApp()
 results = []

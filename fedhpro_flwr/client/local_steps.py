@@ -1,0 +1,83 @@
+"""What the steps of an epoch of local training work on: which samples, and how they are augmented.
+
+Everything that is drawn for an epoch is drawn on the CPU and goes to the device at its beginning. A copy in each step
+would make the host wait there until the device has done all steps before, and the device then for the host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fedhpro_flwr.client_data import ClientData
+from fedhpro_flwr.data.augment import Crops, crop_and_flip
+from fedhpro_flwr.data.batches import batches
+from fedhpro_flwr.settings.sections import Local
+
+ONE_VALUE = "Expected more than 1 value per channel when training"  # how torch begins this complaint
+
+
+@dataclass(frozen=True, eq=False)
+class LocalBatch:
+    """The samples of one step, on the device."""
+
+    x: Tensor  # [B, ...] what the encoder is given: normalised, augmented
+    labels: Tensor  # [B]
+
+
+def epoch(
+    data: ClientData, local: Local, order: torch.Generator, augmentation: torch.Generator
+) -> Iterator[LocalBatch]:
+    """The batches of one epoch, every training sample once.
+
+    Args:
+        data: the client's own.
+        local: `local.*`.
+        order, augmentation: generators of the CPU; each epoch goes on with what the one before left of them.
+
+    Raises:
+        ValueError: the client has no training data.
+    """
+    if data.train is None:
+        raise ValueError("local training needs training data")
+    drawn = list(batches(len(data.train), local.batch_size, order))
+    augments = local.augment != "none" and data.train.inputs.ndim == 4
+    crops = None
+    if augments and local.augment == "per-sample":
+        each = [Crops.draw(len(chosen), flip=local.flip, generator=augmentation) for chosen in drawn]
+        crops = Crops.joined(each).to(data.device).split(local.batch_size)
+    for chosen in torch.split(torch.cat(drawn).to(data.device), local.batch_size):  # [B]
+        x = data.encoder_inputs(data.train.inputs[chosen])
+        if crops is not None:
+            x = next(crops).cut(x)
+        elif augments:  # the draws of a whole batch are three numbers, which stay with the host
+            x = crop_and_flip(x, draw="per-batch", flip=local.flip, generator=augmentation)
+        yield LocalBatch(x, data.train.labels[chosen])
+
+
+def num_steps(samples: int, local: Local) -> int:
+    """Steps of SGD of a visit: the last batch of an epoch may be smaller, none is left out."""
+    return local.epochs * -(-samples // local.batch_size)
+
+
+@contextmanager
+def lone_sample_explained(samples: int, local: Local) -> Iterator[None]:
+    """Says in words of the settings what a BatchNorm that sees one value a channel says in its own.
+
+    Raises:
+        ValueError: in place of the BatchNorm's.
+    """
+    try:
+        yield
+    except ValueError as error:
+        lone = local.batch_size == 1 or samples % local.batch_size == 1
+        if not lone or not str(error).startswith(ONE_VALUE):
+            raise
+        raise ValueError(
+            f"the model's BatchNorm cannot train on a batch of one sample, and {samples} samples at local.batch-size = "
+            f"{local.batch_size} make one; choose another local.batch-size, or LayerNorm or GroupNorm in the model"
+        ) from None

@@ -1,0 +1,165 @@
+"""Data that lies at the nodes, `partition.scheme = "nodes"`: every client reads its own, and the server needs none.
+
+A client's data is at the `data-path` of its SuperNode's config. Where that names none, as in a simulation, it is in the
+folder `data.path`, and so is what the server has to test on:
+
+    client-0, client-1, ...     a folder each, or a file: client-0.npz, client-0.csv, client-0.zip
+    server                      likewise; may be missing
+
+All have the format `data.name` and classes out of `data.classes`. A client may have any of them, and any number of
+samples.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from flwr.app import Context
+
+from fedhpro_flwr.client_data import ClientData
+from fedhpro_flwr.config import ConfigError, RunConfig
+from fedhpro_flwr.data.data_set import Split
+from fedhpro_flwr.data.own_format import SUFFIXES, OwnSamples, own_normalisation, own_reader
+from fedhpro_flwr.data.registry import DataSource, refuse_unused
+from fedhpro_flwr.engine import RESIDENT, data_source
+from fedhpro_flwr.nodes import UNNAMED, own_partition
+from fedhpro_flwr.settings.declared_data import NODES
+
+DATA_PATH = "data-path"  # in a node's config
+SERVER = "server"
+
+
+def client_data(config: RunConfig, partition_id: int, context: Context) -> ClientData:
+    """A client's own samples, read once in a process.
+
+    Its test data is the test part of what it has; without one, `data.test-share` of each class, the same in every run.
+    A client with too few samples for that has no test data.
+
+    Raises:
+        ConfigError: `data.name` is no format of own data.
+        FileNotFoundError: nothing lies where the client's data should.
+        ValueError: the data cannot be used, has a class or a shape that is not declared, or is another client's.
+    """
+    place = client_place(config, partition_id, context)
+
+    def read() -> ClientData:
+        source, samples = _read(config, place)
+        train, test = samples.parts(source)
+        return ClientData(train, test, *own_normalisation(tuple(train.inputs.shape[1:])))
+
+    return RESIDENT.get(f"data of client {partition_id}", (data_source(config), place), read)
+
+
+def client_place(config: RunConfig, partition_id: int, context: Context) -> Path:
+    """Where a client's data lies.
+
+    Raises:
+        FileNotFoundError: nowhere.
+        ValueError: this node holds another client's data, or does not say whose; or the data lies there twice.
+    """
+    named = str(context.node_config.get(DATA_PATH, ""))
+    if named:
+        refuse_other_client(partition_id, context)
+        place = Path(named).expanduser()
+        if not place.is_absolute():
+            raise ValueError(
+                f"the node config says {DATA_PATH} = {named!r}; write it as a full path, the client app "
+                "runs in another folder"
+            )
+        if not place.exists():
+            raise FileNotFoundError(f"the node config says {DATA_PATH} = {named!r}, and nothing is there")
+        return place
+    if not config.data.path:
+        raise FileNotFoundError(
+            f"its node config names no {DATA_PATH}, and there is no data.path to look into; start its SuperNode with "
+            f"--node-config \"partition-id={partition_id} {DATA_PATH}='/place/of/its/data'\""
+        )
+    root = Path(config.data.path).expanduser()
+    found = _below(root, f"client-{partition_id}", config.data.name)
+    if found is None:
+        file = f"client-{partition_id}{SUFFIXES.get(config.data.name, '')}"
+        raise FileNotFoundError(
+            f"data.path = {config.data.path!r} holds neither {file} nor a folder client-{partition_id}; "
+            "put its data there"
+        )
+    return found
+
+
+def refuse_other_client(partition_id: int, context: Context) -> None:
+    """A node that holds data of its own plays the client whose data it is, and no other.
+
+    Raises:
+        ValueError: it is asked to play another one, or does not say which it is.
+    """
+    mine, place = own_partition(context), context.node_config.get(DATA_PATH, "")
+    if not place or mine == partition_id:
+        return
+    whose = "a client it does not name" if mine == UNNAMED else f"client {mine} alone"
+    raise ValueError(
+        f"the node that is to play it holds the data of {whose}; start a SuperNode with "
+        f"partition-id={partition_id} where the data of client {partition_id} lies"
+    )
+
+
+def refuse_without_client(config: RunConfig, context: Context) -> None:
+    """Look at a node whose partition-id is none of the run's clients.
+
+    Raises:
+        ValueError: it has data of its own, and could play no other client.
+    """
+    place, mine = context.node_config.get(DATA_PATH, ""), own_partition(context)
+    if place and at_nodes(config):
+        whose = "and not whose data that is" if mine == UNNAMED else f"and partition-id = {mine}"
+        raise ValueError(
+            f"its config says {DATA_PATH} = {place!r} {whose}; give it the partition-id of one of the run's clients, "
+            f"0 to {config.partition.num_partitions - 1}"
+        )
+
+
+def server_data(config: RunConfig) -> ClientData | None:
+    """What the server tests on: the test part of its own data, or all of it; None where it has none.
+
+    Raises:
+        ConfigError: `data.path` is no folder, or the data there cannot be used.
+    """
+    try:
+        own_reader(config.data.name)
+        refuse_unused(data_source(config))
+        if not config.data.path:
+            return None
+        root = Path(config.data.path).expanduser()
+        if not root.is_dir():
+            raise ConfigError(
+                f"data.path = {config.data.path!r} is no folder on the server; leave it out if the server has no data "
+                f"and every node config names its {DATA_PATH}"
+            )
+        place = _below(root, SERVER, config.data.name)
+        if place is None:
+            return None
+        source, samples = _read(config, place)
+        test: Split = samples.train if samples.test is None else samples.test
+        shape = tuple(test.inputs.shape[1:])
+        source.refuse_other_shape(shape)
+        return ClientData(None, test, *own_normalisation(shape))
+    except (ValueError, OSError) as error:
+        raise ConfigError(str(error)) from error
+
+
+def at_nodes(config: RunConfig) -> bool:
+    """Whether every client has data of its own."""
+    return config.partition.scheme == NODES
+
+
+def _read(config: RunConfig, place: Path) -> tuple[DataSource, OwnSamples]:
+    source = replace(data_source(config), path=str(place))
+    refuse_unused(source)
+    return source, own_reader(source.name)(source)
+
+
+def _below(root: Path, name: str, data_format: str) -> Path | None:
+    places = (root / f"{name}{SUFFIXES.get(data_format, '')}", root / name)
+    found = [place for place in dict.fromkeys(places) if place.exists()]
+    if len(found) > 1:
+        raise ValueError(f"{root} holds both {found[0].name} and the folder {name}; delete or rename one of them")
+    return found[0] if found else None

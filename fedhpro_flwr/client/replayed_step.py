@@ -1,0 +1,131 @@
+"""A training step whose kernels a GPU replays as one CUDA graph, without the host.
+
+The kernels of a small network take less time than the host needs to ask for them one by one; a graph is asked for at
+once. It reads and writes the same memory each time, so every batch is copied to where the first one lay, and it repeats
+whatever the host decided while it was recorded. A step decides nothing by the numbers it computes, which tests/device
+holds it to. What cannot be recorded is computed as ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import cache
+from logging import WARNING
+from typing import Protocol
+
+import torch
+from flwr.common.logger import log
+from torch import Tensor
+
+from fedhpro_flwr.printable import one_line
+from fedhpro_flwr.settings.sections import Local
+
+Step = Callable[[Tensor, Tensor], Tensor]  # x [B, ...], labels [B] -> the loss, a scalar
+WARM_UP = 3  # steps before a recording: libraries choose kernels and memory, SGD makes its velocities
+
+
+def as_cuda_graph(step: Step, local: Local, device: torch.device) -> Step:
+    """The step itself, or one that is replayed where `local.cuda-graph` asks for it and there is a GPU."""
+    return ReplayedStep(step, CudaRecorder()) if local.cuda_graph and device.type == "cuda" else step
+
+
+class Recorder(Protocol):
+    """Records what a device is asked to do."""
+
+    def apart(self) -> AbstractContextManager[None]:
+        """Where the steps before a recording run."""
+
+    def record(self, work: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], object]]:
+        """Nothing of the work is done yet: what repeats the device's part of it, and the tensor of its result."""
+
+
+class CudaRecorder:
+    """torch's own CUDA graphs."""
+
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """On the stream of the recording, after what was asked for before and ahead of what comes next."""
+        here, there = torch.cuda.current_stream(), _stream()
+        there.wait_stream(here)
+        with torch.cuda.stream(there):
+            yield
+        here.wait_stream(there)
+
+    def record(self, work: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], object]]:
+        """A graph with memory of its own, which goes when the graph goes."""
+        graph = torch.cuda.CUDAGraph()
+        # Both, since torch.cuda.graph stays on its stream where a recording fails.
+        with torch.cuda.stream(_stream()), torch.cuda.graph(graph, stream=_stream()):
+            result = work()
+        return result, graph.replay
+
+
+@cache
+def _stream() -> torch.cuda.Stream:
+    """One a process: cuBLAS keeps a handle and a workspace for every stream that it has met."""
+    return torch.cuda.Stream()  # type: ignore[no-untyped-call]
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """The tensors that a recorded step reads and writes."""
+
+    x: Tensor  # [B, ...]
+    labels: Tensor  # [B]
+    loss: Tensor
+    replay: Callable[[], object]
+
+    @classmethod
+    def of(cls, step: Step, recorder: Recorder, x: Tensor, labels: Tensor) -> Recording:
+        """Record a step for batches of this shape.
+
+        Raises:
+            RuntimeError: something in it cannot be recorded, or there is no memory for it.
+        """
+        x, labels = x.clone(), labels.clone()
+        return cls(x, labels, *recorder.record(lambda: step(x, labels)))
+
+    def __call__(self, x: Tensor, labels: Tensor) -> Tensor:
+        self.x.copy_(x)
+        self.labels.copy_(labels)
+        self.replay()
+        return self.loss
+
+
+class ReplayedStep:
+    """A step that is recorded when it has been computed `WARM_UP` times, and replayed from then on.
+
+    Batches of another shape than the first, as the last of an epoch may be, are computed. So are all where the
+    recording fails; a line in the log says why.
+
+    Args:
+        step: after its first call it changes weights, buffers and velocities where they are, and makes no new ones.
+        recorder: of the device.
+    """
+
+    def __init__(self, step: Step, recorder: Recorder) -> None:
+        self.step, self.recorder = step, recorder
+        self.calls = 0
+        self.recording: Recording | None = None
+        self.shape: torch.Size | None = None  # of the batches that are replayed
+
+    def __call__(self, x: Tensor, labels: Tensor) -> Tensor:
+        """The loss; the next call may write over it."""
+        self.calls += 1
+        if self.calls == 1:
+            self.shape = x.shape
+        if self.calls <= WARM_UP:
+            with self.recorder.apart():
+                return self.step(x, labels)
+        if x.shape != self.shape:
+            return self.step(x, labels)
+        if self.recording is None:
+            try:
+                self.recording = Recording.of(self.step, self.recorder, x, labels)
+            except Exception as error:  # of a driver, or of an operation that asks for a number in between
+                log(WARNING, "local.cuda-graph: steps are not replayed: %s", one_line(error))
+                self.shape = None
+                return self.step(x, labels)
+        return self.recording(x, labels)

@@ -1,0 +1,145 @@
+"""checkpoint/round-<r>.safetensors: all that the server needs to go on after round r as if it had never stopped.
+
+Random draws are functions of (seed, round, partition, purpose), so there is no generator to save (seeding.py). What
+clients keep stays with them (personal.py); the run's name, which is here, leads to it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from fedhpro_flwr.exchange import GlobalModel
+from fedhpro_flwr.records import Tensors
+from fedhpro_flwr.runs.round_files import file_content, in_own_memory
+from fedhpro_flwr.settings.flat_keys import ConfigError, Scalar
+from fedhpro_flwr.whole_file import write_whole
+
+MODEL, ENCODERS, METHOD, TRACE = "model", "encoders", "method", "trace"  # first part of a tensor's name in the file
+ABOUT, CHECKSUM = "about", "checksum"  # the file's metadata
+
+
+@dataclass(frozen=True)
+class RunSoFar:
+    """A run when it begins, or goes on after rounds that were played."""
+
+    name: str  # names the run in what clients keep of it
+    resumed_at: tuple[int, ...] = ()  # the rounds after which it was resumed so far, the last of them now
+
+    @property
+    def rounds_before(self) -> int:
+        """Rounds that need not be played again."""
+        return self.resumed_at[-1] if self.resumed_at else 0
+
+    @property
+    def resumed_after(self) -> str:
+        """`resumed_at` as it travels, numbers between spaces."""
+        return " ".join(map(str, self.resumed_at))
+
+
+@dataclass(frozen=True)
+class About:
+    """What a checkpoint is of."""
+
+    server_round: int  # the last one that was finished
+    run: str  # names the run in what clients keep of it
+    resumed_at: tuple[int, ...]  # the rounds after which the run was resumed so far
+    settings: Mapping[str, Scalar]
+    code: str  # fingerprint of the sources that wrote it
+    data: str  # fingerprint of the partition; "" where clients bring their own data
+
+    @property
+    def so_far(self) -> RunSoFar:
+        """The run as it goes on from here."""
+        return RunSoFar(self.run, (*self.resumed_at, self.server_round))
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """The server's state after a round."""
+
+    about: About
+    shared: Tensors  # of the global model
+    encoders: Mapping[str, Tensors] = field(default_factory=dict)  # by group
+    method: Tensors = field(default_factory=dict)  # as `Method.saved` gives it
+    trace: Tensors = field(default_factory=dict)  # the prototypes of the rounds so far (prototype_trace.py)
+
+    def write(self, path: Path) -> None:
+        """Whole or not at all."""
+        named = {f"{MODEL}/{name}": tensor for name, tensor in self.shared.items()}
+        named |= {f"{METHOD}/{name}": tensor for name, tensor in self.method.items()}
+        named |= {f"{TRACE}/{name}": tensor for name, tensor in self.trace.items()}
+        for group, encoder in self.encoders.items():
+            named |= {f"{ENCODERS}/{group}/{name}": tensor for name, tensor in encoder.items()}
+        about = json.dumps(asdict(self.about))
+        write_whole(path, file_content(named, {ABOUT: about, CHECKSUM: checksum(about, named)}))
+
+    @classmethod
+    def read(cls, path: Path) -> Checkpoint:
+        """The inverse of `write`.
+
+        Raises:
+            ValueError: the file is damaged; the message names it.
+        """
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata()
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no mapping
+            if checksum(metadata[ABOUT], tensors) != metadata[CHECKSUM]:
+                raise ValueError("its checksum is wrong")
+            about = json.loads(metadata[ABOUT])
+            return cls.of(About(**about | {"resumed_at": tuple(about["resumed_at"])}), in_own_memory(tensors))
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} is damaged ({error})") from error
+
+    @classmethod
+    def of(cls, about: About, tensors: Tensors) -> Checkpoint:
+        """From tensors under their names in the file."""
+        parts: dict[str, dict[str, Tensor]] = {MODEL: {}, METHOD: {}, TRACE: {}}
+        encoders: dict[str, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            part, _, rest = name.partition("/")
+            if part == ENCODERS:
+                group, _, rest = rest.partition("/")
+                encoders.setdefault(group, {})[rest] = tensor
+            else:
+                parts[part][rest] = tensor
+        return cls(about, parts[MODEL], encoders, parts[METHOD], parts[TRACE])
+
+    def model(self, start: GlobalModel) -> GlobalModel:
+        """The global model after the round.
+
+        Args:
+            start: the one before round 1, for the groups of the clients and the order of the tensors.
+
+        Raises:
+            ConfigError: it has other tensors.
+        """
+        encoders = {group: self._like(each, self.encoders.get(group, {})) for group, each in start.encoders.items()}
+        return GlobalModel(self._like(start.shared, self.shared), encoders, start.members)
+
+    def _like(self, start: Tensors, found: Tensors) -> Tensors:
+        for name in sorted(start.keys() | found.keys()):
+            if name not in start or name not in found or start[name].shape != found[name].shape:
+                raise ConfigError(
+                    f"the checkpoint of round {self.about.server_round} is of another model: {name} differs; "
+                    "begin a new run"
+                )
+        return {name: found[name] for name in start}
+
+
+def checksum(about: str, tensors: Tensors) -> str:
+    """A hash over every bit: safetensors itself notices a file that is cut short, and no bit that was flipped."""
+    digest = hashlib.blake2b(about.encode(), digest_size=16)
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

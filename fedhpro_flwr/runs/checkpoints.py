@@ -1,0 +1,93 @@
+"""The folder checkpoint/ of a run: written after a round, the last two kept, the newest good one found again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from fedhpro_flwr.client.kept_rounds import KEPT_CHECKPOINTS
+from fedhpro_flwr.config import RunConfig
+from fedhpro_flwr.engine import code_fingerprint
+from fedhpro_flwr.exchange import GlobalModel
+from fedhpro_flwr.methods.base import Method
+from fedhpro_flwr.runs.checkpoint import About, Checkpoint, RunSoFar
+from fedhpro_flwr.runs.prototype_trace import PrototypeTrace
+from fedhpro_flwr.runs.reports import RoundReport
+from fedhpro_flwr.runs.round_files import round_file, rounds_in
+from fedhpro_flwr.runs.run_folder import CHECKPOINT_FOLDER
+
+
+class Server(Protocol):
+    """What is saved of the strategy."""
+
+    config: RunConfig
+    method: Method
+    model: GlobalModel
+    state: object
+    so_far: RunSoFar
+    resume: Checkpoint | None
+    data: str
+
+
+class Checkpoints:
+    """Writes a checkpoint after every `checkpoint.every`-th round and after round `rounds`; observes the strategy.
+
+    It must be the last one: when a checkpoint is there, what the others note of its round is there too.
+
+    Args:
+        server: the strategy that is observed.
+        trace: its prototypes so far.
+        folder: of the run.
+    """
+
+    def __init__(self, server: Server, trace: PrototypeTrace, folder: Path) -> None:
+        self._server, self._trace, self._folder = server, trace, folder / CHECKPOINT_FOLDER
+        if begun_from := server.resume:
+            # Another attempt begins here: were it abandoned, what its clients kept must not count in the next one.
+            self._folder.mkdir(parents=True, exist_ok=True)  # an own app may go on in another one
+            about = replace(begun_from.about, resumed_at=server.so_far.resumed_at)
+            replace(begun_from, about=about).write(round_file(self._folder, about.server_round))
+
+    def on_round(self, report: RoundReport) -> None:
+        """Write, where it is time, and let go of what is older than the last two, or left over from a later round."""
+        server, number = self._server, report.server_round
+        every = server.config.checkpoint.every
+        if every == 0 or (number % every and number != server.config.rounds):
+            return
+        settings = server.config.flat()
+        about = About(number, server.so_far.name, server.so_far.resumed_at, settings, code_fingerprint(), server.data)
+        method = server.method.saved(server.state)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        content = Checkpoint(about, server.model.shared, server.model.encoders, method, self._trace.tensors())
+        content.write(round_file(self._folder, number))
+        kept = [other for other in rounds_in(self._folder) if other <= number][-KEPT_CHECKPOINTS:]
+        for other in rounds_in(self._folder):
+            if other not in kept:
+                round_file(self._folder, other).unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a run can go on from."""
+
+    checkpoint: Checkpoint | None  # None if none was written yet
+    damaged: Sequence[str] = ()  # newer ones that cannot be read, a sentence each
+
+
+def newest(folder: Path) -> Found:
+    """The newest good checkpoint of a run's folder.
+
+    Raises:
+        ValueError: there are some, and none is good.
+    """
+    damaged: list[str] = []
+    for number in reversed(rounds_in(folder / CHECKPOINT_FOLDER)):
+        try:
+            return Found(Checkpoint.read(round_file(folder / CHECKPOINT_FOLDER, number)), damaged)
+        except ValueError as error:
+            damaged.append(str(error))
+    if damaged:
+        raise ValueError("; ".join(damaged))
+    return Found(None)

@@ -1,0 +1,96 @@
+"""curves.png: accuracy and loss over the rounds, seconds and bytes of each phase."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fedhpro_flwr.config import RunConfig
+from fedhpro_flwr.runs.reports import means
+
+ALL_CLASSES, OVER_DOMAINS, OWN_DATA = "all classes", "mean over domains", "on the clients' own test data"
+
+
+def draw_curves(rounds: Sequence[Mapping[str, Any]], config: RunConfig) -> bytes:
+    """A PNG of one run, from the lines of its metrics.jsonl."""
+    from matplotlib.figure import Figure  # imported here: a client never draws
+
+    figure = Figure(figsize=(11, 6.2), layout="constrained")
+    accuracy, losses, seconds, traffic = figure.subplots(2, 2).flat
+    figure.suptitle(f"{config.experiment}: {config.method.name}, preset {config.preset}, seed {config.seed}")
+
+    for name, curve in accuracy_curves(rounds, config).items():
+        style: dict[str, Any] = {"lw": 2} if name in (ALL_CLASSES, OVER_DOMAINS) else {"lw": 1}
+        style |= {"ls": "--", "color": "grey"} if name == OWN_DATA else {}
+        accuracy.plot(*zip(*curve, strict=True), marker=".", label=name, **style)
+    accuracy.set(title="accuracy", xlabel="round", ylabel="%")
+    accuracy.xaxis.get_major_locator().set_params(integer=True)
+    if accuracy.lines:
+        for text in accuracy.legend(fontsize=8, loc="best").get_texts():
+            text.set_parse_math(False)  # the name of a domain with dollar signs is no formula
+    accuracy.grid(alpha=0.3)
+
+    # With `privacy.withhold` no client tells its loss.
+    if trained := [(line["server_round"], line["train_loss"]) for line in rounds if line["train_loss"] is not None]:
+        losses.plot(*zip(*trained, strict=True), marker=".", label="training (all terms, clients)")
+    if tested := [(line["server_round"], line["tested"]["loss"]) for line in rounds if line["tested"]]:
+        losses.plot(*zip(*tested, strict=True), marker=".", label="test (cross-entropy, server)")
+    losses.set(title="loss", xlabel="round", yscale="log" if losses.lines else "linear")
+    losses.xaxis.get_major_locator().set_params(integer=True)
+    if losses.lines:
+        losses.legend(fontsize=8, loc="best")
+    losses.grid(alpha=0.3, which="both")
+
+    phases = {f"client: {name}": value for name, value in means(rounds, "client_seconds").items()}
+    phases |= {f"server: {name}": value for name, value in means(rounds, "server_seconds").items() if name != "waiting"}
+    _bars(seconds, {name: 1000 * value for name, value in phases.items()}, "milliseconds a round (clients summed)")
+    sizes = {f"down: {name}": value / 1000 for name, value in means(rounds, "bytes_down").items()}
+    sizes |= {f"up: {name}": value / 1000 for name, value in means(rounds, "bytes_up").items()}
+    _bars(traffic, sizes, "kilobytes a round (clients summed)")
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=110)
+    return picture.getvalue()
+
+
+def accuracy_curves(
+    rounds: Sequence[Mapping[str, Any]], config: RunConfig
+) -> dict[str, list[tuple[int, float | None]]]:
+    """(round, percent) of everything that was measured: in total, by domain, group of classes, and architecture."""
+    tested = [(line["server_round"], line["tested"]) for line in rounds if line["tested"]]
+    # A round reports the clients' tests of the models it began with, those that the round before ended with.
+    received = [(line["server_round"] - 1, line["received"]) for line in rounds if line["received"]]
+    domains = tested[0][1]["domain_accuracy"] if tested else {}
+    curves = {OVER_DOMAINS if domains else ALL_CLASSES: _of(tested, "mean_over_domains" if domains else "accuracy")}
+    curves |= {name: _of(tested, "domain_accuracy", name) for name in domains}
+    if config.partition.imbalance > 1:
+        curves |= {group: _of(tested, group) for group in ("head", "medium", "tail")}
+    curves[OWN_DATA] = _of(received, "accuracy")
+    architectures = dict.fromkeys(name for _, said in received for name in said["by_architecture"])
+    curves |= {f"clients with {name}": _of(received, "by_architecture", name) for name in architectures}
+    return {name: curve for name, curve in curves.items() if curve}
+
+
+def _of(lines: Sequence[tuple[int, Mapping[str, Any]]], *keys: str) -> list[tuple[int, float | None]]:
+    curve = []
+    for server_round, said in lines:
+        value: Any = said
+        for key in keys:
+            value = value.get(key)
+        curve.append((server_round, None if value is None else 100 * value))
+    return curve
+
+
+def _bars(axes: Any, values: Mapping[str, float], title: str) -> None:
+    bars = axes.barh(
+        list(values),
+        list(values.values()),
+        color=["#4878a8" if name.startswith(("client", "down")) else "#d08a3a" for name in values],
+    )
+    axes.bar_label(bars, labels=[f"{value:,.1f}" for value in values.values()], fontsize=8, padding=3)
+    axes.set(title=title, xscale="log" if any(value > 0 for value in values.values()) else "linear")
+    axes.invert_yaxis()
+    axes.tick_params(axis="y", labelsize=8)
+    for text in axes.get_yticklabels():
+        text.set_parse_math(False)
+    axes.margins(x=0.25)

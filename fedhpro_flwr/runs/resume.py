@@ -1,0 +1,212 @@
+"""Whether and from where a run goes on in its folder: with the settings that it was begun with, and rounds to play.
+
+A run that was stopped at any moment goes on bit for bit as if it had not been; a finished one can be made longer.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from logging import WARNING
+from pathlib import Path
+from secrets import token_hex
+
+from flwr.common.logger import log
+
+from fedhpro_flwr.config import ConfigError, RunConfig, Scalar
+from fedhpro_flwr.engine import code_fingerprint, settle
+from fedhpro_flwr.runs.checkpoint import Checkpoint, RunSoFar
+from fedhpro_flwr.runs.checkpoints import newest
+from fedhpro_flwr.runs.folder_lock import lock
+from fedhpro_flwr.runs.run_folder import (
+    CHECKPOINT_FOLDER,
+    CONFIG_FILE,
+    METRICS_FILE,
+    PARTITION_FILE,
+    SUMMARY_FILE,
+    RunFolder,
+    read_rounds,
+)
+from fedhpro_flwr.runs.summary import without_places
+from fedhpro_flwr.server.known_data import known_data
+from fedhpro_flwr.settings.recorded import of_recorded, read_recorded
+
+# What may differ from the settings that a run was begun with: how long it goes on, whom it waits for, where things lie.
+FREE = frozenset(
+    {
+        "rounds", "run-folder", "results-dir", "resume", "trackers", "evaluation.alone",
+        "clients.quorum", "clients.retries", "clients.timeout", "clients.num-nodes",
+    }
+)  # fmt: skip
+MOST_KEYS = 5  # differing keys that a refusal names
+NOT_BEGUN, ALREADY_FINISHED = "holds no run that was begun", "the run is finished after"  # of two refusals
+ORPHAN_SECONDS = 90.0  # for a ServerApp that lost its SuperLink to end: once that one answers again, it does
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """A run that can go on."""
+
+    folder: Path
+    config: RunConfig  # as the run's own config.toml shall have it
+    checkpoint: Checkpoint | None  # None where none was written yet: the run begins with round 1
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def rounds_before(self) -> int:
+        """Rounds that need not be played again."""
+        return self.checkpoint.about.server_round if self.checkpoint else 0
+
+
+def resumed(config: RunConfig, patience: float = 0.0) -> Resumed:
+    """What `resume` asks for, looked at before anything in the folder is touched.
+
+    Args:
+        config: the settings.
+        patience: seconds that another process may take to leave the folder.
+
+    Raises:
+        ConfigError: the folder holds no run, no good checkpoint, or a run with other settings, which are named; there
+            is nothing left to play; or another process still plays it.
+    """
+    folder = Path(config.resume).expanduser().resolve()
+    named = f"resume = {config.resume!r}"
+    begun_with = _settings(folder, named)
+    lock(folder, patience).close()
+    try:
+        found = newest(folder)
+    except ValueError as error:
+        raise ConfigError(
+            f"{named}: no checkpoint is left to go on from, {error}; delete {CHECKPOINT_FOLDER} to begin anew"
+        ) from None
+    checkpoint, warnings = found.checkpoint, [f"{damaged}: the one before is used" for damaged in found.damaged]
+    refuse_other_settings(checkpoint.about.settings if checkpoint else begun_with, config, named)
+    if checkpoint is None:
+        _refuse_without_checkpoint(folder, config, named)
+        warnings.append("no checkpoint was written yet: the run begins with round 1")
+    else:
+        _refuse_lost_rounds(folder, checkpoint, config, named)
+        if checkpoint.about.code != code_fingerprint():
+            warnings.append("the code has changed since: what follows may differ from what it would have been")
+    settings = config.flat() | {"run-folder": str(folder), "resume": ""}
+    return Resumed(folder, RunConfig.parse(settings), checkpoint, tuple(warnings))
+
+
+def open_run(config: RunConfig) -> tuple[RunFolder, RunConfig, Checkpoint | None]:
+    """The folder that a run writes to, the settings with it in their place, and the checkpoint that it goes on from.
+
+    Raises:
+        ConfigError: the folder holds a finished run, or what `resume` names cannot go on: see `resumed`; or the data at
+            hand is not what the run was begun with.
+    """
+    if not config.resume:
+        if config.run_folder and Path(config.run_folder).is_dir():
+            lock(Path(config.run_folder), ORPHAN_SECONDS).close()
+        folder = RunFolder.of(config)
+        # Clients of a simulation keep their state there.
+        return folder, RunConfig.parse(config.flat() | {"run-folder": str(folder.path)}), None
+    known = resumed(config, ORPHAN_SECONDS)
+    for warning in known.warnings:
+        log(WARNING, "%s", warning)
+    if known.checkpoint:
+        settle(known.config)
+        data = known_data(known.config)
+        refuse_other_data(known.checkpoint, data.fingerprint)
+        refuse_other_samples(known.folder, data.content)
+    return RunFolder(known.folder, known.config, rounds_before=known.rounds_before), known.config, known.checkpoint
+
+
+def run_so_far(checkpoint: Checkpoint | None, config: RunConfig, data: str) -> RunSoFar:
+    """The run that the strategy plays: that of a checkpoint goes on; without one a new one begins.
+
+    Args:
+        checkpoint: to go on from.
+        config: the settings at hand.
+        data: fingerprint of the partition at hand.
+
+    Raises:
+        ConfigError: the checkpoint is of other settings or other data.
+    """
+    if checkpoint is None:
+        return RunSoFar(token_hex(4))
+    refuse_other_settings(checkpoint.about.settings, config, "resume")
+    refuse_other_data(checkpoint, data)
+    return checkpoint.about.so_far
+
+
+def refuse_other_settings(begun_with: Mapping[str, Scalar], config: RunConfig, named: str) -> None:
+    """A run does not go on with other settings.
+
+    Raises:
+        ConfigError: some differ that decide the result; the message names them.
+    """
+    before = without_places(of_recorded(begun_with).flat())
+    now = without_places(config.flat())
+    differing = [key for key in now if key not in FREE and before[key] != now[key]]
+    if differing:
+        said = ", ".join(f"{key} = {before[key]!r} (here {now[key]!r})" for key in differing[:MOST_KEYS])
+        more = f" and {len(differing) - MOST_KEYS} more" if len(differing) > MOST_KEYS else ""
+        raise ConfigError(f"{named}: the run was begun with {said}{more}; it goes on with its own settings alone")
+
+
+def refuse_other_data(checkpoint: Checkpoint, fingerprint: str) -> None:
+    """A run does not go on with other samples at its clients.
+
+    Raises:
+        ConfigError: the partition's fingerprint is another than that of the run so far.
+    """
+    if checkpoint.about.data != fingerprint:
+        raise ConfigError(
+            f"the data has changed: the run was begun with partition {checkpoint.about.data}, this is {fingerprint}; "
+            "bring the old data back, or begin a new run"
+        )
+
+
+def refuse_other_samples(folder: Path, content: str) -> None:
+    """A partition is of places in the data; what lies there may have changed too.
+
+    Raises:
+        ConfigError: the run's partition.json has another fingerprint of the samples.
+    """
+    try:
+        before = json.loads((folder / PARTITION_FILE).read_text(encoding="utf-8")).get("content", "")
+    except (OSError, ValueError, AttributeError):  # of an older release, or lost
+        return
+    if before and before != content:
+        raise ConfigError(
+            f"the data has changed: the run was begun with samples {before}, these are {content}; bring the old data "
+            "back, or begin a new run"
+        )
+
+
+def _settings(folder: Path, named: str) -> Mapping[str, Scalar]:
+    path = folder / CONFIG_FILE
+    try:
+        return read_recorded(path).flat()
+    except OSError:
+        raise ConfigError(f"{named} {NOT_BEGUN}: there is no {CONFIG_FILE} in it") from None
+    except ValueError as error:
+        raise ConfigError(f"{named}: its {CONFIG_FILE} is no good ({error})") from None
+
+
+def _refuse_without_checkpoint(folder: Path, config: RunConfig, named: str) -> None:
+    every = config.checkpoint.every
+    if every == 0:
+        raise ConfigError(f"{named}: there are no checkpoints, the run has checkpoint.every = 0; begin a new run")
+    # The first one may be missing by the moment between its round's line and itself, and no more.
+    if (folder / SUMMARY_FILE).exists() or len(read_rounds(folder)) > every:
+        raise ConfigError(f"{named}: its folder {CHECKPOINT_FOLDER} is gone; begin a new run")
+
+
+def _refuse_lost_rounds(folder: Path, checkpoint: Checkpoint, config: RunConfig, named: str) -> None:
+    rounds = checkpoint.about.server_round
+    if config.rounds < rounds:
+        raise ConfigError(f"{named}: {rounds} rounds were played, rounds = {config.rounds} is fewer")
+    if config.rounds == rounds and (folder / SUMMARY_FILE).exists():
+        raise ConfigError(f"{named}: {ALREADY_FINISHED} {rounds} rounds; to make it longer set more rounds")
+    lines = [line["server_round"] for line in read_rounds(folder)]
+    if lines[:rounds] != list(range(1, rounds + 1)):
+        raise ConfigError(
+            f"{named}: {METRICS_FILE} does not hold the {rounds} rounds that were played; begin a new run"
+        )

@@ -1,0 +1,186 @@
+"""The folder of a run: its settings, a line a round, then the models, the curves and a summary. No half files."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tomli_w
+from safetensors.torch import save
+from torch import Tensor
+
+from fedhpro_flwr.config import ConfigError, RunConfig
+from fedhpro_flwr.exchange import GlobalModel
+from fedhpro_flwr.exported.description import ModelDescription, model_bytes
+from fedhpro_flwr.records import HYPER_PROTOTYPES
+from fedhpro_flwr.runs.folder_lock import lock
+from fedhpro_flwr.runs.reports import RoundReport
+from fedhpro_flwr.settings.flat_keys import nest
+from fedhpro_flwr.whole_file import remove_unfinished, write_whole
+from fedhpro_flwr.writable import make_folder
+
+if TYPE_CHECKING:
+    from fedhpro_flwr.server.known_data import KnownData
+
+CONFIG_FILE, METRICS_FILE, SUMMARY_FILE = "config.toml", "metrics.jsonl", "summary.json"
+PARTITION_FILE, FAILURE_FILE, CURVES_FILE = "partition.json", "failure.txt", "curves.png"
+MODEL_FILE, HYPER_PROTOTYPES_FILE = "model.safetensors", "hyper-prototypes.safetensors"
+CHECKPOINT_FOLDER = "checkpoint"
+METHOD_FILE = "method.safetensors"  # the state of methods without hyper-prototypes
+ROUND_KEYS = frozenset({"server_round", "seconds", "received", "tested"})  # by which the report of a round is known
+
+
+def new_path(results: Path, experiment: str) -> Path:
+    """results/<experiment>/<time>-<short id>."""
+    return results / experiment / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+
+
+def refuse_finished(folder: Path) -> None:
+    """A finished run is not written over; one that failed or was stopped is begun anew.
+
+    Raises:
+        ConfigError: the folder holds a summary.
+    """
+    if (folder / SUMMARY_FILE).exists():
+        raise ConfigError(f"run-folder = {str(folder)!r} holds a finished run; name another folder")
+
+
+def begun_folder(config: RunConfig) -> Path:
+    """The folder of a run that begins, made: the one that the settings name, or a new one under the results folder.
+
+    Raises:
+        ConfigError: it holds a finished run, or cannot be made or written; the sentence names the key.
+    """
+    if config.run_folder:
+        folder, named = Path(config.run_folder).resolve(), f"run-folder = {config.run_folder!r}"
+        refuse_finished(folder)
+    else:
+        results = config.results_dir or "results"
+        folder, named = new_path(Path(results).resolve(), config.experiment), f"results-dir = {results!r}"
+    make_folder(folder, named)
+    return folder
+
+
+class RunFolder:
+    """One run's files. An observer of the strategy.
+
+    Args:
+        path: the folder; made where it is not there.
+        config: the settings.
+        rounds_before: rounds of an earlier attempt that the run goes on after; what there is of later ones is removed.
+
+    Raises:
+        ConfigError: another process writes there.
+    """
+
+    def __init__(self, path: Path, config: RunConfig, *, rounds_before: int = 0) -> None:
+        self.path, self.rounds_before = path, rounds_before
+        self._checkpoints = config.checkpoint.every > 0
+        path.mkdir(parents=True, exist_ok=True)
+        self._lock = lock(path)
+        remove_unfinished(path)
+        (path / SUMMARY_FILE).unlink(missing_ok=True)  # first: from here on this is no finished run
+        if not rounds_before:
+            shutil.rmtree(path / CHECKPOINT_FOLDER, ignore_errors=True)
+        write_whole(path / CONFIG_FILE, tomli_w.dumps(nest(config.flat())).encode())
+        (path / FAILURE_FILE).unlink(missing_ok=True)
+        played = read_rounds(path) if rounds_before else []
+        lines = [json.dumps(line) + "\n" for line in played if line["server_round"] <= rounds_before]
+        write_whole(path / METRICS_FILE, "".join(lines).encode())
+        self._metrics = (path / METRICS_FILE).open("a", encoding="utf-8")
+
+    @classmethod
+    def of(cls, config: RunConfig) -> RunFolder:
+        """The folder of a run that begins, named in the config.toml in it: see `begun_folder`."""
+        path = begun_folder(config)
+        return cls(path, RunConfig.parse(config.flat() | {"run-folder": str(path)}))
+
+    def partition(self, known: KnownData) -> None:
+        """The client-by-class table of training samples, as far as the server knows it, and whose data it is."""
+        counts = known.class_counts
+        table = {
+            "fingerprint": known.fingerprint,
+            "content": known.content,
+            "class-names": list(known.shape.class_names),
+            "client-domains": list(known.client_domains),
+            "counts": None if counts is None else counts.tolist(),
+        }
+        write_whole(self.path / PARTITION_FILE, json.dumps(table).encode())
+
+    def on_round(self, report: RoundReport) -> None:
+        """Append the line and push it to the disk."""
+        self._metrics.write(json.dumps(report.line()) + "\n")
+        self._metrics.flush()
+        os.fsync(self._metrics.fileno())
+
+    def models(
+        self,
+        model: GlobalModel,
+        state: Mapping[str, Tensor],
+        descriptions: Mapping[str, ModelDescription] | None = None,
+    ) -> None:
+        """The global model (its head where encoders stay with clients; one file a group) and the method's tensors.
+
+        Args:
+            model: whose tensors are written.
+            state: the method's.
+            descriptions: by group, what `fedhpro predict` needs to know of its model.
+        """
+        of_method = HYPER_PROTOTYPES_FILE if HYPER_PROTOTYPES in state else METHOD_FILE
+        if state:
+            write_whole(self.path / of_method, save({key: tensor.contiguous() for key, tensor in state.items()}))
+        for group in model.groups:
+            if tensors := model.tensors(group):
+                described = (descriptions or {}).get(group)
+                name = f"model-{group}.safetensors" if group else MODEL_FILE
+                write_whole(self.path / name, model_bytes(tensors, described))
+
+    def summary(self, content: Mapping[str, Any]) -> None:
+        """Written last: a folder with a summary is a finished run."""
+        write_whole(self.path / SUMMARY_FILE, json.dumps(content, indent=1).encode())
+
+    @property
+    def going_on(self) -> str:
+        """How to go on with the run, for the sentence that says why it stopped."""
+        if not self._checkpoints:
+            return "there are no checkpoints to go on from (checkpoint.every = 0): begin a new run"
+        return (
+            f"go on with `fedhpro run --resume {self.path}`, on a SuperLink with resume = '{self.path}' "
+            "in a copy of its config.toml"
+        )
+
+    def failure(self, reason: str) -> None:
+        """Why the run stopped, in a sentence."""
+        write_whole(self.path / FAILURE_FILE, reason.encode())
+
+
+def read_rounds(folder: Path) -> list[dict[str, Any]]:
+    """The complete lines of metrics.jsonl.
+
+    Raises:
+        ConfigError: a line is damaged; the message has its number.
+    """
+    path = folder / METRICS_FILE
+    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+    return [_round(line, f"{path}, line {number}") for number, line in enumerate(lines, start=1) if line]
+
+
+def _round(line: bytes, place: str) -> dict[str, Any]:
+    content: object = None
+    try:
+        content = json.loads(line.decode())
+    except UnicodeDecodeError:
+        why = "it has bytes that are no UTF-8"
+    except json.JSONDecodeError as error:
+        why = f"it is no JSON ({error.msg} at character {error.pos + 1})"
+    else:
+        why = "it is no report of a round"
+    if isinstance(content, dict) and content.keys() >= ROUND_KEYS and type(content["server_round"]) is int:
+        return content
+    raise ConfigError(f"{place} cannot be read: {why}; bring the file back, or begin a new run")

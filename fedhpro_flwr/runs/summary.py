@@ -1,0 +1,116 @@
+"""summary.json: what a finished run says of itself, and what it is compared with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from fedhpro_flwr.accuracies import Breakdown, ClientsTested, client_numbers, worse_than_alone
+from fedhpro_flwr.client.privacy import worst_spent
+from fedhpro_flwr.config import ConfigError, RunConfig
+from fedhpro_flwr.records import OwnTest
+from fedhpro_flwr.runs.reports import headline
+from fedhpro_flwr.runs.run_folder import CONFIG_FILE, SUMMARY_FILE
+from fedhpro_flwr.settings.flat_keys import Scalar
+from fedhpro_flwr.settings.recorded import read_recorded
+
+Line = Mapping[str, Any]
+ALONE = ("partition-id", "test-correct", "test-examples")  # what is read of a local-only run
+PLACES = ("data.root", "data.download")  # where files lie: may differ between machines
+FILES = ("data.path", "data.weights")  # of these the name says which they are, and the folder only where they lie
+
+
+def summary(
+    rounds: Sequence[Line],
+    tests: Sequence[OwnTest],
+    breakdown: Breakdown,
+    domains: Sequence[str],
+    alone: Sequence[Line],
+) -> dict[str, Any]:
+    """Everything but the seconds.
+
+    Args:
+        rounds: the lines of metrics.jsonl.
+        tests: the clients' own, after the last round.
+        breakdown: along what they are broken down.
+        domains: of each client [N].
+        alone: the clients of a local-only run on the same partition; empty if there is none to compare with.
+    """
+    final = ClientsTested.of(tests, breakdown)
+    clients = [
+        {
+            "partition-id": test.partition_id,
+            "architecture": breakdown.architectures[test.partition_id] if breakdown.architectures else "",
+            "domain": domains[test.partition_id],
+            **client_numbers(test),
+            "class-accuracy": test.by_head.class_accuracy(),
+        }
+        for test in tests
+    ]
+    measure, accuracies = judged_by(rounds, final)
+    spent = worst_spent(line["method"] for line in rounds)
+    return {
+        "accuracy": headline(accuracies),
+        "accuracy-of": measure,
+        "last-round": rounds[-1]["tested"],
+        "clients-tested": final and asdict(final),
+        "worse-than-alone": worse_than_alone(clients, alone),
+        "clients": clients,
+    } | ({"privacy": spent} if spent else {})
+
+
+def judged_by(rounds: Sequence[Line], final: ClientsTested | None) -> tuple[str, list[tuple[int, float]]]:
+    """What the headline accuracy is of, and (round, accuracy) of every tested round.
+
+    The global model on the server's test data, the mean over domains where there are any; where there is no global
+    model, the mean over the clients' models on their own test data.
+    """
+    tested = [(line["server_round"], line["tested"]) for line in rounds if line["tested"]]
+    if tested and tested[0][1]["mean_over_domains"] is not None:
+        return "mean over domains", [(number, line["mean_over_domains"]) for number, line in tested]
+    if tested:
+        return "test data", [(number, line["accuracy"]) for number, line in tested]
+    if final is None:
+        return "mean over clients", []
+    # A round reports the models it began with, which are those that the round before ended with. Where only some
+    # clients are drawn in a round, their mean is no measure of all: only tests of as many as in the end count.
+    received = [(line["server_round"] - 1, line["received"]) for line in rounds if line["received"]]
+    clients = [(number, line["accuracy"]) for number, line in received if line["clients"] >= final.clients]
+    return "mean over clients", [*clients, (rounds[-1]["server_round"], final.accuracy)]
+
+
+def without_places(settings: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    """Settings as far as they decide a result, on whatever machine: of a file its name counts, not where it lies."""
+    return {
+        key: Path(str(value)).name if key in FILES else value for key, value in settings.items() if key not in PLACES
+    }
+
+
+def read_alone(config: RunConfig) -> Sequence[Line]:
+    """The clients of the finished local-only run `evaluation.alone`, for `worse_than_alone`; none if none is named.
+
+    Raises:
+        ConfigError: the folder holds no finished run, one of another method, or one on other data.
+    """
+    folder = config.evaluation.alone
+    if not folder:
+        return ()
+    path = Path(folder).expanduser()
+    try:
+        said = json.loads((path / SUMMARY_FILE).read_text(encoding="utf-8"))
+        clients = [{key: client[key] for key in ALONE} for client in said["clients"] if client.get("test-examples")]
+        other = read_recorded(path / CONFIG_FILE)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise ConfigError(f"evaluation.alone = {folder!r} holds no finished run") from None
+    if other.method.name != "local":
+        raise ConfigError(
+            f"evaluation.alone = {folder!r} is a run of {other.method.name}, method.name = 'local' is needed"
+        )
+    here, there = without_places(config.flat()), without_places(other.flat())
+    for key in here:
+        if key.startswith(("data.", "partition.", "seed")) and here[key] != there[key]:
+            raise ConfigError(f"evaluation.alone = {folder!r} has {key} = {there[key]!r}, this run {here[key]!r}")
+    return clients

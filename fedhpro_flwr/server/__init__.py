@@ -1,0 +1,1 @@
+"""What a round calls (server_app/strategy.py): who plays the clients, what they are sent, which replies count."""

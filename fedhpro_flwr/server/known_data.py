@@ -1,0 +1,76 @@
+"""What the server knows of the data: all of it where one data set is divided, little where clients have their own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedhpro_flwr.accuracies import Breakdown
+from fedhpro_flwr.client.node_data import at_nodes, server_data
+from fedhpro_flwr.client_data import ClientData
+from fedhpro_flwr.config import ConfigError, RunConfig
+from fedhpro_flwr.data.long_tail import class_groups
+from fedhpro_flwr.engine import data_source, federation
+from fedhpro_flwr.settings.declared_data import DeclaredData, ShapedData
+
+
+@dataclass(frozen=True, eq=False)
+class KnownData:
+    """Before the first message leaves.
+
+    Args:
+        shape: what a model must know.
+        test: what the server tests on; None where it has nothing.
+        client_domains: of each client [N]; "" where it has none or several.
+        class_counts: training samples by client and class [N, C]; None where only the clients know. They are not asked:
+            nothing but the breakdown by frequent and rare classes would be made of the answer.
+        domain_names: of the test data.
+        fingerprint: of the partition; "" where clients have data of their own.
+        content: fingerprint of the samples themselves; "" likewise.
+    """
+
+    shape: ShapedData
+    test: ClientData | None
+    client_domains: tuple[str, ...]
+    class_counts: np.ndarray | None = None
+    domain_names: tuple[str, ...] = ()
+    fingerprint: str = ""
+    content: str = ""
+
+    @property
+    def samples(self) -> tuple[int, ...]:
+        """How many each client trains on [N]; empty where only the clients know."""
+        return () if self.class_counts is None else tuple(int(number) for number in self.class_counts.sum(1))
+
+    @property
+    def breakdown(self) -> Breakdown:
+        """Along what accuracies are reported; without class counts there are no frequent and rare classes."""
+        groups = () if self.class_counts is None else class_groups(self.class_counts.sum(0))
+        return Breakdown(groups, self.domain_names)
+
+
+def known_data(config: RunConfig) -> KnownData:
+    """The data of a run as its server sees it.
+
+    Raises:
+        ConfigError: data cannot be had or divided as asked, in one sentence.
+    """
+    if at_nodes(config):
+        test = server_data(config)
+        try:
+            shape = DeclaredData.of(data_source(config))
+        except (ValueError, OSError) as error:
+            raise ConfigError(str(error)) from error
+        return KnownData(shape, test, ("",) * config.partition.num_partitions)
+    divided = federation(config)
+    data = divided.data
+    return KnownData(
+        shape=data,
+        test=ClientData(None, data.test, data.mean, data.std),
+        client_domains=divided.client_domains(),
+        class_counts=divided.class_counts,
+        domain_names=data.domain_names,
+        fingerprint=divided.parts.fingerprint,
+        content=data.content,
+    )

@@ -1,0 +1,155 @@
+"""Replies of a round: which count, in which order they are summed, and why the others do not count."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from logging import WARNING
+from typing import Generic, TypeVar
+
+from flwr.app import Message
+from flwr.common.logger import log
+
+from fedhpro_flwr.printable import legible
+from fedhpro_flwr.records import (
+    CONFUSION,
+    CONFUSION_BY_PROTOTYPE,
+    MODEL,
+    OwnTest,
+    Update,
+    error_reason,
+    record_bytes,
+)
+from fedhpro_flwr.server.reply_checks import BadReply
+
+Reply = TypeVar("Reply", Update, OwnTest)
+
+OF_EVERY_REPLY = (MODEL, CONFUSION, CONFUSION_BY_PROTOTYPE)  # records, beside the method's
+OTHER = "other"  # records that nobody asked for
+NOBODY = -1  # the partition of a reply that answers none of the round's messages
+NOT_ABSENT: Mapping[int, str] = {}
+CLIENT_RAISED, CLIENT_FAILED = 2, 100  # codes of error replies: Flower's for an exception, ours for a sentence
+# It was reached and would fail again: Flower's 1, 6 and 7 say that its app does not load. Others are the network's,
+# or of a process that died, which may come back.
+OF_THE_CLIENT = (1, CLIENT_RAISED, 6, 7, CLIENT_FAILED)
+
+
+class QuorumError(RuntimeError):
+    """Too few clients replied well; the message names the round and every client that did not.
+
+    Args:
+        sentence: the message.
+        set_aside: the clients that did not, each with its reason.
+        may_pass: whether enough of them were not heard at all, so that the round may succeed when it is repeated.
+    """
+
+    def __init__(self, sentence: str, set_aside: Sequence[str] = (), *, may_pass: bool = False) -> None:
+        super().__init__(sentence)
+        self.set_aside, self.may_pass = set_aside, may_pass
+
+
+@dataclass(frozen=True, eq=False)
+class Collected(Generic[Reply]):
+    """The replies of one round."""
+
+    good: Sequence[Reply]  # those that count, in partition order, so that float sums come out the same every time
+    set_aside: Sequence[str]  # the others, each with its client and reason
+    unheard: int = 0  # clients that said nothing: their node is gone, hangs, or Flower lost what was sent
+
+    def tell(self, when: str) -> None:
+        """Log who was set aside, and why."""
+        for reason in self.set_aside:
+            log(WARNING, "%s: set aside: %s", when, reason)
+
+    def require(self, share: float, asked: int, server_round: int) -> None:
+        """Go on only if enough clients replied well.
+
+        Raises:
+            QuorumError: fewer than `share` of the `asked` clients did.
+        """
+        needed = math.ceil(round(share * asked, 9))  # 0.7 * 10 is a little more than 7 in floating point
+        if len(self.good) < needed:
+            raise QuorumError(
+                f"round {server_round}: {len(self.good)} of {asked} clients replied well, clients.quorum = {share} "
+                f"needs {needed}; {'; '.join(self.set_aside)}",
+                self.set_aside,
+                may_pass=len(self.good) + self.unheard >= needed,
+            )
+
+
+def collect(
+    replies: Iterable[Message],
+    asked: Mapping[str, int],
+    unpack: Callable[[Message, int], Reply],
+    absent: Mapping[int, str] = NOT_ABSENT,
+) -> Collected[Reply]:
+    """Check every reply before it touches the state.
+
+    Args:
+        replies: as they came.
+        asked: message id -> the partition it was for. Who replied is read off the message that is replied to: what the
+            reply itself says is the client's word.
+        unpack: reads and checks the reply of a client; raises BadReply.
+        absent: clients that were drawn and could not be asked, each with the reason.
+    """
+    good: dict[int, Reply] = {}
+    problems = dict.fromkeys(asked.values(), "did not reply") | dict(absent)
+    unheard = set(problems)
+    seen: set[int] = set()
+    for reply in replies:
+        if reply.has_error() and not reply.metadata.reply_to_message_id:
+            continue  # what the SuperLink says of a message that it did not take: its node had just gone
+        client = asked.get(reply.metadata.reply_to_message_id, NOBODY)
+        try:
+            if client == NOBODY:
+                raise BadReply(f"from node {reply.metadata.src_node_id}")
+            if client in seen:
+                raise BadReply("replied twice")  # neither counts: which came first is chance
+            seen.add(client)
+            if not reply.has_error() or reply.error.code in OF_THE_CLIENT:
+                unheard.discard(client)
+            if reply.has_error():
+                raise BadReply(error_reason(reply))
+            unpacked = unpack(reply, client)
+            if unpacked.partition_id != client:
+                raise BadReply(f"says that it is client {unpacked.partition_id}")
+            good[client] = unpacked
+            problems.pop(client)
+        except BadReply as problem:
+            good.pop(client, None)
+            problems[client] = str(problem)
+    return Collected(
+        [good[client] for client in sorted(good)],
+        [_named(client, legible(problems[client])) for client in sorted(problems)],
+        len(unheard),
+    )
+
+
+def released(messages: list[Message]) -> Iterator[Message]:
+    """Each message once, the list letting go of it: unpacked tensors are copies, so a round is not held twice."""
+    messages.reverse()
+    while messages:
+        yield messages.pop()
+
+
+def bytes_of(messages: Iterable[Message], of: Collection[str] | None = None) -> dict[str, int]:
+    """Bytes of tensor data per record, summed over the messages that carry any.
+
+    Args:
+        messages: sent or received.
+        of: the records that have a name; others, which clients named, count as "other". None if all have.
+    """
+    total: dict[str, int] = {}
+    for message in messages:
+        if not message.has_error():
+            for record, size in record_bytes(message.content).items():
+                name = record if of is None or record in of else OTHER
+                total[name] = total.get(name, 0) + size
+    return total
+
+
+def _named(client: int, reason: str) -> str:
+    if client == NOBODY:
+        return f"a reply to no message of this round: {reason}"
+    return reason if reason.startswith(f"client {client}") else f"client {client}: {reason}"

@@ -1,0 +1,229 @@
+"""Who plays the clients, brought up to date before every round: nodes go, come back under another id, and join late.
+
+A client is played by the node that names it (its partition-id). A Flower node that restarts without an authentication
+key is a new node to the SuperLink, with a new id: it is asked who it is, once, and takes its client up again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from logging import INFO, WARNING
+
+from flwr.app import RecordDict
+from flwr.common.logger import log
+from flwr.serverapp import Grid
+
+from fedhpro_flwr.config import ConfigError, RunConfig
+from fedhpro_flwr.nodes import (
+    UNNAMED,
+    Introduction,
+    code_problem,
+    refuse,
+    wait_for_nodes,
+    width_problem,
+)
+from fedhpro_flwr.records import CONFIG, Task, pack_task
+from fedhpro_flwr.seeding import sample_partitions
+from fedhpro_flwr.server.inquiries import Inquiries
+from fedhpro_flwr.server.stand_ins import dealt, dealt_again
+from fedhpro_flwr.server.unanswered import Unanswered
+
+JOIN_SECONDS = 30.0  # that a round is held up by new nodes; one takes 7 to 10 to answer
+PAUSE_SECONDS = 120.0  # at most between two attempts at a round: a machine restarts in less
+POLL_SECONDS = 1.0
+GONE = "its node is gone"
+
+
+@dataclass(frozen=True)
+class Seats:
+    """The clients drawn for a round."""
+
+    nodes: Mapping[int, int]  # client -> node id, in drawn order: those who are asked
+    absent: Mapping[int, str]  # client -> why it is not asked
+
+    @property
+    def clients(self) -> list[int]:
+        """All of them."""
+        return [*self.nodes, *self.absent]
+
+
+class Roster:
+    """The nodes of a run, and which clients they play.
+
+    Args:
+        grid: to ask through.
+        config: the settings, which the nodes are told: each builds its model and loads its data once.
+        run: the run's name.
+        width: D of the server's head.
+    """
+
+    def __init__(self, grid: Grid, config: RunConfig, run: str, width: int) -> None:
+        self.unanswered = Unanswered(grid)
+        self._grid, self._config, self._width = grid, config, width
+        settings = pack_task(config.flat(), Task(0, UNNAMED, run=run))
+        self._inquiries = Inquiries(grid, RecordDict({CONFIG: settings}))
+        self._clients = config.partition.num_partitions
+        self._own_data = config.partition.scheme == "nodes"  # then nobody can stand in for a node
+        self._architectures = config.model.architectures(self._clients)  # by the run's groups
+        self._known: dict[int, Introduction] = {}  # the nodes that are there
+        self._refused: dict[int, tuple[int, str]] = {}  # node id -> the client it names, and what is wrong with it
+        self._owners: dict[int, int] = {}  # client -> the node that names it, or the last one that did
+        self._stand_ins: dict[int, int] = {}  # client that no node names -> node id
+        self._players: list[int] = []
+
+    def begin(self, timeout: float) -> None:
+        """Before the first round: wait for the nodes and ask each who it is and whether it could train.
+
+        Raises:
+            ConfigError: too few nodes, none that could train, a node that runs other code, two nodes with one
+                partition, two clients whose features have different widths, or, where nodes bring the data, none that
+                names a client.
+        """
+        grid, clients = self._grid, self._config.clients
+        answers = self._inquiries.ask(wait_for_nodes(grid, clients.num_nodes, timeout), timeout)
+        refuse(answers, self._width, timeout)
+        self._known = {node.node_id: node for node in answers.introduced}
+        self._owners = {
+            node.partition_id: node.node_id for node in answers.introduced if 0 <= node.partition_id < self._clients
+        }
+        if self._own_data and not self._owners:
+            raise ConfigError("partition.scheme = 'nodes': no node names its client; give each a partition-id")
+        for client, node_id in sorted(self._owners.items()):
+            log(INFO, "client %d: node %d", client, node_id)
+        if self._own_data and (missing := self._without_node()):
+            named = ", ".join(map(str, missing))
+            log(WARNING, "no node names client %s: not drawn, nor counted in the quorum, until one does", named)
+        for node in answers.introduced:
+            self._note_architecture(node)
+        self._players = self._in_turn()
+        if not self._own_data:
+            self._stand_ins = dealt(self._without_node(), self._players)
+
+    def update(self, timeout: float) -> None:
+        """Before a round: who has gone, who has come.
+
+        One request to the SuperLink where nothing has changed; nodes that are known are not asked again. A node seen
+        for the first time is waited for, for JOIN_SECONDS at most; what it says later counts from the next round on.
+        """
+        self.unanswered.look()
+        there = set(self._grid.get_node_ids())
+        before = self._played()
+        for node_id in self._known.keys() - there:
+            del self._known[node_id]
+        for node_id in self._refused.keys() - there:
+            del self._refused[node_id]
+        late = self._inquiries.fetch(there, timeout)
+        known = {*self._known, *self._refused, *(node.node_id for node in late.introduced)}
+        came = self._inquiries.ask(there - known - self._inquiries.asked, min(JOIN_SECONDS, timeout))
+        for problem in (*late.problems, *came.problems):
+            log(WARNING, "a node did not introduce itself: %s", problem)
+        for node in (*late.introduced, *came.introduced):
+            self._admit(node)
+        self._tell(before)
+        if not self._own_data and (players := self._in_turn()) != self._players:
+            self._stand_ins = dealt_again(self._without_node(), players, self._stand_ins, self._owners.values())
+            self._players = players
+
+    def draw(self, server_round: int) -> Seats:
+        """The clients of a round; drawn, where nodes bring the data, among those that a node has named so far."""
+        clients = self._config.clients
+        drawn = sample_partitions(
+            self._clients, clients.per_round,
+            seed=self._config.seed, server_round=server_round, sampling=clients.sampling, among=self._drawable,
+        )  # fmt: skip
+        return self._seats(drawn)
+
+    @property
+    def everybody(self) -> Seats:
+        """All clients that could be drawn."""
+        return self._seats(self._drawable)
+
+    def _seats(self, drawn: Iterable[int]) -> Seats:
+        """Who of the drawn clients can be asked at which node, and why the others cannot."""
+        nodes: dict[int, int] = {}
+        absent: dict[int, str] = {}
+        for client in drawn:
+            if (reason := self._absence(client)) is not None:
+                absent[client] = reason
+            else:
+                nodes[client] = self._owners.get(client, self._stand_ins.get(client, -1))
+        return Seats(nodes, absent)
+
+    def pause(self, clients: Iterable[int], timeout: float) -> None:
+        """Before a round is repeated: wait until all its clients can be asked, for PAUSE_SECONDS at most."""
+        deadline = time.monotonic() + PAUSE_SECONDS
+        wanted = list(clients)
+        while True:
+            self.update(timeout)
+            if not self._seats(wanted).absent or time.monotonic() >= deadline:
+                return
+            time.sleep(POLL_SECONDS)
+
+    @property
+    def _drawable(self) -> list[int]:
+        return sorted(self._owners) if self._own_data else list(range(self._clients))
+
+    @property
+    def architectures(self) -> Sequence[str]:
+        """Of each client [N]: the run's groups, unless a node brings its own."""
+        return tuple(self._architectures)
+
+    def _admit(self, node: Introduction) -> None:
+        """A node that introduced itself while the run goes on: a wrong one is set aside, the run is not ended."""
+        if problem := code_problem(node) or width_problem([node], self._width):
+            self._refused[node.node_id] = (node.partition_id, problem)
+            log(WARNING, "set aside: %s", problem)
+            return
+        if node.problem:
+            log(WARNING, "not ready to train: %s", node.problem)
+        self._known[node.node_id] = node
+        self._note_architecture(node)
+        client = node.partition_id
+        if self._owners.get(client) in self._known and self._owners[client] != node.node_id:
+            log(
+                WARNING,
+                "node %d says partition-id = %d as node %d does: it is set aside for as long as that one is there",
+                node.node_id, client, self._owners[client],
+            )  # fmt: skip
+
+    def _note_architecture(self, node: Introduction) -> None:
+        if node.architecture and 0 <= node.partition_id < self._clients:
+            self._architectures[node.partition_id] = node.architecture
+
+    def _tell(self, before: Mapping[int, int]) -> None:
+        """Give the clients without a node to the nodes that name them, and log what has changed."""
+        named = set(self._owners)
+        for node_id, node in sorted(self._known.items()):
+            client = node.partition_id
+            if 0 <= client < self._clients and self._owners.get(client) not in self._known:
+                self._owners[client] = node_id
+        now = self._played()
+        for client, node_id in now.items():
+            if before.get(client) != node_id:
+                log(INFO, "client %d %s, as node %d", client, "is back" if client in named else "joined", node_id)
+        for client in sorted(before.keys() - now.keys()):
+            log(WARNING, "client %d: node %d is gone", client, before[client])
+
+    def _played(self) -> dict[int, int]:
+        """The clients whose own node is there, with that node."""
+        return {client: node_id for client, node_id in sorted(self._owners.items()) if node_id in self._known}
+
+    def _absence(self, client: int) -> str | None:
+        """Why a client cannot be asked; None if it can."""
+        node_id = self._owners.get(client, self._stand_ins.get(client))
+        if node_id in self._known:
+            return self.unanswered.busy.get(node_id)
+        wrong = next((problem for named, problem in self._refused.values() if named == client), "")
+        return wrong or (GONE if client in self._owners else "no node plays it")
+
+    def _without_node(self) -> list[int]:
+        return [client for client in range(self._clients) if client not in self._owners]
+
+    def _in_turn(self) -> list[int]:
+        """Those who stand in for others, in turn: the nodes that name a client by its number, then the rest."""
+        named = {node.node_id: node.partition_id for node in self._known.values() if node.partition_id != UNNAMED}
+        seconds = {node_id for node_id, client in named.items() if self._owners.get(client, node_id) != node_id}
+        rest = sorted(self._known.keys() - named.keys())
+        return sorted(named.keys() - seconds, key=named.__getitem__) + rest

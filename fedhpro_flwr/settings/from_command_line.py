@@ -1,0 +1,120 @@
+"""The settings of a run as a command line names them: a TOML file or an experiment's name, and `key=value` changes."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fedhpro_flwr.config import ConfigError, RunConfig, Scalar, is_text, known_keys
+from fedhpro_flwr.engine import check_names
+from fedhpro_flwr.runs.run_folder import CONFIG_FILE, METRICS_FILE
+from fedhpro_flwr.settings.flat_keys import flatten
+from fedhpro_flwr.settings.recorded import completed
+
+PATHS = (
+    "data.root",
+    "data.path",
+    "data.weights",
+    "data.tokenizer",
+    "model.path",
+    "clients.state-path",
+    "evaluation.alone",
+)
+PACKAGE = (
+    Path(__file__).resolve().parents[1]
+)  # fedhpro_flwr: installed, it has conf and pyproject.toml inside; else beside
+HASHING = "hashing"  # data.tokenizer names a folder or this
+
+
+def prepare(conf: str | None, changes: Sequence[str]) -> RunConfig:
+    """The settings of a run as its apps need them: parsed, and with absolute paths, as they run in another directory.
+
+    Raises:
+        ConfigError: a wrong key or value.
+    """
+    settings = read_settings(conf, changes)
+    if not settings.get("data.root"):
+        settings["data.root"] = os.environ.get("FEDHPRO_DATA_DIR", "")
+    for key in PATHS:
+        if settings.get(key) and settings[key] != HASHING:
+            settings[key] = str(Path(str(settings[key])).expanduser().resolve())
+    for key, value in settings.items():
+        refuse_undecodable(key, str(value))
+    config = RunConfig.parse(settings)
+    check_names(config)
+    return config
+
+
+def refuse_undecodable(key: str, value: str) -> None:
+    """Names of files may be any bytes; the settings of a run are kept and sent as UTF-8.
+
+    Raises:
+        ConfigError: a value has bytes that are none.
+    """
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(value).decode(errors="backslashreplace")
+        raise ConfigError(f"{key} = '{shown}': bytes that are no UTF-8; rename the file or folder") from None
+
+
+def read_settings(conf: str | None, changes: Sequence[str]) -> dict[str, Scalar]:
+    """The quick start's settings, then those of a TOML file, then `key=value` changes.
+
+    Raises:
+        ConfigError: no such file, no TOML, or a change that is not key=value.
+    """
+    settings = _defaults()
+    if conf:
+        path = _find(conf)
+        given = flatten(_toml(path))
+        of_a_run = path.name == CONFIG_FILE and (path.parent / METRICS_FILE).exists()
+        settings |= completed(given) if of_a_run else given
+    for change in changes:
+        key, equals, value = change.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {change}: write it as key=value")
+        settings[key.strip()] = _value(key.strip(), value.strip())
+    return settings
+
+
+def _value(key: str, text: str) -> Scalar:
+    """TOML where it reads as TOML (3, 0.1, true, "a") and the key's value is no text, the bare text otherwise."""
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+    if is_text(key) and not isinstance(value, str):
+        return text  # an experiment may be called 2024, a folder 007
+    return value if isinstance(value, str | int | float | bool) else text
+
+
+def _defaults() -> dict[str, Scalar]:
+    beside = PACKAGE.parent / "pyproject.toml"
+    file = beside if beside.exists() else PACKAGE / "app" / "pyproject.toml"
+    defaults = flatten(_toml(file)["tool"]["flwr"]["app"]["config"])
+    if lacking := [key for key in known_keys() if key not in defaults]:  # of a setting that somebody added
+        section, _, leaf = f"tool.flwr.app.config.{lacking[0]}".rpartition(".")
+        raise ConfigError(f"{lacking[0]} has no default in {file}: add {leaf} under [{section}], or Flower refuses it")
+    return defaults
+
+
+def _find(conf: str) -> Path:
+    """A path, or the name of an experiment that comes with the project."""
+    folders = (PACKAGE.parent / "conf", PACKAGE / "conf")
+    candidates = [Path(conf), *(folder / f"{conf.removesuffix('.toml')}.toml" for folder in folders)]
+    for path in candidates:
+        if path.is_file():
+            return path
+    known = sorted({path.stem for folder in folders for path in folder.glob("*.toml")})
+    raise ConfigError(f"there is no file {conf}, and no experiment of that name; there are {', '.join(known)}")
+
+
+def _toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors begin a file with a byte order mark
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from None

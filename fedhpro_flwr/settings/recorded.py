@@ -1,0 +1,39 @@
+"""Settings that a run wrote down, by older code perhaps, which did not know every key of today."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+from fedhpro_flwr.config import RunConfig, Scalar
+from fedhpro_flwr.settings.flat_keys import flatten
+from fedhpro_flwr.settings.presets import PAPER
+
+
+def completed(settings: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    """The settings that a run had, from those that it wrote down.
+
+    A run writes down every key that it knows. An option of the method that came later was off then, and off is what it
+    is in `paper`: the run's own preset may switch it on today, and must not do so afterwards.
+    """
+    return {**PAPER, **settings}
+
+
+def of_recorded(settings: Mapping[str, Scalar]) -> RunConfig:
+    """The settings that a run had, parsed from those that it wrote down.
+
+    Raises:
+        ConfigError: a wrong key or value.
+    """
+    return RunConfig.parse(completed(settings))
+
+
+def read_recorded(path: Path) -> RunConfig:
+    """The settings that a run had, from its config.toml.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no TOML, or has a wrong key or value.
+    """
+    return of_recorded(flatten(tomllib.loads(path.read_text(encoding="utf-8"))))

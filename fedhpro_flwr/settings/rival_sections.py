@@ -1,0 +1,71 @@
+"""The settings of the methods that FedHPro is compared with, one section a method; defaults are their publications'."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from fedhpro_flwr.head_matching import HeadDistance
+from fedhpro_flwr.settings.sections import Count, CountOrNone, NotNegative, Positive, Section
+
+
+class FedProx(Section):
+    """Li et al., MLSys 2020: mu is chosen from 0.001 to 1 for each data set."""
+
+    mu: NotNegative = 0.01
+
+
+class Moon(Section):
+    """Li et al., CVPR 2021: mu from {0.1, 1, 5, 10} for each data set, tau = 0.5."""
+
+    mu: NotNegative = 1.0
+    temperature: Positive = 0.5
+
+
+class FedProto(Section):
+    """Tan et al., AAAI 2022: lambda = 1 in most of its experiments."""
+
+    weight: NotNegative = 1.0
+
+
+class FedTGP(Section):
+    """Zhang et al., AAAI 2024, as the command that its code gives for CIFAR-10 sets them.
+
+    The server's learning rate and batch size are there the clients' own, without momentum. With clients at 0.05 and
+    momentum 0.9 a weight of 10 is too much: features and prototypes drive each other apart (FedProto's do at 10, too).
+    """
+
+    weight: NotNegative = 10.0
+    server_epochs: CountOrNone = 100
+    server_lr: Positive = 0.01
+    server_batch_size: Count = 10
+    margin_threshold: NotNegative = 100.0
+
+
+class FedSA(Section):
+    """Zhou et al., AAAI 2025, as in its code; `weight` is the default of the library that this code extends."""
+
+    weight: NotNegative = 1.0
+    contrast_weight: NotNegative = 1.0
+    calibration_weight: NotNegative = 1.0
+    decay: Annotated[float, Field(ge=0, le=1)] = 0.9999
+
+
+class FPL(Section):
+    """Huang et al., CVPR 2023: tau = 0.02; "mean" is what its code takes over the D coordinates, "sum" its formula."""
+
+    temperature: Positive = 0.02
+    consistency: Literal["mean", "sum"] = "mean"
+
+
+class Creff(Section):
+    """Shang et al., IJCAI 2022. As in its code: 100 features a class, 100 steps of matching, 300 epochs."""
+
+    prototypes_per_class: Count = 100
+    matching_steps: CountOrNone = 100
+    matching_lr: Positive = 0.1
+    matching_distance: HeadDistance = "rowwise"
+    epochs: CountOrNone = 300
+    batch_size: Count = 50
+    lr: Positive = 0.01

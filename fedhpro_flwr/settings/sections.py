@@ -1,0 +1,183 @@
+"""The sections of an experiment's settings, one frozen model each: what every key means, its bounds, its default."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from fedhpro_flwr.aggregation import ModelWeighting
+from fedhpro_flwr.client.gaussian_noise import NoiseSource
+from fedhpro_flwr.data.domains import DomainClasses
+from fedhpro_flwr.data.partition import Scheme
+from fedhpro_flwr.precision import Precision
+from fedhpro_flwr.robust import Statistic
+from fedhpro_flwr.settings.named_counts import dealt_in_turn, named_counts
+
+# Bounds of what a model's file says of itself: with more, nobody would read what the run leaves.
+MOST_THREADS, MOST_UNITS, MOST_SAMPLES = 2**10, 2**20, 2**31
+
+Count = Annotated[int, Field(ge=1)]
+CountOrNone = Annotated[int, Field(ge=0)]  # 0 stands for "all" or "off", as the key says
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]  # what every generator takes, NumPy's and scikit-learn's too
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Portion = Annotated[float, Field(gt=0, le=1)]
+Share = Literal["all", "group", "head", "nothing"]  # what of a client's model travels (exchange.py)
+# A text that may be a bare number: TOML and the command line then make it one.
+TextOrCount = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) is int else value)]
+
+
+class Section(BaseModel):
+    """Frozen, strict (no text where a number belongs), and closed: an unknown key is an error."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        alias_generator=lambda name: name.replace("_", "-"),
+    )
+
+
+class Data(Section):
+    """Which samples exist, and where their files lie."""
+
+    name: str = "digits"
+    root: str = ""
+    path: str = ""
+    classes: TextOrCount = ""
+    input_shape: TextOrCount = ""
+    download: bool = False
+    test_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    validation_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    split_seed: CountOrNone = 0
+    train_limit: CountOrNone = 0
+    domains: str = ""
+    image_size: CountOrNone = 0
+    text_length: Count = 64
+    vocabulary: Annotated[int, Field(ge=2, le=2**31)] = 20_000
+    tokenizer: str = "hashing"
+    weights: str = ""
+
+
+class Partition(Section):
+    """How the training samples are divided among clients."""
+
+    scheme: Scheme = "dirichlet"
+    num_partitions: Count = 10
+    alpha: Positive = 0.5
+    classes_per_client: Count = 2
+    imbalance: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.0
+    min_samples: Count = 2
+    domain_clients: str = ""
+    domain_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    samples_per_client: CountOrNone = 0
+    domain_classes: DomainClasses = "any"
+
+
+class Clients(Section):
+    """Who takes part in a round."""
+
+    per_round: CountOrNone = 0
+    sampling: Literal["round", "stream"] = "round"
+    quorum: Portion = 0.5
+    retries: CountOrNone = 2
+    timeout: Positive = 3600
+    num_nodes: CountOrNone = 0
+    threads: Annotated[int, Field(ge=1, le=MOST_THREADS)] = 1
+    state_path: str = ""
+
+
+class ModelChoice(Section):
+    """Which network a client trains, D, and how much of it travels."""
+
+    name: str = "cnn"
+    width: Annotated[int, Field(ge=0, le=MOST_UNITS)] = 64
+    path: str = ""
+    groups: str = ""
+    share: Share = "all"
+
+    @property
+    def group_sizes(self) -> dict[str, int]:
+        """Clients of each architecture; empty where all have the same.
+
+        Raises:
+            ConfigError: `model.groups` is not of its form.
+        """
+        return named_counts(self.groups, "model.groups")
+
+    def architectures(self, clients: int) -> list[str]:
+        """The name of the model that each client trains [N]."""
+        return dealt_in_turn(self.group_sizes) or [self.name] * clients
+
+
+class Local(Section):
+    """A client's own SGD."""
+
+    epochs: Count = 5
+    batch_size: Count = 32
+    lr: Positive = 0.05
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    weight_decay: NotNegative = 0.0
+    augment: Literal["none", "per-sample", "per-batch"] = "none"
+    flip: bool = True
+    precision: Precision = "float32"
+    cuda_graph: bool = False
+
+
+class MethodChoice(Section):
+    """Which federated method, and whether hyper-prototypes take the place of its own prototypes."""
+
+    name: str = "fedhpro"
+    prototypes: Literal["own", "hyper"] = "own"
+
+
+class Aggregation(Section):
+    """How the clients' models and what they send of each class are summed, and how much of it one client can move."""
+
+    model: Statistic = "mean"
+    class_gradients: Statistic = "mean"
+    weighting: ModelWeighting = "samples"
+    trim: Annotated[float, Field(gt=0, lt=0.5)] = 0.2
+    clip_norm: NotNegative = 0.0
+    clip_to_median: bool = False
+    max_update_norm: NotNegative = 0.0
+    drop_contrary: bool = False
+
+    @property
+    def bounds_clients(self) -> bool:
+        """Whether models are summed in another way than by their mean."""
+        return self.model != "mean" or self.clip_norm > 0 or self.clip_to_median
+
+
+class Privacy(Section):
+    """What a client holds back of its reply; docs/privacy.md."""
+
+    min_samples: Count = 1
+    class_clip: NotNegative = 0.0
+    class_noise: NotNegative = 0.0
+    model_clip: NotNegative = 0.0
+    model_noise: NotNegative = 0.0
+    noise: NoiseSource = "secret"
+    withhold: bool = False
+    delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
+
+
+class Evaluation(Section):
+    """When accuracy is measured."""
+
+    every: Count = 1
+    clients_every: CountOrNone = 1
+    batch_size: Annotated[int, Field(ge=1, le=MOST_SAMPLES)] = 100
+    nearest_prototype: bool = False
+    alone: str = ""
+
+    def by_clients(self, server_round: int) -> bool:
+        """Whether clients test the model that a round ended with; before round 1 there is none to test."""
+        return self.clients_every > 0 and server_round > 0 and server_round % self.clients_every == 0
+
+
+class CheckpointOptions(Section):
+    """How often the server writes down all that it needs to go on."""
+
+    every: CountOrNone = 1

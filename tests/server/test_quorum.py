@@ -1,0 +1,43 @@
+"""Too few good replies end the run: how few are too few, and what the user is told."""
+
+import pytest
+from flwr.app import Error, Message
+from meddling_grid import Meddling, Played, constant_app
+
+from fedhpro_flwr.server.replies import QuorumError
+
+
+def test_too_few_good_replies_end_the_run_with_round_and_clients():
+    def meddle(kind, turn, partition, message, reply):
+        if kind == "train" and turn == 2 and partition in (1, 3):
+            return [] if partition == 1 else [Message(Error(code=1, reason="on fire"), reply_to=message)]
+        return [reply]
+
+    with pytest.raises(QuorumError) as lost:
+        Played(Meddling(meddle=meddle), clients__quorum=0.75)
+    assert str(lost.value) == (
+        "round 2: 2 of 4 clients replied well, clients.quorum = 0.75 needs 3; "
+        "client 1: did not reply; client 3: on fire"
+    )
+    assert Played(Meddling(meddle=meddle), clients__quorum=0.5).reports[1].set_aside == [
+        "client 1: did not reply",
+        "client 3: on fire",
+    ]
+
+
+def test_nobody_replies():
+    with pytest.raises(QuorumError, match=r"^round 1: 0 of 4 clients replied well"):
+        Played(Meddling(meddle=lambda *_: []), clients__quorum=0.01)
+
+
+@pytest.mark.parametrize(("quorum", "needed"), [(0.28, 7), (0.29, 8), (1.0, 25), (0.001, 1)])
+def test_the_quorum_is_rounded_up_but_not_by_the_error_of_floats(quorum, needed):
+    def run(replying):
+        grid = Meddling(
+            constant_app(), 25, lambda kind, turn, partition, message, reply: [reply] if partition < replying else []
+        )
+        Played(grid, method__name="fedavg", rounds=1, partition__num_partitions=25, clients__quorum=quorum)
+
+    run(needed)
+    with pytest.raises(QuorumError, match=f"needs {needed};"):
+        run(needed - 1)

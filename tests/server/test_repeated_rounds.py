@@ -1,0 +1,102 @@
+"""A round that lost its quorum to nodes is repeated: when, how often, and with which replies."""
+
+from __future__ import annotations
+
+import pytest
+from faulty_grid import CLIENTS, Clock, Played, client_data, new_model, once
+
+from client_app.app import make_client_app
+from fedhpro_flwr.server import roster
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch):
+    return Clock.in_place_of_time(monkeypatch)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"method__name": "scaffold"},
+        {"model__share": "head"},
+        {"method__name": "moon", "checkpoint__every": 0},
+        {"clients__sampling": "stream", "clients__per_round": 2},
+    ],
+    ids=["fedhpro", "scaffold", "head", "moon", "stream"],
+)
+def test_a_repeated_round_gives_the_bits_that_it_would_have_given(clock, tmp_path, settings):
+    """The client that did reply to the first attempt has kept state of the round: it does not count."""
+    settings = {"clients__quorum": 1.0, **settings}
+    whole = Played(clock, clients__state_path=str(tmp_path / "whole"), **settings)
+
+    clock.sleep = lambda seconds: grids[-1].gone.clear()
+    grids = []
+
+    def befall(grid, kind, turn):
+        if grid not in grids:
+            grids.append(grid)
+        if (kind, turn) == ("train", 3) and not any(entry[:2] == ("train", 3) for entry in grid.sent):
+            grid.gone.update({101, 102})
+
+    repeated = Played(clock, befall, clients__state_path=str(tmp_path / "repeated"), **settings)
+    assert repeated.bits() == whole.bits()
+    assert repeated.clients == whole.clients
+    assert any(reason.startswith("attempt 1: client ") for reason in repeated.set_aside[2])
+    assert [report.server_round for report in repeated.reports] == [1, 2, 3, 4]
+
+
+def test_below_the_quorum_the_run_stops_after_its_repeats_and_says_so(clock):
+    run = Played(clock, once(("train", 3, lambda grid: grid.gone.update({101, 102}))), fails=True)
+    assert len(run.reports) == 2
+    assert str(run.lost) == (
+        "round 3: 1 of 3 clients replied well, clients.quorum = 0.6 needs 2; client 1: its node is gone; "
+        "client 2: its node is gone"
+    )
+    assert clock.now == pytest.approx(2 * roster.PAUSE_SECONDS, abs=2 * roster.POLL_SECONDS)
+    assert [node_id for kind, turn, node_id in run.grid.sent if (kind, turn) == ("train", 3)] == [
+        100,
+        101,
+        102,
+        100,
+        100,
+    ]
+
+
+@pytest.mark.parametrize("retries", [0, 1])
+def test_a_round_is_repeated_as_often_as_the_settings_say(clock, retries):
+    run = Played(
+        clock, once(("train", 1, lambda grid: grid.gone.update({101, 102}))), fails=True, clients__retries=retries
+    )
+    assert len([entry for entry in run.grid.sent if entry[0] == "train" and entry[2] == 100]) == 1 + retries
+
+
+def test_a_round_whose_clients_fail_by_themselves_is_not_repeated(clock):
+    def client_side(config, task, context):
+        if task.server_round == 2 and task.partition_id:
+            raise ValueError("the disk is full") if task.partition_id == 1 else IndexError("a bug")
+        return new_model(), client_data(task.partition_id)
+
+    run = Played(clock, app=make_client_app(client_side), fails=True)
+    assert str(run.lost).endswith("needs 2; client 1: the disk is full; client 2: IndexError: a bug")
+    assert len([entry for entry in run.grid.sent if entry[:2] == ("train", 2)]) == CLIENTS
+
+
+def test_an_answer_to_the_first_attempt_does_not_count_in_the_second(clock):
+    clock.sleep = lambda seconds: (setattr(clock, "now", clock.now + seconds), grids and grids[-1].hanging.clear())
+    grids = []
+
+    def befall(grid, kind, turn):
+        if not grids:
+            grids.append(grid)
+        if (kind, turn) == ("train", 2) and not any(entry[:2] == ("train", 2) for entry in grid.sent):
+            grid.hanging.update({101, 102})
+
+    run = Played(clock, befall)
+    assert run.bits() == Played(clock).bits()
+    assert run.set_aside[1] == [
+        "attempt 1: client 1: did not reply",
+        "attempt 1: client 2: did not reply",
+        "client 1: its answer to round 2 came too late",
+        "client 2: its answer to round 2 came too late",
+    ]
