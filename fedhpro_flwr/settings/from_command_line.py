@@ -23,9 +23,7 @@ PATHS = (
     "clients.state-path",
     "evaluation.alone",
 )
-PACKAGE = (
-    Path(__file__).resolve().parents[1]
-)  # fedhpro_flwr: installed, it has conf and pyproject.toml inside; else beside
+PACKAGE = Path(__file__).resolve().parents[1]  # conf and pyproject.toml lie in it once installed, before that beside it
 HASHING = "hashing"  # data.tokenizer names a folder or this
 
 
