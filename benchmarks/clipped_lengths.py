@@ -2,27 +2,25 @@
 
     python benchmarks/clipped_lengths.py          # FedAvg on digits-small, honest clients, eight rounds
 
-Prints a line a client and round: the statistics' share of |w_k - w|^2, and what is left of the weights' own move after
-`aggregation.clip-to-median` (1 = all of it), beside what would be left if the weights' length alone were looked at. The
-global model is the plain mean: nothing is clipped on the way.
+Prints a line a client and round: the statistics' share of |w_k - w|^2, and what `aggregation.clip-to-median` leaves of
+the weights' own move (1 = all of it), beside what it would leave if one length were taken of weights and statistics
+together. The global model is the plain mean: nothing is clipped on the way.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
 
 import torch  # noqa: E402
-from torch import Tensor  # noqa: E402
 
 from client_app.visit import train  # noqa: E402
-from fedhpro_flwr.aggregation import STATISTICS, weighted_mean  # noqa: E402
+from fedhpro_flwr.aggregation import weighted_mean  # noqa: E402
 from fedhpro_flwr.engine import federation, initial_model  # noqa: E402
-from fedhpro_flwr.robust import clipped_models, update_norm  # noqa: E402
+from fedhpro_flwr.robust import shrink_factors, update_norms  # noqa: E402
 from fedhpro_flwr.seeding import Draws  # noqa: E402
 from fedhpro_flwr.settings.from_command_line import prepare  # noqa: E402
 
@@ -47,21 +45,19 @@ def main() -> None:
             train(model, data, config.local, None, Draws(config.seed, server_round, client))
             trained.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
             samples.append(len(data.train))
-        moves = [update_norm(weights(each), sent) for each in trained]
-        clipped = clipped_models(trained, sent, to_median=True)
-        alone = clipped_models([weights(each) for each in trained], sent, to_median=True)
-        for client, (each, move) in enumerate(zip(trained, moves, strict=True)):
-            share = 1 - (move / update_norm(each, sent)) ** 2
-            left, left_alone = (update_norm(weights(of[client]), sent) / move for of in (clipped, alone))
+        apart = torch.tensor([update_norms(each, sent) for each in trained], dtype=torch.float64)  # [N, 2]
+        together = apart.square().sum(dim=1, keepdim=True).sqrt()  # [N, 1]
+        norms = torch.cat([apart, together], dim=1)
+        left = shrink_factors(norms, torch.ones_like(norms, dtype=torch.bool), to_median=True)
+        shares = (apart[:, 1] / together[:, 0]).square()
+        for client, (share, of_weights, of_both) in enumerate(
+            zip(shares.tolist(), left[:, 0].tolist(), left[:, 2].tolist(), strict=True)
+        ):
             print(
-                f"round {server_round} client {client}: statistics {share:.2f}, left {left:.2f}, alone {left_alone:.2f}"
+                f"round {server_round} client {client}: statistics {share:.2f}, "
+                f"left {of_weights:.2f}, with one length {of_both:.2f}"
             )
         sent = weighted_mean(trained, samples)
-
-
-def weights(model: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A model without the statistics."""
-    return {name: tensor for name, tensor in model.items() if not name.endswith(STATISTICS)}
 
 
 if __name__ == "__main__":

@@ -21,6 +21,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from fedhpro_flwr.aggregation import STATISTICS
+
 Statistic = Literal["mean", "median", "trimmed-mean"]
 
 
@@ -81,14 +83,18 @@ def middle_model(models: Sequence[Mapping[str, Tensor]], statistic: Statistic, t
     return middle
 
 
-def update_norm(model: Mapping[str, Tensor], sent: Mapping[str, Tensor]) -> float:
-    """|w_k - w| over all floating tensors, parameters and buffers, in float64."""
-    squares = [
-        float(torch.linalg.vector_norm(tensor.double() - sent[name].to(tensor).double())) ** 2
-        for name, tensor in model.items()
-        if tensor.is_floating_point()
-    ]
-    return math.sqrt(math.fsum(squares))
+def update_norms(model: Mapping[str, Tensor], sent: Mapping[str, Tensor]) -> tuple[float, float]:
+    """|w_k - w| of a model's weights, and of its running statistics (BatchNorm's), in float64.
+
+    Two lengths, as statistics have the data's units and are most of a single one: weights could then move as they like.
+    """
+    squares: tuple[list[float], list[float]] = ([], [])
+    for name, tensor in model.items():
+        if tensor.is_floating_point():
+            moved = tensor.double() - sent[name].to(tensor).double()
+            squares[name.endswith(STATISTICS)].append(float(torch.linalg.vector_norm(moved)) ** 2)
+    weights, running = (math.sqrt(math.fsum(each)) for each in squares)
+    return weights, running
 
 
 def shrink_factors(norms: Tensor, held: Tensor, *, longest: float = math.inf, to_median: bool = False) -> Tensor:
@@ -117,22 +123,25 @@ def clipped_models(
 ) -> list[Mapping[str, Tensor]]:
     """w + min(1, M / |w_k - w|) (w_k - w) for every client; a model that is near enough stays as it is, bit for bit.
 
+    Weights and running statistics are two vectors: each has a length, a median and a factor of its own.
+
     Args:
         models: w_k of each client.
         sent: w, which they received.
         longest: M.
         to_median: M is at most the median of the clients' norms.
     """
-    norms = torch.tensor([[update_norm(model, sent)] for model in models], dtype=torch.float64)
+    norms = torch.tensor([update_norms(model, sent) for model in models], dtype=torch.float64)  # [N, 2]
     factors = shrink_factors(norms, torch.ones_like(norms, dtype=torch.bool), longest=longest, to_median=to_median)
-    return [
-        model if factor == 1.0 else {name: _nearer(tensor, sent[name], factor) for name, tensor in model.items()}
-        for model, factor in zip(models, factors.flatten().tolist(), strict=True)
-    ]
+    clipped: list[Mapping[str, Tensor]] = []
+    for model, own in zip(models, factors.tolist(), strict=True):
+        near = {name: _nearer(tensor, sent[name], own[name.endswith(STATISTICS)]) for name, tensor in model.items()}
+        clipped.append(model if own == [1.0, 1.0] else near)
+    return clipped
 
 
 def _nearer(tensor: Tensor, sent: Tensor, factor: float) -> Tensor:
-    if not tensor.is_floating_point():
+    if factor == 1.0 or not tensor.is_floating_point():
         return tensor
     before = sent.to(tensor).double()
     return (before + factor * (tensor.double() - before)).to(tensor.dtype)

@@ -6,7 +6,7 @@ import statistics
 import pytest
 import torch
 
-from fedhpro_flwr.robust import clipped_models, cut_of, middle_mean, middle_model, shrink_factors, update_norm
+from fedhpro_flwr.robust import clipped_models, cut_of, middle_mean, middle_model, shrink_factors, update_norms
 
 
 def draws(*shape, seed=0):
@@ -81,11 +81,30 @@ def test_a_middle_keeps_the_dtype(dtype):
     assert middle_model(models, "median", 0.2)["w"].dtype == dtype
 
 
-def test_the_norm_of_an_update_is_over_all_floating_tensors():
-    sent = {"a": torch.ones(2, 2), "b": torch.zeros(1), "n": torch.tensor(3)}
+def test_the_norms_of_an_update_are_over_its_weights_and_over_its_running_statistics():
+    sent = {"a": torch.ones(2, 2), "b": torch.zeros(1), "n": torch.tensor(3), "bn.running_mean": torch.zeros(2)}
+    sent["bn.running_var"] = torch.ones(2)
     model = {"a": torch.tensor([[1.0, 3.0], [1.0, 1.0]]), "b": torch.tensor([-1.5]), "n": torch.tensor(99)}
-    assert update_norm(model, sent) == 2.5
-    assert update_norm(sent, sent) == update_norm({}, {}) == 0.0
+    statistics_of = {"bn.running_mean": torch.tensor([4.0, 0.0]), "bn.running_var": torch.tensor([1.0, 4.0])}
+    assert update_norms(model, sent) == (2.5, 0.0)
+    assert update_norms(statistics_of, sent) == (0.0, 5.0)
+    assert update_norms(model | statistics_of, sent) == (2.5, 5.0)
+    assert update_norms(sent, sent) == update_norms({}, {}) == (0.0, 0.0)
+
+
+def test_weights_and_running_statistics_are_clipped_apart():
+    """One length for both would leave a turned-around head as it is beside statistics that move by the data."""
+    sent = {"w": torch.zeros(1), "running_mean": torch.zeros(1)}
+    honest = {"w": torch.tensor([1.0]), "running_mean": torch.tensor([30.0])}
+    loud = {"w": torch.tensor([-10.0]), "running_mean": torch.tensor([20.0])}  # shorter than the honest one as a whole
+    shifted = {"w": torch.tensor([0.5]), "running_mean": torch.tensor([900.0])}
+    clipped = clipped_models([honest, loud, shifted], sent, to_median=True)
+    assert clipped[0] is honest
+    assert (clipped[1]["w"].item(), clipped[1]["running_mean"].item()) == (-1.0, 20.0)
+    assert (clipped[2]["w"].item(), clipped[2]["running_mean"].item()) == (0.5, 30.0)
+    bounded = clipped_models([loud, shifted], sent, longest=5.0)
+    assert [each["w"].item() for each in bounded] == [-5.0, 0.5]
+    assert [each["running_mean"].item() for each in bounded] == pytest.approx([5.0, 5.0])
 
 
 def test_factors_bring_down_what_is_longer_than_the_bound_or_the_median():
@@ -113,11 +132,11 @@ def test_a_clipped_model_lies_on_the_way_to_the_client():
     assert clipped[0] is near
     torch.testing.assert_close(clipped[1]["w"], torch.tensor([4.0, 5.0]))
     assert clipped[1]["n"].item() == 5
-    assert update_norm(clipped[1], sent) == pytest.approx(5.0)
+    assert update_norms(clipped[1], sent) == (pytest.approx(5.0), 0.0)
 
 
 def test_a_variance_stays_one_when_it_is_clipped():
     sent = {"running_var": draws(500).abs()}
     gone = {"running_var": torch.zeros(500)}
-    for longest in (1e-3, 0.1, 1.0, 5.0, update_norm(gone, sent) * (1 - 1e-16)):
+    for longest in (1e-3, 0.1, 1.0, 5.0, update_norms(gone, sent)[1] * (1 - 1e-16)):
         assert bool((clipped_models([gone], sent, longest=longest)[0]["running_var"] >= 0).all())

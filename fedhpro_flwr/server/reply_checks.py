@@ -27,7 +27,7 @@ from fedhpro_flwr.records import (
     numbers_of,
     tensors_of,
 )
-from fedhpro_flwr.robust import update_norm
+from fedhpro_flwr.robust import update_norms
 
 OUT_OF_RANGE = 1e9  # no trained number is near it, and squares of larger ones overflow float32
 LARGEST = 1e100  # of a metric: no float32 is near it, and sums over clients, weighted by samples, stay finite
@@ -48,7 +48,7 @@ class Expected:
     records: Mapping[str, Shape]
     num_classes: int
     num_domains: int = 1
-    max_update_norm: float = 0.0  # |w_k - w| above it is refused; 0 = none is
+    max_update_norm: float = 0.0  # |w_k - w| above it is refused (robust.update_norms); 0 = none is
 
 
 def expected_updates(
@@ -175,8 +175,10 @@ def _check_model(model: Tensors, expected: Expected) -> None:
                 raise BadReply(f"model tensor {name} is a variance and has a negative entry")
         elif bool(((tensor.double() - sent[name].double()).abs() > MOST_STEPS).any()):
             raise BadReply(f"model tensor {name} moved by more than {MOST_STEPS}")
-    if expected.max_update_norm > 0 and (norm := update_norm(model, sent)) > expected.max_update_norm:
-        raise BadReply(f"the model moved by {norm:.4g}, aggregation.max-update-norm = {expected.max_update_norm:g}")
+    if (most := expected.max_update_norm) > 0:
+        for part, norm in zip(("weights", "running statistics"), update_norms(model, sent), strict=True):
+            if norm > most:
+                raise BadReply(f"the model's {part} moved by {norm:.4g}, aggregation.max-update-norm = {most:g}")
 
 
 def _check_records(tensors: Tensors, expected: Expected, num_examples: int) -> None:

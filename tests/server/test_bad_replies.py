@@ -197,5 +197,5 @@ def test_a_client_of_another_architecture_is_set_aside_with_a_sentence():
 def test_a_client_whose_model_moved_too_far_is_as_silent(without_client_2):
     run = Played(meddle_with(2, moved_by(1e6)), aggregation__max_update_norm=1e3)
     assert len(run.reports[0].set_aside) == 1
-    assert run.reports[0].set_aside[0].startswith("client 2: the model moved by ")
+    assert run.reports[0].set_aside[0].startswith("client 2: the model's weights moved by ")
     assert run.bits() == without_client_2["paper"].bits()

@@ -202,5 +202,13 @@ def test_a_model_that_moved_too_far_is_refused(most, refused):
     if not refused:
         assert torch.equal(unpack_update(answer, expected).model["head.bias"], moved["head.bias"])
         return
-    with pytest.raises(BadReply, match=r"^the model moved by 5, aggregation\.max-update-norm = 4\.99$"):
+    with pytest.raises(BadReply, match=r"^the model's weights moved by 5, aggregation\.max-update-norm = 4\.99$"):
         unpack_update(answer, expected)
+
+
+def test_running_statistics_that_moved_too_far_are_refused():
+    moved = MODEL | {"encoder.running_var": MODEL["encoder.running_var"] + torch.tensor([3.0, 4.0])}
+    answer = reply(model=array_record(moved))
+    with pytest.raises(BadReply, match=r"^the model's running statistics moved by 5, aggregation\.max-update-norm"):
+        unpack_update(answer, Expected(MODEL, EXPECTED.records, 4, max_update_norm=4.99))
+    unpack_update(answer, Expected(MODEL, EXPECTED.records, 4, max_update_norm=5.01))
