@@ -195,6 +195,9 @@ def _sentence(error: ValidationError) -> str:
             problems.append(f"unknown key {key or '(empty)'}" + (f", did you mean {near[0]}?" if near else ""))
         elif item["type"] == "value_error":
             problems.append(str(item["ctx"]["error"]))
+        elif isinstance(item["input"], list) and is_text(key):  # TOML has lists, Flower's settings do not
+            joined = ", ".join(map(str, item["input"]))
+            problems.append(f'{key} = {item["input"]!r}: a list cannot be sent; write one text, {key} = "{joined}"')
         else:
             wanted = item["msg"].replace("Input should be ", "be ").replace("String should ", "")
             problems.append(f"{key} = {item['input']!r}: it must {wanted}")

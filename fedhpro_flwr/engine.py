@@ -21,15 +21,12 @@ from torch import Tensor
 
 from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.config import ConfigError, RunConfig
-from fedhpro_flwr.data import DATA_SETS, DataSet, DataSource, Split, load
-from fedhpro_flwr.data.own_format import own_reader
+from fedhpro_flwr.data import DataSet, DataSource, Split, load
 from fedhpro_flwr.data.partition import Partition, PartitionPlan, partition, split_test
-from fedhpro_flwr.methods import METHODS
-from fedhpro_flwr.models import MODELS, Model, build
+from fedhpro_flwr.models import Model, build
 from fedhpro_flwr.precision import has_bfloat16, repeat_on_gpu
 from fedhpro_flwr.seeding import Draws
 from fedhpro_flwr.settings.declared_data import NODES, ShapedData
-from fedhpro_flwr.tracking import chosen_trackers
 
 T = TypeVar("T")
 
@@ -85,22 +82,6 @@ class Federation:
         train = self.data.train.domains
         owned = self.parts.domains(None if train is None else train.numpy())
         return tuple("" if domain is None else self.data.domain_names[domain] for domain in owned)
-
-
-def check_names(config: RunConfig) -> None:
-    """What settings choose by name, looked at before anything starts.
-
-    Raises:
-        ConfigError: a data set, model, method or tracker of that name does not exist, and the message lists those that
-            do; the method cannot work with these settings; or the library of a tracker is not installed.
-    """
-    DATA_SETS.find(config.data.name)
-    if config.partition.scheme == NODES:
-        own_reader(config.data.name)
-    for architecture in (config.model.name, *config.model.group_sizes):
-        MODELS.find(architecture)
-    METHODS.find(config.method.name).refuse(config)
-    chosen_trackers(config.trackers)
 
 
 def federation(config: RunConfig) -> Federation:

@@ -22,13 +22,25 @@ def whole_file(path: Path) -> Iterator[Path]:
     # Not of tempfile, whose files nobody else may read.
     scratch = path.with_name(f".{path.name}.{uuid4().hex}.part")
     try:
-        yield scratch
-        with scratch.open("rb+") as file:
-            os.fsync(file.fileno())
-        scratch.replace(path)
+        with naming(path):
+            yield scratch
+            with scratch.open("rb+") as file:
+                os.fsync(file.fileno())
+            scratch.replace(path)
     except BaseException:
         scratch.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """An error of the system's that names no file, as that of a full disk, names `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def write_whole(path: Path, content: bytes) -> None:

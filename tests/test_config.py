@@ -18,6 +18,11 @@ REFUSED = [
     ({"zzzzzz": 1}, "unknown key zzzzzz"),
     ({"": 1}, "unknown key (empty)"),
     ({"rounds.x": 3}, "unknown key rounds.x: rounds is a value and has no keys below it"),
+    (
+        {"data.classes": ["a", "b"]},
+        "data.classes = ['a', 'b']: a list cannot be sent; write one text, data.classes = \"a, b\"",
+    ),
+    ({"rounds": [3]}, "rounds = [3]: it must be a valid integer"),
     ({"partition.imbalance": 0.5}, "partition.imbalance = 0.5: it must be greater than or equal to 1"),
     ({"partition.alpha": 0.0}, "partition.alpha = 0.0: it must be greater than 0"),
     ({"partition.alpha": -1}, "partition.alpha = -1: it must be greater than 0"),

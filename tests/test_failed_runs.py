@@ -1,8 +1,13 @@
 """Runs that fail: exit status 1, the reason in one sentence and in failure.txt, and a folder to begin anew in."""
 
+import errno
+import os
+from pathlib import Path
+
 import pytest
 from small_run import npz, only_folder, run
 
+from fedhpro_flwr import whole_file
 from fedhpro_flwr.runs.run_folder import read_rounds
 
 FAILURES = [
@@ -58,6 +63,30 @@ def test_an_unexpected_exception_ends_with_1_a_reason_and_a_traceback(tmp_path, 
     assert told.out.splitlines()[-1] == "fedhpro: the run failed: TypeError: a bug"
     assert "Traceback" in told.err
     assert (only_folder(tmp_path) / "failure.txt").read_text() == "TypeError: a bug"
+
+
+@pytest.mark.parametrize("for_the_reason", [True, False], ids=["", "and no room for the reason"])
+def test_a_full_disk_names_the_file_and_the_way_on(for_the_reason, tmp_path, capsys, monkeypatch):
+    written = whole_file.write_whole
+
+    def full(path: Path, content: bytes) -> None:
+        if path.name == "round-2.safetensors" or (path.name == "failure.txt" and not for_the_reason):
+            with whole_file.naming(path), open("/dev/full", "wb") as disk:
+                disk.write(content)
+        written(path, content)
+
+    for module in ("fedhpro_flwr.runs.checkpoint", "fedhpro_flwr.runs.run_folder"):
+        monkeypatch.setattr(f"{module}.write_whole", full)
+    folder = tmp_path / "named"
+    assert run(tmp_path, run_folder=folder, rounds=2) == 1
+    said = capsys.readouterr().out.splitlines()[-1]
+    named = f"[Errno {errno.ENOSPC}] {os.strerror(errno.ENOSPC)}: '{folder / 'checkpoint' / 'round-2.safetensors'}'"
+    assert said.startswith(f"fedhpro: the run failed: {named}")
+    assert (f"go on with `fedhpro run --resume {folder}`" in said) == for_the_reason
+    assert (folder / "failure.txt").exists() == for_the_reason
+    monkeypatch.undo()
+    assert run(tmp_path, resume=folder, run_folder=folder, rounds=2) == 0
+    assert len(read_rounds(folder)) == 2
 
 
 def test_a_failed_run_can_be_begun_anew_in_its_folder(tmp_path, capsys):

@@ -24,6 +24,11 @@ def add_parser(commands: Subparsers) -> None:
         action="store_true",
         help="train a model centrally for each seed and hold the prototypes against it",
     )
+    command.add_argument(
+        "--no-features",
+        action="store_true",
+        help="leave out the pictures of features, which load each group's data and model and take most of the time",
+    )
     command.set_defaults(command=report)
 
 
@@ -41,6 +46,6 @@ def report(options: argparse.Namespace, console: Console) -> int:
     def say(what: str) -> None:
         console.print(what, style="dim", markup=False, soft_wrap=True)
 
-    written = write_report(options.runs, out, central=options.central, say=say)
+    written = write_report(options.runs, out, central=options.central, features=not options.no_features, say=say)
     console.print(f"report: {written.resolve()}", markup=False, soft_wrap=True)
     return OK

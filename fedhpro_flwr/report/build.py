@@ -33,7 +33,12 @@ FEATURES_TEXT = (
 
 
 def write_report(
-    places: Sequence[Path], out: Path, *, central: bool = False, say: Callable[[str], None] = lambda _: None
+    places: Sequence[Path],
+    out: Path,
+    *,
+    central: bool = False,
+    features: bool = True,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Path:
     """Write index.html and the PNG files of its pictures; returns the page's path.
 
@@ -41,6 +46,7 @@ def write_report(
         places: run folders, or folders with run folders below them.
         out: the report's folder; made if it is not there.
         central: train a central model for each seed, for the section on drift.
+        features: draw test samples as the models encode them.
         say: told what is being done.
 
     Raises:
@@ -76,7 +82,7 @@ def write_report(
         _pictured("accuracy", "Accuracy over the rounds", curves),
         _partitions(groups),
         _pictured("breakdown", "Classes and domains" if breakdowns[1] else "Classes", breakdowns),
-        _features(groups, say),
+        _features(groups, say) if features else None,
         drift_section(groups, out, central=central, say=say),
         _pictured("costs", "Seconds and bytes", costs),
     ]

@@ -8,6 +8,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from fedhpro_flwr.records import HYPER_PROTOTYPES
 from fedhpro_flwr.runs.folder_lock import lock
 from fedhpro_flwr.runs.reports import RoundReport
 from fedhpro_flwr.settings.flat_keys import nest
-from fedhpro_flwr.whole_file import remove_unfinished, write_whole
+from fedhpro_flwr.whole_file import naming, remove_unfinished, write_whole
 from fedhpro_flwr.writable import make_folder
 
 if TYPE_CHECKING:
@@ -115,9 +116,10 @@ class RunFolder:
 
     def on_round(self, report: RoundReport) -> None:
         """Append the line and push it to the disk."""
-        self._metrics.write(json.dumps(report.line()) + "\n")
-        self._metrics.flush()
-        os.fsync(self._metrics.fileno())
+        with naming(self.path / METRICS_FILE):
+            self._metrics.write(json.dumps(report.line()) + "\n")
+            self._metrics.flush()
+            os.fsync(self._metrics.fileno())
 
     def models(
         self,
@@ -156,8 +158,9 @@ class RunFolder:
         )
 
     def failure(self, reason: str) -> None:
-        """Why the run stopped, in a sentence."""
-        write_whole(self.path / FAILURE_FILE, reason.encode())
+        """Why the run stopped, in a sentence. Where there is no room for it either, the exception alone says why."""
+        with suppress(OSError):
+            write_whole(self.path / FAILURE_FILE, reason.encode())
 
 
 def read_rounds(folder: Path) -> list[dict[str, Any]]:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from fedhpro_flwr.config import ConfigError, RunConfig, Scalar, is_text, known_keys
-from fedhpro_flwr.engine import check_names
 from fedhpro_flwr.runs.run_folder import CONFIG_FILE, METRICS_FILE
+from fedhpro_flwr.settings.chosen_names import check_names
 from fedhpro_flwr.settings.flat_keys import flatten
 from fedhpro_flwr.settings.recorded import completed
 

@@ -37,6 +37,13 @@ def test_a_table_row_a_group_and_a_png_a_picture(make_run, tmp_path: Path):
     assert "fedhpro: no picture: it has no single global model" in text
 
 
+def test_a_report_without_features_loads_no_model(make_run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    make_run("a", [0.5])
+    monkeypatch.setattr("fedhpro_flwr.report.build.read_features", lambda _: pytest.fail("features were read"))
+    assert main(["report", str(tmp_path / "runs"), "--out", str(tmp_path / "out"), "--no-features"]) == 0
+    assert "Features and prototypes" not in headings((tmp_path / "out" / "index.html").read_text(encoding="utf-8"))
+
+
 def test_domains_have_their_bars_where_there_are_any(make_run, tmp_path: Path):
     make_run("a", [0.5, 0.75], data__domains="north,south")
     text = write_report([tmp_path / "runs"], tmp_path / "out").read_text(encoding="utf-8")

@@ -56,22 +56,28 @@ def test_an_experiment_is_found_by_name_or_path(name, tmp_path, monkeypatch):
 def test_paths_are_made_absolute_because_the_apps_run_elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FEDHPRO_DATA_DIR", "sets")
-    assert prepare(None, ["data.path=mine.npz"]).data.path == str(tmp_path / "mine.npz")
+    assert prepare(None, ["data.name=npz", "data.path=mine.npz"]).data.path == str(tmp_path / "mine.npz")
     assert prepare(None, []).data.root == str(tmp_path / "sets")
     assert prepare(None, ["data.root=here"]).data.root == str(tmp_path / "here")
-    assert prepare(None, ["data.path=~/x"]).data.path == str(Path("~/x").expanduser())
+    assert prepare(None, ["data.name=npz", "data.path=~/x"]).data.path == str(Path("~/x").expanduser())
     monkeypatch.delenv("FEDHPRO_DATA_DIR")
     assert prepare(None, []).data.root == ""
-    own = prepare(None, ["data.weights=w.pth", "model.path=m", "evaluation.alone=a", "clients.state-path=s"])
+    paths = ["data.weights=w.pth", "model.path=m", "evaluation.alone=a", "clients.state-path=s"]
+    own = prepare(None, ["data.name=sun397", *paths])
     named = (own.data.weights, own.model.path, own.evaluation.alone, own.clients.state_path)
     assert named == tuple(str(tmp_path / name) for name in ("w.pth", "m", "a", "s"))
     assert prepare(None, []).data.tokenizer == "hashing"
-    assert prepare(None, ["data.tokenizer=bert"]).data.tokenizer == str(tmp_path / "bert")
+    assert prepare(None, ["data.name=text-csv", "data.tokenizer=bert"]).data.tokenizer == str(tmp_path / "bert")
 
 
 def test_a_path_of_bytes_that_are_no_utf8_is_refused_by_name():
     with pytest.raises(ConfigError, match=r"^data\.path = '/data/\\xff': bytes that are no UTF-8; rename the file"):
         prepare(None, ["data.path=/data/\udcff"])
+
+
+def test_a_setting_that_the_data_set_ignores_is_refused_before_a_folder_is_made():
+    with pytest.raises(ConfigError, match=r"^data\.image-size = 32: data set 'digits' does not use it; leave it out$"):
+        prepare(None, ["data.image-size=32"])
 
 
 def test_a_setting_that_somebody_added_without_its_default_is_named(monkeypatch):

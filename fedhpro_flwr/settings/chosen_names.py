@@ -1,0 +1,34 @@
+"""What the settings choose by name: that it exists, and takes the other settings. Looked at before anything starts."""
+
+from __future__ import annotations
+
+from fedhpro_flwr.config import ConfigError, RunConfig
+from fedhpro_flwr.data import DATA_SETS
+from fedhpro_flwr.data.own_format import own_reader
+from fedhpro_flwr.data.registry import refuse_unused
+from fedhpro_flwr.engine import data_source
+from fedhpro_flwr.methods import METHODS
+from fedhpro_flwr.models import MODELS
+from fedhpro_flwr.settings.declared_data import NODES
+from fedhpro_flwr.tracking import chosen_trackers
+
+
+def check_names(config: RunConfig) -> None:
+    """Find every name in its registry, and ask what it names about the other settings.
+
+    Raises:
+        ConfigError: a data set, model, method or tracker of that name does not exist, and the message lists those that
+            do; the data set ignores a setting, or the method cannot work with one; or the library of a tracker is not
+            installed.
+    """
+    DATA_SETS.find(config.data.name)
+    if config.partition.scheme == NODES:
+        own_reader(config.data.name)
+    try:
+        refuse_unused(data_source(config))
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    for architecture in (config.model.name, *config.model.group_sizes):
+        MODELS.find(architecture)
+    METHODS.find(config.method.name).refuse(config)
+    chosen_trackers(config.trackers)
