@@ -19,7 +19,8 @@ import torch  # noqa: E402
 
 from client_app.visit import train  # noqa: E402
 from fedhpro_flwr.aggregation import weighted_mean  # noqa: E402
-from fedhpro_flwr.engine import federation, initial_model  # noqa: E402
+from fedhpro_flwr.engine import federation  # noqa: E402
+from fedhpro_flwr.initial_models import initial_model  # noqa: E402
 from fedhpro_flwr.robust import shrink_factors, update_norms  # noqa: E402
 from fedhpro_flwr.seeding import Draws  # noqa: E402
 from fedhpro_flwr.settings.from_command_line import prepare  # noqa: E402

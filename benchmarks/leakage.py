@@ -40,9 +40,10 @@ from fedhpro_flwr.client.gaussian_noise import seeded_normals  # noqa: E402
 from fedhpro_flwr.client.privacy import blurred, without_small_classes  # noqa: E402
 from fedhpro_flwr.client_data import ClientData  # noqa: E402
 from fedhpro_flwr.config import RunConfig  # noqa: E402
-from fedhpro_flwr.engine import federation, initial_model, settle  # noqa: E402
+from fedhpro_flwr.engine import federation, settle  # noqa: E402
 from fedhpro_flwr.gradient_matching import class_gradients  # noqa: E402
 from fedhpro_flwr.head import Head  # noqa: E402
+from fedhpro_flwr.initial_models import initial_model  # noqa: E402
 from fedhpro_flwr.launch.in_process import run_in_process  # noqa: E402
 from fedhpro_flwr.models import Model  # noqa: E402
 from fedhpro_flwr.prototypes import ClassMeans  # noqa: E402

@@ -23,9 +23,10 @@ from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.data import DataSet, DataSource, Split, load
 from fedhpro_flwr.data.partition import Partition, PartitionPlan, partition, split_test
-from fedhpro_flwr.models import Model, build
+from fedhpro_flwr.initial_models import initial_model, untrained_model
+from fedhpro_flwr.methods import build_method
+from fedhpro_flwr.models import Model
 from fedhpro_flwr.precision import has_bfloat16, repeat_on_gpu
-from fedhpro_flwr.seeding import Draws
 from fedhpro_flwr.settings.declared_data import NODES, ShapedData
 
 T = TypeVar("T")
@@ -132,54 +133,16 @@ def configured_model(config: RunConfig, data: ShapedData, architecture: str = ""
         architecture: a registered name; `model.name` if left out.
     """
     name, device = architecture or config.model.name, device_of(config)
-    key = (config.model, name, data.input_shape, data.num_classes, data.vocabulary, str(device), config.seed)
+    keeps = build_method(config).share in ("head", "nothing")  # else all of it is overwritten by what the server sends
+    key = (config.model, keeps, name, data.input_shape, data.num_classes, data.vocabulary, str(device), config.seed)
 
     def make() -> tuple[Model, dict[str, Tensor]]:
-        model = initial_model(config, data, name).to(device)
+        model = (initial_model if keeps else untrained_model)(config, data, name).to(device)
         return model, {entry: tensor.clone() for entry, tensor in model.state_dict().items()}
 
     model, initial = RESIDENT.get(f"model {name}", key, make)
     model.load_state_dict(initial)  # the last client of this process left its own in it
     return model
-
-
-def initial_model(config: RunConfig, data: ShapedData, architecture: str = "") -> Model:
-    """A new model with weights drawn from the run's seed, its convolutions laid out channels_last.
-
-    Raises:
-        ConfigError: the architecture is unknown or cannot take this data.
-    """
-    seed = Draws(config.seed).torch("model").initial_seed()
-    try:
-        model = build(
-            architecture or config.model.name,
-            input_shape=data.input_shape,
-            num_classes=data.num_classes,
-            width=config.model.width,
-            vocabulary=data.vocabulary,
-            path=config.model.path,
-            seed=seed,
-        )
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
-    return model.to(memory_format=torch.channels_last)
-
-
-def initial_models(config: RunConfig, data: ShapedData) -> dict[str, Model]:
-    """An initial model of every architecture of the run, the first client's first.
-
-    Raises:
-        ConfigError: two architectures have features of different widths; the message names a client of each.
-    """
-    names = config.model.architectures(config.partition.num_partitions)
-    models = {name: initial_model(config, data, name) for name in dict.fromkeys(names)}
-    for name, model in models.items():
-        if model.width != models[names[0]].width:
-            raise ConfigError(
-                f"client {names.index(name)} ({name}) has features of width {model.width}, client 0 ({names[0]}) of "
-                f"width {models[names[0]].width}; give every model the same width (model.width)"
-            )
-    return models
 
 
 def device_of(config: RunConfig) -> torch.device:

@@ -11,8 +11,9 @@ from flwr.common.logger import log
 from flwr.serverapp import Grid, ServerApp
 
 from fedhpro_flwr.config import ConfigError, RunConfig
-from fedhpro_flwr.engine import initial_models, settle
+from fedhpro_flwr.engine import settle
 from fedhpro_flwr.exported.describe import describe, finished, with_tested_head
+from fedhpro_flwr.initial_models import initial_models
 from fedhpro_flwr.methods import build_method
 from fedhpro_flwr.records import array_record
 from fedhpro_flwr.runs.checkpoint import Checkpoint
@@ -75,7 +76,7 @@ def run(grid: Grid, config: RunConfig, folder: RunFolder, trackers: Trackers, ch
     build_method(config).refuse_data(images=len(known.shape.input_shape) == 3)
     alone = read_alone(config)
     folder.partition(known)
-    models = initial_models(config, known.shape)
+    models = initial_models(config, known.shape, resumed=checkpoint is not None)
     encoders = encoders_of(config, models)
     test = server_test(config, known.test, models, known.breakdown)
     if test is None and config.privacy.withhold:

@@ -5,15 +5,8 @@ import pytest
 import torch
 
 from fedhpro_flwr.config import ConfigError, RunConfig
-from fedhpro_flwr.engine import (
-    Resident,
-    code_fingerprint,
-    configured_model,
-    device_of,
-    federation,
-    initial_model,
-    initial_models,
-)
+from fedhpro_flwr.engine import Resident, code_fingerprint, configured_model, device_of, federation
+from fedhpro_flwr.initial_models import initial_model, initial_models
 
 
 def test_a_value_is_made_once_for_a_key_and_one_is_kept():

@@ -17,6 +17,7 @@ from fedhpro_flwr.exported.description import InputKind, ModelDescription, Neede
 from fedhpro_flwr.exported.needed import needed
 from fedhpro_flwr.head import Head
 from fedhpro_flwr.methods import build_method
+from fedhpro_flwr.models import READS_PATH
 from fedhpro_flwr.runs.resume import FREE
 from fedhpro_flwr.runs.summary import PLACES
 from fedhpro_flwr.settings.declared_data import ShapedData
@@ -122,8 +123,9 @@ def _encoder(config: RunConfig) -> Needed | None:
     """The frozen encoder whose features are the samples, or the folder that the architecture is built from."""
     if config.data.weights:
         return needed(Path(config.data.weights).expanduser())
+    if not READS_PATH.intersection(config.model.architectures(config.partition.num_partitions)):
+        return None
     start = Path(config.model.path).expanduser()
-    # An architecture that reads no path takes any.
     return needed(start, weights=False) if config.model.path and start.exists() else None
 
 

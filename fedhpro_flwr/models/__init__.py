@@ -20,10 +20,11 @@ from fedhpro_flwr.models import (
     vit,
 )
 from fedhpro_flwr.models.built import refuse_other_features, refuse_unbuilt
-from fedhpro_flwr.models.model import MODELS, Builder, Model, ModelShape, model
+from fedhpro_flwr.models.model import MODELS, READS_PATH, Builder, Model, ModelShape, model
 
 __all__ = [
     "MODELS",
+    "READS_PATH",
     "Builder",
     "Model",
     "ModelShape",
@@ -61,7 +62,7 @@ def build(
         num_classes: C.
         width: D, the number of features; 0 means the model's own default.
         vocabulary: of text, how many token ids there are; 0 for anything else.
-        path: file or folder with weights that the model starts from, for models that need one.
+        path: the file or folder that a builder with `reads_path` builds from.
         seed: the same seed gives the same weights bit by bit.
 
     Raises:

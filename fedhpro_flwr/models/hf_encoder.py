@@ -44,7 +44,7 @@ class PretrainedEncoder(nn.Module):
         return mean_over_tokens(hidden, real)
 
 
-@model("hf-encoder")
+@model("hf-encoder", reads_path=True)
 def hf_encoder(shape: ModelShape) -> Model:
     """The encoder in `shape.path`, the mean over tokens, linear-ReLU of D units, the head; features are non-negative.
 

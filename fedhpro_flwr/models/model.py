@@ -56,7 +56,7 @@ class ModelShape:
         num_classes: C.
         width: D; 0 means the model's own default.
         vocabulary: of text, how many token ids there are; 0 for anything else.
-        path: file or folder with weights that the model starts from, for models that need one.
+        path: the file or folder that a builder with `reads_path` builds from.
     """
 
     input_shape: tuple[int, ...]
@@ -107,4 +107,25 @@ class ModelShape:
 Builder = Callable[[ModelShape], Model]
 
 MODELS: Registry[Builder] = Registry("model.name")
-model = MODELS.register
+READS_PATH: set[str] = set()  # names of the builders that read `shape.path` themselves
+
+
+def model(name: str, *, reads_path: bool = False) -> Callable[[Builder], Builder]:
+    """Decorator: the builder makes the model `name`.
+
+    Args:
+        name: the value of `model.name` that chooses it.
+        reads_path: whether it is built from what lies at `model.path`. The others are built, and then begin with the
+            weights of the model file at `model.path`, where there is one.
+
+    Raises:
+        ValueError: the name is taken.
+    """
+
+    def add(builder: Builder) -> Builder:
+        MODELS.register(name)(builder)
+        if reads_path:
+            READS_PATH.add(name)
+        return builder
+
+    return add

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.config import ConfigError, RunConfig
-from fedhpro_flwr.engine import device_of, federation, initial_models, settle
+from fedhpro_flwr.engine import device_of, federation, settle
+from fedhpro_flwr.initial_models import initial_models
 from fedhpro_flwr.methods.arrival import encode
 from fedhpro_flwr.prototypes import ClassMeans
 from fedhpro_flwr.report.groups import compared

@@ -17,7 +17,8 @@ from torch.nn import functional as F
 
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.data import Split
-from fedhpro_flwr.engine import device_of, initial_model
+from fedhpro_flwr.engine import device_of
+from fedhpro_flwr.initial_models import untrained_model
 from fedhpro_flwr.methods.arrival import encode
 from fedhpro_flwr.printable import one_line
 from fedhpro_flwr.records import HYPER_PROTOTYPES
@@ -67,7 +68,7 @@ def read_features(run: Run) -> Features:
     known = known_data(config)
     if known.test is None or known.test.test is None:
         raise ConfigError("its data lies at the clients, and the server has none to show")
-    model = initial_model(config, known.shape, next(iter(architectures), ""))
+    model = untrained_model(config, known.shape, next(iter(architectures), ""))
     try:
         model.load_state_dict(load_file(path))
     except (RuntimeError, SafetensorError) as error:

@@ -14,9 +14,10 @@ from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.config import ConfigError
 from fedhpro_flwr.data.ag_news import AG_NEWS_CLASSES, clean
 from fedhpro_flwr.data.csv_rows import csv_rows
-from fedhpro_flwr.engine import federation, initial_model
+from fedhpro_flwr.engine import federation
 from fedhpro_flwr.exported.description import model_bytes, read_model
 from fedhpro_flwr.exported.join import joined
+from fedhpro_flwr.initial_models import initial_model
 
 DATA = Path(os.environ.get("FEDHPRO_DATA_DIR", "/nowhere"))
 

@@ -8,7 +8,8 @@ import torch
 
 from fedhpro_flwr import engine
 from fedhpro_flwr.config import ConfigError, RunConfig
-from fedhpro_flwr.engine import federation, initial_model
+from fedhpro_flwr.engine import federation
+from fedhpro_flwr.initial_models import initial_model
 from fedhpro_flwr.report import central
 from fedhpro_flwr.report.central import MOST_PASSES, central_means, passes_of, train_centrally
 

@@ -1,0 +1,48 @@
+"""A model that begins with trained weights: `model.path` is a model file, as every run leaves one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from fedhpro_flwr.exported.description import model_file
+from fedhpro_flwr.models import Model
+from fedhpro_flwr.printable import one_line
+from fedhpro_flwr.settings.flat_keys import ConfigError
+
+
+def start_from(model: Model, named: str, architecture: str) -> None:
+    """Give a new model the weights of a model file.
+
+    Args:
+        model: of the run; all its tensors are overwritten.
+        named: `model.path`, a safetensors file with these tensors or the folder of a finished run.
+        architecture: what the model is called in sentences.
+
+    Raises:
+        ConfigError: there is no such file, it cannot be read, has other tensors, or numbers that are not finite.
+    """
+    try:
+        tensors = load_file(model_file(Path(named).expanduser()))
+    except ConfigError as error:
+        raise ConfigError(f"model.path: {error}") from None
+    except (OSError, SafetensorError) as error:
+        raise ConfigError(f"model.path = {named!r} is damaged or no safetensors file ({one_line(error)})") from None
+    own = model.state_dict()
+    for name in sorted(own.keys() | tensors.keys()):
+        here, there = _shown(own.get(name)), _shown(tensors.get(name))
+        if here != there:
+            raise ConfigError(
+                f"model.path = {named!r} holds other weights than a {architecture} of this run has: "
+                f"{name} is {there} in the file and {here} here"
+            )
+        if not bool(tensors[name].isfinite().all()):
+            raise ConfigError(f"model.path = {named!r}: {name} holds NaN or infinite numbers; its run diverged")
+    model.load_state_dict(tensors)
+
+
+def _shown(tensor: Tensor | None) -> str:
+    return "missing" if tensor is None else f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
