@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fedhpro_flwr.config import ConfigError
-from fedhpro_flwr.methods import METHODS, Method
+from fedhpro_flwr.methods import METHODS, Method, build_method
 from fedhpro_flwr.runs.checkpoint import About, Checkpoint
 from fedhpro_flwr.seeding import Draws
 from fedhpro_flwr.timing import Stopwatch
@@ -50,13 +50,18 @@ def test_a_state_survives_a_checkpoint_bit_for_bit(case, make, tmp_path, monkeyp
     config = make.config(name, **(SMALL | changes))
     clients = [make.data(1), make.data(2, labels=(0, 3), samples=9), make.data(3, labels=(1, 0, 3, 0), samples=15)]
     rounds = []
-    step = METHODS.find(name).server_step
+    kind = type(build_method(config))
+    step = kind.server_step
 
     def seen(method, state, sent, model, updates, draws, watch):
+        """A step makes a new state and changes nothing that it is given: a checkpoint may still be written of it."""
         rounds.append((sent, model, updates))
-        return step(method, state, sent, model, updates, draws, watch)
+        before = bits(method.tensors(state)), bits(sent), bits(model)
+        found = step(method, state, sent, model, updates, draws, watch)
+        assert (bits(method.tensors(state)), bits(sent), bits(model)) == before
+        return found
 
-    monkeypatch.setattr(METHODS.find(name), "server_step", seen)
+    monkeypatch.setattr(kind, "server_step", seen)
     strategy = make.run(config, clients)
     monkeypatch.undo()
     method, state = strategy.method, strategy.state

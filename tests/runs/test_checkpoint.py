@@ -96,6 +96,9 @@ def test_another_model_is_refused():
     wider = GlobalModel({"head.weight": torch.zeros(3, 5), "head.bias": torch.zeros(3)})
     with pytest.raises(ConfigError, match=r"^the checkpoint of round 7 is of another model: head\.weight differs"):
         Checkpoint(ABOUT, SHARED).model(wider)
+    for more, less in ((SHARED | {"scale": torch.ones(1)}, SHARED), (SHARED, SHARED | {"scale": torch.ones(1)})):
+        with pytest.raises(ConfigError, match=r"is of another model: scale differs; begin a new run$"):
+            Checkpoint(ABOUT, less).model(GlobalModel(more))
 
 
 def observed(tmp_path, rounds, every, of=None):

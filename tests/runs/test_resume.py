@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from logging import WARNING
 
 import numpy as np
@@ -19,8 +20,9 @@ from fedhpro_flwr.launch.in_process import run_in_process
 from fedhpro_flwr.runs.checkpoints import Checkpoints, newest
 from fedhpro_flwr.runs.folder_lock import lock
 from fedhpro_flwr.runs.prototype_trace import PrototypeTrace
-from fedhpro_flwr.runs.resume import refuse_other_data, refuse_other_samples, refuse_other_settings, resumed
+from fedhpro_flwr.runs.resume import open_run, refuse_other_data, refuse_other_samples, refuse_other_settings, resumed
 from fedhpro_flwr.runs.run_folder import read_rounds
+from fedhpro_flwr.server.known_data import known_data
 from fedhpro_flwr.settings.flat_keys import nest
 from server_app.strategy import FedHProStrategy
 
@@ -260,6 +262,26 @@ def test_the_command_does_not_go_on_with_a_file_that_was_changed(tmp_path, capsy
     monkeypatch.setattr(engine, "RESIDENT", engine.Resident())  # another process reads the file anew
     assert run("--resume", tmp_path / "run", rounds=4) == 1
     assert "the run failed: the data has changed: the run was begun with samples" in capsys.readouterr().out
+
+
+def test_a_run_on_other_data_is_refused_before_its_folder_is_touched(stopped, tmp_path, monkeypatch):
+    """Also where the samples were not written down, as by a release that did not: by the partition alone."""
+    table = json.loads((stopped / "partition.json").read_text())
+    (stopped / "partition.json").write_text(json.dumps({key: table[key] for key in table if key != "content"}))
+    before = {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file()}
+    known = replace(known_data(RunConfig.parse(SMALL)), fingerprint="f00d")
+    monkeypatch.setattr("fedhpro_flwr.runs.resume.known_data", lambda _: known)
+    with pytest.raises(ConfigError, match=r"^the data has changed: .* this is f00d"):
+        open_run(RunConfig.parse(SMALL | {"resume": str(stopped)}))
+    assert {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file()} == before
+
+
+def test_a_folder_may_be_named_by_a_link_and_from_where_one_is(stopped, tmp_path, monkeypatch):
+    """The apps run elsewhere, and go by the folder's one name."""
+    (tmp_path / "link").symlink_to(stopped)
+    monkeypatch.chdir(tmp_path)
+    for named in ("link", "run", str(tmp_path / "link")):
+        assert resumed(RunConfig.parse(SMALL | {"resume": named})).config.run_folder == str(stopped.resolve())
 
 
 def test_the_strategy_of_an_own_app_refuses_them_too(stopped):

@@ -35,6 +35,13 @@ def test_a_node_that_restarts_under_a_new_id_takes_its_client_up_again(clock, ca
     assert ("train", 3, 101) not in run.grid.sent
 
 
+def test_a_node_that_is_back_after_the_last_round_tests_for_its_client(clock):
+    run = Played(clock, once(("train", 4, lambda grid: grid.restart(101, 555))))
+    assert run.clients[3] == [0, 2]
+    assert [node_id for kind, _, node_id in run.grid.sent if kind == "evaluate"] == [100, 555, 102]
+    assert [test.partition_id for test in run.strategy.tests] == [0, 1, 2]
+
+
 def test_where_all_nodes_stay_nobody_is_asked_twice(clock):
     run = Played(clock)
     assert len([entry for entry in run.grid.sent if entry[0] == "query"]) == CLIENTS
