@@ -9,11 +9,10 @@ from pathlib import Path
 from fedhpro_flwr.comparison.grid import NOT_COMPARED, Cell
 from fedhpro_flwr.config import ConfigError, Scalar
 from fedhpro_flwr.runs.run_folder import CONFIG_FILE, PARTITION_FILE, SUMMARY_FILE
-from fedhpro_flwr.runs.summary import without_places
+from fedhpro_flwr.settings.differing import differing, without_places
 from fedhpro_flwr.settings.recorded import read_recorded
 
 DATA = "data."  # section of the settings
-MOST_KEYS = 5  # differing keys that a refusal names
 
 
 def is_finished(cell: Cell) -> bool:
@@ -81,9 +80,5 @@ def refuse_other(cell: Cell) -> None:
         raise ConfigError(
             f"{cell.folder} holds a finished run whose {CONFIG_FILE} is no good ({error}); {advice}"
         ) from None
-    found, wanted = without_places(config.flat()), without_places(cell.config.flat())
-    differing = [key for key in wanted if key not in NOT_COMPARED and found[key] != wanted[key]]
-    if differing:
-        named = ", ".join(f"{key} = {found[key]!r} (here {wanted[key]!r})" for key in differing[:MOST_KEYS])
-        more = f" and {len(differing) - MOST_KEYS} more" if len(differing) > MOST_KEYS else ""
-        raise ConfigError(f"{cell.folder} holds a finished run with {named}{more}; {advice}")
+    if other := differing(config.flat(), cell.config.flat(), NOT_COMPARED):
+        raise ConfigError(f"{cell.folder} holds a finished run with {other}; {advice}")

@@ -19,8 +19,8 @@ from fedhpro_flwr.head import Head
 from fedhpro_flwr.methods import build_method
 from fedhpro_flwr.models import READS_PATH
 from fedhpro_flwr.runs.resume import FREE
-from fedhpro_flwr.runs.summary import PLACES
 from fedhpro_flwr.settings.declared_data import ShapedData
+from fedhpro_flwr.settings.differing import PLACES
 from fedhpro_flwr.settings.flat_keys import Scalar
 from fedhpro_flwr.settings.from_command_line import HASHING, PATHS
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from fedhpro_flwr.config import RunConfig, Scalar
 from fedhpro_flwr.report.runs import Run
-from fedhpro_flwr.runs.summary import without_places
+from fedhpro_flwr.settings.differing import without_places
 from fedhpro_flwr.settings.presets import PRESETS
 
 # Where files lie, what was compared with and who else was told say nothing of how a run was trained.

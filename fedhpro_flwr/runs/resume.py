@@ -28,8 +28,8 @@ from fedhpro_flwr.runs.run_folder import (
     RunFolder,
     read_rounds,
 )
-from fedhpro_flwr.runs.summary import without_places
 from fedhpro_flwr.server.known_data import known_data
+from fedhpro_flwr.settings.differing import differing
 from fedhpro_flwr.settings.recorded import of_recorded, read_recorded
 
 # What may differ from the settings that a run was begun with: how long it goes on, whom it waits for, where things lie.
@@ -39,7 +39,6 @@ FREE = frozenset(
         "clients.quorum", "clients.retries", "clients.timeout", "clients.num-nodes",
     }
 )  # fmt: skip
-MOST_KEYS = 5  # differing keys that a refusal names
 NOT_BEGUN, ALREADY_FINISHED = "holds no run that was begun", "the run is finished after"  # of two refusals
 ORPHAN_SECONDS = 90.0  # for a ServerApp that lost its SuperLink to end: once that one answers again, it does
 
@@ -141,13 +140,8 @@ def refuse_other_settings(begun_with: Mapping[str, Scalar], config: RunConfig, n
     Raises:
         ConfigError: some differ that decide the result; the message names them.
     """
-    before = without_places(of_recorded(begun_with).flat())
-    now = without_places(config.flat())
-    differing = [key for key in now if key not in FREE and before[key] != now[key]]
-    if differing:
-        said = ", ".join(f"{key} = {before[key]!r} (here {now[key]!r})" for key in differing[:MOST_KEYS])
-        more = f" and {len(differing) - MOST_KEYS} more" if len(differing) > MOST_KEYS else ""
-        raise ConfigError(f"{named}: the run was begun with {said}{more}; it goes on with its own settings alone")
+    if other := differing(of_recorded(begun_with).flat(), config.flat(), FREE):
+        raise ConfigError(f"{named}: the run was begun with {other}; it goes on with its own settings alone")
 
 
 def refuse_other_data(checkpoint: Checkpoint, fingerprint: str) -> None:

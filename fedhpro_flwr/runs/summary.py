@@ -14,13 +14,11 @@ from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.records import OwnTest
 from fedhpro_flwr.runs.reports import headline
 from fedhpro_flwr.runs.run_folder import CONFIG_FILE, SUMMARY_FILE
-from fedhpro_flwr.settings.flat_keys import Scalar
+from fedhpro_flwr.settings.differing import without_places
 from fedhpro_flwr.settings.recorded import read_recorded
 
 Line = Mapping[str, Any]
 ALONE = ("partition-id", "test-correct", "test-examples")  # what is read of a local-only run
-PLACES = ("data.root", "data.download")  # where files lie: may differ between machines
-FILES = ("data.path", "data.weights")  # of these the name says which they are, and the folder only where they lie
 
 
 def summary(
@@ -80,13 +78,6 @@ def judged_by(rounds: Sequence[Line], final: ClientsTested | None) -> tuple[str,
     received = [(line["server_round"] - 1, line["received"]) for line in rounds if line["received"]]
     clients = [(number, line["accuracy"]) for number, line in received if line["clients"] >= final.clients]
     return "mean over clients", [*clients, (rounds[-1]["server_round"], final.accuracy)]
-
-
-def without_places(settings: Mapping[str, Scalar]) -> dict[str, Scalar]:
-    """Settings as far as they decide a result, on whatever machine: of a file its name counts, not where it lies."""
-    return {
-        key: Path(str(value)).name if key in FILES else value for key, value in settings.items() if key not in PLACES
-    }
 
 
 def read_alone(config: RunConfig) -> Sequence[Line]:
