@@ -78,7 +78,7 @@ def visit(
 
     trained = model.state_dict()
     if state and (stays := {**personal(trained, method.share), **remembered(departure.memory)}):
-        state.keep(task.server_round, stays)
+        state.keep(stays)
     metrics = {"train-loss": train_loss} | {f"{PHASE}{phase}": seconds for phase, seconds in watch.seconds.items()}
     sent = exchanged(trained, method.share)
     update = Update(task.partition_id, len(arrival.train), sent, upload, metrics, test)
@@ -95,6 +95,8 @@ def own_test(model: Model, data: ClientData, received: Broadcast, *, state: Pers
         raise ValueError("privacy.withhold: results on the client's own test data stay with the client")
     method = build_method(received.config)
     load(model, received, method, state)
+    if state:
+        state.let_go()  # after the last round: of a round that was repeated, say
     return measure(model, data, received, method)
 
 
@@ -167,7 +169,7 @@ def load(model: Model, received: Broadcast, method: Method, state: PersonalState
     Raises:
         ValueError: a tensor is missing, unknown, of another type or of another shape.
     """
-    kept, memory = split_memory((state and state.before(received.task.server_round)) or {})
+    kept, memory = split_memory((state and state.before()) or {})
     own = model.state_dict()
     expected = {name for name in own if travels(name, method.share)}
     wrong = sorted(expected ^ received.model.keys())

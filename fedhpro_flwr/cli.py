@@ -19,9 +19,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     SIGTERM ends a simulation, and what looks after a deployed run, in order, with status 143.
     """
-    options = _parser().parse_args(arguments)
     console = Console(highlight=False)
     try:
+        options = _parser().parse_args(arguments)  # imports the commands, and torch: seconds in which Ctrl-C may come
         return int(options.command(options, console))
     except (ConfigError, OSError) as error:
         console.print(f"fedhpro: {printable(str(error))}", style="red", markup=False, soft_wrap=True)

@@ -51,7 +51,9 @@ class Task:
     code: str = ""  # fingerprint of the server's sources; "" = do not compare
     data: str = ""  # fingerprint of the partition the server printed; "" = the client has data of its own
     run: str = ""  # names the run, for what a client keeps of it
-    resumed_at: str = ""  # "9 17": rounds after which the run was resumed; what a client kept of later ones is void
+    visit: str = ""  # names this attempt at the round, in what the client keeps of it (visits.py)
+    after: str = ""  # the client's last visit that counted, which it goes on from; "" = none has yet
+    needed: str = ""  # the visits that it may still be asked to go on from, between spaces
 
 
 @dataclass(frozen=True, eq=False)

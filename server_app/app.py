@@ -90,6 +90,7 @@ def run(grid: Grid, config: RunConfig, folder: RunFolder, trackers: Trackers, ch
         encoders=encoders,
         resume=checkpoint,
         samples=known.samples,
+        run=folder.run,
     )
     described = describe(config, known.shape, tuple(encoders) or ("",))
     trace = PrototypeTrace(strategy, config.rounds, checkpoint.trace if checkpoint else {})

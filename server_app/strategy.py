@@ -6,8 +6,9 @@ What is particular to FedHPro is named at the line that calls it and written in 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from logging import INFO
+from typing import TypeVar
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.common.logger import log
@@ -39,6 +40,9 @@ from fedhpro_flwr.server.roster import Roster, Seats
 from fedhpro_flwr.server.round_repeats import until_quorum
 from fedhpro_flwr.settings.flat_keys import tree
 from fedhpro_flwr.timing import Stopwatch
+from fedhpro_flwr.visits import Visits, new_name
+
+T = TypeVar("T")
 
 
 class FedHProStrategy(Strategy):
@@ -59,6 +63,7 @@ class FedHProStrategy(Strategy):
             (`Result.arrays`, `evaluate_fn`) then hold the head alone.
         resume: the checkpoint to go on from; None to begin with round 1.
         samples: each client trains on so many, and a reply that says otherwise is set aside; () where only they know.
+        run: names a run that begins, in what clients keep of it; drawn if left out.
 
     Raises:
         ConfigError: the checkpoint is of a run with other settings or other data, or `config` names no method.
@@ -76,11 +81,13 @@ class FedHProStrategy(Strategy):
         encoders: Mapping[str, Tensors] | None = None,
         resume: Checkpoint | None = None,
         samples: Sequence[int] = (),
+        run: str = "",
     ) -> None:
         self.config, self.test, self.observers, self.data = config, test, tuple(observers), data
         self.method = method or build_method(config)
         self.breakdown, self.encoders, self.resume = breakdown, encoders, resume
-        self.so_far = run_so_far(resume, config, data)
+        self.so_far = run_so_far(resume, config, data, run)
+        self.visit, self.visits = "", Visits(dict(self.so_far.counted))  # of the attempt; of each client, that counted
         self.samples = () if config.privacy.withhold else tuple(samples)  # withheld, the number says nothing
         self.num_classes, self.model = 0, GlobalModel({})
         self.state: object = None
@@ -129,22 +136,23 @@ class FedHProStrategy(Strategy):
         for server_round in range(self.so_far.rounds_before + 1, num_rounds + 1):
             report = self.play(server_round, grid, timeout, is_last=server_round == num_rounds)
             note_round(result, report, array_record(self.model.shared), evaluate_fn)
-        arrays = result.arrays = array_record(self.model.shared)
-        self._update_roster(timeout)
-        messages = list(self.configure_evaluate(num_rounds, arrays, ConfigRecord(), grid))
-        tested = self.aggregate_evaluate(num_rounds, self.roster.unanswered.send_and_receive(messages, timeout))
+        result.arrays = array_record(self.model.shared)
+        tested, _ = self._repeated(lambda: self.clients_test(num_rounds, grid, timeout), timeout)
         if tested is not None:
             result.evaluate_metrics_clientapp[num_rounds] = tested
         return result
 
+    def clients_test(self, server_round: int, grid: Grid, timeout: float) -> MetricRecord | None:
+        """After the last round: every client whose node is there tests what it ended with."""
+        self._update_roster(timeout)
+        arrays = array_record(self.model.shared)
+        messages = list(self.configure_evaluate(server_round, arrays, ConfigRecord(), grid))
+        return self.aggregate_evaluate(server_round, self.roster.unanswered.send_and_receive(messages, timeout))
+
     def play(self, server_round: int, grid: Grid, timeout: float, *, is_last: bool) -> RoundReport:
         """One round: `attempt`, below the quorum once more, `clients.retries` times at most; then the server's test."""
         began, self.watch = time.perf_counter(), Stopwatch()
-        up, earlier = until_quorum(
-            lambda: self.attempt(server_round, grid, timeout),
-            self.config.clients.retries,
-            pause=lambda: self.roster.pause(self.seats.clients, timeout),
-        )
+        up, earlier = self._repeated(lambda: self.attempt(server_round, grid, timeout), timeout)
         tested = None
         if self.test and (is_last or server_round % self.config.evaluation.every == 0):
             with self.watch("evaluation"):
@@ -184,7 +192,7 @@ class FedHProStrategy(Strategy):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """The messages of a round: the model, what the method broadcasts (FedHPro: S), all settings, whom it is for."""
-        self.seats = self.roster.draw(server_round)
+        self.seats, self.visit = self.roster.draw(server_round), new_name(server_round)
         # The model that enters round r is the result of round r - 1: testing it on arrival costs no message of its own.
         evaluate = self.config.evaluation.by_clients(server_round - 1) and not self.config.privacy.withhold
         self.sent = self._messages("train", server_round, arrays, evaluate=evaluate)
@@ -214,6 +222,7 @@ class FedHProStrategy(Strategy):
         given = (self.state, sent.shared, mean.shared, updates, Draws(self.config.seed, server_round), self.watch)
         step = checked(self.method.server_step(*given), mean.shared, self.method)
         self.model, self.state = mean.with_shared(step.model), step.state
+        self.visits.count(self.visit, (update.partition_id for update in updates))
         spent = worst_spent(u.metrics for u in updates if self.config.privacy.withhold)
         self.method_metrics = {**step.metrics, **spent}
         return array_record(self.model.shared), train_record(mean_loss(updates))
@@ -223,16 +232,23 @@ class FedHProStrategy(Strategy):
     ) -> Iterable[Message]:
         """The model to every client, for its own test data: once, after the last round."""
         self.seats = Seats({}, {}) if self.config.privacy.withhold else self.roster.everybody  # own tests have no noise
+        self.visit = ""  # nothing is kept of a test
         # As in a round, a client tests what would enter the next one: what it kept after this one is part of it.
         self.sent = self._messages("evaluate", server_round + 1, arrays, evaluate=True)
         return self.sent
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
-        """Mean over the clients of their accuracy on their own test data; `tests` keeps each client's results."""
+        """Mean over the clients of their accuracy on their own test data; `tests` keeps each client's results.
+
+        Raises:
+            QuorumError: the server has nothing to test, and fewer clients than `clients.quorum` said anything.
+        """
         asked = asked_clients(self.sent)
         sizes = (self.num_classes, self.breakdown.num_domains)
         tests = collect(replies, asked, lambda reply, client: unpack_test(reply.content, *sizes), self.seats.absent)
         tests.tell("evaluation")
+        if self.test is None:  # nothing else is known of the run, and it can be resumed for these
+            tests.require_heard(self.config.clients.quorum, len(self.seats.clients), "the test after the last round")
         self.tests = tests.good
         tested = ClientsTested.of(self.tests, self.breakdown)
         return MetricRecord({"accuracy": tested.accuracy, "clients": len(self.tests)}) if tested else None
@@ -246,13 +262,17 @@ class FedHProStrategy(Strategy):
         """The method's state as named tensors, to be saved."""
         return self.method.tensors(self.state)
 
+    def _repeated(self, attempt: Callable[[], T], timeout: float) -> tuple[T, tuple[str, ...]]:
+        """Below the quorum once more, `clients.retries` times at most; with it, who was set aside before."""
+        pause = lambda: self.roster.pause(self.seats.clients, timeout)  # noqa: E731
+        return until_quorum(attempt, self.config.clients.retries, pause)
+
     def _update_roster(self, timeout: float) -> None:
         """Who plays the clients now; a node that came may have brought an architecture of its own."""
         self.roster.update(timeout)
         self.breakdown = self.breakdown.by_architecture(self.roster.architectures)
 
     def _messages(self, kind: str, server_round: int, arrays: ArrayRecord, *, evaluate: bool) -> list[Message]:
-        run, resumed_at = self.so_far.name, self.so_far.resumed_after
-        task = Task(server_round, UNNAMED, evaluate, code_fingerprint(), self.data, run, resumed_at)
+        task = Task(server_round, UNNAMED, evaluate, code_fingerprint(), self.data, self.so_far.name, self.visit)
         state, settings = self.method.broadcast(self.state), self.config.flat()
-        return broadcasts(kind, self.seats.nodes, task, self.model, arrays, state, settings)
+        return broadcasts(kind, self.seats.nodes, task, self.visits, self.model, arrays, state, settings)

@@ -3,9 +3,10 @@ the method remembers (SCAFFOLD its control variate, MOON its last model).
 
 Flower's node state loses what is above some 60 MB, and everything when a SuperNode restarts; a file loses nothing.
 
-    <folder>/<run>/client-<partition>/round-<r>.safetensors      written after round r
+    <folder>/<run>/client-<partition>/visit-<round>-<8 hex digits>.safetensors
 
-Kept are those that a server may still ask for when it is resumed (kept_rounds.py): two or three in most runs.
+The server says which visit a client goes on from, and which ones it may still be asked for (visits.py): those
+and the one of now are kept, two or three in most runs.
 """
 
 from __future__ import annotations
@@ -14,23 +15,24 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from logging import WARNING
 from pathlib import Path
 
 from flwr.app import Context
-from safetensors import SafetensorError, safe_open
+from flwr.common.logger import log
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from fedhpro_flwr.client.kept_rounds import checkpoints_before, needed
 from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.records import Task
-from fedhpro_flwr.runs.round_files import file_content, in_own_memory, round_file, rounds_in
+from fedhpro_flwr.runs.round_files import file_content, in_own_memory
+from fedhpro_flwr.visits import NAME
 from fedhpro_flwr.whole_file import write_whole
 from fedhpro_flwr.writable import refuse_unwritable_folder
 
 RUN_NAME = re.compile("[0-9a-f]{0,32}")
 MEMORY = "memory."  # prefix of what the method remembers; no tensor of a model begins with it
-ATTEMPT = "attempt"  # in a file's metadata: how often the run had been resumed when it was written
 
 
 def remembered(memory: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -47,17 +49,20 @@ def split_memory(kept: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[st
 
 @dataclass(frozen=True)
 class PersonalState:
-    """The files of one client in one run.
+    """The files of one client in one run, at one visit.
 
     Args:
         folder: of this client in this run; made when something is first kept.
-        checkpoint_every: `checkpoint.every` of the run.
-        resumed_at: the rounds after which the run was resumed so far.
+        visit: the name of this visit.
+        after: of the one that it goes on from; "" for none.
+        outlived: files of earlier rounds that are needed no more. Those of later rounds may be there too, where this
+            process was cut off and another one took its place: they are no business of this one.
     """
 
     folder: Path
-    checkpoint_every: int = 1
-    resumed_at: tuple[int, ...] = ()
+    visit: str = ""
+    after: str = ""
+    outlived: tuple[Path, ...] = ()
 
     @classmethod
     def of(cls, config: RunConfig, task: Task, context: Context) -> PersonalState:
@@ -65,8 +70,7 @@ class PersonalState:
         machine (a simulation), else the user's state folder.
 
         Raises:
-            ValueError: the run's name is none, the rounds after which it was resumed are none, or the folder that was
-                named cannot be written to.
+            ValueError: the name of the run or of a visit is none, or the folder that was named cannot be written to.
         """
         of_node = str(context.node_config.get("state-path", ""))
         named = of_node or config.clients.state_path
@@ -78,45 +82,52 @@ class PersonalState:
             root = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "fedhpro"
         if not RUN_NAME.fullmatch(task.run):
             raise ValueError(f"run = {task.run!r} is no name of a run")  # it becomes a part of a path
+        for name in filter(None, (task.visit, task.after)):
+            if not NAME.fullmatch(name):
+                raise ValueError(f"{name!r} is no name of a visit")
         folder = root / (task.run or f"run-{context.run_id}") / f"client-{task.partition_id}"
         if named:
             key = "the node config says state-path" if of_node else "clients.state-path"
             refuse_unwritable_folder(folder, f"{key} = {named!r}")
-        return cls(folder, config.checkpoint.every, tuple(int(number) for number in task.resumed_at.split()))
+        needed = {visit_file(folder, name) for name in (*task.needed.split(), task.after)}
+        there = [file for file in folder.glob(visit_file(folder, "*").name) if round_of(file) < task.server_round]
+        return cls(folder, task.visit, task.after, tuple(sorted(set(there) - needed)))
 
-    def before(self, server_round: int) -> dict[str, Tensor] | None:
-        """What was kept after the client's last round before this one; None before its first.
+    def before(self) -> dict[str, Tensor] | None:
+        """What was kept of the visit that this one goes on from; None where there is none.
 
         Raises:
             ValueError: the file is damaged.
         """
-        for number in reversed(rounds_in(self.folder)):
-            if number < server_round and self._counts(number):
-                file = round_file(self.folder, number)
-                try:
-                    return in_own_memory(load_file(file))
-                except (SafetensorError, OSError) as error:
-                    raise ValueError(
-                        f"{file} is damaged ({error}); delete it to go on with the state before it"
-                    ) from error
-        return None
-
-    def keep(self, server_round: int, tensors: Mapping[str, Tensor]) -> None:
-        """Write the state after a round, whole or not at all, and let go of what nobody can ask for any more."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        content = file_content(tensors, {ATTEMPT: str(len(self.resumed_at))})
-        write_whole(round_file(self.folder, server_round), content)
-        kept = rounds_in(self.folder)
-        counting = [number for number in kept if number <= server_round and self._counts(number)]
-        checkpoints = checkpoints_before(server_round, self.checkpoint_every, self.resumed_at)
-        for other in set(kept) - needed(counting, server_round, checkpoints):
-            round_file(self.folder, other).unlink(missing_ok=True)
-
-    def _counts(self, server_round: int) -> bool:
-        """Whether what was kept after a round belongs to the run: the server may have gone on from an earlier one."""
+        if not self.after:
+            return None
+        file = visit_file(self.folder, self.after)
+        if not file.is_file():
+            log(WARNING, "%s is gone, or on another machine: this client begins anew", file)
+            return None
         try:
-            with safe_open(round_file(self.folder, server_round), framework="pt") as file:
-                attempt = int((file.metadata() or {}).get(ATTEMPT, 0))
-        except (SafetensorError, OSError):
-            return True  # it is named when it is needed
-        return all(server_round <= resumed for resumed in self.resumed_at[attempt:])
+            return in_own_memory(load_file(file))
+        except (SafetensorError, OSError) as error:
+            raise ValueError(f"{file} is damaged ({error}); delete it to let this client begin anew") from error
+
+    def keep(self, tensors: Mapping[str, Tensor]) -> None:
+        """Write the state after this visit, whole or not at all, and let go of what is needed no more."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_whole(visit_file(self.folder, self.visit), file_content(tensors, {}))
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Delete what nobody can ask for any more."""
+        for file in self.outlived:
+            file.unlink(missing_ok=True)
+
+
+def visit_file(folder: Path, name: str) -> Path:
+    """Where a client keeps its state after a visit."""
+    return folder / f"visit-{name}.safetensors"
+
+
+def round_of(file: Path) -> int:
+    """The round of a visit's file; 0 of one with another name."""
+    number = file.stem.removeprefix("visit-").partition("-")[0]
+    return int(number) if number.isdecimal() else 0

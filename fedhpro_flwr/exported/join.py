@@ -25,7 +25,7 @@ def joined(
         file: with the head, for sentences.
         described: what it says.
         head: W [C, D] and b [C].
-        state: the client's `round-<last round>.safetensors`.
+        state: the client's `visit-<last round>-....safetensors`.
         encoder: the folder that the run's encoders were built from, if they were; their weights come from the state.
 
     Raises:
@@ -41,7 +41,7 @@ def joined(
         raise ConfigError(f"--state {state} is damaged or no safetensors file ({error})") from None
     if not any(name.startswith("encoder.") for name in own):
         raise ConfigError(
-            f"--state {state} holds no encoder; give the round-<last round>.safetensors of a client's state folder"
+            f"--state {state} holds no encoder; give the visit-<last round>-....safetensors of a client's state folder"
         )
     groups = named_counts(str(described.settings.get("model.groups", "")), "model.groups")
     tensors = {**own, **head}

@@ -142,7 +142,7 @@ def load_exported(
     if described.holds == "head":
         raise ConfigError(
             f"{file} holds the head alone: with model.share = 'head' every encoder stays with its client; join it to "
-            "one where its state lies, by `fedhpro export MODEL --state round-<last round>.safetensors --out FILE`"
+            "one where its state lies, by `fedhpro export MODEL --state visit-<last round>-....safetensors --out FILE`"
         )
     if device not in ("cpu", "cuda", "auto"):
         raise ConfigError(f"device {device!r}: allowed are 'cpu', 'cuda' and 'auto'")

@@ -22,8 +22,8 @@ A client sends no more than its model: x, y, c and the number of its samples giv
 too, and what bounds a model (`aggregation.*`) bounds it as well. A lie about the number of samples, which A rests on,
 is seen where the server divides the data. A client with data of its own that says 1 makes its change larger.
 
-A client whose reply did not count (lost, late, set aside) goes on with the c_k that it had before: else c, which has
-not felt the change, would never again be the mean of the c_k. So the server tells whose reply counted in which round.
+A client whose reply did not count (lost, late, set aside) goes on with the c_k that it had before, as with all that
+clients keep (visits.py): else c, which has not felt the change, would never again be the mean of the c_k.
 """
 
 from __future__ import annotations
@@ -47,9 +47,7 @@ from fedhpro_flwr.settings.sections import Share
 from fedhpro_flwr.timing import Stopwatch
 
 CONTROL = "control-variate"  # of the server, c; in a client's memory its own, c_k^+: [W]
-COUNTED = "counted-rounds"  # [N] int64
 WEIGHTS = "client-weights"  # [N] int64
-BEFORE, ROUND = "control-variate-before", "round"  # what a client remembers beside c_k^+: c_k [W], and of when [] int64
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +55,6 @@ class ScaffoldState:
     """What the server remembers from round to round."""
 
     control: Tensor  # c [W]
-    counted: Tensor  # the round of each client's last reply that counted [N] int64; 0 before
     weights: Tensor  # of each client [N] int64; 0 before it came
 
 
@@ -97,8 +94,7 @@ class Scaffold(Method):
         received = arrival.received
         trained = {name: tensor.cpu() for name, tensor in arrival.model.state_dict().items()}
         change = self.change(received.model, trained, received.tensors[CONTROL], steps)
-        own, now = self._own(arrival).cpu(), torch.tensor(received.task.server_round)
-        return Departure({}, {CONTROL: own + change, BEFORE: own, ROUND: now})
+        return Departure({}, {CONTROL: self._own(arrival).cpu() + change})
 
     def change(self, received: Tensors, trained: Tensors, control: Tensor, steps: int) -> Tensor:
         """c_k^+ - c_k = (x - y) / (eta A) - c, all on the CPU, so that client and server get the same bits.
@@ -119,12 +115,11 @@ class Scaffold(Method):
         """c = 0."""
         control = torch.zeros(sum(tensor.numel() for tensor in model.values() if tensor.is_floating_point()))
         nobody = torch.zeros(self.config.partition.num_partitions, dtype=torch.int64)
-        return ScaffoldState(control, nobody, nobody)
+        return ScaffoldState(control, nobody)
 
     def broadcast(self, state: object) -> dict[str, Tensor]:
-        """c, and whose replies have counted."""
-        state = cast(ScaffoldState, state)
-        return {CONTROL: state.control, COUNTED: state.counted}
+        """c."""
+        return {CONTROL: cast(ScaffoldState, state).control}
 
     def server_step(
         self, state: object, sent: Tensors, model: Tensors, updates: Sequence[Update], draws: Draws, watch: Stopwatch
@@ -133,9 +128,8 @@ class Scaffold(Method):
         state = cast(ScaffoldState, state)
         with watch("control-variates"):
             examples = [update.num_examples if self.weighting == "samples" else 1 for update in updates]
-            counted, weights = state.counted.clone(), state.weights.clone()
-            here = [update.partition_id for update in updates]
-            counted[here], weights[here] = draws.server_round, torch.tensor(examples)
+            weights = state.weights.clone()
+            weights[[update.partition_id for update in updates]] = torch.tensor(examples)
             change = torch.zeros(len(state.control), dtype=torch.float64)
             for weight, update in zip(examples, updates, strict=True):
                 trained = {name: update.model[name] for name in sent}  # in the server's order of tensors
@@ -146,7 +140,7 @@ class Scaffold(Method):
             if self.weighting != self.config.aggregation.weighting:
                 model = weighted_mean([update.model for update in updates], examples)
         norm = float(torch.linalg.vector_norm(control))
-        return ServerStep(model, ScaffoldState(control, counted, weights), {"control-variate-norm": norm})
+        return ServerStep(model, ScaffoldState(control, weights), {"control-variate-norm": norm})
 
     def tensors(self, state: object) -> dict[str, Tensor]:
         """What clients receive."""
@@ -158,17 +152,14 @@ class Scaffold(Method):
 
     def restored(self, start: object, saved: Tensors) -> ScaffoldState:
         """The inverse of `saved`."""
-        return ScaffoldState(saved[CONTROL], saved[COUNTED], saved[WEIGHTS])
+        return ScaffoldState(saved[CONTROL], saved[WEIGHTS])
 
     def _server(self, arrival: Arrival) -> Tensor:
         return arrival.received.tensors[CONTROL].to(arrival.data.device)
 
     def _own(self, arrival: Arrival) -> Tensor:
         server, memory = self._server(arrival), arrival.memory
-        if not memory:
-            return torch.zeros_like(server)
-        counted = int(arrival.received.tensors[COUNTED][arrival.received.task.partition_id]) == int(memory[ROUND])
-        return memory[CONTROL if counted else BEFORE].to(server)
+        return memory[CONTROL].to(server) if memory else torch.zeros_like(server)
 
 
 def refuse_uncontrolled(config: RunConfig, named: str, otherwise: str) -> None:

@@ -20,6 +20,7 @@ from fedhpro_flwr.exchange import GlobalModel
 from fedhpro_flwr.records import Tensors
 from fedhpro_flwr.runs.round_files import file_content, in_own_memory
 from fedhpro_flwr.settings.flat_keys import ConfigError, Scalar
+from fedhpro_flwr.visits import Counted
 from fedhpro_flwr.whole_file import write_whole
 
 MODEL, ENCODERS, METHOD, TRACE = "model", "encoders", "method", "trace"  # first part of a tensor's name in the file
@@ -31,17 +32,8 @@ class RunSoFar:
     """A run when it begins, or goes on after rounds that were played."""
 
     name: str  # names the run in what clients keep of it
-    resumed_at: tuple[int, ...] = ()  # the rounds after which it was resumed so far, the last of them now
-
-    @property
-    def rounds_before(self) -> int:
-        """Rounds that need not be played again."""
-        return self.resumed_at[-1] if self.resumed_at else 0
-
-    @property
-    def resumed_after(self) -> str:
-        """`resumed_at` as it travels, numbers between spaces."""
-        return " ".join(map(str, self.resumed_at))
+    rounds_before: int = 0  # rounds that need not be played again
+    counted: Counted = field(default_factory=dict)  # each client's last visit that counted (visits.py)
 
 
 @dataclass(frozen=True)
@@ -50,7 +42,7 @@ class About:
 
     server_round: int  # the last one that was finished
     run: str  # names the run in what clients keep of it
-    resumed_at: tuple[int, ...]  # the rounds after which the run was resumed so far
+    counted: Counted  # each client's last visit that counted (visits.py)
     settings: Mapping[str, Scalar]
     code: str  # fingerprint of the sources that wrote it
     data: str  # fingerprint of the partition; "" where clients bring their own data
@@ -58,7 +50,19 @@ class About:
     @property
     def so_far(self) -> RunSoFar:
         """The run as it goes on from here."""
-        return RunSoFar(self.run, (*self.resumed_at, self.server_round))
+        return RunSoFar(self.run, self.server_round, self.counted)
+
+    @classmethod
+    def parse(cls, written: str) -> About:
+        """From the file's metadata.
+
+        Raises:
+            ValueError, KeyError, TypeError: it is none.
+        """
+        about = json.loads(written)
+        about.pop("resumed_at", None)  # of an older release, which did not know visits
+        counted = {int(client): str(name) for client, name in about.get("counted", {}).items()}
+        return cls(**about | {"counted": counted})
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,9 +98,8 @@ class Checkpoint:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no mapping
             if checksum(metadata[ABOUT], tensors) != metadata[CHECKSUM]:
                 raise ValueError("its checksum is wrong")
-            about = json.loads(metadata[ABOUT])
-            return cls.of(About(**about | {"resumed_at": tuple(about["resumed_at"])}), in_own_memory(tensors))
-        except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+            return cls.of(About.parse(metadata[ABOUT]), in_own_memory(tensors))
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} is damaged ({error})") from error
 
     @classmethod

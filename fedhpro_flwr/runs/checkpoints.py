@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from fedhpro_flwr.client.kept_rounds import KEPT_CHECKPOINTS
 from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.engine import code_fingerprint
 from fedhpro_flwr.exchange import GlobalModel
@@ -17,6 +17,9 @@ from fedhpro_flwr.runs.prototype_trace import PrototypeTrace
 from fedhpro_flwr.runs.reports import RoundReport
 from fedhpro_flwr.runs.round_files import round_file, rounds_in
 from fedhpro_flwr.runs.run_folder import CHECKPOINT_FOLDER
+from fedhpro_flwr.visits import Visits
+
+KEPT_CHECKPOINTS = 2
 
 
 class Server(Protocol):
@@ -27,7 +30,7 @@ class Server(Protocol):
     model: GlobalModel
     state: object
     so_far: RunSoFar
-    resume: Checkpoint | None
+    visits: Visits
     data: str
 
 
@@ -44,11 +47,12 @@ class Checkpoints:
 
     def __init__(self, server: Server, trace: PrototypeTrace, folder: Path) -> None:
         self._server, self._trace, self._folder = server, trace, folder / CHECKPOINT_FOLDER
-        if begun_from := server.resume:
-            # Another attempt begins here: were it abandoned, what its clients kept must not count in the next one.
-            self._folder.mkdir(parents=True, exist_ok=True)  # an own app may go on in another one
-            about = replace(begun_from.about, resumed_at=server.so_far.resumed_at)
-            replace(begun_from, about=about).write(round_file(self._folder, about.server_round))
+        for number in rounds_in(self._folder) if server.so_far.rounds_before else ():
+            if number > server.so_far.rounds_before:  # it was damaged; could it be read again, it would be void
+                round_file(self._folder, number).unlink(missing_ok=True)
+                continue
+            with suppress(ValueError):  # a damaged one: nobody goes on from it
+                server.visits.saved[number] = Checkpoint.read(round_file(self._folder, number)).about.counted
 
     def on_round(self, report: RoundReport) -> None:
         """Write, where it is time, and let go of what is older than the last two, or left over from a later round."""
@@ -57,7 +61,8 @@ class Checkpoints:
         if every == 0 or (number % every and number != server.config.rounds):
             return
         settings = server.config.flat()
-        about = About(number, server.so_far.name, server.so_far.resumed_at, settings, code_fingerprint(), server.data)
+        counted = dict(server.visits.counted)
+        about = About(number, server.so_far.name, counted, settings, code_fingerprint(), server.data)
         method = server.method.saved(server.state)
         self._folder.mkdir(parents=True, exist_ok=True)
         content = Checkpoint(about, server.model.shared, server.model.encoders, method, self._trace.tensors())
@@ -66,6 +71,7 @@ class Checkpoints:
         for other in rounds_in(self._folder):
             if other not in kept:
                 round_file(self._folder, other).unlink(missing_ok=True)
+        server.visits.keep(kept)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import time
+from errno import EACCES, EAGAIN
 from pathlib import Path
 from typing import IO
 
@@ -25,7 +26,7 @@ def lock(folder: Path, patience: float = 0.0) -> IO[bytes]:
         patience: seconds to wait for another process that holds it.
 
     Raises:
-        ConfigError: it still does.
+        ConfigError: it still does, or there are no locks there.
     """
     file = (folder / LOCK_FILE).open("ab")
     deadline = time.monotonic() + patience
@@ -33,7 +34,13 @@ def lock(folder: Path, patience: float = 0.0) -> IO[bytes]:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return file
-        except OSError:
+        except OSError as error:
+            if error.errno not in (EACCES, EAGAIN):
+                file.close()
+                raise ConfigError(
+                    f"{folder}: its file system has no locks ({error.strerror}), and two processes that write there "
+                    "would not notice each other; put run-folder or results-dir elsewhere"
+                ) from None
             if time.monotonic() >= deadline:
                 file.close()
                 raise ConfigError(f"{folder}: another process still writes this run; wait for it or stop it") from None

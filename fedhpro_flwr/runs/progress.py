@@ -185,18 +185,20 @@ def closing(folder: Path, seconds: float) -> Table:
 
 def accuracy_rows(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Rows on the last round: domains, clients, architectures, nearest prototypes, and training alone."""
-    tested, clients = summary["last-round"] or {}, summary["clients-tested"] or {}
+    last, clients = summary["last-round"] or {}, summary["clients-tested"] or {}
     rows = []
-    if by_domain := tested.get("domain_accuracy") or clients.get("domain_accuracy"):
+    if by_domain := last.get("domain_accuracy") or clients.get("domain_accuracy"):
         rows.append(("domains", ", ".join(f"{name} {percent(value)}" for name, value in by_domain.items())))
     if clients:
         mean, deviation, worst = (percent(clients[name]) for name in ("accuracy", "deviation", "worst"))
         who = f"worst {worst} (client {clients['worst_client']})"
-        rows.append(("clients", f"on their own test data: mean {mean}, deviation {deviation}, {who}"))
+        tested, every = clients["clients"], summary.get("num-clients", 0)
+        some = f" ({tested} of {every})" if tested < every else ""
+        rows.append(("clients", f"on their own test data{some}: mean {mean}, deviation {deviation}, {who}"))
     if by_architecture := clients.get("by_architecture"):
         said = ", ".join(f"{name} {percent(value)}" for name, value in by_architecture.items())
         rows.append(("architectures", f"mean over their clients: {said}"))
-    if (by_prototype := tested.get("by_prototype", clients.get("by_prototype"))) is not None:
+    if (by_prototype := last.get("by_prototype", clients.get("by_prototype"))) is not None:
         rows.append(("prototypes", f"by the nearest instead of the head: {percent(by_prototype)}"))
     if summary["worse-than-alone"] is not None:
         rows.append(("alone", f"{percent(summary['worse-than-alone'])} % of the clients do worse than training alone"))

@@ -19,6 +19,7 @@ from fedhpro_flwr.engine import code_fingerprint, settle
 from fedhpro_flwr.runs.checkpoint import Checkpoint, RunSoFar
 from fedhpro_flwr.runs.checkpoints import newest
 from fedhpro_flwr.runs.folder_lock import lock
+from fedhpro_flwr.runs.round_files import round_file
 from fedhpro_flwr.runs.run_folder import (
     CHECKPOINT_FOLDER,
     CONFIG_FILE,
@@ -28,6 +29,7 @@ from fedhpro_flwr.runs.run_folder import (
     RunFolder,
     read_rounds,
 )
+from fedhpro_flwr.runs.summary import read_alone
 from fedhpro_flwr.server.known_data import known_data
 from fedhpro_flwr.settings.differing import differing
 from fedhpro_flwr.settings.recorded import of_recorded, read_recorded
@@ -67,7 +69,7 @@ def resumed(config: RunConfig, patience: float = 0.0) -> Resumed:
 
     Raises:
         ConfigError: the folder holds no run, no good checkpoint, or a run with other settings, which are named; there
-            is nothing left to play; or another process still plays it.
+            is nothing left to play; another process still plays it; or `evaluation.alone` is no such run.
     """
     folder = Path(config.resume).expanduser().resolve()
     named = f"resume = {config.resume!r}"
@@ -81,6 +83,7 @@ def resumed(config: RunConfig, patience: float = 0.0) -> Resumed:
         ) from None
     checkpoint, warnings = found.checkpoint, [f"{damaged}: the one before is used" for damaged in found.damaged]
     refuse_other_settings(checkpoint.about.settings if checkpoint else begun_with, config, named)
+    read_alone(config)
     if checkpoint is None:
         _refuse_without_checkpoint(folder, config, named)
         warnings.append("no checkpoint was written yet: the run begins with round 1")
@@ -88,6 +91,8 @@ def resumed(config: RunConfig, patience: float = 0.0) -> Resumed:
         _refuse_lost_rounds(folder, checkpoint, config, named)
         if checkpoint.about.code != code_fingerprint():
             warnings.append("the code has changed since: what follows may differ from what it would have been")
+        if not checkpoint.about.counted:
+            warnings.append("the checkpoint is of an older release: what clients kept between rounds is not found")
     settings = config.flat() | {"run-folder": str(folder), "resume": ""}
     return Resumed(folder, RunConfig.parse(settings), checkpoint, tuple(warnings))
 
@@ -113,22 +118,24 @@ def open_run(config: RunConfig) -> tuple[RunFolder, RunConfig, Checkpoint | None
         data = known_data(known.config)
         refuse_other_data(known.checkpoint, data.fingerprint)
         refuse_other_samples(known.folder, data.content)
-    return RunFolder(known.folder, known.config, rounds_before=known.rounds_before), known.config, known.checkpoint
+    folder = RunFolder(known.folder, known.config, rounds_before=known.rounds_before, goes_on=True)
+    return folder, known.config, known.checkpoint
 
 
-def run_so_far(checkpoint: Checkpoint | None, config: RunConfig, data: str) -> RunSoFar:
+def run_so_far(checkpoint: Checkpoint | None, config: RunConfig, data: str, name: str = "") -> RunSoFar:
     """The run that the strategy plays: that of a checkpoint goes on; without one a new one begins.
 
     Args:
         checkpoint: to go on from.
         config: the settings at hand.
         data: fingerprint of the partition at hand.
+        name: of a run that begins; drawn if left out.
 
     Raises:
         ConfigError: the checkpoint is of other settings or other data.
     """
     if checkpoint is None:
-        return RunSoFar(token_hex(4))
+        return RunSoFar(name or token_hex(4))
     refuse_other_settings(checkpoint.about.settings, config, "resume")
     refuse_other_data(checkpoint, data)
     return checkpoint.about.so_far
@@ -202,5 +209,6 @@ def _refuse_lost_rounds(folder: Path, checkpoint: Checkpoint, config: RunConfig,
     lines = [line["server_round"] for line in read_rounds(folder)]
     if lines[:rounds] != list(range(1, rounds + 1)):
         raise ConfigError(
-            f"{named}: {METRICS_FILE} does not hold the {rounds} rounds that were played; begin a new run"
+            f"{named}: {METRICS_FILE} does not hold the {rounds} rounds that were played; to go on from the checkpoint "
+            f"before, delete {CHECKPOINT_FOLDER}/{round_file(folder, rounds).name}; or begin a new run"
         )

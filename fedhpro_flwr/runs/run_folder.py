@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import shutil
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from errno import ENOENT
 from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 import tomli_w
@@ -39,7 +40,7 @@ ROUND_KEYS = frozenset({"server_round", "seconds", "received", "tested"})  # by 
 
 def new_path(results: Path, experiment: str) -> Path:
     """results/<experiment>/<time>-<short id>."""
-    return results / experiment / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+    return results / experiment / f"{time.strftime('%Y%m%d-%H%M%S')}-{token_hex(2)}"
 
 
 def refuse_finished(folder: Path) -> None:
@@ -75,13 +76,16 @@ class RunFolder:
         path: the folder; made where it is not there.
         config: the settings.
         rounds_before: rounds of an earlier attempt that the run goes on after; what there is of later ones is removed.
+        goes_on: it was begun in this folder before, and keeps its name in what clients keep of it: their privacy
+            accounts go on where no checkpoint was written yet.
 
     Raises:
         ConfigError: another process writes there.
     """
 
-    def __init__(self, path: Path, config: RunConfig, *, rounds_before: int = 0) -> None:
+    def __init__(self, path: Path, config: RunConfig, *, rounds_before: int = 0, goes_on: bool = False) -> None:
         self.path, self.rounds_before = path, rounds_before
+        self.run = (_run_of(path) if goes_on else "") or token_hex(4)
         self._checkpoints = config.checkpoint.every > 0
         path.mkdir(parents=True, exist_ok=True)
         self._lock = lock(path)
@@ -106,6 +110,7 @@ class RunFolder:
         """The client-by-class table of training samples, as far as the server knows it, and whose data it is."""
         counts = known.class_counts
         table = {
+            "run": self.run,
             "fingerprint": known.fingerprint,
             "content": known.content,
             "class-names": list(known.shape.class_names),
@@ -117,6 +122,8 @@ class RunFolder:
     def on_round(self, report: RoundReport) -> None:
         """Append the line and push it to the disk."""
         with naming(self.path / METRICS_FILE):
+            if os.fstat(self._metrics.fileno()).st_nlink == 0:  # and nobody will ever read the line
+                raise FileNotFoundError(ENOENT, "the run's folder was deleted while it went on")
             self._metrics.write(json.dumps(report.line()) + "\n")
             self._metrics.flush()
             os.fsync(self._metrics.fileno())
@@ -161,6 +168,14 @@ class RunFolder:
         """Why the run stopped, in a sentence. Where there is no room for it either, the exception alone says why."""
         with suppress(OSError):
             write_whole(self.path / FAILURE_FILE, reason.encode())
+
+
+def _run_of(folder: Path) -> str:
+    """The run's name in what clients keep of it; "" where it was not written down, or is damaged."""
+    try:
+        return str(json.loads((folder / PARTITION_FILE).read_text(encoding="utf-8")).get("run", ""))
+    except (OSError, ValueError, AttributeError):
+        return ""
 
 
 def read_rounds(folder: Path) -> list[dict[str, Any]]:

@@ -55,6 +55,7 @@ def summary(
         "accuracy-of": measure,
         "last-round": rounds[-1]["tested"],
         "clients-tested": final and asdict(final),
+        "num-clients": len(domains),
         "worse-than-alone": worse_than_alone(clients, alone),
         "clients": clients,
     } | ({"privacy": spent} if spent else {})

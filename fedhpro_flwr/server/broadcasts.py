@@ -10,12 +10,14 @@ from flwr.app import ArrayRecord, Message
 from fedhpro_flwr.config import Scalar
 from fedhpro_flwr.exchange import GlobalModel
 from fedhpro_flwr.records import Task, Tensors, array_record, pack_broadcast
+from fedhpro_flwr.visits import Visits
 
 
 def broadcasts(
     kind: str,
     nodes: Mapping[int, int],
     task: Task,
+    visits: Visits,
     model: GlobalModel,
     shared: ArrayRecord,
     tensors: Tensors,
@@ -27,6 +29,7 @@ def broadcasts(
         kind: "train" or "evaluate".
         nodes: client -> the node that plays it.
         task: what is asked of each, but for the client.
+        visits: which of its own a client goes on from.
         model: whose encoders go to their groups.
         shared: the tensors that all clients exchange.
         tensors: what the method broadcasts, by record name.
@@ -36,8 +39,7 @@ def broadcasts(
     models = {group: ArrayRecord({**array_record(encoder), **shared}) for group, encoder in model.encoders.items()}
     messages = []
     for client, node_id in nodes.items():
-        content = pack_broadcast(
-            models.get(model.group(client), shared), broadcast, settings, replace(task, partition_id=client)
-        )
+        own = replace(task, partition_id=client, after=visits.after(client), needed=visits.needed(client))
+        content = pack_broadcast(models.get(model.group(client), shared), broadcast, settings, own)
         messages.append(Message(content, dst_node_id=node_id, message_type=kind))
     return messages

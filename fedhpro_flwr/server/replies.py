@@ -68,7 +68,7 @@ class Collected(Generic[Reply]):
         Raises:
             QuorumError: fewer than `share` of the `asked` clients did.
         """
-        needed = math.ceil(round(share * asked, 9))  # 0.7 * 10 is a little more than 7 in floating point
+        needed = least(share, asked)
         if len(self.good) < needed:
             raise QuorumError(
                 f"round {server_round}: {len(self.good)} of {asked} clients replied well, clients.quorum = {share} "
@@ -76,6 +76,26 @@ class Collected(Generic[Reply]):
                 self.set_aside,
                 may_pass=len(self.good) + self.unheard >= needed,
             )
+
+    def require_heard(self, share: float, asked: int, what: str) -> None:
+        """Go on only if enough clients said anything: of a test, one without test data has nothing better to say.
+
+        Raises:
+            QuorumError: fewer than `share` of the `asked` clients did.
+        """
+        heard, needed = asked - self.unheard, least(share, asked)
+        if heard < needed:
+            raise QuorumError(
+                f"{what}: {heard} of {asked} clients replied, clients.quorum = {share} needs {needed}; "
+                f"{'; '.join(self.set_aside)}",
+                self.set_aside,
+                may_pass=True,
+            )
+
+
+def least(share: float, asked: int) -> int:
+    """The number of clients that is `share` of those asked."""
+    return math.ceil(round(share * asked, 9))  # 0.7 * 10 is a little more than 7 in floating point
 
 
 def collect(

@@ -16,93 +16,128 @@ def context(**node_config):
     return Context(run_id=7, node_id=1, node_config=node_config, state=RecordDict(), run_config={})
 
 
+def at(folder, visit, after="", needed=""):
+    """The state at a visit of client 4, as its message gives it."""
+    config, number = RunConfig.parse(clients__state_path=str(folder)), visit.partition("-")[0]
+    return PersonalState.of(
+        config,
+        Task(int(number) if number.isdecimal() else 9, 4, run="abc", visit=visit, after=after, needed=needed),
+        context(),
+    )
+
+
+def name(number, attempt=0):
+    return f"{number}-{attempt:08x}"
+
+
+def kept(folder):
+    return sorted(path.stem.removeprefix("visit-") for path in (folder / "abc" / "client-4").glob("*.safetensors"))
+
+
+def value(state):
+    found = state.before()
+    return found and found["w"].item()
+
+
 def test_what_is_kept_comes_back_bit_for_bit_in_a_later_round(tmp_path):
-    state = PersonalState(tmp_path / "client-0")
-    assert state.before(1) is None
-    state.keep(1, TENSORS)
-    found = state.before(2)
+    first = at(tmp_path, name(1))
+    assert first.before() is None
+    first.keep(TENSORS)
+    found = at(tmp_path, name(2), after=name(1)).before()
     assert all(torch.equal(found[name], value) and found[name].dtype == value.dtype for name, value in TENSORS.items())
-    assert state.before(1) is None  # a round that is played again begins where it began
+    assert at(tmp_path, name(1, 1)).before() is None  # a round that is played again begins where it began
 
 
 @pytest.mark.parametrize("length", range(1, 17))
 def test_what_comes_back_lies_where_torch_would_have_made_it(tmp_path, length):
-    state = PersonalState(tmp_path)
-    state.keep(1, {"x" * length: torch.arange(6.0), "y": torch.arange(6.0)})
-    assert [tensor.data_ptr() % 64 for tensor in state.before(2).values()] == [0, 0]
+    at(tmp_path, name(1)).keep({"x" * length: torch.arange(6.0), "y": torch.arange(6.0)})
+    found = at(tmp_path, name(2), after=name(1)).before()
+    assert [tensor.data_ptr() % 64 for tensor in found.values()] == [0, 0]
 
 
-def test_the_newest_before_the_round_counts_and_two_are_kept(tmp_path):
-    state = PersonalState(tmp_path)
-    for number in (1, 2, 5, 9):
-        state.keep(number, {"w": torch.tensor([float(number)])})
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["round-5.safetensors", "round-9.safetensors"]
-    assert state.before(30)["w"].item() == 9
-    assert state.before(9)["w"].item() == 5
+def test_only_the_visit_that_counts_is_gone_on_from(tmp_path):
+    """Of three attempts at round 2 the server has taken the second."""
+    attempts = " ".join(name(2, attempt) for attempt in range(3))
+    for attempt in range(3):
+        at(tmp_path, name(2, attempt), needed=attempts).keep({"w": torch.tensor([10.0 + attempt])})
+    assert value(at(tmp_path, name(3), after=name(2, 1))) == 11
+    assert value(at(tmp_path, name(3), after=name(2, 2))) == 12
 
 
-def test_a_client_of_every_round_keeps_what_the_last_two_checkpoints_need(tmp_path):
-    state = PersonalState(tmp_path, checkpoint_every=1)
-    for number in range(1, 7):
-        state.keep(number, {"w": torch.ones(1)})
-    assert sorted(path.name for path in tmp_path.iterdir()) == [f"round-{number}.safetensors" for number in (4, 5, 6)]
+def test_what_nobody_can_ask_for_is_let_go_of_and_this_visit_and_what_it_may_be_repeated_from_stay(tmp_path):
+    for number in range(1, 4):
+        at(tmp_path, name(number), after=name(number - 1), needed=" ".join(map(name, range(number)))).keep(TENSORS)
+    assert kept(tmp_path) == [name(1), name(2), name(3)]
+    at(tmp_path, name(4), after=name(3), needed=f"{name(2)} {name(3)}").keep(TENSORS)
+    assert kept(tmp_path) == [name(2), name(3), name(4)]
+    at(tmp_path, name(5)).keep(TENSORS)
+    assert kept(tmp_path) == [name(5)]
 
 
-def test_few_checkpoints_need_few_files(tmp_path):
-    state = PersonalState(tmp_path, checkpoint_every=10)
-    for number in range(1, 28):
-        state.keep(number, {"w": torch.ones(1)})
-    kept = sorted(int(path.stem.removeprefix("round-")) for path in tmp_path.iterdir())
-    assert kept == [10, 20, 26, 27]
+def test_a_process_that_was_cut_off_leaves_what_later_visits_have_written(tmp_path):
+    """It began in round 2, and ends when its client is at round 5."""
+    at(tmp_path, name(1)).keep({"w": torch.ones(1)})
+    late = at(tmp_path, name(2), after=name(1), needed=name(1))
+    for number in (3, 4):
+        at(tmp_path, name(number), after=name(number - 2), needed=name(number - 1)).keep({"w": torch.tensor([number])})
+    late.keep({"w": torch.tensor([2.0])})
+    assert {name(3), name(4)} <= {*kept(tmp_path)}
+    assert value(at(tmp_path, name(5), after=name(4))) == 4
+    at(tmp_path, name(5), after=name(4), needed=name(4)).keep({"w": torch.tensor([5.0])})
+    assert kept(tmp_path) == [name(4), name(5)]
 
 
-def test_what_an_abandoned_attempt_kept_does_not_count(tmp_path):
-    first = PersonalState(tmp_path)
-    for number in range(1, 6):
-        first.keep(number, {"w": torch.tensor([float(number)])})
-    resumed = PersonalState(tmp_path, resumed_at=(3,))  # in which this client's round 4 was lost
-    assert resumed.before(5)["w"].item() == 3
-    resumed.keep(5, {"w": torch.tensor([50.0])})
-    assert resumed.before(6)["w"].item() == 50
-    again = PersonalState(tmp_path, resumed_at=(3, 5))
-    assert again.before(7)["w"].item() == 50
-    earlier = PersonalState(tmp_path, resumed_at=(3, 4))  # its newest checkpoint was damaged
-    assert earlier.before(7)["w"].item() == 3
+def test_a_message_that_is_delivered_late_takes_nothing_from_later_visits(tmp_path):
+    """Not even from another attempt at its own round, of which it cannot know whether it counted."""
+    for number in (2, 3, 4):
+        at(tmp_path, name(number, 1), after=name(number - 1, 1), needed=name(number - 1, 1)).keep(TENSORS)
+    before = kept(tmp_path)
+    at(tmp_path, name(2), after=name(1), needed=name(1)).keep(TENSORS)
+    assert kept(tmp_path) == sorted([*before, name(2)])
 
 
-def test_the_task_says_where_the_run_was_resumed():
-    config = RunConfig.parse(checkpoint__every=4)
-    state = PersonalState.of(config, Task(19, 0, run="abc", resumed_at="9 17"), context())
-    assert (state.checkpoint_every, state.resumed_at) == (4, (9, 17))
+def test_the_test_after_the_last_round_lets_go_of_what_did_not_count(tmp_path):
+    for attempt in (0, 1):
+        at(tmp_path, name(3, attempt)).keep(TENSORS)
+    task = Task(4, 4, run="abc", after=name(3, 1), needed=name(3, 1))
+    PersonalState.of(RunConfig.parse(clients__state_path=str(tmp_path)), task, context()).let_go()
+    assert kept(tmp_path) == [name(3, 1)]
 
 
-def test_a_round_played_again_replaces_its_state(tmp_path):
-    state = PersonalState(tmp_path)
-    for number, value in ((4, 1.0), (5, 2.0), (5, 3.0)):
-        state.keep(number, {"w": torch.tensor([value])})
-    assert (state.before(6)["w"].item(), state.before(5)["w"].item()) == (3.0, 1.0)
+def test_a_client_whose_state_is_gone_begins_anew_and_says_so(tmp_path, caplog):
+    with caplog.at_level("WARNING", "flwr"):
+        assert at(tmp_path, name(3), after=name(2)).before() is None
+    assert caplog.messages == [
+        f"{tmp_path}/abc/client-4/visit-{name(2)}.safetensors is gone, or on another machine: this client begins anew"
+    ]
 
 
 def test_a_crash_while_writing_leaves_the_state_before(tmp_path, monkeypatch):
-    state = PersonalState(tmp_path)
-    state.keep(1, {"w": torch.ones(1)})
+    at(tmp_path, name(1)).keep({"w": torch.ones(1)})
 
     def full(descriptor):
         raise OSError("no space left")
 
     monkeypatch.setattr(whole_file.os, "fsync", full)
     with pytest.raises(OSError, match="no space left"):
-        state.keep(2, {"w": torch.zeros(1)})
-    assert state.before(3)["w"].item() == 1
+        at(tmp_path, name(2), after=name(1)).keep({"w": torch.zeros(1)})
+    assert kept(tmp_path) == [name(1)]
+    assert value(at(tmp_path, name(2), after=name(1))) == 1
 
 
 def test_a_damaged_file_is_named(tmp_path):
-    state = PersonalState(tmp_path)
-    state.keep(1, TENSORS)
-    file = tmp_path / "round-1.safetensors"
+    at(tmp_path, name(1)).keep(TENSORS)
+    file = tmp_path / "abc" / "client-4" / f"visit-{name(1)}.safetensors"
     file.write_bytes(file.read_bytes()[:20])
-    with pytest.raises(ValueError, match=r"round-1\.safetensors is damaged"):
-        state.before(2)
+    with pytest.raises(ValueError, match=r"visit-1-0{8}\.safetensors is damaged .*; delete it to let this client"):
+        at(tmp_path, name(2), after=name(1)).before()
+
+
+@pytest.mark.parametrize("wrong", ["../../etc", "1", "1-xyz", "1-0011223", "-1-00112233", "1-00112233/x"])
+def test_a_name_of_a_visit_that_leads_elsewhere_is_refused(wrong, tmp_path):
+    for asked in ({"visit": wrong}, {"visit": name(1), "after": wrong}):
+        with pytest.raises(ValueError, match="is no name of a visit"):
+            at(tmp_path, **asked)
 
 
 def test_a_name_of_a_run_that_leads_elsewhere_is_refused(tmp_path):
@@ -129,10 +164,10 @@ def test_where_the_state_lies(tmp_path, monkeypatch):
 def test_layers_that_share_a_weight_are_kept_each(tmp_path):
     layer = torch.nn.Linear(2, 2)
     tensors = torch.nn.Sequential(layer, torch.nn.ReLU(), layer).state_dict()
-    state = PersonalState(tmp_path)
-    state.keep(1, tensors)
-    assert sorted(state.before(2)) == ["0.bias", "0.weight", "2.bias", "2.weight"]
-    assert all(torch.equal(value, tensors[name]) for name, value in state.before(2).items())
+    at(tmp_path, name(1)).keep(tensors)
+    found = at(tmp_path, name(2), after=name(1)).before()
+    assert sorted(found) == ["0.bias", "0.weight", "2.bias", "2.weight"]
+    assert all(torch.equal(value, tensors[name]) for name, value in found.items())
 
 
 @pytest.mark.parametrize("of_node", [False, True])

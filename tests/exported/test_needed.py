@@ -119,7 +119,7 @@ def test_the_weights_of_a_folder_count_where_they_are_used(tmp_path):
 def test_a_head_is_joined_to_a_clients_pretrained_encoder(pretrained, run_of, tmp_path, capfd):
     changes = {"run-folder": str(tmp_path / "run"), "model.share": "head"}
     run = run_of(tmp_path / "run", **(pretrained.config.flat() | changes))
-    (state,) = run.folder.glob("clients/*/client-1/round-1.safetensors")
+    (state,) = run.folder.glob("clients/*/client-1/visit-1-*.safetensors")
     out = tmp_path / "client-1.safetensors"
     join = ["export", str(run.folder), "--state", str(state), "--out", str(out)]
     assert main(join) == 2 and not out.exists()

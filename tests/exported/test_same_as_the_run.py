@@ -110,7 +110,7 @@ def test_a_head_alone_is_joined_to_a_clients_encoder(run_of, tmp_path):
     described, head = read_model(run.folder / "model.safetensors")
     summary = json.loads((run.folder / "summary.json").read_text())
     for client, architecture in enumerate(run.config.model.architectures(3)):
-        (state,) = run.folder.glob(f"clients/*/client-{client}/round-2.safetensors")
+        (state,) = run.folder.glob(f"clients/*/client-{client}/visit-2-*.safetensors")
         whole, tensors = joined(run.folder, described, head, state)
         assert whole.architecture == architecture
         file = tmp_path / f"client-{client}.safetensors"

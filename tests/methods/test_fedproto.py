@@ -116,4 +116,4 @@ def test_as_published_nothing_but_prototypes_travels(make, states_of_clients):
     strategy = make.run(config, some_clients(make))
     assert strategy.model.shared == {}
     assert strategy.state.prototypes.known.tolist() == [True, True, False, True]
-    assert len(list(states_of_clients.glob("*/client-*/round-2.safetensors"))) == 3  # where the models are
+    assert len(list(states_of_clients.glob("*/client-*/visit-2-*.safetensors"))) == 3  # where the models are

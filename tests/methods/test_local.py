@@ -15,7 +15,7 @@ def some_clients(make):
 
 
 def kept(states, client, server_round):
-    (file,) = states.glob(f"*/client-{client}/round-{server_round}.safetensors")
+    (file,) = states.glob(f"*/client-{client}/visit-{server_round}-*.safetensors")
     return load_file(file)
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -104,9 +105,10 @@ def test_they_stand_still_while_the_model_trains(make):
 
 
 def test_the_previous_model_is_found_again_in_the_clients_files(make, tmp_path):
-    state = PersonalState(tmp_path / "client-0")
+    state = PersonalState(tmp_path / "client-0", visit="1-00000000")
     first = visit(make.model(9), make.data(), make.received(settings(make), make.model()), state=state)
-    model, memory = split_memory(state.before(2))
+    state = replace(state, visit="2-00000000", after="1-00000000")
+    model, memory = split_memory(state.before())
     assert model == {}  # all of the model travels
     encoder = {name.removeprefix("encoder."): value for name, value in first.model.items() if "encoder" in name}
     assert memory.keys() == encoder.keys()
@@ -130,8 +132,9 @@ def test_the_previous_model_is_found_again_in_the_clients_files(make, tmp_path):
 
 
 def test_a_round_played_again_begins_with_the_same_memory(make, tmp_path):
-    state = PersonalState(tmp_path / "client-0")
+    state = PersonalState(tmp_path / "client-0", visit="1-00000000")
     visit(make.model(9), make.data(), make.received(settings(make), make.model()), state=state)
+    state = replace(state, visit="2-00000000", after="1-00000000")
     received = make.received(settings(make), make.model(5), server_round=2)
     one = visit(make.model(9), make.data(), received, state=state).model
     kept = {name: value.clone() for name, value in one.items()}

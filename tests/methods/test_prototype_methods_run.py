@@ -34,9 +34,10 @@ def run(folder, **settings):
     RESIDENT.entries.clear()  # as a process that has just started
     config = RunConfig.parse(SMALL | {"run-folder": str(folder)} | settings)
     run_in_process(server_app, client_app, config.partition.num_partitions, config.flat())
-    files = [path for path in folder.rglob("*.safetensors") if "round-1" not in path.name]
+    files = [path for path in folder.rglob("*.safetensors") if not path.name.startswith(("round-1.", "visit-1-"))]
     bits = {
-        (path.name if path.parent == folder else f"{path.parent.name} {path.name}", name): tensor.numpy().tobytes()
+        # Of a client's visit its round: the rest of its name is drawn anew.
+        (path.name if path.parent == folder else f"{path.parent.name} {path.name[:8]}", name): tensor.numpy().tobytes()
         for path in files
         for name, tensor in load_file(path).items()
     }

@@ -75,7 +75,7 @@ def by_name(make, vector):
 
 
 def control_of(states, client, server_round):
-    (file,) = states.glob(f"*/client-{client}/round-{server_round}.safetensors")
+    (file,) = states.glob(f"*/client-{client}/visit-{server_round}-*.safetensors")
     return load_file(file)["memory.control-variate"]
 
 

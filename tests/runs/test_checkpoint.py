@@ -13,8 +13,16 @@ from fedhpro_flwr.methods import build_method
 from fedhpro_flwr.runs.checkpoint import About, Checkpoint, RunSoFar
 from fedhpro_flwr.runs.checkpoints import Checkpoints, newest
 from fedhpro_flwr.runs.round_files import rounds_in
+from fedhpro_flwr.visits import Visits
 
-ABOUT = About(7, "0a1b2c3d", (2, 5), RunConfig.parse(local__lr=0.1, data__path='ü "b"').flat(), "code", "data")
+ABOUT = About(
+    7,
+    "0a1b2c3d",
+    {0: "7-0a1b2c3d", 4: "5-00112233"},
+    RunConfig.parse(local__lr=0.1, data__path='ü "b"').flat(),
+    "code",
+    "data",
+)
 SHARED = {"head.weight": torch.randn(3, 4), "head.bias": torch.tensor([1.0, float("nan"), -0.0])}
 ENCODERS = {
     "text-cnn": {"encoder.0.weight": torch.randn(4, 2, 3, 3).to(memory_format=torch.channels_last)},
@@ -106,7 +114,7 @@ def observed(tmp_path, rounds, every, of=None):
     config = RunConfig.parse(rounds=of or rounds, checkpoint__every=every)
     method = build_method(config)
     server = SimpleNamespace(
-        config=config, method=method, model=GlobalModel(SHARED), so_far=RunSoFar("ab"), resume=None, data="",
+        config=config, method=method, model=GlobalModel(SHARED), so_far=RunSoFar("ab"), visits=Visits(), data="",
         state=method.start({"head.weight": torch.zeros(3, 4), "head.bias": torch.zeros(3)}),
     )  # fmt: skip
     trace = SimpleNamespace(tensors=lambda: {})

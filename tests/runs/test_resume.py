@@ -17,7 +17,7 @@ from fedhpro_flwr import engine
 from fedhpro_flwr.cli import main
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.launch.in_process import run_in_process
-from fedhpro_flwr.runs.checkpoints import Checkpoints, newest
+from fedhpro_flwr.runs.checkpoints import Checkpoints
 from fedhpro_flwr.runs.folder_lock import lock
 from fedhpro_flwr.runs.prototype_trace import PrototypeTrace
 from fedhpro_flwr.runs.resume import open_run, refuse_other_data, refuse_other_samples, refuse_other_settings, resumed
@@ -291,12 +291,42 @@ def test_the_strategy_of_an_own_app_refuses_them_too(stopped):
     with pytest.raises(ConfigError, match=r"^the data has changed"):
         FedHProStrategy(longer, resume=known.checkpoint)
     strategy = FedHProStrategy(longer, resume=known.checkpoint, data=known.checkpoint.about.data)
-    Checkpoints(strategy, PrototypeTrace(strategy, 9, {}), stopped / "another")
-    again = newest(stopped / "another").checkpoint.about  # who goes on from here knows of this attempt
-    assert (again.server_round, again.resumed_at) == (3, (3,))
+    assert strategy.visits.counted == known.checkpoint.about.counted
+    assert {name.partition("-")[0] for name in strategy.visits.counted.values()} == {"3"}
+    Checkpoints(strategy, PrototypeTrace(strategy, 9, {}), stopped)
+    assert {number: {*counted} for number, counted in strategy.visits.saved.items()} == {2: {0, 1, 2}, 3: {0, 1, 2}}
     other = RunConfig.parse(known.config.flat() | {"local.lr": 0.5})
     with pytest.raises(ConfigError, match=r"^resume: the run was begun with local\.lr = .* \(here 0\.5\)"):
         FedHProStrategy(other, resume=known.checkpoint, data=known.checkpoint.about.data)
+
+
+def test_a_newer_checkpoint_that_was_damaged_when_the_run_went_on_is_gone_from_then_on(stopped, capsys):
+    """Were it read again later, the lines of its rounds would be missing."""
+    file = stopped / "checkpoint" / "round-3.safetensors"
+    good = file.read_bytes()
+    file.write_bytes(good[:100])
+    known = resumed(RunConfig.parse(SMALL | {"resume": str(stopped)}))
+    strategy = FedHProStrategy(known.config, resume=known.checkpoint, data=known.checkpoint.about.data)
+    assert strategy.so_far.rounds_before == 2
+    Checkpoints(strategy, PrototypeTrace(strategy, 3, {}), stopped)
+    assert not file.exists() and list(strategy.visits.saved) == [2]
+
+
+def test_a_refusal_leaves_the_summary_of_a_finished_run(finished, capsys):
+    before = {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
+    assert run("--resume", finished, rounds=4, **{"evaluation.alone": "/wrong"}) == 2
+    assert "evaluation.alone = '/wrong' holds no finished run" in capsys.readouterr().out
+    assert {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()} == before
+
+
+def test_a_run_without_a_checkpoint_keeps_its_name_in_what_clients_keep_of_it(stopped):
+    """Their privacy accounts go on: what they sent before has been seen."""
+    called = json.loads((stopped / "partition.json").read_text())["run"]
+    assert resumed(RunConfig.parse(SMALL | {"resume": str(stopped)})).checkpoint.about.run == called
+    shutil.rmtree(stopped / "checkpoint")
+    (stopped / "metrics.jsonl").write_text("")
+    folder, _, checkpoint = open_run(RunConfig.parse(SMALL | {"resume": str(stopped)}))
+    assert (folder.run, checkpoint) == (called, None)
 
 
 def test_code_that_has_changed_is_said(stopped, monkeypatch):

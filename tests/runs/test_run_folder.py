@@ -205,6 +205,7 @@ def test_partition_summary_and_failure(tmp_path):
     folder.summary({"accuracy": {"best": 0.5}})
     folder.failure("too few clients: ü")
     assert json.loads((tmp_path / "partition.json").read_text()) == {
+        "run": folder.run,
         "fingerprint": "f00d",
         "content": "beef",
         "class-names": ["a", "b"],

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 
 import pytest
-from faulty_grid import CLIENTS, WIDTH, Clock, Played, client_data, new_model, once
+from faulty_grid import CLIENTS, WIDTH, Clock, Faulty, Played, client_data, new_model, once
 
 from client_app.app import make_client_app
+from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.config import ConfigError
 from fedhpro_flwr.nodes import Introduction
 from fedhpro_flwr.seeding import sample_partitions
@@ -196,3 +197,96 @@ def test_clients_that_no_node_names_are_told_when_a_run_on_the_nodes_own_data_be
     assert "no node names client 1: not drawn, nor counted in the quorum, until one does" in said
     assert {"client 0: node 100", "client 2: node 102"} <= set(said)
     assert all(clients == [0, 2] for clients in run.clients)
+
+
+def test_the_test_after_the_last_round_waits_for_nodes_where_the_server_has_nothing_to_test(clock):
+    """Two of three nodes die with the last round, and are back while the server waits to repeat the test."""
+    done = []
+
+    def befall(grid, kind, turn):
+        if kind == "evaluate":
+            done.append(set(grid.get_node_ids()))
+            if len(done) == 1:
+                grid.gone |= {101, 102}
+            elif len(done) == 2:
+                pytest.fail("it was asked before anybody was back")
+
+    listed = roster.Roster.pause
+
+    def pause(self, clients, timeout):
+        self._grid.restart(101, 201)
+        self._grid.restart(102, 202)
+        self._grid.befall = lambda *_: None
+        listed(self, clients, timeout)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(roster.Roster, "pause", pause)
+        run = Played(clock, befall)
+    assert [test.partition_id for test in run.strategy.tests] == [0, 1, 2]
+    assert [node for kind, _, node in run.grid.sent if kind == "evaluate"] == [100, 101, 102, 100, 201, 202]
+
+
+def test_below_the_quorum_of_the_last_test_the_run_stops_and_says_who_is_missing(clock):
+    run = Played(
+        clock, once(("evaluate", 5, lambda grid: grid.gone.update({101, 102}))), clients__retries=0, fails=True
+    )
+    assert str(run.lost) == (
+        "the test after the last round: 1 of 3 clients replied, clients.quorum = 0.6 needs 2; "
+        "client 1: Error: Node Unavailable; client 2: Error: Node Unavailable"
+    )
+    assert len(run.reports) == 4
+
+
+def test_clients_that_have_nothing_to_test_are_heard(clock):
+    def client_side(config, task, context):
+        return new_model(), ClientData(client_data(task.partition_id).train, None, (0.0,), (1.0,))
+
+    run = Played(clock, app=make_client_app(client_side), clients__quorum=1.0)
+    assert [int(test.by_head.cells.sum()) for test in run.strategy.tests] == [0, 0, 0]
+
+
+def test_what_a_client_kept_of_a_round_that_did_not_count_is_void(clock, monkeypatch, tmp_path):
+    """Client 0 answers the attempt at round 2 that was below the quorum, and is gone in the one that counts."""
+    works = Faulty.push_messages
+
+    def push(grid, messages):
+        """A node that is gone does no work, and its state is as it was."""
+        (message,) = messages
+        if message.metadata.dst_node_id not in grid.gone:
+            return works(grid, messages)
+        message.metadata.__dict__["_message_id"] = f"lost-{len(grid.sent)}"
+        grid._replies[message.metadata.message_id] = None
+        return [message.metadata.message_id]
+
+    def played(attempts, folder):
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / folder))
+        tries = []
+
+        def befall(grid, kind, turn):
+            if (kind, turn) == ("train", 2):
+                tries.append(turn)
+                grid.gone |= {101, 102} if len(tries) < attempts else {100}
+            if kind == "train" and turn == 3:
+                assert 200 in grid._contexts
+
+        pause, update = roster.Roster.pause, roster.Roster.update
+
+        def back(self, clients, timeout):
+            self._grid.restart(101, 201)
+            self._grid.restart(102, 202)
+            pause(self, clients, timeout)
+
+        def joined(self, timeout):
+            if len(tries) == attempts and 100 in self._grid.gone and 200 not in self._grid._contexts:
+                self._grid.restart(100, 200)
+            update(self, timeout)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Faulty, "push_messages", push)
+            patch.setattr(roster.Roster, "pause", back)
+            patch.setattr(roster.Roster, "update", joined)
+            return Played(clock, befall, method__name="moon")
+
+    once_below, at_once = played(2, "below"), played(1, "at-once")
+    assert once_below.clients == at_once.clients == [[0, 1, 2], [1, 2], [0, 1, 2], [0, 1, 2]]
+    assert once_below.bits() == at_once.bits()
