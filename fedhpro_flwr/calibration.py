@@ -140,7 +140,7 @@ def _step_by_gradients(
     g = HeadGradients((e.mT @ block).div_(per_class), e.mean(dim=1))
     u, s = pulled(head_pull(HeadProducts.of(g, target), HeadProducts.of(g, g), target_square, distance), g, target)
     stepped = torch.baddbmm(block, e, u, alpha=-lr / per_class)  # [R.c3] the part E U / M of dL/dF
-    return _step_through_logits(stepped, p, block @ u.mT + s[:, None], head, lr)
+    return _step_through_logits(stepped, p, block @ u.mT + s[:, None], ids, head, lr)
 
 
 def _step_by_products(
@@ -167,11 +167,13 @@ def _step_by_products(
     s = pull.bias_target * target.bias + pull.bias_own * bias  # [A, C]
     stepped = torch.baddbmm(block, e * row_target, target.weight, alpha=-lr / per_class)
     stepped.baddbmm_((e * row_own) @ e.mT, block, alpha=-lr / per_class**2)  # [R.c3] E U / M again
-    return _step_through_logits(stepped, p, row_target * y + row_own * q + s[:, None], head, lr)
+    return _step_through_logits(stepped, p, row_target * y + row_own * q + s[:, None], ids, head, lr)
 
 
-def _step_through_logits(stepped: Tensor, p: Tensor, d_errors: Tensor, head: Head, lr: float) -> Tensor:
+def _step_through_logits(stepped: Tensor, p: Tensor, d_errors: Tensor, ids: Tensor, head: Head, lr: float) -> Tensor:
     """The part dZ W of the step that goes back through the softmax, M dZ = P (d - sum P d) [R.c3]."""
+    # Of d the own class's entry is taken away: as for hyper-prototypes, nothing changes but the cancellation.
+    d_errors = d_errors - d_errors.gather(2, ids[:, None, None].expand(-1, p.shape[1], 1))
     d_logits = p * (d_errors - (p * d_errors).sum(-1, keepdim=True))  # [A, M, C]
     stepped.flatten(0, 1).addmm_(d_logits.flatten(0, 1), head.weight, alpha=-lr / p.shape[1])
     return stepped

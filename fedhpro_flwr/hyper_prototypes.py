@@ -193,6 +193,9 @@ def _matched(
         g = (errors @ head.weight).mul_(scale)  # virtual gradient [A, D]
         u = matching_gradient(g, target, distance)  # [A, D]
         v = (u @ head.weight.T).mul_(lr * scale)[:, None, :]  # [A, 1, C]
+        # A constant added to v changes nothing. With the own class at zero its entry is the sum of the others', small
+        # as they are where p is nearly e_c, and not the difference of two large numbers.
+        v = v - v.gather(2, ids[:, None, None])
         q = (v - p @ v.mT).mul_(p).mul_(weights.mT)  # back through the softmax, times lr: [A, K, C]
         if gram is None:
             vectors = vectors - q @ head.weight  # [P.2] [R.c5] S <- S - lr dL/dS

@@ -132,7 +132,8 @@ def client_margin(features: Tensor, labels: Tensor, num_classes: int, reading: M
     if reading == "l2-unit":
         return _sum_of_distances(F.normalize(class_means, dim=1)) / pairs  # [P.3]
     if reading == "inner":
-        return (class_means.sum(dim=0).square().sum() - class_means.square().sum()) / pairs  # [R.margin]
+        # Summed over the pairs: the square of the sum less the squares may round below zero where no term is.
+        return (class_means @ class_means.T).fill_diagonal_(0).sum() / pairs  # [R.margin]
     raise ValueError(f"margin must be read as 'l2', 'l2-unit', 'inner' or 'none', got {reading!r}")
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fedhpro_flwr.gradient_matching import count_classes
+from fedhpro_flwr.margin_contrast import distances
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +64,7 @@ class Prototypes:
 
         def nearness(z: Tensor) -> Tensor:
             here = self.on(z.device)
-            return torch.where(here.known, -torch.cdist(z, here.vectors.to(z)), -torch.inf)
+            return torch.where(here.known, -distances(z, here.vectors.to(z)), -torch.inf)
 
         return nearness
 

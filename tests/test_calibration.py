@@ -169,3 +169,18 @@ def test_retraining_refuses():
         retrain_head(prototypes, start, generator=torch.Generator(), order=order, **options)
     with pytest.raises(ValueError, match=r"the order must be \[2, 6\], got \[1, 6\]"):
         retrain_head(prototypes, start, order=order[:1], **options)
+
+
+@pytest.mark.parametrize("gap", [8, 12, 16, 20])
+@pytest.mark.parametrize("per_class", [50, 5])  # without the head gradients, and with them
+def test_a_step_of_confident_prototypes_is_exact_in_single_precision(gap, per_class):
+    classes, width = 10, 64
+    draw = torch.Generator().manual_seed(1)
+    head = Head(torch.randn(classes, width, generator=draw), torch.zeros(classes))
+    right = (torch.linalg.pinv(head.weight).T * gap)[:, None].repeat(1, per_class, 1)  # logits: gap, and zeros
+    prototypes = right + 0.05 * torch.randn(classes, per_class, width, generator=draw)
+    weight = 0.1 * torch.randn(classes, classes, width, generator=draw)
+    bias, mask = 0.1 * torch.randn(classes, classes, generator=draw), torch.ones(classes, dtype=torch.bool)
+    exact = match_prototypes(prototypes.double(), head, weight, bias, mask, steps=1, lr=100.0) - prototypes.double()
+    found = match_prototypes(prototypes, head, weight, bias, mask, steps=1, lr=100.0).double() - prototypes.double()
+    assert (found - exact).norm() < 1e-3 * exact.norm()

@@ -233,3 +233,24 @@ def test_class_means_and_movement_by_hand():
     assert before.class_means().tolist() == [[1.5, 2.0]]
     after = HyperPrototypes(torch.tensor([[[3.0, 0.0], [0.0, 3.0]]]))
     assert after.relative_movement(before) == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("gap", [10, 14, 18, 20])
+@pytest.mark.parametrize("width", [64, 3])  # through the Gram matrix of the head, and without it
+def test_a_step_of_confident_prototypes_is_exact_in_single_precision(gap, width):
+    """Where the softmax is nearly right the derivative is a sum of small numbers, not a difference of large ones."""
+    classes, per_class = 10, 5
+    head = Head(torch.randn(classes, width, generator=seeded(1)), torch.zeros(classes))
+    rows = head.weight / head.weight.norm(dim=1, keepdim=True)
+    scores = rows @ head.weight.T
+    others = scores.masked_fill(torch.eye(classes, dtype=torch.bool), -torch.inf).amax(dim=1)
+    own = scores.diagonal() - others  # how far a unit step towards its own row sets a class apart
+    scale = gap / own.abs()
+    vectors = (rows * scale[:, None])[:, None] + 0.01 * torch.randn(classes, per_class, width, generator=seeded(2))
+    target = torch.randn(classes, width, generator=seeded(3))
+    mask = own > 0.05 if width == 3 else torch.ones(classes, dtype=torch.bool)
+    exact = HyperPrototypes(vectors.double()).update(target.double(), mask, head, steps=1, lr=50.0)
+    found = HyperPrototypes(vectors).update(target, mask, head, steps=1, lr=50.0)
+    step, wanted = found.vectors.double() - vectors.double(), exact.vectors - vectors.double()
+    assert mask.any() and wanted.norm() > 1e-3
+    assert (step - wanted).norm() < 1e-4 * wanted.norm()

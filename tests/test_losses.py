@@ -249,3 +249,14 @@ def test_anchors_leave_out_slots_that_a_class_does_not_use():
     anchors = Anchors.of(vectors)
     assert anchors.directions.tolist() == [[0.5, 0.5], [1.0, 0.0]]
     assert anchors.means.tolist() == [[1.5, 2.5], [4.0, 0.0]]
+
+
+@pytest.mark.parametrize("width", [10, 48, 100, 256, 300, 512])
+def test_the_inner_margin_of_features_without_a_common_unit_is_zero(width):
+    """Of ReLU features, one class of which is dead, or with units of their own: no rounding may make it negative."""
+    for seed in range(100):
+        draw = torch.Generator().manual_seed(seed)
+        z, labels = torch.rand(20, width, generator=draw), torch.arange(20) % 2
+        dead = z * (labels == 0)[:, None]
+        apart = z * ((torch.arange(width) % 2)[None] == labels[:, None])
+        assert client_margin(dead, labels, 2, "inner") == client_margin(apart, labels, 2, "inner") == 0

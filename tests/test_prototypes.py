@@ -109,3 +109,15 @@ def test_samples_of_unknown_classes_have_no_gradient():
     squared_distance(z, torch.tensor([2, 0, 2, 4]), some_prototypes()).backward()
     assert torch.equal(z.grad[[0, 2]], torch.zeros(2, WIDTH))
     assert (z.grad[[1, 3]].abs().sum(dim=1) > 0).all()
+
+
+def test_close_prototypes_far_from_zero_are_told_apart_in_batches_too():
+    """Distances through a product of matrices lose what is small beside the vectors: 13 % here instead of all."""
+    draw = torch.Generator().manual_seed(0)
+    common = 100 * torch.nn.functional.normalize(torch.randn(64, generator=draw), dim=0)
+    centres = common + 0.01 * torch.nn.functional.normalize(torch.randn(10, 64, generator=draw), dim=1)
+    labels = torch.arange(100) % 10
+    z = centres[labels] + 1e-4 * torch.randn(100, 64, generator=draw)
+    scores = Prototypes(centres, torch.ones(10, dtype=torch.bool)).scores()
+    assert torch.equal(scores(z).argmax(dim=1), labels)
+    assert torch.equal(scores(z), torch.cat([scores(row) for row in z.split(1)]))

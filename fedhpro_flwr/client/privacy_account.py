@@ -52,7 +52,7 @@ def epsilon_of(mu: float, delta: float) -> float:
     if mu == 0 or _log_delta(0.0, mu) <= math.log(delta):
         return 0.0
     # Above the root: the bound of concentrated differential privacy with rho = mu^2 / 2.
-    above = mu**2 / 2 + mu * math.sqrt(2 * math.log(1 / delta))
+    above = mu**2 / 2 + mu * math.sqrt(-2 * math.log(delta))
     return float(brentq(lambda epsilon: _log_delta(epsilon, mu) - math.log(delta), 0.0, above, xtol=1e-9, rtol=1e-12))
 
 

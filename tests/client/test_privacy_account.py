@@ -95,3 +95,8 @@ def test_replies_of_two_processes_are_both_written_down(tmp_path):
 def test_the_least_noise_that_is_allowed_has_an_epsilon():
     mu = math.hypot(*[reply_mu([LEAST_NOISE, LEAST_NOISE])] * 1000)
     assert epsilon_of(mu, 1e-5) == pytest.approx(mu**2 / 2, rel=1e-3)
+
+
+def test_the_least_delta_that_can_be_written_has_an_epsilon():
+    assert math.inf == 1 / 5e-324
+    assert epsilon_of(1.0, 1e-300) < epsilon_of(1.0, 5e-324) < 1.1 * epsilon_of(1.0, 1e-300)
