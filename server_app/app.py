@@ -23,7 +23,7 @@ from fedhpro_flwr.runs.progress import RoundLog
 from fedhpro_flwr.runs.prototype_trace import PrototypeTrace
 from fedhpro_flwr.runs.resume import open_run
 from fedhpro_flwr.runs.run_folder import CURVES_FILE, FAILURE_FILE, RunFolder, read_rounds
-from fedhpro_flwr.runs.summary import read_alone, summary
+from fedhpro_flwr.runs.summary import judging_data, read_alone, summary
 from fedhpro_flwr.server.global_evaluation import encoders_of, server_test
 from fedhpro_flwr.server.known_data import known_data
 from fedhpro_flwr.server.replies import QuorumError
@@ -104,7 +104,7 @@ def run(grid: Grid, config: RunConfig, folder: RunFolder, trackers: Trackers, ch
     folder.models(model, state, finished(described, rounds[-1]["tested"], calibrated=head is not None))
     trace.write(folder.path)
     write_whole(folder.path / CURVES_FILE, draw_curves(rounds, config))
-    content = summary(rounds, strategy.tests, strategy.breakdown, known.client_domains, alone) | {
+    content = summary(rounds, strategy.tests, strategy.breakdown, known.client_domains, alone, judging_data(config)) | {
         "seconds": time.time() - began
     }
     folder.summary(content)

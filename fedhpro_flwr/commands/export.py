@@ -64,7 +64,8 @@ def export(options: argparse.Namespace, console: Console) -> int:
         console.print(f"onnxruntime computes the same: logits differ by at most {difference:.1e}", markup=False)
     elif out:
         write_whole(out, model_bytes(tensors, described))
-    accuracy = "" if described.accuracy is None else f", {100 * described.accuracy:.2f} % of the run's test data right"
+    part = "validation data" if described.settings.get("data.validation-share") else "test data"
+    accuracy = "" if described.accuracy is None else f", {100 * described.accuracy:.2f} % of the run's {part} right"
     if described.holds == "head":
         takes = "the head alone, the encoders stay with the clients (--state joins it to one)"
     else:

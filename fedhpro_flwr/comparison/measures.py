@@ -12,7 +12,7 @@ from typing import Any, Literal
 from fedhpro_flwr.accuracies import ClientsTested
 from fedhpro_flwr.runs.reports import means
 from fedhpro_flwr.runs.run_folder import SUMMARY_FILE, read_rounds
-from fedhpro_flwr.runs.summary import judged_by
+from fedhpro_flwr.runs.summary import TEST_DATA, judged_by
 
 Panel = Literal[
     "accuracy",
@@ -88,6 +88,7 @@ class Run:
     values: Mapping[str, float]
     accuracy_of: str  # what its headline is of, as summary.json says
     curve: Sequence[tuple[int, float]]  # (round, headline accuracy in percent) of every tested round
+    tested_on: str = TEST_DATA  # or validation data
 
 
 def read_run(folder: Path) -> Run:
@@ -99,7 +100,7 @@ def read_run(folder: Path) -> Run:
     summary = json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8"))
     rounds = read_rounds(folder)
     clients, tested = summary["clients-tested"], summary["last-round"] or summary["clients-tested"] or {}
-    accuracy_of = summary["accuracy-of"]
+    accuracy_of, part = summary["accuracy-of"], summary.get("tested-on", TEST_DATA)
     shares: dict[str, float | None] = {name: summary["accuracy"][name] for name in ("mean-of-last-ten", "last", "best")}
     shares |= {f"{DOMAIN}{name}": share for name, share in (tested.get("domain_accuracy") or {}).items()}
     shares |= {name: tested.get(name) for name in ("head", "medium", "tail")}
@@ -110,7 +111,7 @@ def read_run(folder: Path) -> Run:
         shares |= {name: clients[key] for name, key in names_of.items()}
     percent = {name: 100 * share for name, share in shares.items() if share is not None}
     _, curve = judged_by(rounds, ClientsTested(**clients) if clients else None)
-    return Run(percent | costs(rounds), accuracy_of, [(number, 100 * share) for number, share in curve])
+    return Run(percent | costs(rounds), accuracy_of, [(number, 100 * share) for number, share in curve], part)
 
 
 def costs(rounds: Sequence[Mapping[str, Any]]) -> dict[str, float]:

@@ -12,6 +12,7 @@ from fedhpro_flwr.comparison.significance import FEWEST_PAIRS
 from fedhpro_flwr.comparison.table import Entry, Table
 from fedhpro_flwr.runs.progress import size
 from fedhpro_flwr.runs.reports import LAST_ROUNDS
+from fedhpro_flwr.runs.summary import TEST_DATA, VALIDATION_DATA
 
 NOTHING = "–"
 BETTER, WORSE = "†", "‡"
@@ -46,13 +47,15 @@ def panels(table: Table) -> list[Panel]:
         for measure in headlines:
             there = [column for column in table.columns if _is_there(table, column, measure)]
             if there:
-                found.append(_panel(table, titled(measure), [(column, column, measure) for column in there]))
+                found.append(
+                    _panel(table, _on(table, titled(measure)), [(column, column, measure) for column in there])
+                )
     for column in table.columns:
         for title in get_args(PanelName):
             shown = [m for m in table.measures if m.panel == title and _is_there(table, column, m)]
             if shown:
                 heads = [(measure.title, column, measure) for measure in shown]
-                found.append(_panel(table, ": ".join(filter(None, [column, title])), heads))
+                found.append(_panel(table, ": ".join(filter(None, [column, _on(table, title)])), heads))
         found += [_differences(table, column, measure) for measure in headlines if _is_there(table, column, measure)]
     return found
 
@@ -70,6 +73,11 @@ def _is_there(table: Table, column: str, measure: Measure) -> bool:
 def titled(measure: Measure) -> str:
     """A measure's title outside its panel."""
     return measure.title if measure.panel == "accuracy" else f"{measure.panel}, {measure.title}"
+
+
+def _on(table: Table, title: str) -> str:
+    """A title that names the test data, where all runs were tested on validation data."""
+    return title.replace(TEST_DATA, VALIDATION_DATA) if table.tested_on == [VALIDATION_DATA] else title
 
 
 def _panel(table: Table, title: str, heads: Sequence[tuple[str, str, Measure]]) -> Panel:
@@ -118,7 +126,7 @@ def _differences(table: Table, column: str, measure: Measure) -> Panel:
                 ],
             )
         )
-    title = ": ".join(filter(None, [column, f"{titled(measure)}, against {table.baseline}"]))
+    title = ": ".join(filter(None, [column, f"{_on(table, titled(measure))}, against {table.baseline}"]))
     return Panel(title, ["difference", "seeds better", "p", "p (Holm)"], lines)
 
 
@@ -135,7 +143,12 @@ def notes(table: Table) -> list[str]:
             f"paired t-test over seeds, 5 %, Holm-corrected over the rows{' of a group' if any(groups) else ''}."
         )
     if any(m.key.startswith(OWN) and _is_there(table, column, m) for m in table.measures for column in table.columns):
-        said.append("Without a global model, accuracies are of the clients' own models on their own test data.")
+        said.append(
+            _on(table, "Without a global model, accuracies are of the clients' own models on their own test data.")
+        )
+    if VALIDATION_DATA in table.tested_on:
+        some = "Some runs" if len(table.tested_on) > 1 else "All runs"
+        said.append(f"{some} were tested on {VALIDATION_DATA} (data.validation-share), not on the {TEST_DATA}.")
     if table.fewest_tested == 1:
         said.append(
             "Runs were tested in one round alone: mean of last ten, last and best are one number, and no target is "

@@ -53,6 +53,7 @@ class Table:
     targets: Mapping[str, float]  # percent, by column; a column without runs of the baseline may have none
     entries: Mapping[tuple[str, str, str], Entry]  # labels of row and column, key of the measure
     fewest_tested: int  # rounds of a run in which its model, or where none is global its clients', was tested
+    tested_on: Sequence[str] = ()  # what its runs were tested on: test data, validation data, or some on either
 
     def runs(self, row: str, column: str) -> int:
         """Finished runs of a row in a column: each has seconds."""
@@ -109,7 +110,8 @@ def build_table(grid: Grid, runs: Mapping[Place, Run], baseline: str, target: fl
                 entries[entry.row.label, column, key] = entry
     judged = [run for run in runs.values() if run.accuracy_of != CLIENTS] or list(runs.values())
     fewest = min((len(run.curve) for run in judged), default=0)
-    return Table(grid.rows, columns, grid.seeds, baseline, targets, entries, fewest)
+    parts = sorted({run.tested_on for run in runs.values()})
+    return Table(grid.rows, columns, grid.seeds, baseline, targets, entries, fewest, parts)
 
 
 def _default_target(base: Sequence[Run]) -> float | None:

@@ -64,8 +64,8 @@ class ModelDescription(Part):
         tokenizer: the folder of a text's tokenizer; None for the hashing one.
         encoder: the frozen encoder that makes the features, or the folder that the architecture is built from.
         head: the averaged one, or the calibrated one that decided in the run's test in place of it.
-        accuracy: share of the run's test data whose class the model found after the last round; None if it was not
-            tested.
+        accuracy: share of the run's test data, or with data.validation-share among `settings` of its validation data,
+            whose class the model found after the last round; None if it was not tested.
         batch_size: of that test. The same batches give the same bits.
         threads: of the run's processes, likewise.
         settings: of the run, without what says where things lie.

@@ -18,13 +18,15 @@ from fedhpro_flwr.report.overview import overview
 from fedhpro_flwr.report.page import Section, page
 from fedhpro_flwr.report.partition_picture import partition_picture
 from fedhpro_flwr.report.runs import Run, find_runs
+from fedhpro_flwr.runs.summary import judging_data
 from fedhpro_flwr.whole_file import write_whole
 from fedhpro_flwr.writable import make_folder
 
 PAGE_FILE = "index.html"
 MOST_PARTITIONS = 6  # heat maps
 FEATURES_TEXT = (
-    "Test samples as the last global model encodes them, for the first seed of each group with a finished run. "
+    "Test samples (validation samples of a run with data.validation-share) as the last global model encodes them, for "
+    "the first seed of each group with a finished run. "
     "Features and prototypes are scaled to length one, because only directions count in the contrastive terms. "
     "Stars are prototypes: all hyper-prototypes of a class, or its one prototype.",
     "The first picture of a group is the projection on the two principal axes of the samples, the second t-SNE of "
@@ -144,7 +146,7 @@ def _features(groups: Sequence[Group], say: Callable[[str], None]) -> Section:
             ("t-SNE", neighbour_embedding(features, run.config.seed)),
         ):
             stars = f" and {len(features.prototypes)} prototypes" if len(features.prototypes) else ", no prototypes"
-            caption = f"{name} of {len(features.samples)} test samples{stars}."
+            caption = f"{name} of {len(features.samples)} {judging_data(run.config).split()[0]} samples{stars}."
             pictures.append(
                 feature_picture(
                     features, plane, f"features-{number}-{name.lower()}", f"{group.name}: {name}", f"{who}. {caption}"

@@ -69,5 +69,5 @@ def feature_picture(features: Features, plane: Plane, name: str, title: str, cap
     axes.set(xticks=[], yticks=[])
     axes.set_title(fill(title, 54), color=INK, fontsize=10)
     axes.grid(visible=False)
-    said = f"{len(plane.samples)} test samples of {classes} classes and {len(plane.prototypes)} prototypes"
+    said = f"{len(plane.samples)} samples of {classes} classes and {len(plane.prototypes)} prototypes"
     return picture(figure, name, caption, f"Scatter plot, {title}: {said}.")

@@ -25,6 +25,7 @@ from fedhpro_flwr.records import HYPER_PROTOTYPES
 from fedhpro_flwr.report.drift import Trace
 from fedhpro_flwr.report.runs import Run
 from fedhpro_flwr.runs.run_folder import HYPER_PROTOTYPES_FILE, MODEL_FILE
+from fedhpro_flwr.runs.summary import judging_data
 from fedhpro_flwr.seeding import Draws
 from fedhpro_flwr.server.known_data import known_data
 
@@ -81,8 +82,8 @@ def read_features(run: Run) -> Features:
     samples = F.normalize(z, dim=1)
     if min(samples.shape) < 2 or torch.allclose(samples, samples[0], rtol=0, atol=1e-6):  # t-SNE crashes on one point
         raise ConfigError(
-            f"the model encodes its test data ({len(samples)} samples, width {z.shape[1]}) all alike, or there are "
-            "fewer than two samples or coordinates"
+            f"the model encodes its {judging_data(config)} ({len(samples)} samples, width {z.shape[1]}) all alike, or "
+            "there are fewer than two samples or coordinates"
         )
     prototypes, prototype_labels = _prototypes(run.folder, z.shape[1])
     return Features(samples, test.labels, F.normalize(prototypes, dim=1), prototype_labels, known.shape.class_names)

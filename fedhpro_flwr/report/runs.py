@@ -15,7 +15,7 @@ from fedhpro_flwr.accuracies import ClientsTested
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.runs.reports import headline
 from fedhpro_flwr.runs.run_folder import CONFIG_FILE, FAILURE_FILE, PARTITION_FILE, SUMMARY_FILE, read_rounds
-from fedhpro_flwr.runs.summary import judged_by
+from fedhpro_flwr.runs.summary import judged_by, judging_data, told
 from fedhpro_flwr.settings.recorded import read_recorded
 
 
@@ -67,8 +67,9 @@ class Run:
 
     @property
     def measure(self) -> str:
-        """What its accuracy is of, as in summary.json."""
-        return judged_by(self.rounds, self._final)[0]
+        """What its accuracy is of, as in summary.json, and that it is over validation data where it is."""
+        part = judging_data(self.config)
+        return told(judged_by(self.rounds, self._final, part)[0], part)
 
     def accuracies(self) -> list[tuple[int, float]]:
         """(round, accuracy) of every tested round, of what `measure` says."""

@@ -8,8 +8,9 @@ from typing import Any
 
 from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.runs.reports import means
+from fedhpro_flwr.runs.summary import judging_data
 
-ALL_CLASSES, OVER_DOMAINS, OWN_DATA = "all classes", "mean over domains", "on the clients' own test data"
+ALL_CLASSES, OVER_DOMAINS, OWN_DATA = "all classes", "mean over domains", "on the clients' own "
 
 
 def draw_curves(rounds: Sequence[Mapping[str, Any]], config: RunConfig) -> bytes:
@@ -22,7 +23,7 @@ def draw_curves(rounds: Sequence[Mapping[str, Any]], config: RunConfig) -> bytes
 
     for name, curve in accuracy_curves(rounds, config).items():
         style: dict[str, Any] = {"lw": 2} if name in (ALL_CLASSES, OVER_DOMAINS) else {"lw": 1}
-        style |= {"ls": "--", "color": "grey"} if name == OWN_DATA else {}
+        style |= {"ls": "--", "color": "grey"} if name.startswith(OWN_DATA) else {}
         accuracy.plot(*zip(*curve, strict=True), marker=".", label=name, **style)
     accuracy.set(title="accuracy", xlabel="round", ylabel="%")
     accuracy.xaxis.get_major_locator().set_params(integer=True)
@@ -35,7 +36,9 @@ def draw_curves(rounds: Sequence[Mapping[str, Any]], config: RunConfig) -> bytes
     if trained := [(line["server_round"], line["train_loss"]) for line in rounds if line["train_loss"] is not None]:
         losses.plot(*zip(*trained, strict=True), marker=".", label="training (all terms, clients)")
     if tested := [(line["server_round"], line["tested"]["loss"]) for line in rounds if line["tested"]]:
-        losses.plot(*zip(*tested, strict=True), marker=".", label="test (cross-entropy, server)")
+        losses.plot(
+            *zip(*tested, strict=True), marker=".", label=f"{judging_data(config).split()[0]} (cross-entropy, server)"
+        )
     losses.set(title="loss", xlabel="round", yscale="log" if losses.lines else "linear")
     losses.xaxis.get_major_locator().set_params(integer=True)
     if losses.lines:
@@ -65,7 +68,7 @@ def accuracy_curves(
     curves |= {name: _of(tested, "domain_accuracy", name) for name in domains}
     if config.partition.imbalance > 1:
         curves |= {group: _of(tested, group) for group in ("head", "medium", "tail")}
-    curves[OWN_DATA] = _of(received, "accuracy")
+    curves[f"{OWN_DATA}{judging_data(config)}"] = _of(received, "accuracy")
     architectures = dict.fromkeys(name for _, said in received for name in said["by_architecture"])
     curves |= {f"clients with {name}": _of(received, "by_architecture", name) for name in architectures}
     return {name: curve for name, curve in curves.items() if curve}

@@ -19,6 +19,7 @@ from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.printable import legible
 from fedhpro_flwr.runs.reports import RoundReport, means
 from fedhpro_flwr.runs.run_folder import PARTITION_FILE, SUMMARY_FILE, read_rounds
+from fedhpro_flwr.runs.summary import TEST_DATA, told
 
 WIDEST_CLASSES, MOST_CLIENTS = 12, 20  # more than this is summed up: the whole table is in partition.json
 POLL_SECONDS = 0.3
@@ -162,11 +163,13 @@ def closing(folder: Path, seconds: float) -> Table:
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     best, last, mean = (percent(summary["accuracy"][name]) for name in ("best", "last", "mean-of-last-ten"))
-    of = "" if summary["accuracy-of"] == "test data" else f" ({summary['accuracy-of']})"
+    part = summary.get("tested-on", TEST_DATA)
+    measure = told(summary["accuracy-of"], part)
+    of = "" if measure == TEST_DATA else f" ({measure})"
     best_round = summary["accuracy"]["best-round"]
-    told = f"best {best} (round {best_round}), last {last}, mean of last ten {mean}{of}"
-    table.add_row("accuracy", told if best_round is not None else "nothing was tested")
-    for name, said in accuracy_rows(summary):
+    headline = f"best {best} (round {best_round}), last {last}, mean of last ten {mean}{of}"
+    table.add_row("accuracy", headline if best_round is not None else "nothing was tested")
+    for name, said in accuracy_rows(summary, part):
         table.add_row(name, escape(said))
     for side, note in (("client", "a round, clients summed"), ("server", "a round")):
         phases = means(rounds, f"{side}_seconds")
@@ -183,7 +186,7 @@ def closing(folder: Path, seconds: float) -> Table:
     return table
 
 
-def accuracy_rows(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+def accuracy_rows(summary: Mapping[str, Any], part: str = TEST_DATA) -> list[tuple[str, str]]:
     """Rows on the last round: domains, clients, architectures, nearest prototypes, and training alone."""
     last, clients = summary["last-round"] or {}, summary["clients-tested"] or {}
     rows = []
@@ -194,7 +197,7 @@ def accuracy_rows(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         who = f"worst {worst} (client {clients['worst_client']})"
         tested, every = clients["clients"], summary.get("num-clients", 0)
         some = f" ({tested} of {every})" if tested < every else ""
-        rows.append(("clients", f"on their own test data{some}: mean {mean}, deviation {deviation}, {who}"))
+        rows.append(("clients", f"on their own {part}{some}: mean {mean}, deviation {deviation}, {who}"))
     if by_architecture := clients.get("by_architecture"):
         said = ", ".join(f"{name} {percent(value)}" for name, value in by_architecture.items())
         rows.append(("architectures", f"mean over their clients: {said}"))

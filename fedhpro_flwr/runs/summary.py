@@ -18,6 +18,7 @@ from fedhpro_flwr.settings.differing import without_places
 from fedhpro_flwr.settings.recorded import read_recorded
 
 Line = Mapping[str, Any]
+TEST_DATA, VALIDATION_DATA = "test data", "validation data"
 ALONE = ("partition-id", "test-correct", "test-examples")  # what is read of a local-only run
 
 
@@ -27,6 +28,7 @@ def summary(
     breakdown: Breakdown,
     domains: Sequence[str],
     alone: Sequence[Line],
+    part: str = TEST_DATA,
 ) -> dict[str, Any]:
     """Everything but the seconds.
 
@@ -36,6 +38,7 @@ def summary(
         breakdown: along what they are broken down.
         domains: of each client [N].
         alone: the clients of a local-only run on the same partition; empty if there is none to compare with.
+        part: what models are tested on, see `judging_data`.
     """
     final = ClientsTested.of(tests, breakdown)
     clients = [
@@ -48,11 +51,12 @@ def summary(
         }
         for test in tests
     ]
-    measure, accuracies = judged_by(rounds, final)
+    measure, accuracies = judged_by(rounds, final, part)
     spent = worst_spent(line["method"] for line in rounds)
     return {
         "accuracy": headline(accuracies),
         "accuracy-of": measure,
+        "tested-on": part,
         "last-round": rounds[-1]["tested"],
         "clients-tested": final and asdict(final),
         "num-clients": len(domains),
@@ -61,17 +65,32 @@ def summary(
     } | ({"privacy": spent} if spent else {})
 
 
-def judged_by(rounds: Sequence[Line], final: ClientsTested | None) -> tuple[str, list[tuple[int, float]]]:
+def judging_data(config: RunConfig) -> str:
+    """What the models of a run are tested on: with data.validation-share no test sample is looked at by anybody.
+
+    The clients' own test parts are cut from the same samples as the server's (`engine.Federation`).
+    """
+    return VALIDATION_DATA if config.data.validation_share else TEST_DATA
+
+
+def told(measure: str, part: str) -> str:
+    """What a headline accuracy is of, for people: a mean does not say by itself that it is over validation data."""
+    return measure if part in (TEST_DATA, measure) else f"{measure}, {part}"
+
+
+def judged_by(
+    rounds: Sequence[Line], final: ClientsTested | None, part: str = TEST_DATA
+) -> tuple[str, list[tuple[int, float]]]:
     """What the headline accuracy is of, and (round, accuracy) of every tested round.
 
-    The global model on the server's test data, the mean over domains where there are any; where there is no global
-    model, the mean over the clients' models on their own test data.
+    The global model on the server's test data (`part`: or validation data), the mean over domains where there are
+    any; where there is no global model, the mean over the clients' models on their own.
     """
     tested = [(line["server_round"], line["tested"]) for line in rounds if line["tested"]]
     if tested and tested[0][1]["mean_over_domains"] is not None:
         return "mean over domains", [(number, line["mean_over_domains"]) for number, line in tested]
     if tested:
-        return "test data", [(number, line["accuracy"]) for number, line in tested]
+        return part, [(number, line["accuracy"]) for number, line in tested]
     if final is None:
         return "mean over clients", []
     # A round reports the models it began with, which are those that the round before ended with. Where only some

@@ -48,7 +48,13 @@ def test_a_run_with_a_global_model(tmp_path):
         "clients": 75.0, "clients-deviation": 25.0, "worst-client": 50.0,
         "bytes-up": 120.0, "bytes-down": 100.0, "client-seconds": 4.0, "server-seconds": 0.75, "seconds": 2.0,
     }  # fmt: skip
-    assert run.curve == [(1, 50.0), (3, 25.0)]
+    assert run.curve == [(1, 50.0), (3, 25.0)] and run.tested_on == "test data"
+
+
+def test_what_a_run_was_tested_on_is_read(tmp_path):
+    said = {"accuracy": headline(0.5, 0.5, 0.5), "accuracy-of": "validation data", "tested-on": "validation data"}
+    run = read_run(folder(tmp_path, [line(1, 0.5)], said | {"clients-tested": None}))
+    assert (run.accuracy_of, run.tested_on, run.values["last"]) == ("validation data", "validation data", 50.0)
 
 
 def test_a_run_over_domains(tmp_path):

@@ -163,6 +163,20 @@ def test_a_grid_without_a_global_model_is_compared_by_its_clients(tmp_path):
     assert any(said.startswith("Runs were tested in one round alone: ") for said in notes(table))
 
 
+def test_a_table_of_validation_data_says_so(grid, runs):
+    def shown(*seeds):
+        on = {place: replace(run, tested_on="validation data") for place, run in runs.items() if place[2] in seeds}
+        table = build_table(grid, runs | on, BASE)
+        return [panel.title for panel in panels(table)], notes(table)[2:]
+
+    titles, said = shown(0, 1, 2)
+    assert "clients on their own validation data" in titles and not any("test data" in title for title in titles)
+    assert said[0] == "All runs were tested on validation data (data.validation-share), not on the test data."
+    titles, said = shown(0)
+    assert "clients on their own test data" in titles and said[0].startswith("Some runs were tested on validation")
+    assert "validation" not in " ".join(shown()[1])
+
+
 def test_a_mean_of_fewer_than_ten_rounds_is_said_to_be_one(grid, runs):
     def said(rounds):
         curve = [(number, 60.0) for number in range(rounds)]

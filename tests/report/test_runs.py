@@ -37,6 +37,14 @@ def test_domains_are_judged_by_their_mean(make_run):
     assert run.accuracies() == [(1, pytest.approx(0.3))]
 
 
+def test_accuracies_on_validation_data_say_so(make_run):
+    share = {"data__validation_share": 0.2}
+    assert Run.read(make_run("a", [0.5], **share)).measure == "validation data"
+    assert Run.read(make_run("b", [0.4], data__domains="north,south", **share)).measure == (
+        "mean over domains, validation data"
+    )
+
+
 def test_runs_are_found_below_and_once(make_run, tmp_path: Path):
     first, second = make_run("grid/b", [0.5]), make_run("grid/a/deep", [0.5])
     assert find_runs([tmp_path / "runs"]) == [second, first]

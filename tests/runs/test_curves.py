@@ -86,5 +86,7 @@ def test_every_curve_by_hand():
         "clients with cnn": [(0, 50.0), (1, 50.0)],
         "clients with mlp": [(0, 0.0), (1, 0.0)],
     }
+    of_validation = RunConfig.parse(data__validation_share=0.2)
+    assert accuracy_curves(found, of_validation)["on the clients' own validation data"] == [(0, 25.0), (1, 25.0)]
     without_a_global_model = lines(2, tested=False, received=None)
     assert accuracy_curves(without_a_global_model, RunConfig.parse()) == {}

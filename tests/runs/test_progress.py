@@ -133,11 +133,11 @@ def test_why_replies_were_set_aside_is_shown_as_it_is(tmp_path):
     assert f"       set aside: {reason}\n" in shown(on)
 
 
-def finish(folder, *, tested=True, alone=(), breakdown=None):
+def finish(folder, *, tested=True, alone=(), breakdown=None, part="test data"):
     folder.models(GlobalModel({"w": torch.zeros(1)}), {})
     tests = [own_test(client, client + 1) for client in range(3)] if tested else []
     rounds = read_rounds(folder.path)
-    said = summary(rounds, tests, breakdown or Breakdown(), ["", "", ""], alone)
+    said = summary(rounds, tests, breakdown or Breakdown(), ["", "", ""], alone, part)
     folder.summary(said | {"seconds": 3.0})
 
 
@@ -192,6 +192,18 @@ def test_without_a_global_model_the_clients_models_are_the_headline(tmp_path):
     on = console(200)
     on.print(closing(folder.path, 4.0))
     assert "best 50.0 (round 2), last 50.0, mean of last ten 37.5 (mean over clients)" in shown(on)
+
+
+@pytest.mark.parametrize(
+    ("tested", "of"), [(True, "(validation data)"), (False, "(mean over clients, validation data)")]
+)
+def test_a_run_on_validation_data_says_so(tmp_path, tested, of):
+    folder = folder_with(tmp_path, report(1, tested=tested))
+    finish(folder, part="validation data")
+    on = console(200)
+    on.print(closing(folder.path, 4.0))
+    text = shown(on)
+    assert of in text and "on their own validation data: mean 50.0" in text and "test data" not in text
 
 
 def test_the_closing_table_without_tests(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 import tomli_w
 
 from fedhpro_flwr.config import ConfigError, RunConfig
-from fedhpro_flwr.runs.summary import judged_by, read_alone
+from fedhpro_flwr.runs.summary import judged_by, judging_data, read_alone, told
 from fedhpro_flwr.settings.flat_keys import nest
 
 
@@ -31,3 +31,17 @@ def test_a_client_that_misses_the_last_test_takes_no_round_with_it(last):
     final = SimpleNamespace(clients=last, accuracy=0.9)
     _, judged = judged_by(rounds, final)
     assert judged == [(1, 0.2), *([(2, 0.3)] if last == 9 else []), (3, 0.4), (4, 0.9)]
+
+
+def test_an_accuracy_on_validation_data_is_said_to_be_one():
+    assert [judging_data(RunConfig.parse({"data.validation-share": share})) for share in (0.0, 0.2)] == [
+        "test data", "validation data",
+    ]  # fmt: skip
+    tested = {"accuracy": 0.5, "mean_over_domains": None}
+    rounds = [{"server_round": 1, "tested": tested, "received": None}]
+    assert judged_by(rounds, None, "validation data") == ("validation data", [(1, 0.5)])
+    means = [{**rounds[0], "tested": tested | {"mean_over_domains": 0.25}}]
+    assert judged_by(means, None, "validation data") == ("mean over domains", [(1, 0.25)])
+    assert told("mean over domains", "validation data") == "mean over domains, validation data"
+    assert told("mean over domains", "test data") == "mean over domains"
+    assert told("validation data", "validation data") == "validation data"
