@@ -141,11 +141,16 @@ def samples_of_array(array: npt.NDArray[np.generic]) -> torch.Tensor:
     """
     is_real = np.issubdtype(array.dtype, np.floating) or np.issubdtype(array.dtype, np.integer)
     if array.ndim == 2 and is_real:
-        return torch.from_numpy(array.astype(np.float32))
+        with np.errstate(over="ignore"):  # told in a sentence below
+            vectors = array.astype(np.float32)
+        if not np.isfinite(vectors).all() and np.isfinite(array).all():  # type: ignore[arg-type]  # it is real
+            raise ValueError("vectors hold numbers beyond 3.4e38, the largest of 32 bits; scale them")
+        return torch.from_numpy(vectors)
     if array.dtype == np.uint8:
         pixels: npt.NDArray[np.uint8] | npt.NDArray[np.float32] = array.astype(np.uint8, copy=False)
     elif np.issubdtype(array.dtype, np.floating):
-        pixels = array.astype(np.float32)
+        with np.errstate(over="ignore"):  # beyond [0, 1], as said below
+            pixels = array.astype(np.float32)
         if array.size and not (pixels.min() >= 0 and pixels.max() <= 1):
             raise ValueError("float images must lie in [0, 1]")
     else:

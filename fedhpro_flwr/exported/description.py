@@ -123,13 +123,15 @@ class ModelDescription(Part):
         channels, height, width = self.input_shape
         return f"{'grey' if channels == 1 else 'colour'} images of {width}x{height} pixels"
 
-    def label(self, written: str) -> int | None:
-        """The class id of a class's name, or of an id written as a number; None for neither."""
-        for name in (written, class_name(written)):
-            if name in self.class_names:
-                return self.class_names.index(name)
-        is_id = written.isascii() and written.isdigit() and int(written) < len(self.class_names)
-        return int(written) if is_id else None
+    def named(self, written: str) -> int | None:
+        """The class id of a class's name; None if no class is called so."""
+        return next((self.class_names.index(n) for n in (written, class_name(written)) if n in self.class_names), None)
+
+    def numbered(self, written: str) -> int | None:
+        """The class id that is written as a number; None for anything else."""
+        digits = written.lstrip("0") or written[-1:]
+        is_number = written.isascii() and written.isdigit() and len(digits) <= len(str(len(self.class_names)))
+        return int(digits) if is_number and int(digits) < len(self.class_names) else None
 
 
 def model_bytes(tensors: Mapping[str, Tensor], described: ModelDescription | None) -> bytes:

@@ -1,6 +1,6 @@
 """Samples to be predicted out of .npz and .csv files, with their labels where the file has them.
 
-x or images, and y or labels            .npz; also the test part of a file that a run takes (x_test, y_test, ...)
+x or images, and y or labels            .npz; or the test part of a file that a run takes (x_test, y_test, ...)
 text, and label                         .csv with a header, for a model of texts
 numbers, and label                      .csv for a model of vectors; without a header every column is a number, and the
                                         names of a header are no numbers unless one of them is label
@@ -23,9 +23,17 @@ from fedhpro_flwr.exported.description import ModelDescription
 from fedhpro_flwr.exported.model import ExportedModel
 from fedhpro_flwr.exported.samples import of_array
 
-# Samples, and their labels, which may be missing; of several that a file has the first counts.
-ARRAYS = (("x", "y"), ("x", "labels"), ("images", "labels"), ("x_test", "y_test"), ("test_images", "test_labels"))
+# Samples to be predicted, each with the names that its labels may have.
+ARRAYS = {
+    "x": ("y", "labels"),
+    "images": ("labels", "y"),
+    "x_test": ("y_test", "test_labels"),
+    "test_images": ("test_labels", "y_test"),
+}
+TEST_ARRAYS = ("x_test", "test_images")  # beside one of them `images` are what was trained on
 TEXT, LABEL = "text", "label"
+MISSING = frozenset({"", "na", "n/a", "#n/a", "<na>", "none", "null", "?", "-", ".", "missing"})  # no names of columns
+SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars", " ": "spaces"}
 LARGEST = torch.finfo(torch.float32).max
 
 
@@ -49,20 +57,37 @@ def of_npz(file: Path, described: ModelDescription) -> Table:
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise ValueError("it is a single array")
         with archive:
-            there = set(archive.files)
-            pairs = [pair for pair in ARRAYS if pair[0] in there]
-            if not pairs:
-                wanted = " or ".join(dict.fromkeys(name for name, _ in ARRAYS))
-                raise ValueError(f"it holds {', '.join(sorted(there)) or 'nothing'}, an array {wanted} is needed")
-            name, label = next((pair for pair in pairs if pair[1] in there), pairs[0])
+            name, label = chosen_arrays(archive.files)
             samples = stored_array(archive, name)
-            labels = stored_array(archive, label) if label in there else None
+            labels = stored_array(archive, label) if label else None
         inputs = of_array(samples, described)
         return Table([f"{file}:{i}" for i in range(len(inputs))], inputs, _ids(labels, len(inputs), described))
     except DAMAGE as error:
         raise ValueError(f"{file} is damaged, truncated or no .npz file ({error})") from error
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
+
+
+def chosen_arrays(there: Sequence[str]) -> tuple[str, str]:
+    """Which arrays of a .npz file are the samples and their labels; "" for labels that it does not hold.
+
+    A file that a run takes is predicted by its test part, never by what was trained on.
+
+    Raises:
+        ValueError: there are no samples, several that may be meant, or two arrays of labels for them.
+    """
+    found = [name for name in ARRAYS if name in there]
+    if any(name in there for name in TEST_ARRAYS):
+        found = [name for name in found if name != "images"]
+    if not found:
+        wanted = " or ".join(ARRAYS)
+        raise ValueError(f"it holds {', '.join(sorted(there)) or 'nothing'}, an array {wanted} is needed")
+    if len(found) > 1:
+        raise ValueError(f"it holds {' and '.join(found)}, and which is to be predicted is not said; leave one of them")
+    labels = [name for name in ARRAYS[found[0]] if name in there]
+    if len(labels) > 1:
+        raise ValueError(f"it holds {' and '.join(labels)}, either may label {found[0]}; leave one of them")
+    return found[0], labels[0] if labels else ""
 
 
 def _ids(labels: npt.NDArray[np.generic] | None, count: int, described: ModelDescription) -> Tensor | None:
@@ -94,13 +119,15 @@ def of_csv(file: Path, model: ExportedModel) -> Table:
     body = rows[1:] if has_header else rows
     if is_text and columns.count(TEXT) != 1:
         raise ValueError(f"{file}: the first line must name the column text, it holds {', '.join(columns)[:80]}")
+    if not is_text:
+        _refuse_other_separator(rows, described)
     if not body:
         raise ValueError(f"{file} holds no row{' below its header' if has_header else ''}")
     label = columns.index(LABEL) if has_header and LABEL in columns else None
     for row in body:
         if len(row.fields) != len(columns):
             raise row.error(f"the first line has {len(columns)} columns, the row {len(row.fields)}")
-    labels = None if label is None else torch.tensor([_label(row, row.fields[label], described) for row in body])
+    labels = None if label is None else _labels(body, label, described)
     names = [f"{file}:{row.line}" for row in body]
     if is_text:
         place = columns.index(TEXT)
@@ -117,9 +144,24 @@ def _is_header(first: Row, columns: Sequence[str]) -> bool:
     if LABEL in columns:
         return True
     wrong = next((name for name in columns if not _is_number(name)), None)
-    if wrong is not None and (not any(columns) or any(_is_number(name) for name in columns)):
+    all_missing = all(name.casefold() in MISSING for name in columns)
+    if wrong is not None and (all_missing or any(_is_number(name) for name in columns)):
         raise first.error(f"{wrong!r} is no number, and the row names no columns; correct it, or begin with a header")
     return wrong is not None
+
+
+def _refuse_other_separator(rows: Sequence[Row], described: ModelDescription) -> None:
+    """Look at the first two rows, of which one may be a header.
+
+    Raises:
+        ValueError: a row is one field, and parted by something else than commas it has as many as the model takes.
+    """
+    wanted = described.input_shape[0]
+    for row in rows[:2]:
+        for separator, name in SEPARATORS.items():
+            parts = len(row.fields[0].strip().split(separator))
+            if len(row.fields) == 1 and wanted > 1 and parts in (wanted, wanted + 1):  # a label may be among them
+                raise row.error(f"its values are parted by {name}, a .csv file of numbers needs commas")
 
 
 def _is_number(text: str) -> bool:
@@ -130,11 +172,31 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _label(row: Row, written: str, described: ModelDescription) -> int:
-    found = described.label(written.strip())
-    if found is None:
-        raise row.error(f"the label {written!r} is none of the model's classes, {', '.join(described.class_names)}")
-    return found
+def _labels(body: Sequence[Row], column: int, described: ModelDescription) -> Tensor:
+    """Class ids [N]: of a whole column of names, or else of a whole column of ids.
+
+    Row by row a class that is called "1" and the class id 1 could not be told apart.
+
+    Raises:
+        ValueError: a label is neither, or some are names and others ids.
+    """
+    written = [row.fields[column].strip() for row in body]
+    for read in (described.named, described.numbered):  # a column that is both is one of names
+        found = [read(label) for label in written]
+        if None not in found:
+            return torch.tensor(found)
+    names = [described.named(label) is not None for label in written]
+    ids = [described.numbered(label) is not None for label in written]
+    neither = next((i for i in range(len(body)) if not names[i] and not ids[i]), None)
+    if neither is not None:
+        classes = ", ".join(described.class_names)
+        raise body[neither].error(f"the label {written[neither]!r} is none of the model's classes, {classes}")
+    first, turn = sorted((names.index(False), ids.index(False)))  # all before `turn` fits one reading
+    kinds = ("a class id", "a class's name") if names[turn] else ("a class's name", "a class id")
+    raise body[turn].error(
+        f"the label {written[turn]!r} is {kinds[1]}, but {written[first]!r} in line {body[first].line} {kinds[0]}; "
+        "write all labels as names, or all as ids"
+    )
 
 
 def _numbers(row: Row, label: int | None, described: ModelDescription) -> list[float]:

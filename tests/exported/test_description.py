@@ -106,13 +106,16 @@ def test_equal_runs_leave_equal_files(digits, run_of, tmp_path):
     assert (again.folder / name).read_bytes() == (digits.folder / name).read_bytes()
 
 
-LABELS = [("cat", 0), ("dog", 1), ("1", 1), ("2", None), ("-1", None), ("", None)]
+LABELS = [
+    ("cat", 0, None), ("3", 2, None), ("1", None, 1), ("002", None, 2), ("0", None, 0), ("000", None, 0),
+    ("-1", None, None), ("", None, None), ("²", None, None), ("9" * 5000, None, None),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize(("written", "label"), LABELS)
-def test_labels_are_names_or_ids(written, label):
+@pytest.mark.parametrize(("written", "named", "numbered"), LABELS)
+def test_labels_are_names_or_ids(written, named, numbered):
     described = ModelDescription(
-        architecture="mlp", width=0, input_kind="vectors", input_shape=(3,), class_names=("cat", "dog"), mean=(0.0,),
-        std=(1.0,),
+        architecture="mlp", width=0, input_kind="vectors", input_shape=(3,), class_names=("cat", "dog", "3"),
+        mean=(0.0,), std=(1.0,),
     )  # fmt: skip
-    assert described.label(written) == label
+    assert (described.named(written), described.numbered(written)) == (named, numbered)

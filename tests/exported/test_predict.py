@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from PIL import Image
 
 from fedhpro_flwr.cli import main
 from fedhpro_flwr.exported.description import model_bytes, read_model
+from fedhpro_flwr.exported.tables import of_csv
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -150,6 +152,16 @@ TABLES = [
     ("vectors", "a.csv", "1,,3,4,5,6\n1,2,3,4,5,6\n", "a.csv, line 1: '' is no number, and the row names no columns;"),
     ("vectors", "a.csv", "1,2,x,4,5,6\n1,2,3,4,5,6\n", "a.csv, line 1: 'x' is no number, and the row names no col"),
     ("vectors", "a.csv", ",,,,,\n1,2,3,4,5,6\n", "a.csv, line 1: '' is no number, and the row names no columns"),
+    ("vectors", "a.csv", "NA,NA,NA,NA,NA,NA\n1,2,3,4,5,6\n", "a.csv, line 1: 'NA' is no number, and the row names no"),
+    (
+        "vectors",
+        "a.csv",
+        "?,,?,n/a,?,?\n1,2,3,4,5,6\n",
+        "a.csv, line 1: '?' is no number, and the row names no columns",
+    ),
+    ("vectors", "a.csv", "1;2;3;4;5;6\n", "a.csv, line 1: its values are parted by semicolons, a .csv file of numbers"),
+    ("vectors", "a.csv", "a;b;c;d;e;f\n0,5;1;2;3;4;5\n", "a.csv, line 1: its values are parted by semicolons"),
+    ("vectors", "a.csv", "x\n1 2 3 4 5 6\n", "a.csv, line 2: its values are parted by spaces"),
     ("vectors", "a.csv", "label,a,b,c,d,e,f\n7,1,2,3,4,5,6\n", "line 2: the label '7' is none of the model's classes"),
     ("vectors", "a.csv", "", "a.csv holds no row"),
     ("vectors", "a.png", "", "a.png: the model takes vectors of 6 numbers, out of .npz and .csv files"),
@@ -175,6 +187,19 @@ ARRAYS = [
     ({"x": np.full((2, 8, 8), 2.0)}, "float images must lie in [0, 1]"),
     ({"x": np.zeros((0, 8, 8), np.uint8)}, "it holds no sample"),
     ({"pixels": np.zeros(3)}, "it holds pixels, an array x or images or x_test or test_images is needed"),
+    (
+        {"x": np.zeros(3), "images": np.zeros(3)},
+        "it holds x and images, and which is to be predicted is not said; leave",
+    ),
+    ({"x": np.zeros(3), "x_test": np.zeros(3)}, "it holds x and x_test, and which is to be predicted is not said"),
+    (
+        {"test_images": np.zeros(3), "x_test": np.zeros(3), "images": np.zeros(3)},
+        "it holds x_test and test_images, and",
+    ),
+    (
+        {"x": np.zeros(3), "y": np.zeros(3), "labels": np.zeros(3)},
+        "it holds y and labels, either may label x; leave one",
+    ),
     ({"x": np.zeros((2, 8, 8), np.uint8), "y": [0, 10]}, "its labels must lie in 0 to 9, the model's classes"),
     ({"x": np.zeros((2, 8, 8), np.uint8), "y": [0.5, 1]}, "its labels must be 2 whole numbers, they are float64 [2]"),
     ({"x": np.array([{}, {}])}, "Object arrays cannot be loaded"),
@@ -186,6 +211,83 @@ def test_arrays_of_another_kind_are_a_sentence(arrays, sentence, digits, tmp_pat
     np.savez(tmp_path / "a.npz", **arrays)
     status, _, told = predict(capfd, digits.folder, tmp_path / "a.npz")
     assert status == 1 and f"{tmp_path / 'a.npz'}: " in told and sentence in told
+
+
+@pytest.mark.parametrize("test", [("test_images", "test_labels"), ("x_test", "y_test"), ("x_test", "test_labels")])
+@pytest.mark.parametrize("train", [("images", "labels"), ("x_train", "y_train"), ("train_images", "train_labels")])
+def test_of_a_file_with_a_test_part_that_is_predicted_and_no_training_sample(train, test, digits, tmp_path, capfd):
+    arrays = {train[0]: np.zeros((50, 8, 8), np.uint8), train[1]: np.arange(50) % 10}
+    arrays |= {test[0]: digits.test.inputs.numpy(), test[1]: digits.test.labels.numpy()}
+    np.savez(tmp_path / "mine.npz", **arrays)
+    status, rows, told = predict(capfd, digits.folder, tmp_path / "mine.npz")
+    assert (status, len(rows)) == (0, 1 + len(digits.test))
+    assert told.startswith(f"accuracy {100 * digits.tested['accuracy']:.2f} %: ")
+    np.savez(tmp_path / "mine.npz", **{name: array for name, array in arrays.items() if name != test[1]})
+    assert predict(capfd, digits.folder, tmp_path / "mine.npz")[1:] == (rows, "")  # no labels, no accuracy
+
+
+@pytest.mark.parametrize("keys", [("x", "y"), ("x", "labels"), ("images", "labels"), ("images", "y")])
+def test_samples_and_their_labels_have_either_name(keys, digits, tmp_path, capfd):
+    samples, labels = digits.test.inputs.numpy(), digits.test.labels.numpy()
+    np.savez(tmp_path / "mine.npz", **dict(zip(keys, (samples, labels), strict=True)))
+    assert predict(capfd, digits.folder, tmp_path / "mine.npz")[2].startswith(
+        f"accuracy {100 * digits.tested['accuracy']:.2f} %: "
+    )
+
+
+@pytest.mark.filterwarnings("error")
+def test_vectors_beyond_32_bits_are_a_sentence_alone(vectors, tmp_path, capfd):
+    np.savez(tmp_path / "a.npz", x=np.full((2, 6), 1e300))
+    status, _, told = predict(capfd, vectors.folder, tmp_path / "a.npz")
+    assert status == 1 and told.count("\n") == 2
+    assert "a.npz: vectors hold numbers beyond 3.4e38, the largest of 32 bits; scale them\n" in told
+
+
+def renamed(run, folder, *names):
+    """The run's model with other names for its classes."""
+    described, tensors = read_model(run.folder / "model.safetensors")
+    file = folder / "renamed.safetensors"
+    file.write_bytes(model_bytes(tensors, described.model_copy(update={"class_names": names})))
+    return file
+
+
+COLUMNS = [
+    (("1", "2", "3", "4"), ("1", "2", "3"), (0, 1, 2)),  # names that are numbers
+    (("1", "2", "3", "4"), ("1", "0", "2"), (1, 0, 2)),  # no class is called 0: ids
+    (("0", "1", "3", "2"), ("0", "2", "3"), (0, 3, 2)),  # both: names
+    (("a", "b", "c", "d"), ("d", " b", "a"), (3, 1, 0)),
+    (("a", "b", "c", "d"), ("3", "01", "0"), (3, 1, 0)),
+]
+
+
+@pytest.mark.parametrize(("names", "written", "ids"), COLUMNS)
+def test_a_column_of_labels_is_read_as_names_or_as_ids_as_a_whole(names, written, ids, vectors, tmp_path):
+    described = read_model(renamed(vectors, tmp_path, *names))[0]
+    lines = [f"{label},1,2,3,4,5,6" for label in written]
+    (tmp_path / "a.csv").write_text("\n".join(["label,a,b,c,d,e,f", *lines]))
+    assert of_csv(tmp_path / "a.csv", SimpleNamespace(description=described)).labels.tolist() == list(ids)
+
+
+MIXED = [
+    ("3,0,3,4", "line 5: the label '4' is a class's name, but '0' in line 3 a class id; write all labels as names, or"),
+    (
+        "4,1,0",
+        "line 4: the label '0' is a class id, but '4' in line 2 a class's name; write all labels as names, or all",
+    ),
+    ("0,1,4,x", "line 5: the label 'x' is none of the model's classes, 1, 2, 3, 4"),
+    (
+        "0,1,4",
+        "line 4: the label '4' is a class's name, but '0' in line 2 a class id; write all labels as names, or all",
+    ),
+]
+
+
+@pytest.mark.parametrize(("written", "sentence"), MIXED)
+def test_a_column_of_names_and_ids_is_refused_at_the_row_where_it_turns(written, sentence, vectors, tmp_path, capfd):
+    lines = [f"{label},1,2,3,4,5,6" for label in written.split(",")]
+    (tmp_path / "a.csv").write_text("\n".join(["label,a,b,c,d,e,f", *lines]))
+    status, rows, told = predict(capfd, renamed(vectors, tmp_path, "1", "2", "3", "4"), tmp_path / "a.csv")
+    assert (status, len(rows)) == (1, 1) and f"a.csv, {sentence}" in told
 
 
 def test_names_of_columns_may_be_numbers_beside_label(vectors, tmp_path, capfd):
