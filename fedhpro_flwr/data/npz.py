@@ -1,8 +1,10 @@
 """`npz`: the user's own samples in one NumPy file.
 
-    x_train, y_train, x_test, y_test                            the test part may be left out
-    images, labels                                              a test part is split off
-    train_images, train_labels, test_images, test_labels        the layout of MedMNIST
+    x_train, y_train; or train_images, train_labels; or images, labels          to train on
+    x_test, y_test; or test_images, test_labels                                 to test on; may be left out
+
+Any pair to train on goes with any to test on. Without one a test part is split off. `data/npz_layout.py` says what is
+refused beside them.
 
 Images are uint8 [N, H, W], [N, H, W, ch] or [N, ch, H, W] with 1 or 3 channels, or floats of those shapes in
 [0, 1]; vectors are numbers [N, F]. Labels are whole numbers from 0 on, without a gap unless the classes are declared.
@@ -12,6 +14,8 @@ from __future__ import annotations
 
 import zipfile
 import zlib
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from tokenize import TokenError
 
@@ -21,14 +25,10 @@ import torch
 
 from fedhpro_flwr.data.data_set import Split
 from fedhpro_flwr.data.declared import declared_classes
+from fedhpro_flwr.data.npz_layout import Header, Pair, layout, refuse_unread
 from fedhpro_flwr.data.own_format import OwnSamples, own_format, own_path
 from fedhpro_flwr.data.registry import DataSource
 
-LAYOUTS = (
-    ("x_train", "y_train", "x_test", "y_test"),
-    ("train_images", "train_labels", "test_images", "test_labels"),
-    ("images", "labels", "", ""),
-)
 MOST_CLASSES = 10**6  # more than data.classes can declare: a mistyped label should not ask for their memory
 # What reading a damaged archive raises; RuntimeError: it is encrypted, or packed in a way that zipfile does not know.
 DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, TokenError)
@@ -46,7 +46,7 @@ def npz(source: DataSource) -> OwnSamples:
     file = own_path(source)
     if file.is_dir():
         raise ValueError(f"{file} is a folder, data.name = 'npz' reads one .npz file; name the file")
-    train, test = read_npz(file)
+    train, test = read_npz(file, whole=True)
     largest = max(int(split.labels.max()) for split in (train, test) if split is not None)
     declared = declared_classes(source.classes)
     if declared and largest >= len(declared):
@@ -59,8 +59,12 @@ def npz(source: DataSource) -> OwnSamples:
     return OwnSamples(train, test, declared or tuple(str(c) for c in range(largest + 1)))
 
 
-def read_npz(file: Path) -> tuple[Split, Split | None]:
+def read_npz(file: Path, *, whole: bool = False) -> tuple[Split, Split | None]:
     """Read the training part and, if there is one, the test part.
+
+    Args:
+        file: a .npz archive.
+        whole: refuse arrays that look like samples or labels and are not read; published files may have such.
 
     Raises:
         ValueError: the file is damaged, no layout fits, or an array cannot be used.
@@ -72,25 +76,32 @@ def read_npz(file: Path) -> tuple[Split, Split | None]:
     if not isinstance(archive, np.lib.npyio.NpzFile):
         raise ValueError(f"{file} is a single array, a .npz archive is needed")
     with archive:
-        names = next((layout for layout in LAYOUTS if {layout[0], layout[1]} <= set(archive.files)), None)
-        if names is None:
-            wanted = "; or ".join(", ".join(name for name in layout if name) for layout in LAYOUTS)
-            raise ValueError(f"{file} holds {', '.join(archive.files) or 'nothing'}; it needs {wanted}")
         try:
-            arrays = [stored_array(archive, name) if name in archive.files else None for name in names]
+            train, test = layout(archive.files)
+            names = (*train, *(test or ()))
+            arrays = {name: stored_array(archive, name) for name in names}
+            if whole:
+                read = {name: Header(array.shape, array.dtype) for name, array in arrays.items()}
+                refuse_unread(other_headers(archive, names) | read, names)
         except DAMAGE as error:
             raise ValueError(f"{file} is damaged or truncated ({error})") from error
         except ValueError as error:
             raise ValueError(f"{file}: {error}") from error
-    images, labels, test_images, test_labels = arrays
-    assert images is not None and labels is not None
-    train = _split(file, names[0], images, names[1], labels)
-    if (test_images is None) != (test_labels is None):
-        missing, there = (names[2], names[3]) if test_images is None else (names[3], names[2])
-        raise ValueError(f"{file} holds {there} but not {missing}; give both or neither")
-    if test_images is None or test_labels is None:
-        return train, None
-    return train, _split(file, names[2], test_images, names[3], test_labels)
+    return _split(file, train, arrays), _split(file, test, arrays) if test else None
+
+
+def other_headers(archive: np.lib.npyio.NpzFile, known: Collection[str]) -> dict[str, Header]:
+    """What the arrays beside the known ones say of themselves, without their content; what is no array is left out."""
+    found: dict[str, Header] = {}
+    for name in archive.files:
+        if name in known or archive.zip is None:
+            continue
+        with suppress(KeyError, ValueError), archive.zip.open(f"{name}.npy") as file:
+            major, _ = np.lib.format.read_magic(file)
+            read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
+            shape, _, dtype = read(file)
+            found[name] = Header(shape, dtype)
+    return found
 
 
 def stored_array(archive: np.lib.npyio.NpzFile, name: str) -> npt.NDArray[np.generic]:
@@ -112,13 +123,9 @@ def stored_array(archive: np.lib.npyio.NpzFile, name: str) -> npt.NDArray[np.gen
     return array
 
 
-def _split(
-    file: Path,
-    inputs_name: str,
-    inputs: npt.NDArray[np.generic],
-    labels_name: str,
-    labels: npt.NDArray[np.generic],
-) -> Split:
+def _split(file: Path, pair: Pair, arrays: Mapping[str, npt.NDArray[np.generic]]) -> Split:
+    inputs_name, labels_name = pair
+    inputs, labels = arrays[inputs_name], arrays[labels_name]
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]  # MedMNIST stores a column
     if not np.issubdtype(labels.dtype, np.integer) or labels.ndim != 1:
@@ -143,7 +150,7 @@ def samples_of_array(array: npt.NDArray[np.generic]) -> torch.Tensor:
     if array.ndim == 2 and is_real:
         with np.errstate(over="ignore"):  # told in a sentence below
             vectors = array.astype(np.float32)
-        if not np.isfinite(vectors).all() and np.isfinite(array).all():  # type: ignore[arg-type]  # it is real
+        if not np.isfinite(vectors).all() and np.isfinite(array).all():
             raise ValueError("vectors hold numbers beyond 3.4e38, the largest of 32 bits; scale them")
         return torch.from_numpy(vectors)
     if array.dtype == np.uint8:

@@ -66,6 +66,71 @@ def test_image_shapes(tmp_path: Path, shape: tuple[int, ...], expected: tuple[in
         assert loaded.mean == loaded.std == (0.5,) * expected[0]
 
 
+TRAIN = [("x_train", "y_train"), ("train_images", "train_labels"), ("images", "labels")]
+TEST = [("x_test", "y_test"), ("test_images", "test_labels")]
+PARTS = {"train": (pixels(10, 6, 5), LABELS), "test": (pixels(4, 6, 5), np.array([2, 0, 1, 2]))}
+
+
+@pytest.mark.parametrize("test", TEST)
+@pytest.mark.parametrize("train", TRAIN)
+def test_any_training_pair_goes_with_any_test_pair(
+    tmp_path: Path, train: tuple[str, str], test: tuple[str, str]
+) -> None:
+    arrays = dict(zip((*train, *test), (*PARTS["train"], *PARTS["test"]), strict=True))
+    loaded = load_arrays(tmp_path, **arrays)
+    assert torch.equal(loaded.train.inputs[:, 0], torch.from_numpy(PARTS["train"][0]))
+    assert torch.equal(loaded.test.inputs[:, 0], torch.from_numpy(PARTS["test"][0]))
+    assert loaded.test.labels.tolist() == [2, 0, 1, 2]
+
+
+def test_a_validation_part_beside_a_test_part_is_left_alone(tmp_path: Path) -> None:
+    """As in MedMNIST."""
+    keys = ("train_images", "train_labels", "test_images", "test_labels", "val_images", "val_labels")
+    values = (*PARTS["train"], *PARTS["test"], pixels(10, 6, 5), LABELS)
+    loaded = load_arrays(tmp_path, **dict(zip(keys, values, strict=True)))
+    assert (len(loaded.train), len(loaded.test)) == (10, 4)
+
+
+def test_what_is_no_sample_and_no_label_may_stand_beside_them(tmp_path: Path) -> None:
+    more = {"files": np.array(list("abcdefghij")), "mean": np.array(0.5), "classes": np.array([0, 1, 2])}
+    assert len(load_arrays(tmp_path, images=pixels(10, 6, 5), labels=LABELS, **more).train) == 7
+    assert len(load_arrays(tmp_path, images=pixels(10, 6, 5), labels=LABELS, odd=np.array([None] * 10)).train) == 7
+
+
+UNREAD = [
+    ({"X_test": pixels(4, 6, 5), "Y_test": LABELS[:4]}, "it also holds X_test, Y_test, which may be samples or labels"),
+    ({"more": pixels(3, 6, 5)}, "it also holds more, which may be samples or labels and would not be read; take"),
+    ({"y": LABELS}, r"it also holds y, which may be .* out of the file .read are x_train, y_train, x_test, y_test"),
+    ({"groups": LABELS[:4] * 0.5}, "it also holds groups, "),  # as long as the test part
+    ({"images": pixels(10, 6, 5)}, "it also holds images, "),
+    ({"images": pixels(10, 6, 5), "labels": LABELS},
+     "it holds x_train, y_train, images, labels: several training parts, of which one can be used; leave one"),
+    ({"test_images": pixels(4, 6, 5)}, "it holds x_test, y_test, test_images: several test parts, of which one can be"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("more", "message"), UNREAD)
+def test_samples_that_nobody_would_read_are_refused(tmp_path: Path, more: dict[str, np.ndarray], message: str) -> None:
+    whole = dict(zip((*TRAIN[0], *TEST[0]), (*PARTS["train"], *PARTS["test"]), strict=True))
+    with pytest.raises(ValueError, match=r"own\.npz: " + message):
+        load_arrays(tmp_path, **whole, **more)
+
+
+def test_a_validation_part_alone_is_no_test_part(tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match="it holds x_val, y_val but no test part: name it x_test, y_test to test on it"
+    ):
+        load_arrays(tmp_path, images=pixels(10, 6, 5), labels=LABELS, x_val=pixels(4, 6, 5), y_val=LABELS[:4])
+
+
+@pytest.mark.filterwarnings("error")
+def test_numbers_beyond_32_bits_are_a_sentence_alone(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"vectors hold numbers beyond 3\.4e38, the largest of 32 bits"):
+        load_arrays(tmp_path, images=np.full((10, 4), 1e300), labels=LABELS)
+    with pytest.raises(ValueError, match=r"float images must lie in \[0, 1\]"):
+        load_arrays(tmp_path, images=np.full((10, 4, 4), 1e300), labels=LABELS)
+
+
 def test_channels_last_keeps_the_pixels(tmp_path: Path) -> None:
     images = pixels(10, 6, 5, 3)
     loaded = load_arrays(tmp_path, x_train=images, y_train=LABELS, x_test=images, y_test=LABELS)
