@@ -7,9 +7,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from fedhpro_flwr.comparison.grid import NOT_COMPARED, Cell
-from fedhpro_flwr.config import ConfigError, Scalar
+from fedhpro_flwr.config import ConfigError, RunConfig, Scalar
+from fedhpro_flwr.data import DataSource, load
+from fedhpro_flwr.engine import data_source
 from fedhpro_flwr.runs.run_folder import CONFIG_FILE, PARTITION_FILE, SUMMARY_FILE
-from fedhpro_flwr.settings.differing import differing, without_places
+from fedhpro_flwr.settings.differing import FILES, differing
 from fedhpro_flwr.settings.recorded import read_recorded
 
 DATA = "data."  # section of the settings
@@ -24,26 +26,29 @@ def unfinished(cells: Iterable[Cell]) -> list[Cell]:
     """Those still to be run; what a stopped or failed run left of one is begun anew.
 
     Raises:
-        ConfigError: a folder holds a finished run with other settings, or one whose settings cannot be read.
+        ConfigError: a folder holds a finished run with other settings or of other samples, or one whose settings cannot
+            be read.
     """
     remaining = []
+    moved = []
     for cell in cells:
-        if is_finished(cell):
-            refuse_other(cell)
-        else:
+        if not is_finished(cell):
             remaining.append(cell)
+        elif places_of(refuse_other(cell)) != places_of(cell.config):
+            moved.append(cell)
+    refuse_other_samples(moved)
     return remaining
 
 
 def of_other_samples(cells: Iterable[Cell]) -> dict[Path, str]:
     """The finished runs whose data has changed since, by folder, each with a sentence.
 
-    Settings tell data by the name of its file alone. Of runs with the same settings of data, that of the newest counts.
+    Of cells with the same settings of data, places of files included, the run of the newest counts.
     """
     groups: dict[tuple[tuple[str, Scalar], ...], list[tuple[float, Cell, str]]] = {}
     for cell in filter(is_finished, cells):
         if content := content_of(cell):
-            data = ((key, value) for key, value in without_places(cell.config.flat()).items() if key.startswith(DATA))
+            data = ((key, value) for key, value in cell.config.flat().items() if key.startswith(DATA))
             when = (cell.folder / SUMMARY_FILE).stat().st_mtime
             groups.setdefault(tuple(data), []).append((when, cell, content))
     others = {}
@@ -66,8 +71,44 @@ def content_of(cell: Cell) -> str:
         return ""
 
 
-def refuse_other(cell: Cell) -> None:
-    """A result of other settings is not mixed in.
+def places_of(config: RunConfig) -> list[Scalar]:
+    """Where the files lie that settings tell apart by their names."""
+    return [config.flat()[key] for key in FILES]
+
+
+def refuse_other_samples(moved: Iterable[Cell]) -> None:
+    """Files of one name in two places may be two files: the samples are read, once for all cells that have the same.
+
+    A file that is not on this machine cannot be looked at, and the run counts as one on it.
+
+    Args:
+        moved: cells whose finished runs had their files elsewhere.
+
+    Raises:
+        ConfigError: the cell's files hold other samples than the run divided, or cannot be used.
+    """
+    known: dict[DataSource, str] = {}
+    for cell in moved:
+        source, content = data_source(cell.config), content_of(cell)
+        if not content:
+            continue
+        if source not in known:
+            try:
+                known[source] = load(source).content
+            except OSError:
+                known[source] = ""
+            except ValueError as error:
+                raise ConfigError(f"{cell.name}: {error}; nothing was started") from None
+        if known[source] not in ("", content):
+            raise ConfigError(
+                f"{cell.folder} holds a finished run of other samples than data.path = {source.path!r} has, a file of "
+                "the same name elsewhere; a result of other samples is not mixed in: name another --folder, or delete "
+                "this one"
+            )
+
+
+def refuse_other(cell: Cell) -> RunConfig:
+    """The settings of the finished run in a cell's folder; a result of other settings is not mixed in.
 
     Raises:
         ConfigError: the finished run in the cell's folder has other settings; the message names them.
@@ -82,3 +123,4 @@ def refuse_other(cell: Cell) -> None:
         ) from None
     if other := differing(config.flat(), cell.config.flat(), NOT_COMPARED):
         raise ConfigError(f"{cell.folder} holds a finished run with {other}; {advice}")
+    return config

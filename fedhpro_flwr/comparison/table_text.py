@@ -103,7 +103,7 @@ def terminal(panel: Panel) -> TerminalTable:
     table = TerminalTable(title=escape(panel.title), title_justify="left", title_style="bold", box=None, pad_edge=False)
     table.add_column("", overflow="fold")
     for head in panel.heads:
-        table.add_column(escape(head), justify="right")
+        table.add_column(escape(head), justify="right", overflow="fold")  # cut, two varied values would look alike
     for label, cells in panel.lines:
         table.add_row(escape(label), *(_terminal_cell(cell) for cell in cells))
     return table

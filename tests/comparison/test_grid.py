@@ -2,14 +2,18 @@
 
 import json
 
+import numpy as np
 import pytest
 import tomli_w
 
+from fedhpro_flwr.comparison import finished
 from fedhpro_flwr.comparison.ablations import GROUPS, ablation_rows, read_groups
-from fedhpro_flwr.comparison.finished import unfinished
+from fedhpro_flwr.comparison.finished import of_other_samples, unfinished
 from fedhpro_flwr.comparison.grid import build_grid, slug
 from fedhpro_flwr.comparison.rows import Row, read_columns, read_rows
 from fedhpro_flwr.config import ConfigError
+from fedhpro_flwr.data import load
+from fedhpro_flwr.engine import data_source
 from fedhpro_flwr.settings.flat_keys import nest
 from fedhpro_flwr.settings.from_command_line import prepare
 from fedhpro_flwr.settings.presets import PRESETS
@@ -166,6 +170,54 @@ def test_data_files_are_different_runs_and_are_told_apart_by_name_where_a_run_is
     finish(made.runs[1], data__path="/y/2.npz")
     with pytest.raises(ConfigError, match=r"holds a finished run with data.path = '2.npz' \(here '1.npz'\)"):
         unfinished(made.runs)
+
+
+@pytest.fixture
+def two_files(tmp_path):
+    """a/x.npz, b/x.npz of other samples, c/x.npz of those of a."""
+    for folder, value in (("a", 1), ("b", 2), ("c", 1)):
+        (tmp_path / folder).mkdir()
+        np.savez(tmp_path / folder / "x.npz", images=np.full((20, 4, 4), value, np.uint8), labels=np.arange(20) % 2)
+    return tmp_path
+
+
+def divided(cell, content):
+    """What the finished run of a cell says of its samples."""
+    (cell.folder / "partition.json").write_text(json.dumps({"content": content}))
+
+
+def test_a_run_on_a_file_of_the_same_name_is_taken_over_if_it_has_the_same_samples(two_files, monkeypatch):
+    def made(folder):
+        data = ["data.name=npz", f"data.path={two_files / folder / 'x.npz'}"]
+        return grid(two_files / "runs", "fedavg,fedprox", changes=data)
+
+    loaded = []
+    monkeypatch.setattr(finished, "load", lambda source: loaded.append(source.path) or load(source))
+    first = made("a")
+    content = load(data_source(first.runs[0].config)).content
+    for cell in first.runs:
+        finish(cell)
+        divided(cell, content)
+    assert (unfinished(first.runs), loaded) == ([], [])  # in its place: nothing is read
+    assert (unfinished(made("c").runs), loaded) == ([], [str(two_files / "c" / "x.npz")])  # once for four cells
+    refused = rf"fedavg/seed-0 holds a finished run of other samples than data.path = '{two_files}/b/x.npz' has, a file"
+    with pytest.raises(ConfigError, match=refused):
+        unfinished(made("b").runs)
+    assert unfinished(made("nowhere").runs) == []  # as on a machine without the data
+    (two_files / "b" / "x.npz").write_bytes(b"nothing")
+    with pytest.raises(ConfigError, match=r"fedavg seed 0: .*b/x.npz is damaged.*; nothing was started"):
+        unfinished(made("b").runs)
+
+
+def test_varied_files_of_one_name_are_no_file_that_has_changed(two_files):
+    files = f"data.path={two_files / 'a' / 'x.npz'},{two_files / 'b' / 'x.npz'}"
+    made = grid(two_files / "runs", "fedavg", changes=["data.name=npz"], vary=[files])
+    for cell in made.runs:
+        finish(cell)
+        divided(cell, "1" if "/a/" in cell.config.data.path else "2")
+    assert of_other_samples(made.runs) == {}
+    divided(made.runs[0], "3")  # now two runs on a/x.npz differ
+    assert len(of_other_samples(made.runs)) == 1
 
 
 def test_a_long_label_has_a_folder_of_its_own_that_file_systems_take(tmp_path):

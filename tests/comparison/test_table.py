@@ -250,6 +250,19 @@ def test_a_terminal_shows_labels_as_they_are(grid, runs):
     assert re.search(r"fedhpro +72\.0 ± 3\.0†", console.export_text())
 
 
+def test_a_narrow_terminal_shows_heads_in_full(tmp_path, runs):
+    columns = read_columns(["data.split-seed=0,1", "data.test-share=0.2,0.4"])
+    grid = build_grid("digits-small", [], rows=read_rows(BASE), columns=columns, seeds=(0,), folder=tmp_path)
+    table = build_table(grid, {(BASE, column.label, 0): runs[BASE, "", 0] for column in columns}, BASE)
+    console = Console(width=60, record=True, file=io.StringIO())
+    console.print(terminal(panels(table)[0]))
+    text = console.export_text()
+    assert "…" not in text
+    heads = ["".join(parts) for parts in zip(*(line.split() for line in text.splitlines()[1:-1]), strict=False)]
+    assert text.count("60.0") == 4 and max(map(len, text.splitlines())) <= 60
+    assert "".join(heads).count("data.split-seed") == 4, heads
+
+
 def test_rows_of_groups_are_corrected_within_them_and_the_notes_say_so(tmp_path, runs):
     rows = [Row(BASE, ("method.name=fedavg",)), Row(GOOD, ("method.name=fedhpro",), "losses")]
     grid = build_grid("digits-small", [], rows=rows, columns=read_columns([]), seeds=(0, 1, 2), folder=tmp_path)
