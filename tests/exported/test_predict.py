@@ -324,12 +324,14 @@ def test_export_copies_says_what_it_is_and_refuses_to_write_over_itself(digits, 
     assert "is the model itself" in capfd.readouterr().out
 
 
-def test_export_does_not_call_validation_data_test_data(digits, tmp_path, capfd):
-    described, tensors = read_model(digits.folder / "model.safetensors")
-    chosen = described.model_copy(update={"settings": described.settings | {"data.validation-share": 0.2}})
-    (tmp_path / "m.safetensors").write_bytes(model_bytes(tensors, chosen))
-    assert main(["export", str(tmp_path / "m.safetensors")]) == 0
-    assert capfd.readouterr().out.endswith(" % of the run's validation data right\n")
+def test_a_run_on_validation_data_does_not_call_it_test_data(run_of, tmp_path, capfd):
+    run = run_of(tmp_path / "run", **{"data.validation-share": 0.2, "rounds": 1})
+    said = json.loads((run.folder / "summary.json").read_text())
+    assert (said["accuracy-of"], said["tested-on"]) == ("validation data", "validation data")
+    capfd.readouterr()
+    assert main(["export", str(run.folder)]) == 0
+    accuracy = f"{100 * run.tested['accuracy']:.2f} % of the run's validation data right"
+    assert capfd.readouterr().out.endswith(f", {accuracy}\n")
 
 
 def test_control_characters_of_a_class_name_do_not_reach_the_terminal(vectors, tmp_path, capfd):
