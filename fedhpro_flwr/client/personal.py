@@ -102,8 +102,7 @@ class PersonalState:
         if not self.after:
             return None
         file = visit_file(self.folder, self.after)
-        if not file.is_file():
-            log(WARNING, "%s is gone, or on another machine: this client begins anew", file)
+        if not file.is_file():  # nothing was to be kept, or it is gone: `keep` knows which
             return None
         try:
             return in_own_memory(load_file(file))
@@ -112,6 +111,8 @@ class PersonalState:
 
     def keep(self, tensors: Mapping[str, Tensor]) -> None:
         """Write the state after this visit, whole or not at all, and let go of what is needed no more."""
+        if self.after and not (file := visit_file(self.folder, self.after)).is_file():
+            log(WARNING, "%s is gone, or on another machine: this client began anew", file)
         self.folder.mkdir(parents=True, exist_ok=True)
         write_whole(visit_file(self.folder, self.visit), file_content(tensors, {}))
         self.let_go()

@@ -107,8 +107,11 @@ def test_the_test_after_the_last_round_lets_go_of_what_did_not_count(tmp_path):
 def test_a_client_whose_state_is_gone_begins_anew_and_says_so(tmp_path, caplog):
     with caplog.at_level("WARNING", "flwr"):
         assert at(tmp_path, name(3), after=name(2)).before() is None
+        assert caplog.messages == []  # most clients have nothing to keep
+        at(tmp_path, name(3), after=name(2)).keep(TENSORS)
+        at(tmp_path, name(4), after=name(3), needed=name(3)).keep(TENSORS)
     assert caplog.messages == [
-        f"{tmp_path}/abc/client-4/visit-{name(2)}.safetensors is gone, or on another machine: this client begins anew"
+        f"{tmp_path}/abc/client-4/visit-{name(2)}.safetensors is gone, or on another machine: this client began anew"
     ]
 
 
