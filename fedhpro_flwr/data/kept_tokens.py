@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from fedhpro_flwr.data.kept_tensor import kept_tensor
+from fedhpro_flwr.data.kept_tensor import file_state, kept_tensor
 from fedhpro_flwr.data.picture_features import package_version
 from fedhpro_flwr.data.registry import DataSource
 from fedhpro_flwr.data.tokens import tokenize
@@ -38,10 +38,9 @@ def kept_tokens(texts: Sequence[str], source: DataSource, file: Path) -> tuple[T
 
 
 def _tokenizer(name: str) -> list[object]:
-    """What its tokens depend on; files by size and time of change, as the weights of a model may lie beside them."""
+    """What its tokens depend on; files by `file_state`, as the weights of a model may lie beside them."""
     if name == "hashing":
         return [name]
     folder = Path(name).expanduser().resolve()
-    states = [(path, path.stat()) for path in sorted(folder.iterdir()) if path.is_file()]
-    files = [[path.name, state.st_size, state.st_mtime_ns] for path, state in states]
+    files = [[file.name, *file_state(file)] for file in sorted(folder.iterdir()) if file.is_file()]
     return [str(folder), files, *map(package_version, ("tokenizers", "transformers"))]

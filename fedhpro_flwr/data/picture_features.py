@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fedhpro_flwr.data.frozen_encoder import FrozenEncoder, frozen_encoder
-from fedhpro_flwr.data.kept_tensor import kept_tensor
+from fedhpro_flwr.data.kept_tensor import file_state, kept_tensor
 from fedhpro_flwr.data.pictures import Picture, PictureFolder, open_picture
 
 RECIPE = "frozen features, 1"  # another number makes all kept features invalid: after a change of what is computed
@@ -66,7 +66,7 @@ def files_key(
     Args:
         recipe: what is computed.
         pictures: the folder or .zip; its place counts, since equal names and sizes do not make equal pictures.
-        names: of the pictures, which count with size and time of change, or with the checksum in a .zip.
+        names: of the pictures, which count with what `file_state` says of each, or with size and checksum in a .zip.
         packages: that compute it; their installed versions count.
         others: whatever else counts.
 
@@ -83,13 +83,11 @@ def files_key(
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _state(pictures: PictureFolder, name: PurePosixPath) -> tuple[int, int]:
-    """Size and time of the last change."""
+def _state(pictures: PictureFolder, name: PurePosixPath) -> tuple[int, ...]:
     try:
-        found = (pictures.path / name).stat()
+        return file_state(pictures.path / name)
     except FileNotFoundError:
         raise FileNotFoundError(f"{pictures.path}: the picture {name} is missing; unpack the data set again") from None
-    return found.st_size, found.st_mtime_ns
 
 
 def package_version(package: str) -> str:

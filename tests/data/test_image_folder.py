@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import zipfile
 from dataclasses import replace
@@ -251,6 +252,22 @@ def test_class_folders_of_macos_are_the_classes_that_a_keyboard_types(source_of)
         loaded = load(replace(source, classes=classes))
         assert loaded.class_names == ("bar", "caf\u00e9")
         assert (loaded.train.labels.tolist(), loaded.test.labels.tolist()) == ([0, 1], [1])
+
+
+def test_folders_of_classes_that_change_names_are_decoded_anew(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        for name, value in (("a", 1), ("b", 2)):
+            file = tmp_path / "pictures" / part / name / "1.bmp"
+            file.parent.mkdir(parents=True)
+            Image.new("L", (6, 5), value).save(file)  # all of one size
+            os.utime(file, (5, 5))
+    source = DataSource("image-folder", path=str(tmp_path / "pictures"))
+    assert load(source).train.inputs[:, 0, 0, 0].tolist() == [1, 2]
+    train = tmp_path / "pictures" / "train"
+    for old, new in (("a", "c"), ("b", "a"), ("c", "b")):
+        (train / old).rename(train / new)
+    loaded = load(source)
+    assert (loaded.train.inputs[:, 0, 0, 0].tolist(), loaded.test.inputs[:, 0, 0, 0].tolist()) == ([2, 1], [1, 2])
 
 
 def test_what_is_no_picture_by_its_ending_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

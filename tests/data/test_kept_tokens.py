@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,6 +70,19 @@ def test_another_tokenizer_in_the_same_folder_is_another(made: list[list[str]], 
     (tmp_path / "t" / "tokenizer.json").unlink()
     with pytest.raises(ValueError, match=r"holds no tokenizer|is read by the package transformers"):
         kept_tokens.kept_tokens(["a"], source, tmp_path / "a.csv")
+
+
+def test_another_tokenizer_of_one_size_and_time_is_another(made: list[list[str]], tmp_path: Path) -> None:
+    pytest.importorskip("tokenizers", reason="the package tokenizers is not installed")
+    source = replace(SOURCE, tokenizer=str(tmp_path / "t"))
+    (tmp_path / "t").mkdir()
+    file = tmp_path / "t" / "tokenizer.json"
+    for number, (a, b) in enumerate(((1, 2), (2, 1)), 1):
+        model = {"type": "WordLevel", "vocab": {"<pad>": 0, "a": a, "b": b}, "unk_token": "b"}
+        (tmp_path / "new").write_text(json.dumps({"version": "1.0", "model": model}))
+        os.utime(tmp_path / "new", (5, 5))
+        (tmp_path / "new").replace(file)
+        assert kept_tokens.kept_tokens(["a"], source, tmp_path / "a.csv")[0][0, 0] == a and len(made) == number
 
 
 def test_a_csv_that_grows_is_read_as_it_is(made: list[list[str]], tmp_path: Path) -> None:

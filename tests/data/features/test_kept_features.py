@@ -67,6 +67,38 @@ def test_a_replacement_of_the_same_size_is_another_picture(
     assert not torch.allclose(features(place, weights), first) and len(loads) == 2
 
 
+@pytest.mark.parametrize("moved", [("x", "y"), ("x/0.bmp", "y/0.bmp")], ids=["folders", "files"])
+def test_pictures_of_one_size_and_time_that_change_places_are_others(
+    moved: tuple[str, str], weights: Path, loads: list[Path], tmp_path: Path
+) -> None:
+    place = tmp_path / "pictures"
+    for name, value in (("x", 10), ("y", 200)):
+        (place / name).mkdir(parents=True)
+        (place / name / "0.bmp").write_bytes(bmp(value))
+        os.utime(place / name / "0.bmp", ns=(5, 5))  # as unpacked from an archive that was made reproducible
+    first = features(place, weights)
+    one, other = (place / name for name in moved)
+    one.rename(place / "aside")
+    other.rename(one)
+    (place / "aside").rename(other)  # each keeps its size and its time
+    assert torch.equal(features(place, weights), first.flip(0)) and len(loads) == 2
+
+
+def test_a_picture_of_one_size_and_time_written_in_place_is_another(
+    weights: Path, loads: list[Path], tmp_path: Path
+) -> None:
+    file = tmp_path / "pictures" / "x" / "0.bmp"
+    file.parent.mkdir(parents=True)
+    kept = []
+    for value in (10, 200):
+        before = file.stat().st_ctime_ns if file.exists() else 0
+        while not file.exists() or file.stat().st_ctime_ns == before:  # clocks of file systems can be coarse
+            file.write_bytes(bmp(value))
+            os.utime(file, ns=(5, 5))
+        kept.append(features(tmp_path / "pictures", weights))
+    assert not torch.allclose(*kept) and len(loads) == 2
+
+
 def test_equal_names_and_sizes_in_a_sibling_folder_are_other_pictures(
     weights: Path, loads: list[Path], tmp_path: Path
 ) -> None:
