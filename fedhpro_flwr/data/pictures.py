@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -69,14 +70,13 @@ class PictureFolder:
 
 @contextmanager
 def open_pictures(path: Path) -> Iterator[PictureFolder]:
-    """List a folder or .zip that exists; a .zip stays open as long as the context.
+    """List a folder or .zip that exists; a .zip stays open as long as the context. Links in a folder are followed.
 
     Raises:
         ValueError: `path` is a file but no readable .zip.
     """
     if path.is_dir():
-        entries = ((PurePosixPath(entry.relative_to(path).as_posix()), entry.is_dir()) for entry in path.rglob("*"))
-        yield _listed(path, entries, unlisted(path).read)
+        yield _listed(path, _below(path, PurePosixPath(), frozenset()), unlisted(path).read)
         return
     try:
         with zipfile.ZipFile(path) as archive:
@@ -85,6 +85,26 @@ def open_pictures(path: Path) -> Iterator[PictureFolder]:
             yield _listed(path, entries, lambda name: archive.read(infos[name]))
     except zipfile.BadZipFile as error:
         raise ValueError(f"{path} is damaged, truncated or no .zip file ({error})") from error
+
+
+def _below(path: Path, name: PurePosixPath, above: frozenset[Path]) -> Iterator[tuple[PurePosixPath, bool]]:
+    """What lies in the folder `name` of `path`, and whether it is a folder; hidden ones are not looked into.
+
+    Links to folders are followed, which Path.rglob does not do, but for those that lead to a folder around them, whose
+    real paths `above` are: such a link would have no end, and adds nothing.
+    """
+    above |= {(path / name).resolve()}
+    try:
+        entries = os.listdir(path / name)
+    except PermissionError:
+        return
+    for inner in (name / entry for entry in entries):
+        is_folder = (path / inner).is_dir()
+        if is_folder and (_is_hidden(inner) or (path / inner).resolve() in above):
+            continue
+        yield inner, is_folder
+        if is_folder:
+            yield from _below(path, inner, above)
 
 
 def _listed(path: Path, entries: Iterable[tuple[PurePosixPath, bool]], read: Reader) -> PictureFolder:

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from fedhpro_flwr.data import DataSource, load
-from fedhpro_flwr.data.pictures import decode, unlisted
+from fedhpro_flwr.data.pictures import decode, open_pictures, unlisted
 from fedhpro_flwr.exported.description import ModelDescription
 from fedhpro_flwr.exported.samples import pixels_of
 
@@ -268,6 +268,32 @@ def test_folders_of_classes_that_change_names_are_decoded_anew(tmp_path: Path) -
         (train / old).rename(train / new)
     loaded = load(source)
     assert (loaded.train.inputs[:, 0, 0, 0].tolist(), loaded.test.inputs[:, 0, 0, 0].tolist()) == ([2, 1], [1, 2])
+
+
+def test_folders_behind_links_are_read_and_links_in_a_circle_end(tmp_path: Path) -> None:
+    real = fill(tmp_path / "real", {f"{part}/b/{part}.png": png(1) for part in ("train", "test")})
+    folder = fill(tmp_path / "pictures", {f"{part}/a/{part}.png": png(0) for part in ("train", "test")})
+    for part in ("train", "test"):
+        (folder / part / "b").symlink_to(real / part / "b")
+    (folder / "train" / "again").symlink_to(folder)  # to the folder itself, and to a link that leads into the circle
+    (real / "train" / "b" / "up").symlink_to(folder / "train")
+    (folder / "train" / "self").symlink_to(folder / "train" / "self")
+    (folder / ".hidden").symlink_to(real)
+    with open_pictures(folder) as found:
+        names = ["test/a/test.png", "test/b/test.png", "train/a/train.png", "train/b/train.png"]
+        assert [str(name) for name in found.names] == names
+        assert {str(name) for name in found.folders} == {"test", "test/a", "test/b", "train", "train/a", "train/b"}
+    loaded = load(DataSource("image-folder", path=str(folder)))
+    assert loaded.class_names == ("a", "b") and loaded.train.inputs[:, 0, 0, 0].tolist() == [0, 1]
+
+
+def test_two_links_to_one_folder_are_two_folders(tmp_path: Path) -> None:
+    fill(tmp_path / "real", {"0.png": png()})
+    (tmp_path / "pictures").mkdir()
+    for name in "ab":
+        (tmp_path / "pictures" / name).symlink_to(tmp_path / "real")
+    with open_pictures(tmp_path / "pictures") as found:
+        assert [str(name) for name in found.names] == ["a/0.png", "b/0.png"]
 
 
 def test_what_is_no_picture_by_its_ending_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -50,6 +50,14 @@ def test_files_of_a_folder_that_are_no_pictures_are_told(digits, tmp_path, capfd
     assert f"{folder}: 1 file is left out, no picture by the ending, as notes.txt" in told
 
 
+def test_pictures_behind_a_link_to_a_folder_are_predicted(digits, tmp_path, capfd):
+    linked, folder = pictures(digits, tmp_path / "elsewhere"), pictures(digits, tmp_path / "in", 1)
+    (folder / "more").symlink_to(linked)
+    status, rows, told = predict(capfd, digits.folder, folder)
+    names = ["0.png", "more/0.png", "more/1.png", "more/2.png", "more/3.png"]
+    assert (status, told, [row[0] for row in rows[1:]]) == (0, "", [str(folder / name) for name in names])
+
+
 def test_pictures_are_predicted_as_their_pixels_whatever_their_colours(digits, tmp_path, capfd):
     folder = pictures(digits, tmp_path / "in")
     _, expected, _ = predict(capfd, digits.folder, digits.npz())
