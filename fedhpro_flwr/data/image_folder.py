@@ -17,7 +17,7 @@ from fedhpro_flwr.data.picture_features import files_key
 from fedhpro_flwr.data.pictures import decode, open_pictures
 from fedhpro_flwr.data.registry import DataSource
 
-RECIPE = "decoded pictures, 2"  # another number makes all kept ones invalid: after a change of `decode`
+RECIPE = "decoded pictures, 3"  # another number makes all kept ones invalid: after a change of `decode`
 
 
 @own_format("image-folder", suffix=".zip", uses=("image_size",))

@@ -26,7 +26,7 @@ from fedhpro_flwr.data.frozen_encoder import FrozenEncoder, frozen_encoder
 from fedhpro_flwr.data.kept_tensor import file_state, kept_tensor
 from fedhpro_flwr.data.pictures import Picture, PictureFolder, open_picture
 
-RECIPE = "frozen features, 1"  # another number makes all kept features invalid: after a change of what is computed
+RECIPE = "frozen features, 2"  # another number makes all kept features invalid: after a change of what is computed
 BATCH = 16  # small: every worker holds one batch's activations, about 150 MB for a ResNet-18
 MOST_WORKERS = 8
 SILENCE = 30.0  # seconds without a word

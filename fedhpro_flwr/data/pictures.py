@@ -7,7 +7,7 @@ import os
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from logging import getLogger
 from pathlib import Path, PurePosixPath
@@ -167,7 +167,8 @@ def decode(
 def open_picture(pictures: PictureFolder, name: PurePosixPath, *, least_side: int = 0) -> PillowImage:
     """One picture, of mode L where the file is grey, else RGB; a palette is colour, whatever colours are in it.
 
-    Transparency is dropped: the pixels count as they are stored, without any background.
+    Transparency is dropped: the pixels count as they are stored, without any background. It stands upright as its EXIF
+    orientation says, since cameras store what they see and note how they were held; of several pages the first counts.
 
     Args:
         pictures: where it is read.
@@ -177,7 +178,7 @@ def open_picture(pictures: PictureFolder, name: PurePosixPath, *, least_side: in
     Raises:
         ValueError: it is damaged, no picture, or is grey with more than 8 bits a pixel, which Pillow would clip to 255.
     """
-    from PIL import Image, UnidentifiedImageError  # not needed by a client that has its data in another form
+    from PIL import Image, ImageOps, UnidentifiedImageError  # not needed by a client that has its data in another form
 
     try:
         with Image.open(io.BytesIO(pictures.read(name))) as opened:
@@ -185,6 +186,9 @@ def open_picture(pictures: PictureFolder, name: PurePosixPath, *, least_side: in
             opened.info.pop("transparency", None)  # of a palette: Pillow would warn for each picture that it is dropped
             if least_side:
                 opened.draft(None, (least_side, least_side))
+            opened.load()  # outside of what follows: a truncated file is refused
+            with suppress(Exception):  # damaged EXIF data, which raise what they like, cost the orientation alone
+                ImageOps.exif_transpose(opened, in_place=True)
             image = opened if is_deep else opened.convert("L" if opened.mode in GREY_MODES else "RGB")
     except (*DAMAGE, *ZIP_DAMAGE, Image.DecompressionBombError) as error:
         why = "its format is unknown" if isinstance(error, UnidentifiedImageError) else error  # which names an object

@@ -70,7 +70,7 @@ def _inputs(source: DataSource, folder: Path, names: list[PurePosixPath], weight
     if weights:
         return picture_features(pictures, names, weights)
     size = source.image_size or IMAGE_SIZE
-    key = files_key(f"images of {size} pixels, 1", pictures, names, ("pillow",))
+    key = files_key(f"images of {size} pixels, 2", pictures, names, ("pillow",))
     return kept_tensor(folder.parent, key, lambda: decode(pictures, names, image_size=size, colour=True))
 
 

@@ -114,6 +114,54 @@ def test_grey_and_colour_as_they_are_stored_alike_in_training_and_in_predict(
     assert torch.equal(pixels_of(file, model), decoded[0])
 
 
+QUARTERS = np.kron(np.array([[0, 80, 160], [240, 120, 40]], np.uint8), np.ones((8, 8), np.uint8))  # [16, 24]
+# EXIF 2.32, 4.6.4 A: which corner of the scene the first row and the first column of what is stored are.
+STORED = {
+    1: QUARTERS, 2: np.fliplr(QUARTERS), 3: np.rot90(QUARTERS, 2), 4: np.flipud(QUARTERS),
+    5: QUARTERS.T, 6: np.rot90(QUARTERS), 7: np.rot90(QUARTERS, 2).T, 8: np.rot90(QUARTERS, -1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("orientation", STORED)
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg", ".webp"])
+@pytest.mark.parametrize("image_size", [0, 4])
+def test_photographs_stand_upright_in_training_and_in_predict(
+    orientation: int, suffix: str, image_size: int, tmp_path: Path
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = tmp_path / f"a{suffix}"
+    Image.fromarray(STORED[orientation]).save(
+        file, exif=exif, **({"lossless": True} if suffix == ".webp" else {"quality": 100} if suffix == ".jpg" else {})
+    )
+    decoded = decode(unlisted(tmp_path), [PurePosixPath(file.name)], image_size=image_size)
+    Image.fromarray(QUARTERS).save(tmp_path / "plain.png")
+    upright = decode(unlisted(tmp_path), [PurePosixPath("plain.png")], image_size=image_size)
+    assert (decoded[:, :1].int() - upright.int()).abs().max() <= (2 if suffix == ".jpg" else 0)
+    model = ModelDescription(
+        architecture="cnn", width=0, input_kind="uint8-images", input_shape=tuple(decoded.shape[1:]),
+        class_names=("a", "b"), mean=(0.5,) * decoded.shape[1], std=(0.5,) * decoded.shape[1],
+    )  # fmt: skip
+    if image_size:
+        assert torch.equal(pixels_of(file, model), decoded[0])
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+@pytest.mark.parametrize("exif", [b"", b"junk", b"Exif\0\0XX*\0\x08", b"Exif\0\0II*\0\xff\xff\xff\xff"])
+@pytest.mark.parametrize("suffix", [".png", ".webp"])
+def test_damaged_exif_data_cost_the_orientation_alone(exif: bytes, suffix: str, tmp_path: Path) -> None:
+    file = tmp_path / f"a{suffix}"
+    Image.fromarray(QUARTERS).save(file, exif=exif, **({"lossless": True} if suffix == ".webp" else {}))
+    found = decode(unlisted(tmp_path), [PurePosixPath(file.name)])
+    assert torch.equal(found[0, 0], torch.from_numpy(QUARTERS))
+
+
+def test_the_first_page_counts(tmp_path: Path) -> None:
+    pages = [Image.new("L", (6, 5), value) for value in (3, 9)]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    assert decode(unlisted(tmp_path), [PurePosixPath("a.tif")]).unique().tolist() == [3]
+
+
 def test_pictures_of_several_sizes_are_resized(source_of) -> None:
     corner = np.zeros((4, 8), np.uint8)
     corner[:2, :4] = 200  # the upper left quarter

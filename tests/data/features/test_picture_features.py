@@ -31,6 +31,19 @@ def test_an_encoder_sees_what_torchvisions_transforms_make(width: int, height: i
         np.testing.assert_array_equal(seen, np.array(usual(image.convert("RGB"))))
 
 
+def test_an_encoder_sees_photographs_upright(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: what is stored stands on its side
+    (tmp_path / "up.png").write_bytes(noise(1, 300, 260, "RGB"))
+    with Image.open(tmp_path / "up.png") as image:
+        image.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
+    up, turned = (
+        square(unlisted(tmp_path), PurePosixPath(f"{name}.png"), FrozenEncoder("any", Mosaic()))
+        for name in ("up", "turned")
+    )
+    np.testing.assert_array_equal(turned, up)
+
+
 def test_features_of_a_real_encoder_are_those_of_its_pictures_one_by_one(tree: Path, resnet18_file: Path) -> None:
     found = features(tree, resnet18_file)
     assert found.shape == (8, 512) and found.dtype == torch.float32
