@@ -33,8 +33,8 @@ class Split:
         domains: int64 domain ids [N]; None where all samples are of one domain.
 
     Raises:
-        ValueError: no tensors, wrong type or shape, lengths that differ, no samples, negative labels, domains or
-            tokens, floats that are not finite.
+        ValueError: no tensors, wrong type or shape, lengths that differ, no samples or numbers, negative labels,
+            domains or tokens, floats that are not finite.
     """
 
     inputs: Tensor
@@ -60,6 +60,8 @@ class Split:
             raise ValueError(f"{len(self.inputs)} inputs but {len(self.labels)} labels: one label a sample is needed")
         if len(self.labels) == 0:
             raise ValueError("a split needs at least one sample, got none")
+        if 0 in shape:
+            raise ValueError(f"a sample needs at least one number, got inputs of shape {shape}")
         if int(self.labels.min()) < 0:
             raise ValueError(f"labels must be 0 or larger, the smallest is {int(self.labels.min())}")
         if self.inputs.is_floating_point() and not bool(torch.isfinite(self.inputs).all()):

@@ -50,7 +50,8 @@ def tokenize_by_folder(texts: Sequence[str], folder: Path, *, length: int) -> tu
 
     Raises:
         FileNotFoundError: there is no such folder.
-        ValueError: a package is missing, the folder holds no tokenizer, or one that names no padding token.
+        ValueError: a package is missing, the folder holds no tokenizer, one that names no padding token, or one whose
+            marks leave no token of a text.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"data.tokenizer = {str(folder)!r} is no folder; give a tokenizer's, or 'hashing'")
@@ -58,7 +59,7 @@ def tokenize_by_folder(texts: Sequence[str], folder: Path, *, length: int) -> tu
     ids, padding, vocabulary = read(texts, folder, length)
     padded = np.full((len(texts), length), padding, dtype=np.int32)
     for row, found in zip(padded, ids, strict=True):
-        row[: len(found)] = found[:length]  # cut again: tokenizers keep both marks even where L = 1
+        row[: len(found)] = found
     tokens = swap_padding(torch.from_numpy(padded), padding)
     tokens[(tokens == PADDING).all(dim=1), 0] = EMPTY
     return tokens, vocabulary
@@ -76,6 +77,7 @@ def _by_tokenizers(texts: Sequence[str], folder: Path, length: int) -> tuple[lis
     padding = next((found for name in names if (found := tokenizer.token_to_id(name)) is not None), None)
     if padding is None:
         raise ValueError(f"{file} has no padding token (looked for {', '.join(names)}); add one to it")
+    _refuse_only_marks(tokenizer.num_special_tokens_to_add(is_pair=False), folder, length)
     tokenizer.no_padding()
     tokenizer.enable_truncation(length)
     ids = [encoding.ids for encoding in tokenizer.encode_batch(list(texts))]
@@ -105,8 +107,17 @@ def _by_transformers(texts: Sequence[str], folder: Path, length: int) -> tuple[l
         ) from error
     if tokenizer.pad_token_id is None:
         raise ValueError(f"data.tokenizer = {str(folder)!r} has no padding token; add one to it")
+    _refuse_only_marks(tokenizer.num_special_tokens_to_add(), folder, length)
     encoded = tokenizer(list(texts), truncation=True, max_length=length)
     return encoded["input_ids"], int(tokenizer.pad_token_id), 1 + max(tokenizer.get_vocab().values())
+
+
+def _refuse_only_marks(marks: int, folder: Path, length: int) -> None:
+    if length <= marks:
+        raise ValueError(
+            f"data.text-length = {length} leaves no token of a text beside the {marks} for its beginning and end that "
+            f"the tokenizer in {folder} sets; use {marks + 1} or more"
+        )
 
 
 def _optional(name: str, folder: Path) -> Any:

@@ -43,6 +43,8 @@ def test_split_accepts_images_and_vectors() -> None:
         (images(2), torch.zeros(2, 1, dtype=torch.int64), "int64"),
         (images(2), labels(0), "2 inputs but 1 labels"),
         (images(0), labels(), "at least one sample"),
+        (torch.zeros(2, 0), labels(0, 1), r"a sample needs at least one number, got inputs of shape \[2, 0\]"),
+        (images(2)[:, :, :0], labels(0, 1), r"at least one number, got inputs of shape \[2, 1, 0, "),
         (images(2), labels(0, -1), "smallest is -1"),
         (torch.tensor([[0.0], [float("nan")]]), labels(0, 1), "finite"),
         (torch.tensor([[0.0], [float("inf")]]), labels(0, 1), "finite"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import types
 import zlib
@@ -87,8 +88,16 @@ def test_a_tokenizer_folder_pads_with_0_and_keeps_its_marks(tmp_path):
     # <s> is 0 and <pad> is 1 in the folder; here they have changed places.
     assert tokens.tolist() == [[1, 4, 5, 2, 0], [1, 4, 5, 4, 2], [1, 2, 0, 0, 0]]
     assert (tokens.dtype, vocabulary) == (torch.int32, 6)
-    single, _ = tokenize(["hello"], DataSource("x", tokenizer=str(folder), text_length=1))
-    assert single.tolist() == [[1]]
+    short, _ = tokenize(["world hello"], DataSource("x", tokenizer=str(folder), text_length=3))
+    assert short.tolist() == [[1, 5, 2]]
+
+
+@pytest.mark.parametrize("length", [1, 2])
+def test_a_length_that_marks_fill_is_refused(length, tmp_path):
+    folder = tokenizer_folder(tmp_path / "t", marks=True)
+    sentence = f"data.text-length = {length} leaves no token of a text beside the 2 for its beginning and end that "
+    with pytest.raises(ValueError, match=f"^{re.escape(f'{sentence}the tokenizer in {folder} sets; use 3 or more')}$"):
+        tokenize(["hello"], DataSource("x", tokenizer=str(folder), text_length=length))
 
 
 def test_a_text_without_tokens_becomes_one(tmp_path):
@@ -118,6 +127,8 @@ def test_a_folder_without_tokenizer_json_is_read_by_transformers(tmp_path):
     tokens, vocabulary = tokenize(["Hello there", ""], DataSource("x", tokenizer=str(tmp_path), text_length=5))
     assert tokens.tolist() == [[2, 5, 1, 3, 0], [2, 3, 0, 0, 0]]
     assert vocabulary == 7
+    with pytest.raises(ValueError, match=r"data\.text-length = 2 leaves no token .*; use 3 or more$"):
+        tokenize(["hello"], DataSource("x", tokenizer=str(tmp_path), text_length=2))
 
 
 def test_folders_that_hold_no_tokenizer(tmp_path):
