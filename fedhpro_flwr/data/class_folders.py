@@ -122,6 +122,7 @@ def decode_splits(
     parts: tuple[IndexArray, IndexArray],
     *,
     domains: IndexArray | None = None,
+    groups: IndexArray | None = None,
     image_size: int = 0,
     colour: bool = False,
 ) -> tuple[Split, Split]:
@@ -132,7 +133,7 @@ def decode_splits(
         names: of the pictures [N].
         labels: their class ids [N].
         parts: ids of the training and of the test pictures.
-        domains: their domain ids [N]; None where there are none.
+        domains, groups: their domain and group ids [N]; None where there are none.
         image_size, colour: see `decode`.
 
     Raises:
@@ -142,10 +143,6 @@ def decode_splits(
     ids = np.concatenate(parts)
     inputs = decode(pictures, [names[i] for i in ids], image_size=image_size, colour=colour)
     targets = torch.from_numpy(labels[ids])
-    owners = None if domains is None else torch.from_numpy(domains[ids])
+    whole = Split(inputs, targets, *(None if of is None else torch.from_numpy(of[ids]) for of in (domains, groups)))
     cut = len(parts[0])
-    train, test = (
-        Split(inputs[part], targets[part], None if owners is None else owners[part])
-        for part in (slice(cut), slice(cut, None))
-    )
-    return train, test
+    return whole.subset(slice(cut)), whole.subset(slice(cut, None))

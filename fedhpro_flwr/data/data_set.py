@@ -31,6 +31,7 @@ class Split:
             token ids [N, L], PADDING behind the end of a text.
         labels: int64 class ids [N].
         domains: int64 domain ids [N]; None where all samples are of one domain.
+        groups: int64 ids [N] of samples that stay together when a part is split off, as pictures of one lesion.
 
     Raises:
         ValueError: no tensors, wrong type or shape, lengths that differ, no samples or numbers, negative labels,
@@ -40,6 +41,7 @@ class Split:
     inputs: Tensor
     labels: Tensor
     domains: Tensor | None = None
+    groups: Tensor | None = None
 
     def __post_init__(self) -> None:
         for name, given in (("inputs", self.inputs), ("labels", self.labels), ("domains", self.domains)):
@@ -75,22 +77,28 @@ class Split:
                 )
             if int(self.domains.min()) < 0:
                 raise ValueError(f"domains must be 0 or larger, the smallest is {int(self.domains.min())}")
+        if self.groups is not None and (self.groups.dtype != torch.int64 or self.groups.shape != self.labels.shape):
+            raise ValueError(
+                f"groups must be int64 [{len(self.labels)}], got {self.groups.dtype} {list(self.groups.shape)}"
+            )
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def subset(self, indices: Tensor) -> Split:
-        """The samples `indices` [n], in that order."""
+    def subset(self, indices: Tensor | slice) -> Split:
+        """The samples `indices` [n], in that order; those of a slice are not copied."""
         domains = None if self.domains is None else self.domains[indices]
-        return Split(self.inputs[indices], self.labels[indices], domains)
+        groups = None if self.groups is None else self.groups[indices]
+        return Split(self.inputs[indices], self.labels[indices], domains, groups)
 
     def to(self, device: torch.device) -> Split:
         """The same samples on a device."""
         domains = None if self.domains is None else self.domains.to(device)
-        return Split(self.inputs.to(device), self.labels.to(device), domains)
+        groups = None if self.groups is None else self.groups.to(device)
+        return Split(self.inputs.to(device), self.labels.to(device), domains, groups)
 
     def tensors(self) -> Iterator[Tensor]:
-        """Inputs, labels and, where there are any, domains."""
+        """Inputs, labels and, where there are any, domains: what a sample is, without its group."""
         yield from (tensor for tensor in (self.inputs, self.labels, self.domains) if tensor is not None)
 
 

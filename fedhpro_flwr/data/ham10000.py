@@ -88,9 +88,10 @@ def _of_pictures(source: DataSource, folder: Path) -> DataSet:
         labels.append(CLASSES.index(diagnosis))
         lesions.append(lesion)
     targets = np.array(labels, dtype=np.int64)
-    parts = split_by_lesion(targets, lesions, source.test_share, source.split_seed)
+    groups = np.unique(np.array(lesions), return_inverse=True)[1].astype(np.int64)  # a lesion is in one part alone
+    parts = hold_out(targets, source.test_share, source.split_seed, groups=groups)
     size = source.image_size or DEFAULT_SIZE
-    train, test = decode_splits(unlisted(folder), names, targets, parts, image_size=size, colour=True)
+    train, test = decode_splits(unlisted(folder), names, targets, parts, groups=groups, image_size=size, colour=True)
     return DataSet("ham10000", train, test, CLASSES, COLOUR_MEAN, COLOUR_STD)
 
 
@@ -106,28 +107,6 @@ def _metadata(file: Path) -> Iterator[tuple[Row, str, str, str]]:
         if len(row.fields) != len(header.fields):
             raise row.error(f"{len(row.fields)} fields, the first line has {len(header.fields)}")
         yield row, row.fields[lesion], row.fields[image], row.fields[diagnosis]
-
-
-def split_by_lesion(
-    labels: IndexArray, lesions: list[str], test_share: float, seed: int
-) -> tuple[IndexArray, IndexArray]:
-    """Split pictures into training and test so that no lesion is in both; `test_share` is of the lesions of a class.
-
-    Args:
-        labels: class ids [N].
-        lesions: the lesion of each picture [N].
-        test_share, seed: see `hold_out`.
-
-    Returns:
-        Ascending picture ids of the training and of the test part.
-
-    Raises:
-        ValueError: the share leaves no test lesion.
-    """
-    _, first, lesion_ids = np.unique(np.array(lesions), return_index=True, return_inverse=True)
-    _, test_lesions = hold_out(labels[first], test_share, seed)
-    is_test = np.isin(lesion_ids, test_lesions)
-    return np.flatnonzero(~is_test), np.flatnonzero(is_test)
 
 
 def _of_pixels(source: DataSource, file: Path) -> DataSet:

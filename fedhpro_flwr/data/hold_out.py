@@ -9,16 +9,23 @@ from fedhpro_flwr.data.data_set import IndexArray
 
 
 def hold_out(
-    labels: npt.NDArray[np.int64], test_share: float, seed: int, *, key: str = "data.test-share"
+    labels: npt.NDArray[np.int64],
+    test_share: float,
+    seed: int,
+    *,
+    groups: npt.NDArray[np.int64] | None = None,
+    key: str = "data.test-share",
 ) -> tuple[IndexArray, IndexArray]:
     """Split samples at random into training and test, class by class.
 
-    Of a class with n samples round(test_share * n) go to the test part, but never all of them.
+    Of a class with n samples round(test_share * n) go to the test part, but never all of them; where there are groups,
+    so many of the class's n groups, each of which counts for the class of its first sample.
 
     Args:
         labels: class ids [N].
         test_share: between 0 and 1.
         seed: of the shuffle.
+        groups: ids [N] of samples that stay together, as several pictures of one thing; None splits each for itself.
         key: the setting that gave the share, for the message.
 
     Returns:
@@ -27,7 +34,11 @@ def hold_out(
     Raises:
         ValueError: the share leaves no test sample at all.
     """
-    test_ids = held_out(labels, test_share, seed)
+    if groups is None:
+        test_ids = held_out(labels, test_share, seed)
+    else:
+        _, first, group_of = np.unique(groups, return_index=True, return_inverse=True)
+        test_ids = np.flatnonzero(np.isin(group_of, held_out(labels[first], test_share, seed)))
     if len(test_ids) == 0:
         raise ValueError(
             f"{key} = {test_share} of {len(labels)} samples leaves no test sample; use a larger share or more data"

@@ -16,6 +16,8 @@ SEED = 0x5A11D  # keeps the choice apart from the split of the test part, which 
 def validation(data: DataSet, share: float, seed: int) -> DataSet:
     """The data set without its test samples: `share` of its training samples, of each class of each domain, tests.
 
+    Samples of one group are in one part, and `share` is then of groups.
+
     Args:
         data: whose test split is dropped.
         share: between 0 and 1, both excluded.
@@ -27,5 +29,6 @@ def validation(data: DataSet, share: float, seed: int) -> DataSet:
     train = data.train
     labels = train.labels if train.domains is None else train.domains * data.num_classes + train.labels
     mixed = int(np.random.default_rng([SEED, seed]).integers(2**31))
-    kept, held = hold_out(labels.numpy(), share, mixed, key="data.validation-share")
+    groups = None if train.groups is None else train.groups.numpy()
+    kept, held = hold_out(labels.numpy(), share, mixed, groups=groups, key="data.validation-share")
     return replace(data, train=train.subset(torch.from_numpy(kept)), test=train.subset(torch.from_numpy(held)))

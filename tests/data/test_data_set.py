@@ -68,6 +68,21 @@ def test_split_refuses_domains(domains: torch.Tensor, message: str) -> None:
         Split(images(2), labels(0, 1), domains)
 
 
+@pytest.mark.parametrize("groups", [labels(0), torch.zeros(2)])
+def test_split_refuses_groups(groups: torch.Tensor) -> None:
+    with pytest.raises(ValueError, match=r"groups must be int64 \[2\], got torch\.(int64 \[1\]|float32 \[2\])"):
+        Split(images(2), labels(0, 1), None, groups)
+
+
+def test_groups_follow_their_samples_and_are_no_part_of_them() -> None:
+    split = Split(images(3), labels(0, 1, 2), None, labels(5, -6, 7))
+    for part, groups in ((split.subset(torch.tensor([2, 0])), [7, 5]), (split.subset(slice(1, None)), [-6, 7])):
+        assert part.groups is not None and part.groups.tolist() == groups
+    moved = split.to(torch.device("cpu")).groups
+    assert moved is not None and moved.tolist() == [5, -6, 7]
+    assert len(list(split.tensors())) == 2  # runs go on whose samples are the same
+
+
 def test_domains_follow_their_samples() -> None:
     split = Split(images(3), labels(0, 1, 2), labels(5, 6, 7)).subset(torch.tensor([2, 0]))
     assert split.domains is not None and split.domains.tolist() == [7, 5]

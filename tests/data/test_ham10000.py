@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ import torch
 from PIL import Image
 
 from fedhpro_flwr.data import DataSource, load
-from fedhpro_flwr.data.ham10000 import CLASSES, read_pixels, split_by_lesion
+from fedhpro_flwr.data.ham10000 import CLASSES, read_pixels
+from fedhpro_flwr.data.hold_out import hold_out
 
 REAL = Path(os.environ.get("FEDHPRO_DATA_DIR") or Path(__file__).parents[2] / ".." / "shared" / "data")
 REAL_PIXELS = REAL / "medical" / "hmnist_8_8_L.csv"
@@ -69,12 +71,25 @@ def test_pictures_are_split_by_lesion(folder: Path) -> None:
     assert torch.equal(loaded.test.inputs, again.test.inputs)
 
 
-def test_split_by_lesion_is_of_lesions_in_every_class() -> None:
+@pytest.mark.parametrize("limit", [0, 10])
+def test_no_lesion_is_in_both_parts_where_validation_samples_are_chosen(folder: Path, limit: int) -> None:
+    source = DataSource("ham10000", root=str(folder.parent), test_share=0.2, validation_share=0.5, train_limit=limit)
+    for seed in range(5):
+        loaded = load(replace(source, split_seed=seed))
+        plain = load(replace(source, split_seed=seed, validation_share=0))
+        lesions = [set((part.inputs[:, 0, 0, 0] // 20).tolist()) for part in (loaded.train, loaded.test, plain.train)]
+        assert not lesions[0] & lesions[1] and lesions[0] | lesions[1] == lesions[2]
+        assert len(loaded.train) + len(loaded.test) == len(plain.train) == (limit or len(plain.train))
+        if not limit:  # four lesions of each class are trained on
+            assert [len([i for i in lesions[1] if i // 5 == c]) for c in (0, 1)] == [2, 2]
+
+
+def test_a_split_by_lesion_is_of_lesions_in_every_class() -> None:
     rng = np.random.default_rng(0)
     lesion_ids = rng.integers(0, 100, 400)
     lesion_ids[:100] = np.arange(100)
     labels = lesion_ids % 4
-    train, test = split_by_lesion(labels, [f"HAM_{i}" for i in lesion_ids], 0.2, seed=3)
+    train, test = hold_out(labels, 0.2, 3, groups=lesion_ids)
     assert sorted([*train, *test]) == list(range(400))
     assert not set(lesion_ids[train]) & set(lesion_ids[test])
     assert np.bincount(np.unique(lesion_ids[test]) % 4).tolist() == [5, 5, 5, 5]

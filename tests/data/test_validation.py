@@ -51,6 +51,17 @@ def test_the_parts_are_disjoint_and_all_there_is_to_train_on(domains):
     assert (chosen.class_names, chosen.domain_names) == (data.class_names, data.domain_names)
 
 
+def test_what_belongs_together_stays_together():
+    data = some_data()
+    groups = data.train.labels + 3 * data.train.domains + 6 * (torch.arange(len(data.train)) % 4)  # 4 of each kind
+    chosen = validation(replace(data, train=replace(data.train, groups=groups)), 0.5, 0)
+    kept, held = (set(part.groups.tolist()) for part in (chosen.train, chosen.test))
+    assert not kept & held and kept | held == set(groups.tolist())
+    assert sorted(numbers(chosen.train) + numbers(chosen.test)) == numbers(data.train)
+    for part in (chosen.train, chosen.test):
+        assert torch.equal(part.groups, groups[numbers(part)])
+
+
 @pytest.mark.parametrize("share", [0.1, 0.2, 0.5, 0.9])
 def test_each_class_of_each_domain_gives_its_share(share):
     chosen = validation(some_data(), share, 3)
