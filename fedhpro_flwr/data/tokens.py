@@ -1,15 +1,18 @@
 """Texts to token ids, by hashing words or with the tokenizer of a Hugging Face folder.
 
 Hashing needs no vocabulary, so nothing has to be counted over the texts of all clients, and clients that never met
-give a word the same id. A word is a run of letters and digits in lower case; punctuation, spaces and underscores
-separate words and are dropped. Writing systems without spaces between words need a folder's tokenizer.
+give a word the same id. A word is a run of letters and digits in lower case, with the marks on them (the vowels of
+Hindi, accents that are characters of their own), in Unicode's form C; punctuation, spaces and underscores separate
+words and are dropped. Writing systems without spaces between words need a folder's tokenizer.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 import zlib
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +23,10 @@ from fedhpro_flwr.data.data_set import PADDING
 from fedhpro_flwr.data.hugging_face_tokenizer import tokenize_by_folder
 from fedhpro_flwr.data.registry import DataSource
 
-WORD = re.compile(r"[^\W_]+")
+ASCII_WORD = re.compile(r"[^\W_]+")
+MARKS = ("Mn", "Mc")  # Unicode's categories of marks that stand on or beside a letter; re counts them as no letters
+# They choose how a character is drawn, an emoji above all, and say nothing: they separate words as the emoji does.
+VARIATION_SELECTORS = frozenset(map(chr, (*range(0x180B, 0x1810), *range(0xFE00, 0xFE10))))
 
 
 def tokenize(texts: Sequence[str], source: DataSource) -> tuple[Tensor, int]:
@@ -56,9 +62,25 @@ def hash_words(texts: Sequence[str], *, length: int, vocabulary: int) -> Tensor:
     """
     tokens = np.full((len(texts), length), PADDING, dtype=np.int32)
     for row, text in zip(tokens, texts, strict=True):
-        words = WORD.findall(text.lower())[:length] or [""]
+        words = words_of(text)[:length] or [""]
         row[: len(words)] = [word_id(word, vocabulary) for word in words]
     return torch.from_numpy(tokens)
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text, in their order."""
+    if text.isascii():
+        return ASCII_WORD.findall(text.lower())
+    # After lower(), whose results need not be of form C.
+    return _word().findall(unicodedata.normalize("NFC", text.lower()))
+
+
+@cache
+def _word() -> re.Pattern[str]:
+    """A letter or digit, then as many of them and of marks as follow. Made where a text needs it: it takes 20 ms."""
+    # Beyond the planes 0 and 1 no marks are but variation selectors.
+    marks = "".join(c for c in map(chr, range(0x300, 0x20000)) if unicodedata.category(c) in MARKS)
+    return re.compile(rf"[^\W_]+(?:[{''.join(sorted(set(marks) - VARIATION_SELECTORS))}]+[^\W_]*)*")
 
 
 def word_id(word: str, vocabulary: int) -> int:

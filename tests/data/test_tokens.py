@@ -6,6 +6,7 @@ import json
 import re
 import sys
 import types
+import unicodedata
 import zlib
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import torch
 
 from fedhpro_flwr.data import DataSource
 from fedhpro_flwr.data.hugging_face_tokenizer import swap_padding
-from fedhpro_flwr.data.tokens import hash_words, tokenize, word_id
+from fedhpro_flwr.data.tokens import hash_words, tokenize, word_id, words_of
 
 
 def test_words_are_hashed_by_hand():
@@ -28,6 +29,43 @@ def test_words_are_hashed_by_hand():
 def test_the_hash_never_changes():
     # Python's own hash would differ from process to process; another one would void every model trained so far.
     assert [word_id(word, 20_000) for word in ("", "the", "économie", "北京")] == [1, 13640, 7204, 8306]
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["हिन्दी", "की", "தமிழ்", "বাংলা", "السَّلامُ", "שָׁלוֹם", "café", "việt", "ё", "ọ̀rọ̀", "i̇stanbul", "x̄1"],
+)
+def test_marks_belong_to_the_word_they_stand_in(word):
+    nfc = unicodedata.normalize("NFC", word)
+    for form in ("NFC", "NFD"):
+        written = unicodedata.normalize(form, word)
+        assert words_of(f"{written}, _{written}_!{written}") == [nfc] * 3
+        assert words_of(written.upper().lower()) == [nfc]
+
+
+def test_words_that_differ_by_a_mark_differ():
+    assert words_of("की का कि कु") == ["की", "का", "कि", "कु"]
+
+
+def test_capitals_become_form_c_again():
+    assert words_of("J\u030c") == words_of("\u01f0") == ["\u01f0"]  # the capital has no character with its accent
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("I \u2764\ufe0f it", ["i", "it"]), ("2\ufe0f\u20e3 ok", ["2", "ok"]), ("\u0301 a", ["a"]),
+     ("naïve \U0001f44d\U0001f3fd ok", ["naïve", "ok"]), ("Straße ÆON №5", ["straße", "æon", "5"]),
+     ("don\u2019t C++ 3.14 ﬁne", ["don", "t", "c", "3", "14", "ﬁne"])],
+)  # fmt: skip
+def test_marks_alone_are_no_words_and_other_texts_are_cut_as_ever(text, words):
+    assert words_of(text) == words == re.findall(r"[^\W_]+", text.lower())
+
+
+def test_every_mark_that_is_no_variation_selector_belongs_to_words():
+    for c in map(chr, range(sys.maxunicode + 1)):
+        if unicodedata.category(c) in ("Mn", "Mc"):
+            is_selector = "VARIATION SELECTOR" in unicodedata.name(c)
+            assert words_of(f"a\u09d7{c}b")[1:] == (["b"] if is_selector else []), hex(ord(c))
 
 
 def test_long_texts_are_cut_and_empty_ones_become_one_token():
