@@ -76,6 +76,8 @@ def run(grid: Grid, config: RunConfig, folder: RunFolder, trackers: Trackers, ch
     build_method(config).refuse_data(images=len(known.shape.input_shape) == 3)
     alone = read_alone(config)
     folder.partition(known)
+    if known.untrained:
+        log(WARNING, "%s", known.untrained)
     models = initial_models(config, known.shape, resumed=checkpoint is not None)
     encoders = encoders_of(config, models)
     test = server_test(config, known.test, models, known.breakdown)

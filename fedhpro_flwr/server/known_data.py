@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from fedhpro_flwr.accuracies import Breakdown
 from fedhpro_flwr.client.node_data import at_nodes, server_data
 from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.config import ConfigError, RunConfig
+from fedhpro_flwr.data.data_set import DataSet
 from fedhpro_flwr.data.long_tail import class_groups
 from fedhpro_flwr.engine import data_source, federation
 from fedhpro_flwr.settings.declared_data import DeclaredData, ShapedData
@@ -28,6 +30,7 @@ class KnownData:
         domain_names: of the test data.
         fingerprint: of the partition; "" where clients have data of their own.
         content: fingerprint of the samples themselves; "" likewise.
+        untrained: classes that no client trains on, in a sentence; "" where there is none, or only the clients know.
     """
 
     shape: ShapedData
@@ -37,6 +40,7 @@ class KnownData:
     domain_names: tuple[str, ...] = ()
     fingerprint: str = ""
     content: str = ""
+    untrained: str = ""
 
     @property
     def samples(self) -> tuple[int, ...]:
@@ -73,4 +77,20 @@ def known_data(config: RunConfig) -> KnownData:
         domain_names=data.domain_names,
         fingerprint=divided.parts.fingerprint,
         content=data.content,
+        untrained=_untrained(data, divided.class_counts.sum(0)),
+    )
+
+
+def _untrained(data: DataSet, held: npt.NDArray[np.int64]) -> str:
+    """The sentence, where the clients hold `held` training samples of each class [C]."""
+    gone = np.flatnonzero(held == 0)
+    if not len(gone):
+        return ""
+    train, test = (
+        int(split.labels.bincount(minlength=data.num_classes)[gone].sum()) for split in (data.train, data.test)
+    )
+    return (
+        f"{len(gone)} of {data.num_classes} classes have no training sample at any client, as "
+        f"{data.class_names[gone[0]]}: their {train} training samples go to nobody, "
+        f"and their {test} test samples count all the same"
     )

@@ -161,6 +161,20 @@ def test_known_data_of_a_divided_set_is_all_of_it() -> None:
     assert known.test.test is divided.data.test and len(known.breakdown.class_groups) == 3
 
 
+def test_classes_that_no_client_trains_on_are_told() -> None:
+    settings = {"partition__scheme": "shards", "partition__num_partitions": 2, "partition__classes_per_client": 2}
+    config = RunConfig.parse(**settings)
+    data, counts = federation(config).data, federation(config).class_counts.sum(0)
+    gone = [c for c in range(10) if counts[c] == 0]
+    train, test = (sum(int((split.labels == c).sum()) for c in gone) for split in (data.train, data.test))
+    assert len(gone) == 6 and known_data(config).untrained == (
+        f"6 of 10 classes have no training sample at any client, as {gone[0]}: their {train} training samples go to "
+        f"nobody, and their {test} test samples count all the same"
+    )
+    assert known_data(RunConfig.parse(**settings | {"partition__num_partitions": 5})).untrained == ""
+    assert known_data(nodes()).untrained == ""
+
+
 def test_the_configured_client_has_its_own_data(tmp_path: Path) -> None:
     mine = write(tmp_path / "mine.npz", [1] * 10)
     model, data = configured_client(nodes(), Task(1, 0), node(partition_id=0, data_path=str(mine)))
