@@ -171,7 +171,7 @@ def test_retraining_refuses():
         retrain_head(prototypes, start, order=order[:1], **options)
 
 
-@pytest.mark.parametrize("gap", [8, 12, 16, 20])
+@pytest.mark.parametrize("gap", [10, 14, 18, 20])
 @pytest.mark.parametrize("per_class", [50, 5])  # without the head gradients, and with them
 def test_a_step_of_confident_prototypes_is_exact_in_single_precision(gap, per_class):
     classes, width = 10, 64
@@ -183,4 +183,4 @@ def test_a_step_of_confident_prototypes_is_exact_in_single_precision(gap, per_cl
     bias, mask = 0.1 * torch.randn(classes, classes, generator=draw), torch.ones(classes, dtype=torch.bool)
     exact = match_prototypes(prototypes.double(), head, weight, bias, mask, steps=1, lr=100.0) - prototypes.double()
     found = match_prototypes(prototypes, head, weight, bias, mask, steps=1, lr=100.0).double() - prototypes.double()
-    assert (found - exact).norm() < 1e-3 * exact.norm()
+    assert (found - exact).norm() < 1e-5 * exact.norm()

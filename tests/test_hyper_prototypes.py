@@ -249,8 +249,8 @@ def test_a_step_of_confident_prototypes_is_exact_in_single_precision(gap, width)
     vectors = (rows * scale[:, None])[:, None] + 0.01 * torch.randn(classes, per_class, width, generator=seeded(2))
     target = torch.randn(classes, width, generator=seeded(3))
     mask = own > 0.05 if width == 3 else torch.ones(classes, dtype=torch.bool)
-    exact = HyperPrototypes(vectors.double()).update(target.double(), mask, head, steps=1, lr=50.0)
-    found = HyperPrototypes(vectors).update(target, mask, head, steps=1, lr=50.0)
+    exact = HyperPrototypes(vectors.double()).update(target.double(), mask, head, steps=1, lr=5000.0)
+    found = HyperPrototypes(vectors).update(target, mask, head, steps=1, lr=5000.0)
     step, wanted = found.vectors.double() - vectors.double(), exact.vectors - vectors.double()
-    assert mask.any() and wanted.norm() > 1e-3
-    assert (step - wanted).norm() < 1e-4 * wanted.norm()
+    assert mask.any() and wanted.norm() > 1e-3  # far enough that rounding the vectors themselves does not show
+    assert (step - wanted).norm() < 1e-5 * wanted.norm()
