@@ -44,6 +44,7 @@ from fedhpro_flwr.settings.sections import (
 __all__ = ["ConfigError", "RunConfig", "Scalar", "is_text", "known_keys"]
 
 FROM_PRESET = "preset"
+LISTS = ("data.classes", "data.domains", "trackers", "model.groups", "partition.domain-clients")  # written as one text
 LEAST_NOISE = 1e-6  # one reply is then of epsilon 2e12, and the account's numbers do not overflow
 
 
@@ -195,10 +196,14 @@ def _sentence(error: ValidationError) -> str:
             problems.append(f"unknown key {key or '(empty)'}" + (f", did you mean {near[0]}?" if near else ""))
         elif item["type"] == "value_error":
             problems.append(str(item["ctx"]["error"]))
-        elif isinstance(item["input"], list) and is_text(key):  # TOML has lists, Flower's settings do not
+        elif key in LISTS and _is_flat_list(item["input"]):  # TOML has lists, Flower's settings do not
             joined = ", ".join(map(str, item["input"]))
             problems.append(f'{key} = {item["input"]!r}: a list cannot be sent; write one text, {key} = "{joined}"')
         else:
             wanted = item["msg"].replace("Input should be ", "be ").replace("String should ", "")
             problems.append(f"{key} = {item['input']!r}: it must {wanted}")
     return "; ".join(problems)
+
+
+def _is_flat_list(value: object) -> bool:
+    return isinstance(value, list) and not any(isinstance(each, list | dict) for each in value)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -23,7 +24,7 @@ from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.data import DataSet, DataSource, Split, load
 from fedhpro_flwr.data.partition import Partition, PartitionPlan, partition, split_test
-from fedhpro_flwr.initial_models import initial_model, untrained_model
+from fedhpro_flwr.initial_models import begins_trained, initial_model, untrained_model
 from fedhpro_flwr.methods import build_method
 from fedhpro_flwr.models import Model
 from fedhpro_flwr.precision import has_bfloat16, repeat_on_gpu
@@ -131,10 +132,14 @@ def configured_model(config: RunConfig, data: ShapedData, architecture: str = ""
         config: the settings.
         data: what it is to be trained on.
         architecture: a registered name; `model.name` if left out.
+
+    Raises:
+        ConfigError: as `initial_model`.
     """
     name, device = architecture or config.model.name, device_of(config)
     keeps = build_method(config).share in ("head", "nothing")  # else all of it is overwritten by what the server sends
-    key = (config.model, keeps, name, data.input_shape, data.num_classes, data.vocabulary, str(device), config.seed)
+    shape = (data.input_shape, data.num_classes, data.vocabulary)
+    key = (config.model, _start_of(config, name) if keeps else None, name, *shape, str(device), config.seed)
 
     def make() -> tuple[Model, dict[str, Tensor]]:
         model = (initial_model if keeps else untrained_model)(config, data, name).to(device)
@@ -143,6 +148,18 @@ def configured_model(config: RunConfig, data: ShapedData, architecture: str = ""
     model, initial = RESIDENT.get(f"model {name}", key, make)
     model.load_state_dict(initial)  # the last client of this process left its own in it
     return model
+
+
+def _start_of(config: RunConfig, architecture: str) -> tuple[int, ...]:
+    """Tells the weights that models begin with from those of a file that was replaced since."""
+    if not begins_trained(config):
+        return ()
+    from fedhpro_flwr.trained_start import weights_file
+
+    with suppress(OSError, ConfigError):  # said when it is read
+        found = weights_file(config.model.path, architecture).stat()
+        return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
+    return ()
 
 
 def device_of(config: RunConfig) -> torch.device:

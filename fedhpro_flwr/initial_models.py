@@ -13,15 +13,24 @@ from fedhpro_flwr.settings.declared_data import ShapedData
 def initial_model(config: RunConfig, data: ShapedData, architecture: str = "") -> Model:
     """A new model as round 1 has it: with weights from the run's seed, or those of the model file at `model.path`.
 
+    Where an architecture of the run is built from what lies there (`reads_path`), the path is that one's alone.
+
     Raises:
         ConfigError: as `untrained_model`, or the file is not there or holds another model.
     """
     model, name = untrained_model(config, data, architecture), architecture or config.model.name
-    if config.model.path and name not in READS_PATH:
-        from fedhpro_flwr.exported.trained_start import start_from  # a client that is sent its model needs none of it
+    if begins_trained(config):
+        from fedhpro_flwr.trained_start import start_from  # a client that is sent its model needs none of it
 
         start_from(model, config.model.path, name)
     return model
+
+
+def begins_trained(config: RunConfig) -> bool:
+    """Whether models begin with the weights of a model file."""
+    return bool(config.model.path) and READS_PATH.isdisjoint(
+        config.model.architectures(config.partition.num_partitions)
+    )
 
 
 def untrained_model(config: RunConfig, data: ShapedData, architecture: str = "") -> Model:
@@ -52,7 +61,7 @@ def initial_models(config: RunConfig, data: ShapedData, *, resumed: bool = False
     Args:
         config: the settings.
         data: what the models are to be trained on.
-        resumed: their weights will come from a checkpoint, and the file at `model.path` may be gone.
+        resumed: their weights will come from a checkpoint: no file at `model.path` is read.
 
     Raises:
         ConfigError: as `initial_model`, or two architectures have features of different widths; the message names a

@@ -101,7 +101,7 @@ def shrink_factors(norms: Tensor, held: Tensor, *, longest: float = math.inf, to
     """min(1, M / norm) for every client and class [N, G], with M the smaller of `longest` and the clients' median.
 
     Args:
-        norms: [N, G] float64.
+        norms: [N, G] float64; of models, of the two vectors that each is.
         held: [N, G] bool, which of them count for the median; of an even number the lower one is taken.
         longest: M that is given.
         to_median: whether the median of a class's clients bounds too.

@@ -60,9 +60,10 @@ def main(grid: Grid, context: Context) -> None:
     except ConfigError as error:
         folder.failure(str(error))
         raise
-    except OSError as error:  # a full disk, a folder that is gone: the rounds so far are kept
-        folder.failure(f"{error}; {folder.going_on}")
-        raise
+    except OSError as error:  # a full disk, say: the rounds so far are kept, and the reason may have no room there
+        reason = f"{error}; {folder.going_on}"
+        folder.failure(reason)
+        raise OSError(reason) from error
     except Exception as error:
         folder.failure(f"{type(error).__name__}: {error}")
         raise

@@ -23,6 +23,8 @@ REFUSED = [
         "data.classes = ['a', 'b']: a list cannot be sent; write one text, data.classes = \"a, b\"",
     ),
     ({"rounds": [3]}, "rounds = [3]: it must be a valid integer"),
+    ({"method.name": ["fedavg"]}, "method.name = ['fedavg']: it must be a valid string"),
+    ({"model.groups": [{"mlp": 3}]}, "model.groups = [{'mlp': 3}]: it must be a valid string"),
     ({"partition.imbalance": 0.5}, "partition.imbalance = 0.5: it must be greater than or equal to 1"),
     ({"partition.alpha": 0.0}, "partition.alpha = 0.0: it must be greater than 0"),
     ({"partition.alpha": -1}, "partition.alpha = -1: it must be greater than 0"),

@@ -2,12 +2,14 @@
 
 import errno
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 from small_run import npz, only_folder, run
 
 from fedhpro_flwr import whole_file
+from fedhpro_flwr.runs.progress import RoundLog
 from fedhpro_flwr.runs.run_folder import read_rounds
 
 FAILURES = [
@@ -67,26 +69,58 @@ def test_an_unexpected_exception_ends_with_1_a_reason_and_a_traceback(tmp_path, 
 
 @pytest.mark.parametrize("for_the_reason", [True, False], ids=["", "and no room for the reason"])
 def test_a_full_disk_names_the_file_and_the_way_on(for_the_reason, tmp_path, capsys, monkeypatch):
-    written = whole_file.write_whole
+    write = Path.write_bytes
 
-    def full(path: Path, content: bytes) -> None:
-        if path.name == "round-2.safetensors" or (path.name == "failure.txt" and not for_the_reason):
-            with whole_file.naming(path), open("/dev/full", "wb") as disk:
-                disk.write(content)
-        written(path, content)
+    def full(path: Path, content: bytes) -> int:
+        if "round-2.safetensors" in path.name or ("failure.txt" in path.name and not for_the_reason):
+            with open("/dev/full", "wb") as disk:
+                disk.write(content)  # raises, and names no file
+        return write(path, content)
 
-    for module in ("fedhpro_flwr.runs.checkpoint", "fedhpro_flwr.runs.run_folder"):
-        monkeypatch.setattr(f"{module}.write_whole", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     folder = tmp_path / "named"
     assert run(tmp_path, run_folder=folder, rounds=2) == 1
     said = capsys.readouterr().out.splitlines()[-1]
     named = f"[Errno {errno.ENOSPC}] {os.strerror(errno.ENOSPC)}: '{folder / 'checkpoint' / 'round-2.safetensors'}'"
-    assert said.startswith(f"fedhpro: the run failed: {named}")
-    assert (f"go on with `fedhpro run --resume {folder}`" in said) == for_the_reason
+    assert said.startswith(f"fedhpro: the run failed: {named}; go on with `fedhpro run --resume {folder}`")
     assert (folder / "failure.txt").exists() == for_the_reason
     monkeypatch.undo()
     assert run(tmp_path, resume=folder, run_folder=folder, rounds=2) == 0
     assert len(read_rounds(folder)) == 2
+
+
+def test_the_line_of_a_round_that_finds_no_room_names_its_file(tmp_path, capsys, monkeypatch):
+    flushed = os.fsync
+
+    def full(descriptor: int) -> None:
+        if os.readlink(f"/proc/self/fd/{descriptor}").endswith("/metrics.jsonl"):
+            raise OSError(errno.ENOSPC, "full")
+        flushed(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert run(tmp_path, run_folder=tmp_path / "named") == 1
+    assert f"] full: '{tmp_path / 'named' / 'metrics.jsonl'}'; go on" in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_a_folder_that_is_deleted_while_the_run_goes_on_ends_it_with_that(tmp_path, capsys, monkeypatch):
+    folder, told, rounds = tmp_path / "named", RoundLog.on_round, []
+
+    def deleted(log, report):
+        told(log, report)
+        rounds.append(report.server_round)
+        shutil.rmtree(folder)
+
+    monkeypatch.setattr(RoundLog, "on_round", deleted)
+    assert run(tmp_path, run_folder=folder, rounds=4) == 1
+    assert "the run's folder was deleted while it went on: '" in capsys.readouterr().out.splitlines()[-1]
+    assert rounds == [1]
+
+
+def test_an_error_that_names_its_file_keeps_it(tmp_path):
+    with pytest.raises(OSError, match=r"No such file or directory: '/no/such'$"), whole_file.naming(tmp_path):
+        open("/no/such").close()
+    with pytest.raises(OSError, match=r"^plain$"), whole_file.naming(tmp_path):
+        raise OSError("plain")
 
 
 def test_a_failed_run_can_be_begun_anew_in_its_folder(tmp_path, capsys):

@@ -31,7 +31,12 @@ def add_parser(commands: Subparsers) -> None:
 
 def add_needed(command: argparse.ArgumentParser) -> None:
     """Declare where lies what some models need beside their file."""
-    command.add_argument("--encoder", type=Path, metavar="PATH", help="of a run that had data.weights or model.path")
+    command.add_argument(
+        "--encoder",
+        type=Path,
+        metavar="PATH",
+        help="of a run with data.weights, or a model built from model.path",
+    )
     command.add_argument("--tokenizer", type=Path, metavar="FOLDER", help="of a run that had data.tokenizer")
 
 

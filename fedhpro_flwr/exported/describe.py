@@ -16,8 +16,8 @@ from fedhpro_flwr.exchange import GlobalModel
 from fedhpro_flwr.exported.description import InputKind, ModelDescription, Needed
 from fedhpro_flwr.exported.needed import needed
 from fedhpro_flwr.head import Head
+from fedhpro_flwr.initial_models import begins_trained
 from fedhpro_flwr.methods import build_method
-from fedhpro_flwr.models import READS_PATH
 from fedhpro_flwr.runs.resume import FREE
 from fedhpro_flwr.settings.declared_data import ShapedData
 from fedhpro_flwr.settings.differing import PLACES
@@ -112,6 +112,8 @@ def finished(
 def portable(config: RunConfig) -> dict[str, Scalar]:
     """The settings that decide a run's results; of a file its name, not where it lies on the machine of the run."""
     dropped = FREE.difference({"rounds"}).union(PLACES, {"clients.state-path"})
+    if begins_trained(config):
+        dropped |= {"model.path"}  # it may be a run's folder, and its weights are in the model
     return {
         key: Path(str(value)).name if key in PATHS else value
         for key, value in config.flat().items()
@@ -123,10 +125,9 @@ def _encoder(config: RunConfig) -> Needed | None:
     """The frozen encoder whose features are the samples, or the folder that the architecture is built from."""
     if config.data.weights:
         return needed(Path(config.data.weights).expanduser())
-    if not READS_PATH.intersection(config.model.architectures(config.partition.num_partitions)):
-        return None
     start = Path(config.model.path).expanduser()
-    return needed(start, weights=False) if config.model.path and start.exists() else None
+    built_from = config.model.path and not begins_trained(config) and start.exists()
+    return needed(start, weights=False) if built_from else None
 
 
 def _kind(config: RunConfig, data: ShapedData) -> InputKind:

@@ -96,7 +96,8 @@ def test_a_file_says_nothing_of_where_things_lay():
     }  # fmt: skip
     kept = portable(RunConfig.parse(places))
     assert "/home" not in json.dumps(kept)
-    assert (kept["data.path"], kept["data.tokenizer"], kept["model.path"]) == ("mine.npz", "bert", "m")
+    assert (kept["data.path"], kept["data.tokenizer"], "model.path" in kept) == ("mine.npz", "bert", False)
+    assert portable(RunConfig.parse(places, model__name="hf-encoder"))["model.path"] == "m"
     assert portable(RunConfig.parse({}))["data.tokenizer"] == "hashing"
 
 

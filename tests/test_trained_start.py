@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from small_run import only_folder, run
 
+from fedhpro_flwr import load_exported
+from fedhpro_flwr.cli import main
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.engine import configured_model, federation
-from fedhpro_flwr.initial_models import initial_model, initial_models, untrained_model
+from fedhpro_flwr.initial_models import begins_trained, initial_model, initial_models, untrained_model
 from fedhpro_flwr.models import MODELS, READS_PATH
 from fedhpro_flwr.models.model import model as register
+from fedhpro_flwr.report.build import write_report
 
 DIGITS = {"data__train_limit": 120, "partition__num_partitions": 3, "model__name": "mlp", "model__width": 8}
 
@@ -46,7 +50,7 @@ def test_a_run_begins_with_the_model_that_another_left(named: str, trained: Path
 
 
 def test_only_who_keeps_a_part_of_its_model_reads_the_file(trained: Path):
-    """A client that is sent its whole model needs no file, and neither does a run that goes on from a checkpoint."""
+    """A client that is sent its whole model needs no file, and neither does a server that goes on from a checkpoint."""
     gone = config("/no/such/file")
     data = federation(gone).data
     drawn = untrained_model(gone, data).state_dict()
@@ -91,6 +95,60 @@ def test_a_file_that_is_none_ends_the_run_with_a_sentence(tmp_path: Path, capsys
     (tmp_path / "empty").mkdir()
     assert run(tmp_path, model__path=tmp_path / "empty") == 1
     assert "the run failed: model.path: " in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_the_path_of_an_architecture_that_is_built_from_it_is_no_other_ones_model(trained: Path, monkeypatch):
+    """As an hf-encoder's folder, which holds a model.safetensors too, beside clients with another architecture."""
+    monkeypatch.setattr("fedhpro_flwr.initial_models.READS_PATH", {"cnn"})
+    settings = config(trained, model__groups="cnn=1, mlp=2", model__share="head")
+    data = federation(settings).data
+    for name in ("mlp", "cnn"):
+        assert same(initial_model(settings, data, name), untrained_model(settings, data, name).state_dict())
+    assert not begins_trained(settings)
+
+
+def test_of_a_run_with_several_encoders_each_architecture_begins_with_its_own(tmp_path: Path):
+    groups = {"model__groups": "cnn=2, mlp=1", "model__share": "group"}
+    assert run(tmp_path, **groups) == 0
+    folder = only_folder(tmp_path)
+    settings = config(folder, **groups)
+    data = federation(settings).data
+    for name in ("cnn", "mlp"):
+        assert same(initial_model(settings, data, name), load_file(folder / f"model-{name}.safetensors"))
+
+
+def test_a_file_that_was_replaced_is_read_anew_in_the_same_process(trained: Path, tmp_path: Path):
+    path = tmp_path / "m.safetensors"
+    tensors = load_file(trained / "model.safetensors")
+    for value in (0.25, 0.5):
+        save_file({name: torch.full_like(tensor, value) for name, tensor in tensors.items()}, path)
+        for settings in (config(path), config(path, model__share="head"), config(path, method__name="local")):
+            model = configured_model(settings, federation(settings).data)
+            began = settings.model.share == "head" or settings.method.name == "local"
+            assert bool((model.encoder[1].weight == value).all()) == began
+
+
+def test_an_exported_model_neither_needs_the_file_nor_names_it(trained: Path, tmp_path: Path):
+    assert run(tmp_path, model__path=trained) == 0
+    described = load_exported(only_folder(tmp_path)).description
+    assert described.encoder is None
+    assert "model.path" not in described.settings
+
+
+def test_a_run_goes_on_and_is_reported_without_the_file(trained: Path, tmp_path: Path):
+    base = shutil.copytree(trained, tmp_path / "base")
+    folder = tmp_path / "run"
+    assert run(tmp_path, model__path=base, run_folder=folder) == 0
+    shutil.rmtree(base)
+    assert main(["run", "--resume", str(folder), "--set", "rounds=2", "--engine", "in-process"]) == 0
+    text = write_report([folder], tmp_path / "report").read_text(encoding="utf-8")
+    assert "no picture" not in text
+
+
+def test_a_home_may_be_written_short(trained: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", str(trained.parent))
+    settings = config(f"~/{trained.name}")
+    assert same(initial_model(settings, federation(settings).data), load_file(trained / "model.safetensors"))
 
 
 def test_a_builder_that_reads_the_path_itself_is_left_alone(monkeypatch: pytest.MonkeyPatch):

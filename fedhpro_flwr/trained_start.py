@@ -26,11 +26,14 @@ def start_from(model: Model, named: str, architecture: str) -> None:
         ConfigError: there is no such file, it cannot be read, has other tensors, or numbers that are not finite.
     """
     try:
-        tensors = load_file(model_file(Path(named).expanduser()))
+        tensors = load_file(weights_file(named, architecture))
     except ConfigError as error:
         raise ConfigError(f"model.path: {error}") from None
     except (OSError, SafetensorError) as error:
-        raise ConfigError(f"model.path = {named!r} is damaged or no safetensors file ({one_line(error)})") from None
+        raise ConfigError(
+            f"model.path = {named!r} is damaged or no safetensors file ({one_line(error)}); a builder that reads "
+            "model.path by itself says reads_path=True"
+        ) from None
     own = model.state_dict()
     for name in sorted(own.keys() | tensors.keys()):
         here, there = _shown(own.get(name)), _shown(tensors.get(name))
@@ -42,6 +45,17 @@ def start_from(model: Model, named: str, architecture: str) -> None:
         if not bool(tensors[name].isfinite().all()):
             raise ConfigError(f"model.path = {named!r}: {name} holds NaN or infinite numbers; its run diverged")
     model.load_state_dict(tensors)
+
+
+def weights_file(named: str, architecture: str) -> Path:
+    """The model file that `model.path` names: itself, or of a run's folder the one of this architecture.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    path = Path(named).expanduser()
+    own = path / f"model-{architecture}.safetensors"  # as runs with an encoder for each architecture leave them
+    return own if own.is_file() else model_file(path)
 
 
 def _shown(tensor: Tensor | None) -> str:
