@@ -2,7 +2,7 @@
 
 Keys are written `section.key` with hyphens (`local.batch-size`), in TOML, on the command line and on the wire; the
 attribute is the same with underscores (`config.local.batch_size`). The value "preset" leaves a key to `preset`
-(presets.py).
+(settings/presets.py).
 """
 
 from __future__ import annotations

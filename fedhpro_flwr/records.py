@@ -5,7 +5,7 @@
           and where the client tested on its own data, confusion [E, 4]
 
 `model` holds what of it travels (exchange.py). `config` holds every setting of the run and, under `task.`, what this
-one message asks for. What a reply must look like is checked in reply_checks.py.
+one message asks for. What a reply must look like is checked in server/reply_checks.py.
 """
 
 from __future__ import annotations

@@ -142,13 +142,6 @@ class FedHProStrategy(Strategy):
             result.evaluate_metrics_clientapp[num_rounds] = tested
         return result
 
-    def clients_test(self, server_round: int, grid: Grid, timeout: float) -> MetricRecord | None:
-        """After the last round: every client whose node is there tests what it ended with."""
-        self._update_roster(timeout)
-        arrays = array_record(self.model.shared)
-        messages = list(self.configure_evaluate(server_round, arrays, ConfigRecord(), grid))
-        return self.aggregate_evaluate(server_round, self.roster.unanswered.send_and_receive(messages, timeout))
-
     def play(self, server_round: int, grid: Grid, timeout: float, *, is_last: bool) -> RoundReport:
         """One round: `attempt`, below the quorum once more, `clients.retries` times at most; then the server's test."""
         began, self.watch = time.perf_counter(), Stopwatch()
@@ -226,6 +219,13 @@ class FedHProStrategy(Strategy):
         spent = worst_spent(u.metrics for u in updates if self.config.privacy.withhold)
         self.method_metrics = {**step.metrics, **spent}
         return array_record(self.model.shared), train_record(mean_loss(updates))
+
+    def clients_test(self, server_round: int, grid: Grid, timeout: float) -> MetricRecord | None:
+        """After the last round: every client whose node is there tests what it ended with."""
+        self._update_roster(timeout)
+        arrays = array_record(self.model.shared)
+        messages = list(self.configure_evaluate(server_round, arrays, ConfigRecord(), grid))
+        return self.aggregate_evaluate(server_round, self.roster.unanswered.send_and_receive(messages, timeout))
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid

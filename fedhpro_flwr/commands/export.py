@@ -37,6 +37,7 @@ def export(options: argparse.Namespace, console: Console) -> int:
         OSError: the file cannot be written.
     """
     from fedhpro_flwr.exported.description import model_bytes, model_file, read_model
+    from fedhpro_flwr.runs.summary import TEST_DATA, VALIDATION_DATA
     from fedhpro_flwr.whole_file import write_whole
     from fedhpro_flwr.writable import refuse_unwritable_file
 
@@ -64,7 +65,7 @@ def export(options: argparse.Namespace, console: Console) -> int:
         console.print(f"onnxruntime computes the same: logits differ by at most {difference:.1e}", markup=False)
     elif out:
         write_whole(out, model_bytes(tensors, described))
-    part = "validation data" if described.settings.get("data.validation-share") else "test data"
+    part = VALIDATION_DATA if described.settings.get("data.validation-share") else TEST_DATA
     accuracy = "" if described.accuracy is None else f", {100 * described.accuracy:.2f} % of the run's {part} right"
     if described.holds == "head":
         takes = "the head alone, the encoders stay with the clients (--state joins it to one)"

@@ -1,7 +1,7 @@
 """checkpoint/round-<r>.safetensors: all that the server needs to go on after round r as if it had never stopped.
 
 Random draws are functions of (seed, round, partition, purpose), so there is no generator to save (seeding.py). What
-clients keep stays with them (personal.py); the run's name, which is here, leads to it.
+clients keep stays with them (client/personal.py); the run's name and the visits that counted, both here, lead to it.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ def until_quorum(
     """Play a round until enough clients reply well.
 
     Nothing of an attempt below the quorum has touched the server's state; what its clients have kept of the round does
-    not count (personal.py takes what was kept before it). A round is not repeated for clients that replied badly: they
+    not count (visits.py). A round is not repeated for clients that replied badly: they
     would do so again.
 
     Args:
