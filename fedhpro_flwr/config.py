@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
+from fedhpro_flwr.data import DataSource, PartitionPlan
 from fedhpro_flwr.settings.declared_data import refuse_undeclared
 from fedhpro_flwr.settings.fedhpro_sections import (
     CalibrationOptions,
@@ -24,21 +25,16 @@ from fedhpro_flwr.settings.fedhpro_sections import (
 from fedhpro_flwr.settings.flat_keys import ConfigError, Scalar, flatten, nest
 from fedhpro_flwr.settings.presets import PRESETS
 from fedhpro_flwr.settings.rival_sections import FPL, Creff, FedProto, FedProx, FedSA, FedTGP, Moon
+from fedhpro_flwr.settings.section import Count, Section, Seed, TextOrCount
 from fedhpro_flwr.settings.sections import (
     Aggregation,
     CheckpointOptions,
     Clients,
-    Count,
-    Data,
     Evaluation,
     Local,
     MethodChoice,
     ModelChoice,
-    Partition,
     Privacy,
-    Section,
-    Seed,
-    TextOrCount,
 )
 
 __all__ = ["ConfigError", "RunConfig", "Scalar", "is_text", "known_keys"]
@@ -61,8 +57,8 @@ class RunConfig(Section):
     run_folder: str = ""
     resume: str = ""
     trackers: str = ""
-    data: Data = Data()
-    partition: Partition = Partition()
+    data: DataSource = DataSource()
+    partition: PartitionPlan = PartitionPlan()
     clients: Clients = Clients()
     model: ModelChoice = ModelChoice()
     local: Local = Local()

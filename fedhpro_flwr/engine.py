@@ -22,7 +22,7 @@ from torch import Tensor
 
 from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.config import ConfigError, RunConfig
-from fedhpro_flwr.data import DataSet, DataSource, Split, load
+from fedhpro_flwr.data import DataSet, Split, load
 from fedhpro_flwr.data.partition import Partition, PartitionPlan, partition, split_test
 from fedhpro_flwr.initial_models import begins_trained, initial_model, untrained_model
 from fedhpro_flwr.methods import build_method
@@ -94,29 +94,30 @@ def federation(config: RunConfig) -> Federation:
     """
     if config.partition.scheme == NODES:
         raise ConfigError("partition.scheme = 'nodes': the data lies at the clients, there is none to divide")
-    source, plan = data_source(config), _plan(config)
+    source, plan, seed = config.data, config.partition, config.seed
     try:
         data = RESIDENT.get("data", source, lambda: load(source))
         if data.num_classes < 2:
             raise ValueError(f"{source.path or source.name}: all samples are of one class; add some of another")
-        return RESIDENT.get("federation", (source, plan), lambda: _divide(data, plan))
+        return RESIDENT.get("federation", (source, plan, seed), lambda: _divide(data, plan, seed))
     except (ValueError, OSError) as error:
         raise ConfigError(str(error)) from error
 
 
-def _divide(data: DataSet, plan: PartitionPlan) -> Federation:
+def _divide(data: DataSet, plan: PartitionPlan, seed: int) -> Federation:
     train, test, classes = data.train, data.test, data.num_classes
     parts = partition(
         train.labels.numpy(),
         classes,
         plan,
+        seed,
         domain_ids=None if train.domains is None else train.domains.numpy(),
         domain_names=data.domain_names,
     )
     # A client's own test data has its mixture of classes, and of domains where there are any.
     kinds = classes * max(len(data.domain_names), 1)
     counts = parts.class_counts(_kinds(train, classes), kinds)
-    return Federation(data, parts, split_test(_kinds(test, classes), counts, plan.seed))
+    return Federation(data, parts, split_test(_kinds(test, classes), counts, seed))
 
 
 def _kinds(split: Split, classes: int) -> npt.NDArray[np.int64]:
@@ -199,12 +200,3 @@ def code_fingerprint() -> str:
         for path in sorted((root / package).rglob("*.py")):
             digest.update(f"{path.relative_to(root)}\n".encode() + path.read_bytes())
     return digest.hexdigest()[:16]
-
-
-def data_source(config: RunConfig) -> DataSource:
-    """The data that the settings ask for."""
-    return DataSource(**config.data.model_dump())
-
-
-def _plan(config: RunConfig) -> PartitionPlan:
-    return PartitionPlan(**config.partition.model_dump(), seed=config.seed)

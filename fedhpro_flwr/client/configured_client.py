@@ -7,7 +7,7 @@ from flwr.app import Context
 from fedhpro_flwr.client.node_data import DATA_PATH, at_nodes, client_data
 from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.config import RunConfig
-from fedhpro_flwr.engine import code_fingerprint, configured_model, data_source, device_of, federation
+from fedhpro_flwr.engine import code_fingerprint, configured_model, device_of, federation
 from fedhpro_flwr.methods import build_method
 from fedhpro_flwr.models import Model
 from fedhpro_flwr.nodes import own_partition
@@ -33,7 +33,7 @@ def configured_client(config: RunConfig, task: Task, context: Context) -> tuple[
 
 def own_data(config: RunConfig, task: Task, context: Context) -> tuple[ShapedData, ClientData]:
     """What is declared of the data, and the client's own; see `client_data` for what is raised."""
-    return DeclaredData.of(data_source(config)), client_data(config, task.partition_id, context)
+    return DeclaredData.of(config.data), client_data(config, task.partition_id, context)
 
 
 def divided_data(config: RunConfig, task: Task, context: Context) -> tuple[ShapedData, ClientData]:

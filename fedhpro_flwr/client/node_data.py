@@ -12,7 +12,6 @@ samples.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from flwr.app import Context
@@ -22,7 +21,7 @@ from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.data.data_set import Split
 from fedhpro_flwr.data.own_format import SUFFIXES, OwnSamples, own_normalisation, own_reader
 from fedhpro_flwr.data.registry import DataSource, refuse_unused
-from fedhpro_flwr.engine import RESIDENT, data_source
+from fedhpro_flwr.engine import RESIDENT
 from fedhpro_flwr.nodes import UNNAMED, own_partition
 from fedhpro_flwr.settings.declared_data import NODES
 
@@ -48,7 +47,7 @@ def client_data(config: RunConfig, partition_id: int, context: Context) -> Clien
         train, test = samples.parts(source)
         return ClientData(train, test, *own_normalisation(tuple(train.inputs.shape[1:])))
 
-    return RESIDENT.get(f"data of client {partition_id}", (data_source(config), place), read)
+    return RESIDENT.get(f"data of client {partition_id}", (config.data, place), read)
 
 
 def client_place(config: RunConfig, partition_id: int, context: Context) -> Path:
@@ -125,7 +124,7 @@ def server_data(config: RunConfig) -> ClientData | None:
     """
     try:
         own_reader(config.data.name)
-        refuse_unused(data_source(config))
+        refuse_unused(config.data)
         if not config.data.path:
             return None
         root = Path(config.data.path).expanduser()
@@ -152,7 +151,7 @@ def at_nodes(config: RunConfig) -> bool:
 
 
 def _read(config: RunConfig, place: Path) -> tuple[DataSource, OwnSamples]:
-    source = replace(data_source(config), path=str(place))
+    source = config.data.model_copy(update={"path": str(place)})
     refuse_unused(source)
     return source, own_reader(source.name)(source)
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from fedhpro_flwr.comparison.grid import NOT_COMPARED, Cell
 from fedhpro_flwr.config import ConfigError, RunConfig, Scalar
 from fedhpro_flwr.data import DataSource, load
-from fedhpro_flwr.engine import data_source
 from fedhpro_flwr.runs.run_folder import CONFIG_FILE, PARTITION_FILE, SUMMARY_FILE
 from fedhpro_flwr.settings.differing import FILES, differing
 from fedhpro_flwr.settings.recorded import read_recorded
@@ -89,7 +88,7 @@ def refuse_other_samples(moved: Iterable[Cell]) -> None:
     """
     known: dict[DataSource, str] = {}
     for cell in moved:
-        source, content = data_source(cell.config), content_of(cell)
+        source, content = cell.config.data, content_of(cell)
         if not content:
             continue
         if source not in known:

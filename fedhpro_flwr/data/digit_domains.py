@@ -6,8 +6,6 @@ Every registered data set of images with the classes 0 to 9 can be a domain.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -47,7 +45,7 @@ def digit_domains(source: DataSource) -> DataSet:
     test: list[Split] = []
     for name in names:
         try:
-            part = DATA_SETS.find(name)(replace(source, name=name, domains="", image_size=0))
+            part = DATA_SETS.find(name)(source.model_copy(update={"name": name, "domains": "", "image_size": 0}))
         except FileNotFoundError as error:
             raise FileNotFoundError(f"data.domains = {','.join(names)!r}: {error}") from error
         is_images = part.train.inputs.dtype == torch.uint8 and part.input_shape[0] in (1, 3)

@@ -16,10 +16,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from fedhpro_flwr.data.data_set import IndexArray
 from fedhpro_flwr.data.dirichlet import dirichlet
@@ -29,13 +30,13 @@ from fedhpro_flwr.data.nid1 import nid1
 from fedhpro_flwr.data.quantity import quantity
 from fedhpro_flwr.data.shards import shards
 from fedhpro_flwr.settings.named_counts import named_counts
+from fedhpro_flwr.settings.section import Count, CountOrNone, Positive, Section
 
 Scheme = Literal["iid", "dirichlet", "nid1", "shards", "quantity", "domains", "nodes"]
 
 
-@dataclass(frozen=True)
-class PartitionPlan:
-    """How to divide samples among clients.
+class PartitionPlan(Section):
+    """The settings `partition.*`: how the training samples are divided among clients.
 
     Args:
         scheme: see above.
@@ -48,42 +49,18 @@ class PartitionPlan:
         domain_share: of its domain's samples that a client gets (domains); 0 divides the domain evenly.
         samples_per_client: how many samples a client gets, whatever the share (domains); 0 leaves it to the share.
         domain_classes: "every" makes sure that each class of its domain appears at each client (domains).
-        seed: of every draw, 0 .. 2**32 - 1.
-
-    Raises:
-        ValueError: an unknown scheme or a number out of its range.
     """
 
-    scheme: Scheme
-    num_partitions: int
-    alpha: float = 0.5
-    classes_per_client: int = 2
-    imbalance: float = 1.0
-    min_samples: int = 1
+    scheme: Scheme = "dirichlet"
+    num_partitions: Count = 10
+    alpha: Positive = 0.5
+    classes_per_client: Count = 2
+    imbalance: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.0
+    min_samples: Count = 2
     domain_clients: str = ""
-    domain_share: float = 0.0
-    samples_per_client: int = 0
+    domain_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    samples_per_client: CountOrNone = 0
     domain_classes: DomainClasses = "any"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.scheme not in get_args(Scheme):
-            raise ValueError(f"partition.scheme = {self.scheme!r} is unknown, there are: {', '.join(get_args(Scheme))}")
-        if not 0 < self.alpha < float("inf"):
-            raise ValueError(f"partition.alpha = {self.alpha}: it must be larger than 0 and finite")
-        if not 1 <= self.imbalance < float("inf"):
-            raise ValueError(f"partition.imbalance = {self.imbalance}: it must be 1 (balanced) or larger, and finite")
-        for name, value in (
-            ("num_partitions", self.num_partitions),
-            ("classes_per_client", self.classes_per_client),
-            ("min_samples", self.min_samples),
-        ):
-            if value < 1:
-                raise ValueError(f"partition.{name} = {value}: it must be 1 or larger")
-        if not 0 <= self.domain_share <= 1:
-            raise ValueError(f"partition.domain-share = {self.domain_share}: it must lie in 0 .. 1")
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"seed = {self.seed}: it must lie in 0 .. 2**32 - 1")
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,16 +99,18 @@ def partition(
     labels: npt.ArrayLike,
     num_classes: int,
     plan: PartitionPlan,
+    seed: int = 0,
     *,
     domain_ids: IndexArray | None = None,
     domain_names: Sequence[str] = (),
 ) -> Partition:
-    """Divide samples among clients by `plan`; the same labels and plan give the same partition.
+    """Divide samples among clients by `plan`; the same labels, plan and seed give the same partition.
 
     Args:
         labels: class ids [N] in 0..C-1.
         num_classes: C.
         plan: the scheme and its numbers.
+        seed: of every draw, 0 .. 2**32 - 1.
         domain_ids: of every sample [N], where the data has domains.
         domain_names: of the domains.
 
@@ -149,7 +128,7 @@ def partition(
         raise ValueError(
             f"partition.classes-per-client = {plan.classes_per_client}, but there are {num_classes} classes"
         )
-    kept = long_tail(targets, num_classes, plan.imbalance, plan.seed)
+    kept = long_tail(targets, num_classes, plan.imbalance, seed)
     clients = plan.num_partitions
     if clients > len(kept):
         raise ValueError(f"partition.num-partitions = {clients}, but there are only {len(kept)} training samples")
@@ -157,22 +136,22 @@ def partition(
         case "nodes":
             raise ValueError("partition.scheme = 'nodes': every client has data of its own, there is none to divide")
         case "iid":
-            parts = np.array_split(np.random.default_rng(plan.seed).permutation(kept), clients)
+            parts = np.array_split(np.random.default_rng(seed).permutation(kept), clients)
         case "dirichlet":
-            parts = dirichlet(targets, kept, num_classes, clients, plan.alpha, plan.min_samples, plan.seed)
+            parts = dirichlet(targets, kept, num_classes, clients, plan.alpha, plan.min_samples, seed)
         case "nid1":
-            parts = nid1(targets, kept, num_classes, clients, plan.alpha, plan.seed)
+            parts = nid1(targets, kept, num_classes, clients, plan.alpha, seed)
         case "shards":
-            parts = shards(targets, kept, num_classes, clients, plan.classes_per_client, plan.seed)
+            parts = shards(targets, kept, num_classes, clients, plan.classes_per_client, seed)
         case "quantity":
-            parts = quantity(kept, clients, plan.alpha, plan.min_samples, plan.seed)
+            parts = quantity(kept, clients, plan.alpha, plan.min_samples, seed)
         case "domains":
             wanted = named_counts(plan.domain_clients, "partition.domain-clients")
             owners = clients_of_domains(domain_names, wanted, clients)
             assert domain_ids is not None  # named domains have ids: the data set's own check
             parts = domains(
                 targets, domain_ids, kept, owners, domain_names, share=plan.domain_share,
-                samples=plan.samples_per_client, classes=plan.domain_classes, seed=plan.seed,
+                samples=plan.samples_per_client, classes=plan.domain_classes, seed=seed,
             )  # fmt: skip
     smallest = min(range(clients), key=lambda client: len(parts[client]))
     if len(parts[smallest]) < plan.min_samples:

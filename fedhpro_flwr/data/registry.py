@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
+
+from pydantic import Field
 
 from fedhpro_flwr.data.data_set import DataSet
 from fedhpro_flwr.data.declared import declared_shape
 from fedhpro_flwr.registry import Registry
+from fedhpro_flwr.settings.section import Count, CountOrNone, Section, TextOrCount
 
 
-@dataclass(frozen=True)
-class DataSource:
-    """Which data set to load, and from where.
+class DataSource(Section):
+    """The settings `data.*`: which samples exist, and where their files lie.
 
     Args:
         name: a registered name, see `DATA_SETS`.
@@ -35,46 +36,24 @@ class DataSource:
         vocabulary: token ids of the hashing tokenizer, PADDING included.
         tokenizer: `hashing`, or the folder of a Hugging Face tokenizer.
         weights: file or folder of the frozen encoder, for data sets whose samples are its features.
-
-    Raises:
-        ValueError: `test_share` not in (0, 1), `validation_share` not in [0, 1), a negative `train_limit`, `split_seed`
-            or `image_size`, fewer than one token or than two token ids.
     """
 
-    name: str
+    name: str = "digits"
     root: str = ""
     path: str = ""
-    classes: str = ""
-    input_shape: str = ""
+    classes: TextOrCount = ""
+    input_shape: TextOrCount = ""
     download: bool = False
-    test_share: float = 0.2
-    validation_share: float = 0.0
-    split_seed: int = 0
-    train_limit: int = 0
+    test_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    validation_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    split_seed: CountOrNone = 0
+    train_limit: CountOrNone = 0
     domains: str = ""
-    image_size: int = 0
-    text_length: int = 64
-    vocabulary: int = 20_000
+    image_size: CountOrNone = 0
+    text_length: Count = 64
+    vocabulary: Annotated[int, Field(ge=2, le=2**31)] = 20_000
     tokenizer: str = "hashing"
     weights: str = ""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.test_share < 1:
-            raise ValueError(f"data.test-share = {self.test_share}: it must lie between 0 and 1, both excluded")
-        if not 0 <= self.validation_share < 1:
-            raise ValueError(
-                f"data.validation-share = {self.validation_share}: it must lie between 0 and 1, 1 excluded"
-            )
-        if self.train_limit < 0:
-            raise ValueError(f"data.train-limit = {self.train_limit}: it must be 0 (all samples) or larger")
-        if self.split_seed < 0:
-            raise ValueError(f"data.split-seed = {self.split_seed}: it must be 0 or larger")
-        if self.image_size < 0:
-            raise ValueError(f"data.image-size = {self.image_size}: it must be 0 (as they are) or larger")
-        if self.text_length < 1:
-            raise ValueError(f"data.text-length = {self.text_length}: it must be 1 or larger")
-        if self.vocabulary < 2:
-            raise ValueError(f"data.vocabulary = {self.vocabulary}: it must be 2 or larger")
 
     def folder(self) -> Path:
         """The data folder, from `root` or FEDHPRO_DATA_DIR.
@@ -144,6 +123,6 @@ def refuse_unused(source: DataSource) -> None:
     """
     for option in OPTIONS:
         value: str | int = getattr(source, option)
-        if value != getattr(DataSource, option) and option not in USES.get(source.name, OPTIONS):
+        if value != DataSource.model_fields[option].default and option not in USES.get(source.name, OPTIONS):
             key = option.replace("_", "-")
             raise ValueError(f"data.{key} = {value!r}: data set {source.name!r} does not use it; leave it out")

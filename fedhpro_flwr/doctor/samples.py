@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,7 +64,6 @@ def of_run(subject: Subject) -> str:
     """
     from fedhpro_flwr.client.node_data import at_nodes, server_data
     from fedhpro_flwr.data import load  # what follows imports torch
-    from fedhpro_flwr.engine import data_source
     from fedhpro_flwr.settings.from_command_line import prepare
 
     config = prepare(subject.settings, [])
@@ -75,7 +73,7 @@ def of_run(subject: Subject) -> str:
         return f"every client has its own, {to_test}"
     if at_nodes(config):
         return of_clients(subject, config)
-    found = load(data_source(config))
+    found = load(config.data)
     shape = "x".join(map(str, found.input_shape))
     return (
         f"{found.name}: {len(found.train)} samples of {found.num_classes} classes to train on, "
@@ -112,7 +110,6 @@ def of_node(subject: Subject, path: str) -> str:
     """
     from fedhpro_flwr.data.own_format import SUFFIXES, own_reader  # what follows imports torch
     from fedhpro_flwr.data.registry import refuse_unused
-    from fedhpro_flwr.engine import data_source
     from fedhpro_flwr.settings.from_command_line import prepare
 
     if not Path(path).expanduser().exists():
@@ -120,11 +117,11 @@ def of_node(subject: Subject, path: str) -> str:
     config = prepare(subject.settings or None, [])
     if subject.settings:
         refuse_other_run(subject, config)
-    source = replace(data_source(config), path=path)
+    source = config.data.model_copy(update={"path": path})
     if not subject.settings:
         suffix = Path(path).suffix.lower()
         guessed = next((name for name, wanted in SUFFIXES.items() if wanted == suffix), "image-folder")
-        source = replace(source, name=guessed)
+        source = source.model_copy(update={"name": guessed})
     refuse_unused(source)
     samples = own_reader(source.name)(source)
     samples.parts(source)  # refuses another shape than the declared one

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from fedhpro_flwr.data.declared import class_name
 from fedhpro_flwr.settings.flat_keys import ConfigError, Scalar
-from fedhpro_flwr.settings.sections import MOST_SAMPLES, MOST_THREADS, MOST_UNITS
+from fedhpro_flwr.settings.section import MOST_SAMPLES, MOST_THREADS, MOST_UNITS
 
 # One key: safetensors writes several in any order, and equal runs shall give equal files.
 KEY = "fedhpro-model"

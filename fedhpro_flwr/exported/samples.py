@@ -47,7 +47,7 @@ def of_texts(texts: Sequence[str], described: ModelDescription, tokenizer: Path 
         ValueError: the tokenizer cannot be used.
     """
     source = DataSource(
-        "",
+        name="text-csv",
         text_length=described.input_shape[0],
         vocabulary=described.vocabulary,
         tokenizer=str(tokenizer) if tokenizer else "hashing",

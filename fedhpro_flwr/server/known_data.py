@@ -13,7 +13,7 @@ from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.data.data_set import DataSet
 from fedhpro_flwr.data.long_tail import class_groups
-from fedhpro_flwr.engine import data_source, federation
+from fedhpro_flwr.engine import federation
 from fedhpro_flwr.settings.declared_data import DeclaredData, ShapedData
 
 
@@ -63,7 +63,7 @@ def known_data(config: RunConfig) -> KnownData:
     if at_nodes(config):
         test = server_data(config)
         try:
-            shape = DeclaredData.of(data_source(config))
+            shape = DeclaredData.of(config.data)
         except (ValueError, OSError) as error:
             raise ConfigError(str(error)) from error
         return KnownData(shape, test, ("",) * config.partition.num_partitions)

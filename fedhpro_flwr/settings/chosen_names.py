@@ -6,7 +6,6 @@ from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.data import DATA_SETS
 from fedhpro_flwr.data.own_format import own_reader
 from fedhpro_flwr.data.registry import refuse_unused
-from fedhpro_flwr.engine import data_source
 from fedhpro_flwr.methods import METHODS
 from fedhpro_flwr.models import MODELS
 from fedhpro_flwr.settings.declared_data import NODES
@@ -25,7 +24,7 @@ def check_names(config: RunConfig) -> None:
     if config.partition.scheme == NODES:
         own_reader(config.data.name)
     try:
-        refuse_unused(data_source(config))
+        refuse_unused(config.data)
     except ValueError as error:
         raise ConfigError(str(error)) from None
     for architecture in (config.model.name, *config.model.group_sizes):

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from fedhpro_flwr.data import DataSource
+from fedhpro_flwr.data import DataSource, PartitionPlan
 from fedhpro_flwr.data.declared import declared_classes, declared_shape
 from fedhpro_flwr.data.own_format import own_normalisation
 from fedhpro_flwr.data.tokens import tokenize
 from fedhpro_flwr.settings.flat_keys import ConfigError
-from fedhpro_flwr.settings.sections import Data, Partition
 
 NODES = "nodes"  # partition.scheme: every client has data of its own
 TEXT = "text-csv"  # the format whose samples have the shape that data.text-length gives
@@ -90,7 +89,7 @@ class DeclaredData:
         return cls(names, declared_shape(source.input_shape))
 
 
-def refuse_undeclared(data: Data, partition: Partition) -> None:
+def refuse_undeclared(data: DataSource, partition: PartitionPlan) -> None:
     """Check the form of what is declared, and that it is declared where only the clients know the data.
 
     Raises:
@@ -115,7 +114,7 @@ def refuse_undeclared(data: Data, partition: Partition) -> None:
             "write '3x32x32', or '64' for vectors"
         )
     for key in OF_ONE_DATA_SET:
-        section, default = (data, Data()) if key.startswith("data.") else (partition, Partition())
+        section, default = (data, DataSource()) if key.startswith("data.") else (partition, PartitionPlan())
         name = key.partition(".")[2].replace("-", "_")
         if (value := getattr(section, name)) != getattr(default, name):
             raise ConfigError(

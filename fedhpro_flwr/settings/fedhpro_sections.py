@@ -11,7 +11,7 @@ from fedhpro_flwr.hyper_prototypes import Start, VirtualScale
 from fedhpro_flwr.losses import MarginPairs, MarginReading
 from fedhpro_flwr.settings.flat_keys import ConfigError
 from fedhpro_flwr.settings.named_counts import named_counts
-from fedhpro_flwr.settings.sections import Count, CountOrNone, NotNegative, Positive, Section
+from fedhpro_flwr.settings.section import Count, CountOrNone, NotNegative, Positive, Section
 
 
 class HyperPrototypeOptions(Section):

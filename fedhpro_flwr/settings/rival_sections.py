@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from fedhpro_flwr.head_matching import HeadDistance
-from fedhpro_flwr.settings.sections import Count, CountOrNone, NotNegative, Positive, Section
+from fedhpro_flwr.settings.section import Count, CountOrNone, NotNegative, Positive, Section
 
 
 class FedProx(Section):

@@ -1,78 +1,32 @@
-"""The sections of an experiment's settings, one frozen model each: what every key means, its bounds, its default."""
+"""The sections of an experiment's settings, one frozen model each: what every key means, its bounds, its default.
+
+`data` is a `DataSource` (data/registry.py) and `partition` a `PartitionPlan` (data/partition.py).
+"""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import Field
 
 from fedhpro_flwr.aggregation import ModelWeighting
 from fedhpro_flwr.client.gaussian_noise import NoiseSource
-from fedhpro_flwr.data.domains import DomainClasses
-from fedhpro_flwr.data.partition import Scheme
 from fedhpro_flwr.precision import Precision
 from fedhpro_flwr.robust import Statistic
 from fedhpro_flwr.settings.named_counts import dealt_in_turn, named_counts
+from fedhpro_flwr.settings.section import (
+    MOST_SAMPLES,
+    MOST_THREADS,
+    MOST_UNITS,
+    Count,
+    CountOrNone,
+    NotNegative,
+    Portion,
+    Positive,
+    Section,
+)
 
-# Bounds of what a model's file says of itself: with more, nobody would read what the run leaves.
-MOST_THREADS, MOST_UNITS, MOST_SAMPLES = 2**10, 2**20, 2**31
-
-Count = Annotated[int, Field(ge=1)]
-CountOrNone = Annotated[int, Field(ge=0)]  # 0 stands for "all" or "off", as the key says
-Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]  # what every generator takes, NumPy's and scikit-learn's too
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Portion = Annotated[float, Field(gt=0, le=1)]
 Share = Literal["all", "group", "head", "nothing"]  # what of a client's model travels (exchange.py)
-# A text that may be a bare number: TOML and the command line then make it one.
-TextOrCount = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) is int else value)]
-
-
-class Section(BaseModel):
-    """Frozen, strict (no text where a number belongs), and closed: an unknown key is an error."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        strict=True,
-        alias_generator=lambda name: name.replace("_", "-"),
-    )
-
-
-class Data(Section):
-    """Which samples exist, and where their files lie."""
-
-    name: str = "digits"
-    root: str = ""
-    path: str = ""
-    classes: TextOrCount = ""
-    input_shape: TextOrCount = ""
-    download: bool = False
-    test_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    validation_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    split_seed: CountOrNone = 0
-    train_limit: CountOrNone = 0
-    domains: str = ""
-    image_size: CountOrNone = 0
-    text_length: Count = 64
-    vocabulary: Annotated[int, Field(ge=2, le=2**31)] = 20_000
-    tokenizer: str = "hashing"
-    weights: str = ""
-
-
-class Partition(Section):
-    """How the training samples are divided among clients."""
-
-    scheme: Scheme = "dirichlet"
-    num_partitions: Count = 10
-    alpha: Positive = 0.5
-    classes_per_client: Count = 2
-    imbalance: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.0
-    min_samples: Count = 2
-    domain_clients: str = ""
-    domain_share: Annotated[float, Field(ge=0, le=1)] = 0.0
-    samples_per_client: CountOrNone = 0
-    domain_classes: DomainClasses = "any"
 
 
 class Clients(Section):

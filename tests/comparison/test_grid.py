@@ -13,7 +13,6 @@ from fedhpro_flwr.comparison.grid import build_grid, slug
 from fedhpro_flwr.comparison.rows import Row, read_columns, read_rows
 from fedhpro_flwr.config import ConfigError
 from fedhpro_flwr.data import load
-from fedhpro_flwr.engine import data_source
 from fedhpro_flwr.settings.flat_keys import nest
 from fedhpro_flwr.settings.from_command_line import prepare
 from fedhpro_flwr.settings.presets import PRESETS
@@ -194,7 +193,7 @@ def test_a_run_on_a_file_of_the_same_name_is_taken_over_if_it_has_the_same_sampl
     loaded = []
     monkeypatch.setattr(finished, "load", lambda source: loaded.append(source.path) or load(source))
     first = made("a")
-    content = load(data_source(first.runs[0].config)).content
+    content = load(first.runs[0].config.data).content
     for cell in first.runs:
         finish(cell)
         divided(cell, content)

@@ -29,7 +29,7 @@ def fill(root: Path, **files: str | bytes) -> Path:
 @pytest.mark.parametrize(("name", "file"), [("ag-news", "train"), ("ag-news-part", "train_subset")])
 def test_labels_and_texts_by_hand(name, file, tmp_path):
     fill(tmp_path, test=TEST, **{file: TRAIN})
-    loaded = load(DataSource(name, root=str(tmp_path), text_length=6, vocabulary=500))
+    loaded = load(DataSource(name=name, root=str(tmp_path), text_length=6, vocabulary=500))
     assert (loaded.name, loaded.class_names) == (name, ("World", "Sports", "Business", "Sci/Tech"))
     assert (loaded.input_shape, loaded.vocabulary) == ((6,), 500)
     assert (loaded.train.labels.tolist(), loaded.test.labels.tolist()) == ([2, 0], [3, 1])
@@ -73,14 +73,14 @@ def test_clean_by_hand(raw, text):
 def test_refusals_name_file_and_line(content, message, tmp_path):
     fill(tmp_path, train=content, test=TEST)
     with pytest.raises(ValueError, match=message) as caught:
-        load(DataSource("ag-news", root=str(tmp_path)))
+        load(DataSource(name="ag-news", root=str(tmp_path)))
     assert "\n" not in str(caught.value)
 
 
 def test_a_line_is_counted_where_its_row_begins(tmp_path):
     fill(tmp_path, train='"1","two\nlines","x"\n\n"9","a","b"\n', test=TEST)
     with pytest.raises(ValueError, match="line 4: the class is '9'"):
-        load(DataSource("ag-news", root=str(tmp_path)))
+        load(DataSource(name="ag-news", root=str(tmp_path)))
 
 
 @pytest.mark.parametrize(("name", "missing"), [("ag-news", "train"), ("ag-news-part", "train_subset")])
@@ -89,16 +89,16 @@ def test_a_missing_file_says_what_to_put_where(name, missing, tmp_path):
     with pytest.raises(
         FileNotFoundError, match=rf"{name}': put {missing}\.csv into .*AG_NEWS \(data\.download = true cannot"
     ):
-        load(DataSource(name, root=str(tmp_path)))
+        load(DataSource(name=name, root=str(tmp_path)))
     fill(tmp_path, **{missing: TRAIN})
     (tmp_path / "AG_NEWS" / "test.csv").unlink()
     with pytest.raises(FileNotFoundError, match=r"put test\.csv into"):
-        load(DataSource(name, root=str(tmp_path)))
+        load(DataSource(name=name, root=str(tmp_path)))
 
 
 @pytest.mark.skipif(not (REAL / "AG_NEWS").is_dir(), reason=f"no AG_NEWS in {REAL}")
 def test_real_part_of_ag_news():
-    loaded = load(DataSource("ag-news-part", root=str(REAL)))
+    loaded = load(DataSource(name="ag-news-part", root=str(REAL)))
     assert (len(loaded.train), len(loaded.test), loaded.input_shape) == (7984, 7600, (64,))
     assert torch.bincount(loaded.train.labels).tolist() == [2683, 1168, 1299, 2834]
     assert torch.bincount(loaded.test.labels).tolist() == [1900] * 4

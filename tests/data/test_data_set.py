@@ -129,7 +129,7 @@ def test_data_set_refuses() -> None:
 
 def test_unknown_name_lists_what_exists() -> None:
     with pytest.raises(ValueError, match=r"'nothing' is unknown, there are: .*cifar10, .*digits.*mnist.*npz"):
-        load(DataSource("nothing"))
+        load(DataSource(name="nothing"))
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_unknown_name_lists_what_exists() -> None:
 )
 def test_settings_that_a_set_would_ignore_are_refused(name: str, values: dict[str, str | int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        load(DataSource(name, **values))
+        load(DataSource(name=name, **values))
 
 
 def test_every_set_here_says_what_it_uses_and_a_users_own_may_use_all(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,7 +170,7 @@ def test_every_set_here_says_what_it_uses_and_a_users_own_may_use_all(monkeypatc
         asked.append(source)
         return DataSet("mine", one, one, ("a", "b"), (0.5,), (0.5,))
 
-    source = DataSource("mine", domains="a", image_size=9, weights="w")
+    source = DataSource(name="mine", domains="a", image_size=9, weights="w")
     load(source)
     assert asked == [source]
 
@@ -194,27 +194,31 @@ def test_a_name_is_registered_once() -> None:
 
 @pytest.mark.parametrize(
     ("values", "message"),
-    [({"test_share": 0.0}, "test-share"), ({"test_share": 1.0}, "test-share"), ({"train_limit": -1}, "train-limit"),
-     ({"split_seed": -1}, "split-seed")],
-)  # fmt: skip
+    [
+        ({"test_share": 0.0}, r"^test_share\n  .* greater than 0 "),
+        ({"test_share": 1.0}, r"^test_share\n  .* less than 1 "),
+        ({"train_limit": -1}, r"^train_limit\n  .* greater than or equal to 0 "),
+        ({"split_seed": -1}, r"^split_seed\n  .* greater than or equal to 0 "),
+    ],
+)
 def test_source_refuses(values: dict[str, float], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        DataSource("digits", **values)
+    with pytest.raises(ValueError, match=f"(?m){message}"):
+        DataSource(name="digits", **values)
 
 
 def test_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FEDHPRO_DATA_DIR", raising=False)
     with pytest.raises(FileNotFoundError, match=r"set data\.root or the environment variable FEDHPRO_DATA_DIR"):
-        DataSource("mnist").folder()
+        DataSource(name="mnist").folder()
     monkeypatch.setenv("FEDHPRO_DATA_DIR", str(tmp_path))
-    assert DataSource("mnist").folder() == tmp_path
-    assert DataSource("mnist", root=str(tmp_path / "own")).folder() == tmp_path / "own"  # the key comes first
+    assert DataSource(name="mnist").folder() == tmp_path
+    assert DataSource(name="mnist", root=str(tmp_path / "own")).folder() == tmp_path / "own"  # the key comes first
 
 
 def test_digits() -> None:
     from sklearn.datasets import load_digits
 
-    loaded = load(DataSource("digits"))
+    loaded = load(DataSource(name="digits"))
     assert (loaded.num_classes, loaded.input_shape) == (10, (1, 8, 8))
     assert len(loaded.train) + len(loaded.test) == 1797
     counts = np.bincount(load_digits().target)
@@ -230,20 +234,20 @@ def test_digits() -> None:
 
 
 def test_digits_split_follows_its_seed() -> None:
-    first, again, other = (load(DataSource("digits", split_seed=seed)) for seed in (1, 1, 2))
+    first, again, other = (load(DataSource(name="digits", split_seed=seed)) for seed in (1, 1, 2))
     assert torch.equal(first.test.inputs, again.test.inputs)
     assert not torch.equal(first.test.inputs, other.test.inputs)
 
 
 def test_train_limit_keeps_a_seeded_choice() -> None:
-    full = load(DataSource("digits"))
-    limited, again = (load(DataSource("digits", train_limit=100)) for _ in range(2))
+    full = load(DataSource(name="digits"))
+    limited, again = (load(DataSource(name="digits", train_limit=100)) for _ in range(2))
     assert len(limited.train) == 100
     assert torch.equal(limited.train.inputs, again.train.inputs)
     assert torch.equal(limited.test.inputs, full.test.inputs)
     rows = {bytes(row) for row in full.train.inputs.flatten(1).numpy()}
     assert all(bytes(row) in rows for row in limited.train.inputs.flatten(1).numpy())
-    assert len(load(DataSource("digits", train_limit=10**6)).train) == len(full.train)
+    assert len(load(DataSource(name="digits", train_limit=10**6)).train) == len(full.train)
 
 
 def test_hold_out_by_hand() -> None:

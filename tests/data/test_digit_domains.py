@@ -47,7 +47,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[DataSource]:
 
 
 def test_domains_follow_each_other_in_the_order_of_their_names(asked: list[DataSource]) -> None:
-    loaded = load(DataSource("digit-domains", root="somewhere", domains=" colour, grey", image_size=16, split_seed=7))
+    loaded = load(
+        DataSource(name="digit-domains", root="somewhere", domains=" colour, grey", image_size=16, split_seed=7)
+    )
     assert (loaded.domain_names, loaded.class_names) == (("colour", "grey"), DIGITS)
     assert loaded.train.domains is not None and loaded.test.domains is not None
     assert loaded.train.domains.tolist() == [0] * 4 + [1] * 5
@@ -65,12 +67,12 @@ def test_domains_follow_each_other_in_the_order_of_their_names(asked: list[DataS
 
 
 def test_images_become_32_pixels_where_no_size_is_given(asked: list[DataSource]) -> None:
-    assert load(DataSource("digit-domains", domains="grey,colour")).input_shape == (3, 32, 32)
-    assert load(DataSource("digit-domains", domains="grey", image_size=9)).input_shape == (3, 9, 9)
+    assert load(DataSource(name="digit-domains", domains="grey,colour")).input_shape == (3, 32, 32)
+    assert load(DataSource(name="digit-domains", domains="grey", image_size=9)).input_shape == (3, 9, 9)
 
 
 def test_train_limit_leaves_the_test_parts_whole(asked: list[DataSource]) -> None:
-    loaded = load(DataSource("digit-domains", domains="grey,colour", train_limit=3))
+    loaded = load(DataSource(name="digit-domains", domains="grey,colour", train_limit=3))
     assert (len(loaded.train), len(loaded.test)) == (3, 5)
     assert loaded.train.domains is not None and len(loaded.train.domains) == 3
 
@@ -114,7 +116,7 @@ def test_resize_is_pillows_but_for_a_grey_level(old: int, new: int) -> None:
 )
 def test_names_are_refused_before_anything_is_loaded(domains: str, message: str, asked: list[DataSource]) -> None:
     with pytest.raises(ValueError, match=message):
-        load(DataSource("digit-domains", domains=domains))
+        load(DataSource(name="digit-domains", domains=domains))
     assert asked == []
 
 
@@ -133,7 +135,7 @@ def test_names_are_refused_before_anything_is_loaded(domains: str, message: str,
 def test_sets_that_are_no_digits_are_refused(other: DataSet, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(DATA_SETS, "other", lambda _source: other)
     with pytest.raises(ValueError, match=r"'other' is not a set of uint8 images of the digits 0 to 9, as mnist, "):
-        load(DataSource("digit-domains", domains="other"))
+        load(DataSource(name="digit-domains", domains="other"))
 
 
 def test_default_is_the_published_four(
@@ -141,12 +143,12 @@ def test_default_is_the_published_four(
 ) -> None:
     for name in ("mnist", "usps", "svhn", "syn"):
         monkeypatch.setitem(DATA_SETS, name, DATA_SETS["grey"])
-    assert load(DataSource("digit-domains")).domain_names == ("mnist", "usps", "svhn", "syn")
+    assert load(DataSource(name="digit-domains")).domain_names == ("mnist", "usps", "svhn", "syn")
 
 
 def test_missing_file_names_the_setting_and_the_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"data\.domains = 'svhn,syn': data set 'svhn': put train_32x32\.mat"):
-        load(DataSource("digit-domains", root=str(tmp_path), domains="svhn,syn"))
+        load(DataSource(name="digit-domains", root=str(tmp_path), domains="svhn,syn"))
 
 
 def test_shipped_names_exist() -> None:
@@ -157,7 +159,7 @@ def test_shipped_names_exist() -> None:
     not ((REAL / "USPS").is_dir() and (REAL / "SVHN").is_dir()), reason=f"no USPS or no part of SVHN in {REAL}"
 )
 def test_real_domains() -> None:
-    loaded = load(DataSource("digit-domains", root=str(REAL), domains="svhn-part,usps", image_size=16))
+    loaded = load(DataSource(name="digit-domains", root=str(REAL), domains="svhn-part,usps", image_size=16))
     assert loaded.train.domains is not None and loaded.test.domains is not None
     assert np.bincount(loaded.train.domains).tolist() == [1083, 7291]
     assert np.bincount(loaded.test.domains).tolist() == [243, 2007]

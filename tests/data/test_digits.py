@@ -24,9 +24,9 @@ def test_they_are_what_scikit_learn_gives():
 
 @pytest.mark.parametrize("found", [None, importlib.util.find_spec("json")])
 def test_where_the_file_lies_elsewhere_scikit_learn_reads_it(monkeypatch, found):
-    known = digits(DataSource("digits"))
+    known = digits(DataSource(name="digits"))
     monkeypatch.setattr(digits_module, "find_spec", lambda name: found)
-    again = digits(DataSource("digits"))
+    again = digits(DataSource(name="digits"))
     assert torch.equal(known.train.inputs, again.train.inputs) and torch.equal(known.test.labels, again.test.labels)
 
 

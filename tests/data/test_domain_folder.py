@@ -29,7 +29,7 @@ def source_of(request: pytest.FixtureRequest, tmp_path: Path):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(content)
         path = folder if request.param == "folder" else Path(shutil.make_archive(str(folder), "zip", folder))
-        return DataSource("domain-folder", path=str(path), **options)
+        return DataSource(name="domain-folder", path=str(path), **options)
 
     return make
 
@@ -113,6 +113,6 @@ def test_folders_without_domains_are_refused(source_of, tmp_path: Path) -> None:
         load(source_of(parts))
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="has no folders of domains"):
-        load(DataSource("domain-folder", path=str(tmp_path / "empty")))
+        load(DataSource(name="domain-folder", path=str(tmp_path / "empty")))
     with pytest.raises(ValueError, match=r"data\.name = 'domain-folder' needs data\.path"):
-        load(DataSource("domain-folder"))
+        load(DataSource(name="domain-folder"))

@@ -9,9 +9,9 @@ from fedhpro_flwr.data.domain_names import chosen_domains
 
 
 def test_named_domains_in_their_order_or_the_default() -> None:
-    assert chosen_domains(DataSource("x"), ["a", "b", "c"]) == ("a", "b", "c")
-    assert chosen_domains(DataSource("x", domains=" , "), ["a", "b", "c"], default=("c", "a")) == ("c", "a")
-    assert chosen_domains(DataSource("x", domains=" b ,a,"), ["a", "b"], default=("a",)) == ("b", "a")
+    assert chosen_domains(DataSource(name="x"), ["a", "b", "c"]) == ("a", "b", "c")
+    assert chosen_domains(DataSource(name="x", domains=" , "), ["a", "b", "c"], default=("c", "a")) == ("c", "a")
+    assert chosen_domains(DataSource(name="x", domains=" b ,a,"), ["a", "b"], default=("a",)) == ("b", "a")
 
 
 @pytest.mark.parametrize(
@@ -24,4 +24,4 @@ def test_named_domains_in_their_order_or_the_default() -> None:
 )
 def test_unknown_and_repeated_names(domains: str, there_are: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        chosen_domains(DataSource("x", domains=domains), ["a", "b"], there_are=there_are)
+        chosen_domains(DataSource(name="x", domains=domains), ["a", "b"], there_are=there_are)

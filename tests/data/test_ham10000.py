@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +56,7 @@ def write_pixels(file: Path, channels: int, side: int, rows: int = 14) -> np.nda
 
 
 def test_pictures_are_split_by_lesion(folder: Path) -> None:
-    source = DataSource("ham10000", root=str(folder.parent), test_share=0.4)
+    source = DataSource(name="ham10000", root=str(folder.parent), test_share=0.4)
     loaded, again = load(source), load(source)
     assert (loaded.input_shape, loaded.class_names) == ((3, 32, 32), CLASSES)
     assert loaded.mean == (0.7630, 0.5456, 0.5700)
@@ -73,10 +72,12 @@ def test_pictures_are_split_by_lesion(folder: Path) -> None:
 
 @pytest.mark.parametrize("limit", [0, 10])
 def test_no_lesion_is_in_both_parts_where_validation_samples_are_chosen(folder: Path, limit: int) -> None:
-    source = DataSource("ham10000", root=str(folder.parent), test_share=0.2, validation_share=0.5, train_limit=limit)
+    source = DataSource(
+        name="ham10000", root=str(folder.parent), test_share=0.2, validation_share=0.5, train_limit=limit
+    )
     for seed in range(5):
-        loaded = load(replace(source, split_seed=seed))
-        plain = load(replace(source, split_seed=seed, validation_share=0))
+        loaded = load(source.model_copy(update={"split_seed": seed}))
+        plain = load(source.model_copy(update={"split_seed": seed, "validation_share": 0}))
         lesions = [set((part.inputs[:, 0, 0, 0] // 20).tolist()) for part in (loaded.train, loaded.test, plain.train)]
         assert not lesions[0] & lesions[1] and lesions[0] | lesions[1] == lesions[2]
         assert len(loaded.train) + len(loaded.test) == len(plain.train) == (limit or len(plain.train))
@@ -96,13 +97,13 @@ def test_a_split_by_lesion_is_of_lesions_in_every_class() -> None:
 
 
 def test_pictures_of_another_size_and_path(folder: Path) -> None:
-    loaded = load(DataSource("ham10000", path=str(folder), image_size=12))
+    loaded = load(DataSource(name="ham10000", path=str(folder), image_size=12))
     assert loaded.input_shape == (3, 12, 12)
 
 
 def test_metadata_without_pictures_leave_the_pixels(folder: Path) -> None:
     write_pixels(folder / "hmnist_8_8_L.csv", 1, 8)
-    source = DataSource("ham10000", root=str(folder.parent), test_share=0.5)
+    source = DataSource(name="ham10000", root=str(folder.parent), test_share=0.5)
     assert load(source).input_shape == (3, 32, 32)
     for file in folder.glob("*/*.jpg"):
         file.unlink()
@@ -113,7 +114,7 @@ def test_metadata_without_pictures_leave_the_pixels(folder: Path) -> None:
 
 
 def test_pictures_that_cannot_be_used(folder: Path) -> None:
-    source = DataSource("ham10000", root=str(folder.parent))
+    source = DataSource(name="ham10000", root=str(folder.parent))
     metadata = folder / "HAM10000_metadata.csv"
     content = metadata.read_text()
     for changed, message in (
@@ -138,7 +139,7 @@ def test_pictures_that_cannot_be_used(folder: Path) -> None:
     ):
         load(source)
     with pytest.raises(FileNotFoundError, match=r"put HAM10000_metadata\.csv into .*HAM10000"):
-        load(DataSource("ham10000", path=str(folder)))
+        load(DataSource(name="ham10000", path=str(folder)))
 
 
 @pytest.mark.parametrize(
@@ -151,18 +152,18 @@ def test_pixels_of_every_form(name: str, channels: int, side: int, tmp_path: Pat
     assert (images.shape, images.dtype) == ((14, channels, side, side), np.uint8)
     assert images[5, channels - 1, 2, 7] == expected[5, 2, 7, channels - 1]
     assert labels.tolist() == [*range(7)] * 2
-    loaded = load(DataSource("ham10000", root=str(tmp_path), test_share=0.5))
+    loaded = load(DataSource(name="ham10000", root=str(tmp_path), test_share=0.5))
     assert (loaded.input_shape, len(loaded.mean)) == ((channels, side, side), channels)
     assert np.bincount(loaded.train.labels).tolist() == np.bincount(loaded.test.labels).tolist() == [1] * 7
 
 
 def test_the_largest_file_of_pixels_is_taken(tmp_path: Path) -> None:
     write_pixels(tmp_path / "medical" / "hmnist_8_8_L.csv", 1, 8)
-    assert load(DataSource("ham10000", root=str(tmp_path), test_share=0.5)).input_shape == (1, 8, 8)
+    assert load(DataSource(name="ham10000", root=str(tmp_path), test_share=0.5)).input_shape == (1, 8, 8)
     write_pixels(tmp_path / "hmnist_8_8_RGB.csv", 3, 8)
-    assert load(DataSource("ham10000", root=str(tmp_path), test_share=0.5)).input_shape == (3, 8, 8)
+    assert load(DataSource(name="ham10000", root=str(tmp_path), test_share=0.5)).input_shape == (3, 8, 8)
     file = tmp_path / "medical" / "hmnist_8_8_L.csv"
-    assert load(DataSource("ham10000", path=str(file), test_share=0.5)).input_shape == (1, 8, 8)
+    assert load(DataSource(name="ham10000", path=str(file), test_share=0.5)).input_shape == (1, 8, 8)
 
 
 @pytest.mark.parametrize(
@@ -184,20 +185,20 @@ def test_pixels_that_cannot_be_used(header: str, rows: list[str], message: str, 
     file = tmp_path / "own.csv"
     file.write_text("\n".join([header, *rows]))
     with pytest.raises(ValueError, match=rf"own\.csv.*{message}") as caught:
-        load(DataSource("ham10000", path=str(file)))
+        load(DataSource(name="ham10000", path=str(file)))
     assert "\n" not in str(caught.value)
 
 
 def test_pixels_are_not_resized(tmp_path: Path) -> None:
     write_pixels(tmp_path / "hmnist_8_8_L.csv", 1, 8)
     with pytest.raises(ValueError, match=r"data\.image-size = 32: .*hmnist_8_8_L\.csv holds 8x8 pixels"):
-        load(DataSource("ham10000", root=str(tmp_path), image_size=32))
-    assert load(DataSource("ham10000", root=str(tmp_path), image_size=8, test_share=0.5)).input_shape == (1, 8, 8)
+        load(DataSource(name="ham10000", root=str(tmp_path), image_size=32))
+    assert load(DataSource(name="ham10000", root=str(tmp_path), image_size=8, test_share=0.5)).input_shape == (1, 8, 8)
 
 
 @pytest.mark.skipif(not REAL_PIXELS.is_file(), reason=f"no {REAL_PIXELS}")
 def test_real_pixels() -> None:
-    loaded = load(DataSource("ham10000", path=str(REAL_PIXELS)))
+    loaded = load(DataSource(name="ham10000", path=str(REAL_PIXELS)))
     assert (len(loaded.train), len(loaded.test), loaded.input_shape) == (8012, 2003, (1, 8, 8))
     images, labels = read_pixels(REAL_PIXELS)
     counts = dict(zip(loaded.class_names, np.bincount(labels).tolist(), strict=True))

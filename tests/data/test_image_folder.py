@@ -6,7 +6,6 @@ import io
 import os
 import shutil
 import zipfile
-from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -43,7 +42,7 @@ def source_of(request: pytest.FixtureRequest, tmp_path: Path):
     def make(files: dict[str, bytes], **options: float) -> DataSource:
         folder = fill(tmp_path / "pictures", files)
         path = folder if request.param == "folder" else zipped(folder)
-        return DataSource("image-folder", path=str(path), **options)
+        return DataSource(name="image-folder", path=str(path), **options)
 
     return make
 
@@ -183,7 +182,7 @@ def test_a_large_jpeg_is_resized_as_if_it_were_decoded_whole(tmp_path: Path) -> 
         photo.save(tmp_path / part / "a" / "photo.jpg", quality=90)
     with Image.open(tmp_path / "train" / "a" / "photo.jpg") as whole:
         expected = np.asarray(whole.resize((32, 32), Image.Resampling.BILINEAR)).astype(int)  # [32, 32, 3]
-    resized = load(DataSource("image-folder", path=str(tmp_path), image_size=32)).train.inputs[0].permute(1, 2, 0)
+    resized = load(DataSource(name="image-folder", path=str(tmp_path), image_size=32)).train.inputs[0].permute(1, 2, 0)
     assert np.abs(resized.numpy().astype(int) - expected).max() <= 2
 
 
@@ -237,31 +236,31 @@ def test_pictures_of_more_than_eight_bits_are_refused(
     with pytest.raises(
         ValueError, match=rf"train/a/deep\{suffix} has more than 8 bits a pixel; convert it to 8$"
     ) as caught:
-        load(DataSource("image-folder", path=str(tmp_path), image_size=image_size))
+        load(DataSource(name="image-folder", path=str(tmp_path), image_size=image_size))
     assert "\n" not in str(caught.value)
 
 
 def test_missing_empty_and_damaged_archives(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"nowhere' does not exist"):
-        load(DataSource("image-folder", path=str(tmp_path / "nowhere")))
+        load(DataSource(name="image-folder", path=str(tmp_path / "nowhere")))
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="has no folders of classes"):
-        load(DataSource("image-folder", path=str(tmp_path / "empty")))
+        load(DataSource(name="image-folder", path=str(tmp_path / "empty")))
     (tmp_path / "classes" / "a").mkdir(parents=True)
     with pytest.raises(ValueError, match="the class folder a holds no pictures"):
-        load(DataSource("image-folder", path=str(tmp_path / "classes")))
+        load(DataSource(name="image-folder", path=str(tmp_path / "classes")))
     archive = zipped(fill(tmp_path / "whole", {f"a/{i}.png": png(i) for i in range(5)}))
     content = archive.read_bytes()
     archive.write_bytes(content[: len(content) // 2])
     with pytest.raises(ValueError, match=r"whole\.zip is damaged, truncated or no \.zip file"):
-        load(DataSource("image-folder", path=str(archive)))
+        load(DataSource(name="image-folder", path=str(archive)))
 
 
 def test_a_zip_without_folder_entries(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "flat.zip", "w") as archive:
         for name in ("train/x/0.png", "train/y/0.png", "test/x/0.png"):
             archive.writestr(name, png(4))
-    loaded = load(DataSource("image-folder", path=str(tmp_path / "flat.zip")))
+    loaded = load(DataSource(name="image-folder", path=str(tmp_path / "flat.zip")))
     assert (loaded.class_names, len(loaded.train), len(loaded.test)) == (("x", "y"), 2, 1)
     np.testing.assert_array_equal(loaded.train.inputs, np.full((2, 1, 5, 6), 4, np.uint8))
 
@@ -271,7 +270,7 @@ def test_a_zip_made_in_the_current_folder(tmp_path: Path) -> None:
         archive.writestr("./", b"")
         for name in ("./train/x/0.png", "./test/x/0.png"):
             archive.writestr(name, png(5))
-    assert load(DataSource("image-folder", path=str(tmp_path / "dots.zip"))).class_names == ("x",)
+    assert load(DataSource(name="image-folder", path=str(tmp_path / "dots.zip"))).class_names == ("x",)
 
 
 def test_a_damaged_picture_inside_a_zip_is_named(tmp_path: Path) -> None:
@@ -283,7 +282,7 @@ def test_a_damaged_picture_inside_a_zip_is_named(tmp_path: Path) -> None:
     content[content.index(b"train/x/0.png") + 40] ^= 255  # inside the first picture: its checksum no longer fits
     file.write_bytes(content)
     with pytest.raises(ValueError, match=r"bad\.zip: train/x/0\.png is damaged"):
-        load(DataSource("image-folder", path=str(file)))
+        load(DataSource(name="image-folder", path=str(file)))
 
 
 def test_more_pictures_than_fit_into_memory_are_refused(tmp_path: Path) -> None:
@@ -297,7 +296,7 @@ def test_class_folders_of_macos_are_the_classes_that_a_keyboard_types(source_of)
     files = {"train/cafe\u0301/1.png": png(1), "train/bar/1.png": png(0), "test/caf\u00e9/1.png": png(1)}
     source = source_of(files)
     for classes in ("", "bar, caf\u00e9"):
-        loaded = load(replace(source, classes=classes))
+        loaded = load(source.model_copy(update={"classes": classes}))
         assert loaded.class_names == ("bar", "caf\u00e9")
         assert (loaded.train.labels.tolist(), loaded.test.labels.tolist()) == ([0, 1], [1])
 
@@ -309,7 +308,7 @@ def test_folders_of_classes_that_change_names_are_decoded_anew(tmp_path: Path) -
             file.parent.mkdir(parents=True)
             Image.new("L", (6, 5), value).save(file)  # all of one size
             os.utime(file, (5, 5))
-    source = DataSource("image-folder", path=str(tmp_path / "pictures"))
+    source = DataSource(name="image-folder", path=str(tmp_path / "pictures"))
     assert load(source).train.inputs[:, 0, 0, 0].tolist() == [1, 2]
     train = tmp_path / "pictures" / "train"
     for old, new in (("a", "c"), ("b", "a"), ("c", "b")):
@@ -331,7 +330,7 @@ def test_folders_behind_links_are_read_and_links_in_a_circle_end(tmp_path: Path)
         names = ["test/a/test.png", "test/b/test.png", "train/a/train.png", "train/b/train.png"]
         assert [str(name) for name in found.names] == names
         assert {str(name) for name in found.folders} == {"test", "test/a", "test/b", "train", "train/a", "train/b"}
-    loaded = load(DataSource("image-folder", path=str(folder)))
+    loaded = load(DataSource(name="image-folder", path=str(folder)))
     assert loaded.class_names == ("a", "b") and loaded.train.inputs[:, 0, 0, 0].tolist() == [0, 1]
 
 
@@ -351,6 +350,6 @@ def test_what_is_no_picture_by_its_ending_is_told(tmp_path: Path, caplog: pytest
     others = {"a/saved.jfif": jpeg.getvalue(), "a/notes.txt": b"", "b/.hidden": b"", "b/no-ending": png()}
     fill(tmp_path, files | others)
     with caplog.at_level("WARNING", "flwr"):
-        found = load(DataSource("image-folder", path=str(tmp_path)))
+        found = load(DataSource(name="image-folder", path=str(tmp_path)))
     assert len(found.train) + len(found.test) == 13
     assert f"{tmp_path}: 2 files are left out, no picture by the ending, as a/notes.txt" in caplog.text

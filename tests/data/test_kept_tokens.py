@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from fedhpro_flwr.data import DataSource, kept_tokens, load
 from fedhpro_flwr.data.kept_tensor import FOLDER
 from fedhpro_flwr.data.tokens import hash_words, tokenize
 
-SOURCE = DataSource("text-csv", text_length=3, vocabulary=50)
+SOURCE = DataSource(name="text-csv", text_length=3, vocabulary=50)
 
 
 @pytest.fixture
@@ -44,8 +43,8 @@ def test_another_text_or_setting_is_made_anew_and_replaces_it(made: list[list[st
     cases = [
         (["ab", "c"], SOURCE),
         (["a", "bc"], SOURCE),
-        (["a", "bc"], replace(SOURCE, text_length=4)),
-        (["a", "bc"], replace(SOURCE, vocabulary=60)),
+        (["a", "bc"], SOURCE.model_copy(update={"text_length": 4})),
+        (["a", "bc"], SOURCE.model_copy(update={"vocabulary": 60})),
     ]
     for number, (texts, source) in enumerate(cases, 1):
         tokens, _ = kept_tokens.kept_tokens(texts, source, file)
@@ -57,7 +56,7 @@ def test_another_text_or_setting_is_made_anew_and_replaces_it(made: list[list[st
 
 def test_another_tokenizer_in_the_same_folder_is_another(made: list[list[str]], tmp_path: Path) -> None:
     tokenizers = pytest.importorskip("tokenizers", reason="the package tokenizers is not installed")
-    source = replace(SOURCE, tokenizer=str(tmp_path / "t"))
+    source = SOURCE.model_copy(update={"tokenizer": str(tmp_path / "t")})
     (tmp_path / "t").mkdir()
     for number, words in enumerate((("<pad>", "<unk>", "a"), ("<pad>", "a", "<unk>", "b")), 1):
         ids = {word: place for place, word in enumerate(words)}
@@ -74,7 +73,7 @@ def test_another_tokenizer_in_the_same_folder_is_another(made: list[list[str]], 
 
 def test_another_tokenizer_of_one_size_and_time_is_another(made: list[list[str]], tmp_path: Path) -> None:
     pytest.importorskip("tokenizers", reason="the package tokenizers is not installed")
-    source = replace(SOURCE, tokenizer=str(tmp_path / "t"))
+    source = SOURCE.model_copy(update={"tokenizer": str(tmp_path / "t")})
     (tmp_path / "t").mkdir()
     file = tmp_path / "t" / "tokenizer.json"
     for number, (a, b) in enumerate(((1, 2), (2, 1)), 1):
@@ -88,7 +87,7 @@ def test_another_tokenizer_of_one_size_and_time_is_another(made: list[list[str]]
 def test_a_csv_that_grows_is_read_as_it_is(made: list[list[str]], tmp_path: Path) -> None:
     for part in ("train", "test"):
         (tmp_path / f"{part}.csv").write_text(f"label,text\nham,{part} one\nspam,{part} two\n")
-    source = replace(SOURCE, path=str(tmp_path))
+    source = SOURCE.model_copy(update={"path": str(tmp_path)})
     load(source)
     with (tmp_path / "train.csv").open("a") as file:
         file.write("ham,three\n")

@@ -32,12 +32,12 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_original_folder_is_read_in_the_order_of_its_labels(folder: Path) -> None:
-    loaded = load(DataSource("mnist-m", root=str(folder.parent)))
+    loaded = load(DataSource(name="mnist-m", root=str(folder.parent)))
     assert (loaded.train.labels.tolist(), loaded.test.labels.tolist()) == ([5, 0, 4], [7, 2])
     np.testing.assert_array_equal(loaded.train.inputs, images(3, seed=3).transpose(0, 3, 1, 2))
     np.testing.assert_array_equal(loaded.test.inputs, images(2, seed=2).transpose(0, 3, 1, 2))
     (folder / "mnist_m_train_labels.txt").write_text("00000002.png 4\n00000000.png 5\n")
-    loaded = load(DataSource("mnist-m", root=str(folder.parent)))
+    loaded = load(DataSource(name="mnist-m", root=str(folder.parent)))
     assert loaded.train.labels.tolist() == [4, 5]
     np.testing.assert_array_equal(loaded.train.inputs, images(3, seed=3)[[2, 0]].transpose(0, 3, 1, 2))
 
@@ -46,11 +46,11 @@ def test_original_folder_is_read_in_the_order_of_its_labels(folder: Path) -> Non
 def test_unusable_label_is_refused(content: str, folder: Path) -> None:
     (folder / "mnist_m_train_labels.txt").write_text(content)
     with pytest.raises(ValueError, match=r"mnist_m_train_labels\.txt, line 2: .* is not a picture and its digit"):
-        load(DataSource("mnist-m", root=str(folder.parent)))
+        load(DataSource(name="mnist-m", root=str(folder.parent)))
 
 
 def test_incomplete_folder_is_refused(folder: Path) -> None:
-    source = DataSource("mnist-m", root=str(folder.parent))
+    source = DataSource(name="mnist-m", root=str(folder.parent))
     (folder / "mnist_m_test_labels.txt").write_text("")
     with pytest.raises(ValueError, match=r"mnist_m_test_labels\.txt is empty"):
         load(source)
@@ -66,29 +66,29 @@ def test_pictures_of_another_size_are_refused(folder: Path) -> None:
     for file in (folder / "mnist_m_train").iterdir():
         Image.fromarray(images(1, seed=0, side=28)[0]).save(file)
     with pytest.raises(ValueError, match=r"the pictures need 32x32 pixels, they have \[28, 28\]"):
-        load(DataSource("mnist-m", root=str(folder.parent)))
+        load(DataSource(name="mnist-m", root=str(folder.parent)))
 
 
 def test_subset_is_read_where_there_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "MNISTM").mkdir()
     file = tmp_path / "MNISTM" / SUBSET
     np.savez(file, x_train=images(4, 0), y_train=np.arange(4), x_test=images(2, 1), y_test=np.arange(2))
-    loaded = load(DataSource("mnist-m", root=str(tmp_path)))
+    loaded = load(DataSource(name="mnist-m", root=str(tmp_path)))
     np.testing.assert_array_equal(loaded.train.inputs, images(4, 0).transpose(0, 3, 1, 2))
     assert loaded.num_classes == 10 and loaded.test.labels.tolist() == [0, 1]
     np.savez(file, x_train=images(4, 0), y_train=np.arange(4))
     with pytest.raises(ValueError, match=r"has no test part"):
-        load(DataSource("mnist-m", root=str(tmp_path)))
+        load(DataSource(name="mnist-m", root=str(tmp_path)))
 
 
 def test_missing_mnist_m_says_what_to_put_where(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=rf"put {SUBSET} into .*MNISTM .*unpack mnist_m\.tar\.gz to .*mnist_m"):
-        load(DataSource("mnist-m", root=str(tmp_path)))
+        load(DataSource(name="mnist-m", root=str(tmp_path)))
 
 
 @pytest.mark.skipif(not (REAL / "MNISTM" / SUBSET).is_file(), reason=f"no MNIST-M in {REAL}")
 def test_real_subset() -> None:
-    loaded = load(DataSource("mnist-m", root=str(REAL)))
+    loaded = load(DataSource(name="mnist-m", root=str(REAL)))
     assert (len(loaded.train), len(loaded.test), loaded.input_shape) == (10_000, 2000, (3, 32, 32))
     assert loaded.train.labels[:5].tolist() == [5, 0, 4, 1, 9]  # MNIST's order
     assert loaded.train.inputs[0, :, 0, 0].tolist() == [70, 81, 64]

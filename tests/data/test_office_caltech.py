@@ -54,7 +54,7 @@ def test_published_split_is_the_rule_of_positions() -> None:
 
 
 def test_pictures_split_by_position_and_resized(tmp_path: Path) -> None:
-    loaded = load(DataSource("office-caltech", root=str(make_tree(tmp_path))))
+    loaded = load(DataSource(name="office-caltech", root=str(make_tree(tmp_path))))
     assert (loaded.domain_names, loaded.class_names) == (DOMAINS, CLASSES)
     assert (loaded.input_shape, loaded.train.inputs.dtype) == ((3, 32, 32), torch.uint8)
     assert (loaded.mean, loaded.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -77,7 +77,7 @@ def test_pictures_are_counted_in_the_order_of_torchvisions_image_folder(tmp_path
     samples = ImageFolder(str(folder)).samples
     with Image.open(samples[18][0]) as first_test_of_second_ten:
         value = first_test_of_second_ten.getpixel((4, 4))
-    loaded = load(DataSource("office-caltech", root=str(tmp_path), domains="webcam"))
+    loaded = load(DataSource(name="office-caltech", root=str(tmp_path), domains="webcam"))
     assert loaded.test.labels.tolist() == [label for i, (_, label) in enumerate(samples) if i % 10 in (8, 9)]
     assert loaded.train.labels.tolist() == [label for i, (_, label) in enumerate(samples) if i % 10 < 8]
     assert int(loaded.test.inputs[2, 0, 5, 5]) == value
@@ -85,7 +85,7 @@ def test_pictures_are_counted_in_the_order_of_torchvisions_image_folder(tmp_path
 
 @pytest.mark.parametrize("folder", ["office_caltech_10", "Office-Caltech", "office_caltech", "OfficeCaltech10"])
 def test_names_of_the_folder(folder: str, tmp_path: Path) -> None:
-    source = DataSource("office-caltech", root=str(make_tree(tmp_path, folder, 9)), domains="dslr", image_size=9)
+    source = DataSource(name="office-caltech", root=str(make_tree(tmp_path, folder, 9)), domains="dslr", image_size=9)
     loaded = load(source)
     assert (loaded.domain_names, loaded.input_shape) == (("dslr",), (3, 9, 9))
     assert (len(loaded.train), len(loaded.test)) == (72, 18)
@@ -95,18 +95,18 @@ def test_what_is_missing_or_of_another_layout(tmp_path: Path) -> None:
     with pytest.raises(
         FileNotFoundError, match=r"put the folder Office-Caltech10 into .* caltech, amazon, webcam, dslr"
     ):
-        load(DataSource("office-caltech", root=str(tmp_path)))
+        load(DataSource(name="office-caltech", root=str(tmp_path)))
     root = make_tree(tmp_path, per_class=1)
     folder = root / "Office-Caltech10"
     (folder / "dslr").rename(folder / "other")
     with pytest.raises(FileNotFoundError, match=r"put the folder dslr of class/picture\.jpg into .*Office-Caltech10"):
-        load(DataSource("office-caltech", root=str(root)))
+        load(DataSource(name="office-caltech", root=str(root)))
     (folder / "webcam" / "mug" / "frame_0000.jpg").rename(folder / "webcam" / "frame.txt")
     (folder / "webcam" / "mug").rmdir()
     with pytest.raises(ValueError, match="domain webcam lacks the class mug, which domain caltech has"):
-        load(DataSource("office-caltech", root=str(root), domains="caltech,webcam"))
+        load(DataSource(name="office-caltech", root=str(root), domains="caltech,webcam"))
     with pytest.raises(ValueError, match=r"has 9 classes, but Office-Caltech is domain/class/picture\.jpg with 10"):
-        load(DataSource("office-caltech", root=str(root), domains="webcam"))
+        load(DataSource(name="office-caltech", root=str(root), domains="webcam"))
 
 
 def save_histograms(folder: Path, **changes: np.ndarray) -> Path:
@@ -133,7 +133,7 @@ def test_histograms_and_the_names_of_their_files(tmp_path: Path) -> None:
     folder = save_histograms(tmp_path / "OfficeCaltech10_SURF")
     (folder / "amazon.mat").rename(folder / "Amazon_SURF_L10.mat")
     (folder / "amazon_zscore_SURF_L10.mat").write_bytes(b"another file of the same distribution")
-    loaded = load(DataSource("office-caltech-surf", root=str(tmp_path), domains="dslr,amazon"))
+    loaded = load(DataSource(name="office-caltech-surf", root=str(tmp_path), domains="dslr,amazon"))
     assert (loaded.domain_names, loaded.class_names) == (("dslr", "amazon"), CLASSES)
     assert (loaded.train.inputs.dtype, loaded.input_shape) == (torch.float32, (5,))
     assert np.bincount(loaded.train.domains).tolist() == [96, 80]  # of 120 and 100 rows
@@ -141,7 +141,7 @@ def test_histograms_and_the_names_of_their_files(tmp_path: Path) -> None:
     row = loaded.test.inputs[0]  # row 8 of dslr
     assert row.tolist() == pytest.approx([0, 0, 0, 5**0.5, 0])
     assert loaded.test.labels[:6].tolist() == [0, 0, 1, 1, 2, 2]  # rows 8, 9, 18, 19, 28, 29 of twelve a class
-    all_of_them = load(DataSource("office-caltech-surf", path=str(folder)))
+    all_of_them = load(DataSource(name="office-caltech-surf", path=str(folder)))
     assert (all_of_them.domain_names, len(all_of_them.train), len(all_of_them.test)) == (DOMAINS, 336, 84)
 
 
@@ -153,7 +153,7 @@ def test_histograms_in_another_order_are_split_as_if_they_stood_class_by_class(t
     for name, order in (("sorted", np.arange(60)), ("mixed", mixed)):
         (tmp_path / name).mkdir()
         savemat(tmp_path / name / "dslr.mat", {"fts": histograms[order], "labels": labels[order][:, None]})
-        loaded.append(load(DataSource("office-caltech-surf", path=str(tmp_path / name), domains="dslr")))
+        loaded.append(load(DataSource(name="office-caltech-surf", path=str(tmp_path / name), domains="dslr")))
     assert torch.equal(loaded[0].test.inputs, loaded[1].test.inputs)
     assert loaded[1].test.labels.tolist() == [1, 1, 3, 3, 4, 4, 6, 6, 8, 8, 9, 9]
 
@@ -172,15 +172,15 @@ def test_histograms_in_another_order_are_split_as_if_they_stood_class_by_class(t
 )
 def test_histograms_that_cannot_be_used(tmp_path: Path, changes: dict[str, np.ndarray], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        load(DataSource("office-caltech-surf", path=str(save_histograms(tmp_path, **changes))))
+        load(DataSource(name="office-caltech-surf", path=str(save_histograms(tmp_path, **changes))))
 
 
 def test_missing_and_damaged_histograms(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"put the file caltech10\.mat into .*OfficeCaltech10_SURF"):
-        load(DataSource("office-caltech-surf", root=str(tmp_path)))
+        load(DataSource(name="office-caltech-surf", root=str(tmp_path)))
     file = save_histograms(tmp_path) / "webcam.mat"
     content = file.read_bytes()
-    source = DataSource("office-caltech-surf", path=str(tmp_path))
+    source = DataSource(name="office-caltech-surf", path=str(tmp_path))
     for damaged in (b"", b"no matrix", content[:100], content[:200], content[:-20]):
         file.write_bytes(damaged)
         with pytest.raises(ValueError, match=r"webcam\.mat is damaged, truncated or no \.mat file"):
@@ -192,7 +192,7 @@ def test_missing_and_damaged_histograms(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not (REAL / "OfficeCaltech10_SURF").is_dir(), reason=f"no OfficeCaltech10_SURF in {REAL}")
 def test_real_histograms() -> None:
-    loaded = load(DataSource("office-caltech-surf", root=str(REAL)))
+    loaded = load(DataSource(name="office-caltech-surf", root=str(REAL)))
     assert (loaded.domain_names, loaded.input_shape) == (DOMAINS, (800,))
     assert np.bincount(loaded.train.domains).tolist() == [899, 768, 237, 127]
     assert np.bincount(loaded.test.domains).tolist() == [224, 190, 58, 30]

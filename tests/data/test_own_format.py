@@ -29,7 +29,7 @@ def picture_folder(path: Path, *names: str, colour: bool = False) -> str:
 
 
 def read(name: str, path: str, **options: object) -> OwnSamples:
-    return OWN_FORMATS[name](DataSource(name, path=path, **options))  # type: ignore[arg-type]
+    return OWN_FORMATS[name](DataSource(name=name, path=path, **options))  # type: ignore[arg-type]
 
 
 def test_npz_labels_are_places_in_the_declared_list(tmp_path: Path) -> None:
@@ -75,18 +75,18 @@ def test_grey_pictures_get_three_channels_where_they_are_declared(tmp_path: Path
 def test_another_shape_than_declared_is_refused(tmp_path: Path) -> None:
     path = picture_folder(tmp_path / "a", "cat/1.png", "cat/2.png", colour=True)
     with pytest.raises(ValueError, match=r"a holds samples of shape 3x4x4, but data\.input-shape = '1x4x4'"):
-        read("image-folder", path).parts(DataSource("image-folder", path=path, input_shape="1x4x4"))
+        read("image-folder", path).parts(DataSource(name="image-folder", path=path, input_shape="1x4x4"))
     with pytest.raises(ValueError, match=r"shape 1x4x4, but data\.input-shape = '16'"):
-        load(DataSource("npz", path=npz(tmp_path / "a.npz", [0, 1] * 5), input_shape="16"))
+        load(DataSource(name="npz", path=npz(tmp_path / "a.npz", [0, 1] * 5), input_shape="16"))
 
 
 def test_public_sets_have_their_own_classes() -> None:
     with pytest.raises(ValueError, match=r"data\.classes = 'a, b': data set 'digits' does not use it"):
-        load(DataSource("digits", classes="a, b"))
+        load(DataSource(name="digits", classes="a, b"))
 
 
 def test_a_client_with_too_little_to_test_on_trains_on_all_of_it(tmp_path: Path) -> None:
-    source = DataSource("npz", path=npz(tmp_path / "a.npz", [0, 1, 1]), classes="3")
+    source = DataSource(name="npz", path=npz(tmp_path / "a.npz", [0, 1, 1]), classes="3")
     train, test = OWN_FORMATS["npz"](source).parts(source)
     assert train.labels.tolist() == [0, 1, 1] and test is None
     with pytest.raises(ValueError, match="leaves no test sample"):
@@ -94,7 +94,7 @@ def test_a_client_with_too_little_to_test_on_trains_on_all_of_it(tmp_path: Path)
 
 
 def test_a_client_tests_on_its_share_the_same_every_time(tmp_path: Path) -> None:
-    source = DataSource("npz", path=npz(tmp_path / "a.npz", [0] * 10 + [2] * 5), classes="3", test_share=0.2)
+    source = DataSource(name="npz", path=npz(tmp_path / "a.npz", [0] * 10 + [2] * 5), classes="3", test_share=0.2)
     train, test = OWN_FORMATS["npz"](source).parts(source)
     assert test is not None and test.labels.tolist() == [0, 0, 2] and len(train) == 12
     assert torch.equal(load(source).test.inputs, test.inputs)  # as a data set that a run divides

@@ -19,7 +19,7 @@ LABELS = np.array([0, 1, 2, 0, 1, 2, 0, 1, 2, 2])
 def load_arrays(tmp_path: Path, **arrays: np.ndarray) -> DataSet:
     file = tmp_path / "own.npz"
     np.savez(file, **arrays)
-    return load(DataSource("npz", path=str(file)))
+    return load(DataSource(name="npz", path=str(file)))
 
 
 def pixels(*shape: int) -> np.ndarray:
@@ -44,7 +44,7 @@ def test_layouts_with_a_test_part(tmp_path: Path, keys: tuple[str, ...]) -> None
 def test_a_test_part_is_split_off_where_there_is_none(tmp_path: Path, keys: tuple[str, str]) -> None:
     images = np.arange(10, dtype=np.uint8)[:, None, None] * np.ones((1, 4, 4), np.uint8)
     np.savez(tmp_path / "own.npz", **{keys[0]: images, keys[1]: LABELS})
-    first, again = (load(DataSource("npz", path=str(tmp_path / "own.npz"), test_share=0.3)) for _ in range(2))
+    first, again = (load(DataSource(name="npz", path=str(tmp_path / "own.npz"), test_share=0.3)) for _ in range(2))
     assert torch.equal(first.test.inputs, again.test.inputs)
     assert np.bincount(first.test.labels).tolist() == [1, 1, 1]
     ids = [*first.train.inputs[:, 0, 0, 0].tolist(), *first.test.inputs[:, 0, 0, 0].tolist()]
@@ -194,7 +194,7 @@ def test_refusals_name_the_file(tmp_path: Path, arrays: dict[str, np.ndarray], m
 def test_declared_classes_may_have_no_sample(tmp_path: Path) -> None:
     file = tmp_path / "own.npz"
     np.savez(file, x_train=pixels(10, 4, 4), y_train=LABELS * 2, x_test=pixels(2, 4, 4), y_test=np.array([1, 5]))
-    assert load(DataSource("npz", path=str(file), classes="6")).num_classes == 6
+    assert load(DataSource(name="npz", path=str(file), classes="6")).num_classes == 6
 
 
 def npy(shape: tuple[int, ...]) -> bytes:
@@ -219,7 +219,7 @@ def test_what_is_no_array_is_refused(tmp_path: Path, content: bytes, message: st
         archive.writestr("labels.npy" if content.startswith(b"\x93") else "labels", npy((0,)))
         archive.writestr("images.npy" if content.startswith(b"\x93") else "images", content)
     with pytest.raises(ValueError, match=message) as caught:
-        load(DataSource("npz", path=str(file)))
+        load(DataSource(name="npz", path=str(file)))
     assert str(file) in str(caught.value)
 
 
@@ -231,22 +231,22 @@ def test_an_archive_that_is_encrypted_is_refused(tmp_path: Path) -> None:
         content[start] |= 1  # the flag of the first file
     file.write_bytes(content)
     with pytest.raises(ValueError, match=r"own\.npz is damaged or truncated \(File .* is encrypted"):
-        load(DataSource("npz", path=str(file)))
+        load(DataSource(name="npz", path=str(file)))
 
 
 def test_missing_damaged_and_other_files(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"'npz' needs data\.path"):
-        load(DataSource("npz"))
+        load(DataSource(name="npz"))
     with pytest.raises(FileNotFoundError, match=r"data\.path = .*none\.npz' does not exist"):
-        load(DataSource("npz", path=str(tmp_path / "none.npz")))
+        load(DataSource(name="npz", path=str(tmp_path / "none.npz")))
     with pytest.raises(ValueError, match=r"is a folder, data\.name = .npz. reads one \.npz file"):
-        load(DataSource("npz", path=str(tmp_path)))
+        load(DataSource(name="npz", path=str(tmp_path)))
     np.save(tmp_path / "single.npy", LABELS)
     with pytest.raises(ValueError, match=r"single\.npy is a single array, a \.npz archive is needed"):
-        load(DataSource("npz", path=str(tmp_path / "single.npy")))
+        load(DataSource(name="npz", path=str(tmp_path / "single.npy")))
     (tmp_path / "text.npz").write_text("no archive")
     with pytest.raises(ValueError, match=r"text\.npz is damaged"):
-        load(DataSource("npz", path=str(tmp_path / "text.npz")))
+        load(DataSource(name="npz", path=str(tmp_path / "text.npz")))
 
 
 @pytest.mark.parametrize("compressed", [False, True])
@@ -258,7 +258,7 @@ def test_any_truncation_is_refused(tmp_path: Path, compressed: bool) -> None:
         file = tmp_path / "cut.npz"
         file.write_bytes(content[: int(share * len(content))])
         with pytest.raises(ValueError, match=r"cut\.npz is damaged"):
-            load(DataSource("npz", path=str(file)))
+            load(DataSource(name="npz", path=str(file)))
 
 
 def test_a_flipped_byte_is_refused(tmp_path: Path) -> None:
@@ -268,4 +268,4 @@ def test_a_flipped_byte_is_refused(tmp_path: Path) -> None:
     content[300] ^= 255  # inside the pixels: the archive's checksum no longer fits
     file.write_bytes(content)
     with pytest.raises(ValueError, match=r"own\.npz is damaged"):
-        load(DataSource("npz", path=str(file)))
+        load(DataSource(name="npz", path=str(file)))

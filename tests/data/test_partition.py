@@ -17,12 +17,12 @@ LABELS = np.random.default_rng(5).integers(0, 6, 600)
 
 
 def test_iid_is_near_equal():
-    sizes = [len(ids) for ids in partition(LABELS, 6, PartitionPlan("iid", 7)).indices]
+    sizes = [len(ids) for ids in partition(LABELS, 6, PartitionPlan(scheme="iid", num_partitions=7)).indices]
     assert sorted(sizes, reverse=True) == [86, 86, 86, 86, 86, 85, 85]
 
 
 def test_dirichlet_by_a_loop_over_its_draws():
-    result = partition(LABELS, 6, PartitionPlan("dirichlet", 4, alpha=1.0, seed=3))
+    result = partition(LABELS, 6, PartitionPlan(scheme="dirichlet", num_partitions=4, alpha=1.0), seed=3)
     rng = np.random.default_rng(3)
     kept = long_tail(LABELS, 6, 1.0, 3)
     shuffled = [rng.permutation(np.array([i for i in kept if LABELS[i] == c])) for c in range(6)]
@@ -38,14 +38,14 @@ def test_dirichlet_by_a_loop_over_its_draws():
 
 
 def test_dirichlet_redraws_until_every_client_has_enough():
-    plan = PartitionPlan("dirichlet", 10, alpha=0.1, min_samples=15, seed=1)
-    assert min(len(ids) for ids in partition(LABELS, 6, plan).indices) >= 15
+    plan = PartitionPlan(scheme="dirichlet", num_partitions=10, alpha=0.1, min_samples=15)
+    assert min(len(ids) for ids in partition(LABELS, 6, plan, seed=1).indices) >= 15
     with pytest.raises(ValueError, match=r"1000 draws with alpha = 0\.01 left one of 10 clients with fewer than"):
-        partition(LABELS, 6, PartitionPlan("dirichlet", 10, alpha=0.01, min_samples=50))
+        partition(LABELS, 6, PartitionPlan(scheme="dirichlet", num_partitions=10, alpha=0.01, min_samples=50))
 
 
 def test_quantity_by_a_loop_over_its_draws():
-    result = partition(LABELS, 6, PartitionPlan("quantity", 4, alpha=1.0, seed=3))
+    result = partition(LABELS, 6, PartitionPlan(scheme="quantity", num_partitions=4, alpha=1.0), seed=3)
     rng = np.random.default_rng(3)
     order = rng.permutation(long_tail(LABELS, 6, 1.0, 3)).tolist()
     share, start, total, clients = rng.dirichlet([1.0] * 4), 0, 0.0, []
@@ -59,7 +59,7 @@ def test_quantity_by_a_loop_over_its_draws():
 
 @pytest.mark.parametrize("scheme", ["dirichlet", "quantity"])
 def test_a_client_may_have_exactly_the_fewest_samples(scheme):
-    result = partition([0, 0], 1, PartitionPlan(scheme, 2, alpha=10.0, min_samples=1))
+    result = partition([0, 0], 1, PartitionPlan(scheme=scheme, num_partitions=2, alpha=10.0, min_samples=1))
     assert [len(ids) for ids in result.indices] == [1, 1]
 
 
@@ -67,7 +67,9 @@ def test_dirichlet_is_more_skewed_for_a_smaller_alpha():
     labels = np.arange(4000) % 10
 
     def largest_share(alpha: float) -> float:
-        counts = partition(labels, 10, PartitionPlan("dirichlet", 10, alpha=alpha)).class_counts(labels, 10)
+        counts = partition(labels, 10, PartitionPlan(scheme="dirichlet", num_partitions=10, alpha=alpha)).class_counts(
+            labels, 10
+        )
         return float((counts.max(axis=1) / counts.sum(axis=1)).mean())
 
     assert largest_share(0.1) > largest_share(1.0) > largest_share(100.0)
@@ -76,8 +78,8 @@ def test_dirichlet_is_more_skewed_for_a_smaller_alpha():
 
 @pytest.mark.parametrize(("clients", "per_client"), [(5, 2), (10, 2), (3, 2), (7, 3), (4, 6), (20, 1)])
 def test_shards_deals_classes_evenly(clients, per_client):
-    plan = PartitionPlan("shards", clients, classes_per_client=per_client, seed=clients)
-    held = partition(LABELS, 6, plan).class_counts(LABELS, 6) > 0
+    plan = PartitionPlan(scheme="shards", num_partitions=clients, classes_per_client=per_client)
+    held = partition(LABELS, 6, plan, seed=clients).class_counts(LABELS, 6) > 0
     assert (held.sum(axis=1) == per_client).all()
     holders = held.sum(axis=0)
     assert holders.max() - holders.min() <= 1
@@ -85,7 +87,9 @@ def test_shards_deals_classes_evenly(clients, per_client):
 
 
 def test_shards_divides_a_class_evenly_among_its_holders():
-    counts = partition(LABELS, 6, PartitionPlan("shards", 9, classes_per_client=2)).class_counts(LABELS, 6)
+    counts = partition(LABELS, 6, PartitionPlan(scheme="shards", num_partitions=9, classes_per_client=2)).class_counts(
+        LABELS, 6
+    )
     for column, total in zip(counts.T, np.bincount(LABELS), strict=True):
         shares = column[column > 0]
         assert shares.sum() == total and shares.max() - shares.min() <= 1
@@ -93,22 +97,27 @@ def test_shards_divides_a_class_evenly_among_its_holders():
 
 def test_shards_with_a_missing_class():
     labels = np.array([0, 2] * 10)
-    counts = partition(labels, 3, PartitionPlan("shards", 2, classes_per_client=2)).class_counts(labels, 3)
+    counts = partition(labels, 3, PartitionPlan(scheme="shards", num_partitions=2, classes_per_client=2)).class_counts(
+        labels, 3
+    )
     assert counts.tolist() == [[5, 0, 5], [5, 0, 5]]
     with pytest.raises(ValueError, match=r"classes-per-client = 3, but only 2 of the 3 classes have samples"):
-        partition(labels, 3, PartitionPlan("shards", 2, classes_per_client=3))
+        partition(labels, 3, PartitionPlan(scheme="shards", num_partitions=2, classes_per_client=3))
 
 
 @pytest.mark.parametrize("clients", [10, 11, 15, 20, 37])
 def test_nid1_gives_equal_sizes(clients):
-    sizes = [len(ids) for ids in partition(LABELS, 6, PartitionPlan("nid1", clients, seed=clients)).indices]
+    sizes = [
+        len(ids)
+        for ids in partition(LABELS, 6, PartitionPlan(scheme="nid1", num_partitions=clients), seed=clients).indices
+    ]
     assert sum(sizes) == 600 and max(sizes) - min(sizes) <= 1
 
 
 def test_nid1_divides_a_chunk_for_each_ten_clients_and_the_last_for_the_rest(monkeypatch):
     widths, fill = [], nid1._fill_bins
     monkeypatch.setattr(nid1, "_fill_bins", lambda *given: widths.append((len(given[0]), given[3])) or fill(*given))
-    partition(LABELS, 6, PartitionPlan("nid1", 23))
+    partition(LABELS, 6, PartitionPlan(scheme="nid1", num_partitions=23))
     assert widths == [(260, 10), (260, 10), (80, 3)]
 
 
@@ -131,18 +140,16 @@ def test_nid1_draws_again_where_all_mass_fell_on_full_bins():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"scheme": "nid2"}, "'nid2' is unknown, there are: iid, dirichlet, nid1, shards"),
-        ({"num_partitions": 0}, r"num_partitions = 0: it must be 1 or larger"),
-        ({"alpha": 0.0}, r"alpha = 0\.0: it must be larger than 0"),
+        ({"scheme": "nid2"}, r"scheme\n  .*'iid', 'dirichlet', 'nid1', 'shards', 'quantity', 'domains' or 'nodes'"),
+        ({"num_partitions": 0}, r"num_partitions\n  .* greater than or equal to 1"),
+        ({"alpha": 0.0}, r"alpha\n  .* greater than 0"),
         ({"alpha": -1.0}, "alpha"),
         ({"alpha": float("nan")}, "alpha"),
         ({"alpha": float("inf")}, "alpha"),
-        ({"imbalance": 0.5}, r"imbalance = 0\.5: it must be 1"),
+        ({"imbalance": 0.5}, r"imbalance\n  .* greater than or equal to 1"),
         ({"imbalance": float("nan")}, "imbalance"),
         ({"classes_per_client": 0}, "classes_per_client"),
         ({"min_samples": 0}, "min_samples"),
-        ({"seed": -1}, "seed"),
-        ({"seed": 2**32}, "seed"),
     ],
 )
 def test_plan_refuses(values, message):
@@ -153,11 +160,20 @@ def test_plan_refuses(values, message):
 @pytest.mark.parametrize(
     ("plan", "message"),
     [
-        (PartitionPlan("iid", 601), r"num-partitions = 601, but there are only 600 training samples"),
-        (PartitionPlan("iid", 300, imbalance=50.0), "but there are only 180 training samples"),
-        (PartitionPlan("iid", 100, min_samples=7), r"client 0 gets 6 samples, but partition.min-samples = 7"),
-        (PartitionPlan("shards", 5, classes_per_client=7), "classes-per-client = 7, but there are 6 classes"),
-        (PartitionPlan("nid1", 9), r"'nid1' needs at least 10 clients, got 9"),
+        (
+            PartitionPlan(scheme="iid", num_partitions=601),
+            r"num-partitions = 601, but there are only 600 training samples",
+        ),
+        (PartitionPlan(scheme="iid", num_partitions=300, imbalance=50.0), "but there are only 180 training samples"),
+        (
+            PartitionPlan(scheme="iid", num_partitions=100, min_samples=7),
+            r"client 0 gets 6 samples, but partition.min-samples = 7",
+        ),
+        (
+            PartitionPlan(scheme="shards", num_partitions=5, classes_per_client=7),
+            "classes-per-client = 7, but there are 6 classes",
+        ),
+        (PartitionPlan(scheme="nid1", num_partitions=9), r"'nid1' needs at least 10 clients, got 9"),
     ],
 )
 def test_partition_refuses(plan, message):
@@ -176,7 +192,7 @@ def test_partition_refuses(plan, message):
 )
 def test_bad_labels_are_refused(labels, message):
     with pytest.raises(ValueError, match=message):
-        partition(labels, 2, PartitionPlan("iid", 1))
+        partition(labels, 2, PartitionPlan(scheme="iid", num_partitions=1))
     with pytest.raises(ValueError, match=message):
         split_test(labels, np.ones((1, 2), np.int64), 0)
 
@@ -196,7 +212,7 @@ def test_fingerprint():
 def test_nid1_gives_up_on_a_tiny_alpha(monkeypatch):
     monkeypatch.setattr("fedhpro_flwr.data.nid1.MAX_RESTARTS", 50)
     with pytest.raises(ValueError, match=r"alpha = 0\.001 is too small"):
-        partition(LABELS, 6, PartitionPlan("nid1", 10, alpha=1e-3))
+        partition(LABELS, 6, PartitionPlan(scheme="nid1", num_partitions=10, alpha=1e-3))
 
 
 def test_class_counts_by_hand():
@@ -218,6 +234,6 @@ def test_split_test_by_largest_remainders():
 
 
 def test_split_test_follows_its_seed():
-    counts = partition(LABELS, 6, PartitionPlan("dirichlet", 4)).class_counts(LABELS, 6)
+    counts = partition(LABELS, 6, PartitionPlan(scheme="dirichlet", num_partitions=4)).class_counts(LABELS, 6)
     first, again, other = (np.concatenate(split_test(LABELS, counts, seed)) for seed in (1, 1, 2))
     assert first.tolist() == again.tolist() != other.tolist()

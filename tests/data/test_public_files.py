@@ -11,7 +11,7 @@ from fedhpro_flwr.data.public_files import fetch_missing, public_files
 
 
 def test_own_folder_comes_before_the_data_folder(tmp_path: Path) -> None:
-    source = DataSource("some", root=str(tmp_path))
+    source = DataSource(name="some", root=str(tmp_path))
     (tmp_path / "b").write_bytes(b"2")
     (tmp_path / "OWN").mkdir()
     (tmp_path / "OWN" / "a").write_bytes(b"1")
@@ -30,7 +30,7 @@ def test_only_missing_files_are_fetched(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr("torchvision.datasets.utils.download_url", download_url)
     (tmp_path / "usps.bz2").write_bytes(b"another md5 sum than torchvision's: kept all the same")
-    fetch_missing(DataSource("usps", root=str(tmp_path)), "USPS", "USPS")
+    fetch_missing(DataSource(name="usps", root=str(tmp_path)), "USPS", "USPS")
     assert asked == [("usps.t.bz2", tmp_path / "USPS", "usps.t.bz2", 32)]
     assert [(file.name, file.read_bytes()) for file in (tmp_path / "USPS").iterdir()] == [("usps.t.bz2", b"fetched")]
 
@@ -48,7 +48,7 @@ def test_what_an_interrupted_download_leaves_does_not_count_as_fetched(
             raise error
 
     monkeypatch.setattr("torchvision.datasets.utils.download_url", download_url)
-    source = DataSource("usps", root=str(tmp_path))
+    source = DataSource(name="usps", root=str(tmp_path))
     with pytest.raises((FileNotFoundError, KeyboardInterrupt)):
         fetch_missing(source, "USPS", "USPS")
     assert list((tmp_path / "USPS").iterdir()) == []
@@ -65,4 +65,4 @@ def test_failed_download_says_what_to_put_where(
 
     monkeypatch.setattr("torchvision.datasets.utils.download_url", download_url)
     with pytest.raises(FileNotFoundError, match=rf"'svhn': .* cannot be fetched \({error}\); put train_32x32.mat into"):
-        fetch_missing(DataSource("svhn", root=str(tmp_path)), "SVHN", "SVHN")
+        fetch_missing(DataSource(name="svhn", root=str(tmp_path)), "SVHN", "SVHN")

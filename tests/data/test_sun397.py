@@ -28,7 +28,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def source(root: Path, **options: object) -> DataSource:
-    return DataSource("sun397", root=str(root), **options)  # type: ignore[arg-type]
+    return DataSource(name="sun397", root=str(root), **options)  # type: ignore[arg-type]
 
 
 def write_lists(folder: Path) -> None:

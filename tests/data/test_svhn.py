@@ -27,7 +27,7 @@ def test_svhn_is_read_from_its_folder_or_the_data_folder(folder: str, tmp_path: 
     x_train, x_test = pixels(5, 0), pixels(2, 1)
     savemat(tmp_path / folder / "train_32x32.mat", {"X": x_train, "y": np.array([[1], [10], [9], [10], [2]])})
     savemat(tmp_path / folder / "test_32x32.mat", {"X": x_test, "y": np.array([[10], [3]])}, do_compression=True)
-    loaded = load(DataSource("svhn", root=str(tmp_path)))
+    loaded = load(DataSource(name="svhn", root=str(tmp_path)))
     np.testing.assert_array_equal(loaded.train.inputs, x_train.transpose(3, 2, 0, 1))
     np.testing.assert_array_equal(loaded.test.inputs, x_test.transpose(3, 2, 0, 1))
     assert loaded.train.inputs.is_contiguous() and loaded.train.labels.dtype == torch.int64
@@ -68,30 +68,30 @@ def test_damaged_file_is_named(kept: int, tmp_path: Path) -> None:
     for name in ("train_32x32.mat", "test_32x32.mat"):
         (tmp_path / name).write_bytes(file.read_bytes())
     with pytest.raises(ValueError, match=r"train_32x32\.mat is damaged.*; delete it and set data\.download = true$"):
-        load(DataSource("svhn", root=str(tmp_path)))
+        load(DataSource(name="svhn", root=str(tmp_path)))
 
 
 def test_missing_svhn_says_what_to_put_where(tmp_path: Path) -> None:
     with pytest.raises(
         FileNotFoundError, match=r"put train_32x32\.mat into .*SVHN \(data\.download = true .*'svhn-part' is"
     ):
-        load(DataSource("svhn", root=str(tmp_path)))
+        load(DataSource(name="svhn", root=str(tmp_path)))
     with pytest.raises(FileNotFoundError, match=rf"put {PART_FILES[0]} into .*SVHN .*'svhn' is the whole set"):
-        load(DataSource("svhn-part", root=str(tmp_path)))
+        load(DataSource(name="svhn-part", root=str(tmp_path)))
 
 
 def test_part_takes_its_test_images_from_the_second_file(tmp_path: Path) -> None:
     for name, count in zip(PART_FILES, (4, 3), strict=True):
         images = pixels(count, count).transpose(3, 0, 1, 2)
         np.savez(tmp_path / name, images=images, labels=np.arange(count), source=np.zeros((count, 2), np.int64))
-    loaded = load(DataSource("svhn-part", root=str(tmp_path)))
+    loaded = load(DataSource(name="svhn-part", root=str(tmp_path)))
     assert (loaded.train.labels.tolist(), loaded.test.labels.tolist()) == ([0, 1, 2, 3], [0, 1, 2])
     np.testing.assert_array_equal(loaded.test.inputs, pixels(3, 3).transpose(3, 2, 0, 1))
 
 
 @pytest.mark.skipif(not (REAL / "SVHN" / PART_FILES[0]).is_file(), reason=f"no part of SVHN in {REAL}")
 def test_real_part() -> None:
-    loaded = load(DataSource("svhn-part", root=str(REAL)))
+    loaded = load(DataSource(name="svhn-part", root=str(REAL)))
     assert (len(loaded.train), len(loaded.test), loaded.input_shape) == (1083, 243, (3, 32, 32))
     assert np.bincount(loaded.train.labels).tolist() == [66, 227, 141, 134, 110, 112, 78, 70, 78, 67]
     assert loaded.train.labels[:4].tolist() == [1, 9, 2, 3]

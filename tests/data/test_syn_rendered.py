@@ -15,7 +15,7 @@ from fedhpro_flwr.data.syn_rendered import CONTRAST, FONTS, draw_colours, load_f
 def test_data_set_follows_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(syn_rendered, "TRAIN_SAMPLES", 60)
     monkeypatch.setattr(syn_rendered, "TEST_SAMPLES", 60)
-    first, again, other = (load(DataSource("syn-rendered", split_seed=seed)) for seed in (3, 3, 4))
+    first, again, other = (load(DataSource(name="syn-rendered", split_seed=seed)) for seed in (3, 3, 4))
     assert (first.name, first.input_shape, first.num_classes) == ("syn-rendered", (3, 32, 32), 10)
     assert first.train.inputs.dtype == torch.uint8 and first.train.inputs.is_contiguous()
     for part, same in ((first.train, again.train), (first.test, again.test)):
@@ -79,4 +79,4 @@ def test_stroke_stands_out_from_background_and_outline() -> None:
 def test_missing_font_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("matplotlib.get_data_path", lambda: str(tmp_path))
     with pytest.raises(FileNotFoundError, match=r"'syn-rendered': .*ttf lacks DejaVuSans-Bold\.ttf; install"):
-        load(DataSource("syn-rendered"))
+        load(DataSource(name="syn-rendered"))

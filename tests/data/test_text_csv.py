@@ -18,7 +18,7 @@ def write(file: Path, content: str, encoding: str = "utf-8") -> Path:
 
 
 def source_of(path: Path, **options: float) -> DataSource:
-    return DataSource("text-csv", path=str(path), text_length=4, vocabulary=100, **options)
+    return DataSource(name="text-csv", path=str(path), text_length=4, vocabulary=100, **options)
 
 
 def hashed(*texts: str) -> torch.Tensor:
@@ -103,7 +103,7 @@ def test_a_label_of_the_test_file_alone_is_refused(tmp_path):
 
 def test_missing_places(tmp_path):
     with pytest.raises(ValueError, match=r"data\.name = 'text-csv' needs data\.path"):
-        load(DataSource("text-csv"))
+        load(DataSource(name="text-csv"))
     with pytest.raises(FileNotFoundError, match="nowhere' does not exist"):
         load(source_of(tmp_path / "nowhere"))
     with pytest.raises(FileNotFoundError, match=r"is a folder without train\.csv"):
@@ -112,5 +112,5 @@ def test_missing_places(tmp_path):
 
 def test_a_text_may_be_longer_than_a_field_of_pythons_csv(tmp_path: Path) -> None:
     (tmp_path / "mails.csv").write_text("label,text\n" + 9 * "a,one\nb,two\n" + f'a,"{200_000 * "win "}"\n')
-    found = load(DataSource("text-csv", path=str(tmp_path / "mails.csv"), text_length=4))
+    found = load(DataSource(name="text-csv", path=str(tmp_path / "mails.csv"), text_length=4))
     assert len(found.train) + len(found.test) == 19

@@ -48,7 +48,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_classes_by_wordnet_id_and_val_as_test(folder: Path) -> None:
-    loaded = load(DataSource("tiny-imagenet", root=str(folder.parent)))
+    loaded = load(DataSource(name="tiny-imagenet", root=str(folder.parent)))
     assert loaded.class_names == ("goldfish", "Egyptian cat")
     assert (loaded.input_shape, loaded.train.inputs.dtype) == ((3, 64, 64), torch.uint8)  # grey ones are colour too
     assert loaded.train.labels.tolist() == [0, 0, 0, 1, 1, 1]
@@ -60,15 +60,15 @@ def test_classes_by_wordnet_id_and_val_as_test(folder: Path) -> None:
 
 
 def test_resized_and_from_a_path(folder: Path) -> None:
-    loaded = load(DataSource("tiny-imagenet", path=str(folder), image_size=16))
+    loaded = load(DataSource(name="tiny-imagenet", path=str(folder), image_size=16))
     assert loaded.input_shape == (3, 16, 16)
     assert loaded.train.inputs[4].unique().tolist() == [10]
 
 
 def test_missing_files(folder: Path) -> None:
-    source = DataSource("tiny-imagenet", root=str(folder.parent))
+    source = DataSource(name="tiny-imagenet", root=str(folder.parent))
     with pytest.raises(FileNotFoundError, match=r"put the folder tiny-imagenet-200 with wnids\.txt, .*into"):
-        load(DataSource("tiny-imagenet", root=str(folder)))
+        load(DataSource(name="tiny-imagenet", root=str(folder)))
     for file in (folder / "words.txt", folder / "val" / "val_annotations.txt"):
         content = file.read_bytes()
         file.unlink()
@@ -98,5 +98,5 @@ def test_missing_files(folder: Path) -> None:
 def test_refusals(folder: Path, file: str, content: bytes, message: str) -> None:
     (folder / file).write_bytes(content)
     with pytest.raises(ValueError, match=message) as caught:
-        load(DataSource("tiny-imagenet", root=str(folder.parent)))
+        load(DataSource(name="tiny-imagenet", root=str(folder.parent)))
     assert "\n" not in str(caught.value)

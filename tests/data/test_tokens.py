@@ -87,7 +87,7 @@ def test_words_spread_evenly():
 
 
 def test_tokenize_takes_length_and_vocabulary_from_the_source():
-    tokens, vocabulary = tokenize(["one two"], DataSource("x", text_length=3, vocabulary=77))
+    tokens, vocabulary = tokenize(["one two"], DataSource(name="x", text_length=3, vocabulary=77))
     assert (tokens.shape, vocabulary) == ((1, 3), 77)
     assert tokens.tolist() == hash_words(["one two"], length=3, vocabulary=77).tolist()
 
@@ -121,12 +121,12 @@ def tokenizer_folder(folder: Path, *, marks: bool, words: tuple[str, ...] = WORD
 def test_a_tokenizer_folder_pads_with_0_and_keeps_its_marks(tmp_path):
     folder = tokenizer_folder(tmp_path / "t", marks=True)
     tokens, vocabulary = tokenize(
-        ["hello world", "hello world hello world", ""], DataSource("x", tokenizer=str(folder), text_length=5)
+        ["hello world", "hello world hello world", ""], DataSource(name="x", tokenizer=str(folder), text_length=5)
     )
     # <s> is 0 and <pad> is 1 in the folder; here they have changed places.
     assert tokens.tolist() == [[1, 4, 5, 2, 0], [1, 4, 5, 4, 2], [1, 2, 0, 0, 0]]
     assert (tokens.dtype, vocabulary) == (torch.int32, 6)
-    short, _ = tokenize(["world hello"], DataSource("x", tokenizer=str(folder), text_length=3))
+    short, _ = tokenize(["world hello"], DataSource(name="x", tokenizer=str(folder), text_length=3))
     assert short.tolist() == [[1, 5, 2]]
 
 
@@ -135,12 +135,12 @@ def test_a_length_that_marks_fill_is_refused(length, tmp_path):
     folder = tokenizer_folder(tmp_path / "t", marks=True)
     sentence = f"data.text-length = {length} leaves no token of a text beside the 2 for its beginning and end that "
     with pytest.raises(ValueError, match=f"^{re.escape(f'{sentence}the tokenizer in {folder} sets; use 3 or more')}$"):
-        tokenize(["hello"], DataSource("x", tokenizer=str(folder), text_length=length))
+        tokenize(["hello"], DataSource(name="x", tokenizer=str(folder), text_length=length))
 
 
 def test_a_text_without_tokens_becomes_one(tmp_path):
     folder = tokenizer_folder(tmp_path / "t", marks=False)
-    tokens, _ = tokenize(["", "world"], DataSource("x", tokenizer=str(folder), text_length=2))
+    tokens, _ = tokenize(["", "world"], DataSource(name="x", tokenizer=str(folder), text_length=2))
     assert tokens.tolist() == [[1, 0], [5, 0]]
 
 
@@ -148,38 +148,38 @@ def test_the_padding_token_is_the_one_that_the_folder_names(tmp_path):
     folder = tokenizer_folder(tmp_path / "t", marks=False)
     for named in ("</s>", {"content": "</s>"}):
         (folder / "tokenizer_config.json").write_text(json.dumps({"pad_token": named}))
-        tokens, _ = tokenize(["world"], DataSource("x", tokenizer=str(folder), text_length=2))
+        tokens, _ = tokenize(["world"], DataSource(name="x", tokenizer=str(folder), text_length=2))
         assert tokens.tolist() == [[5, 0]]
     (folder / "tokenizer_config.json").write_text(json.dumps({"pad_token": "[nothing]"}))
     with pytest.raises(ValueError, match=r"tokenizer\.json has no padding token \(looked for \[nothing\]\)"):
-        tokenize(["world"], DataSource("x", tokenizer=str(folder)))
+        tokenize(["world"], DataSource(name="x", tokenizer=str(folder)))
     (folder / "tokenizer_config.json").write_text("{")
     with pytest.raises(ValueError, match=r"tokenizer_config\.json is damaged"):
-        tokenize(["world"], DataSource("x", tokenizer=str(folder)))
+        tokenize(["world"], DataSource(name="x", tokenizer=str(folder)))
 
 
 def test_a_folder_without_tokenizer_json_is_read_by_transformers(tmp_path):
     pytest.importorskip("transformers", reason="the package transformers is not installed")
     (tmp_path / "vocab.txt").write_text("\n".join(("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "hello", "world")))
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
-    tokens, vocabulary = tokenize(["Hello there", ""], DataSource("x", tokenizer=str(tmp_path), text_length=5))
+    tokens, vocabulary = tokenize(["Hello there", ""], DataSource(name="x", tokenizer=str(tmp_path), text_length=5))
     assert tokens.tolist() == [[2, 5, 1, 3, 0], [2, 3, 0, 0, 0]]
     assert vocabulary == 7
     with pytest.raises(ValueError, match=r"data\.text-length = 2 leaves no token .*; use 3 or more$"):
-        tokenize(["hello"], DataSource("x", tokenizer=str(tmp_path), text_length=2))
+        tokenize(["hello"], DataSource(name="x", tokenizer=str(tmp_path), text_length=2))
 
 
 def test_folders_that_hold_no_tokenizer(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"data\.tokenizer = .*nowhere' is no folder"):
-        tokenize(["a"], DataSource("x", tokenizer=str(tmp_path / "nowhere")))
+        tokenize(["a"], DataSource(name="x", tokenizer=str(tmp_path / "nowhere")))
     pytest.importorskip("tokenizers", reason="the package tokenizers is not installed")
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(ValueError, match=r"tokenizer\.json is damaged or no tokenizer"):
-        tokenize(["a"], DataSource("x", tokenizer=str(tmp_path)))
+        tokenize(["a"], DataSource(name="x", tokenizer=str(tmp_path)))
     pytest.importorskip("transformers", reason="the package transformers is not installed")
     (tmp_path / "tokenizer.json").unlink()
     with pytest.raises(ValueError, match="holds no tokenizer that can be read") as caught:
-        tokenize(["a"], DataSource("x", tokenizer=str(tmp_path)))
+        tokenize(["a"], DataSource(name="x", tokenizer=str(tmp_path)))
     assert "\n" not in str(caught.value)
 
 
@@ -196,7 +196,7 @@ def test_no_code_that_a_folder_brings_along_is_trusted(tmp_path, monkeypatch):
     fake.AutoTokenizer = AutoTokenizer
     monkeypatch.setitem(sys.modules, "transformers", fake)
     with pytest.raises(ValueError, match=r"holds no tokenizer that can be read \(enough\)"):
-        tokenize(["a"], DataSource("x", tokenizer=str(tmp_path)))
+        tokenize(["a"], DataSource(name="x", tokenizer=str(tmp_path)))
     assert asked == [{"local_files_only": True, "trust_remote_code": False}]
 
 
@@ -205,4 +205,4 @@ def test_a_missing_package_is_named(package, file, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)  # what makes its import fail
     (tmp_path / file).write_text("{}")
     with pytest.raises(ValueError, match=rf"`pip install {package}`, or use data\.tokenizer = 'hashing'"):
-        tokenize(["a"], DataSource("x", tokenizer=str(tmp_path)))
+        tokenize(["a"], DataSource(name="x", tokenizer=str(tmp_path)))

@@ -35,7 +35,7 @@ def tiny_mnist(tmp_path: Path) -> Path:
 
 
 def test_mnist_is_read_zipped_and_unzipped(tiny_mnist: Path) -> None:
-    zipped = load(DataSource("mnist", root=str(tiny_mnist)))
+    zipped = load(DataSource(name="mnist", root=str(tiny_mnist)))
     assert zipped.train.inputs.shape == (6, 1, 28, 28)
     assert (zipped.train.inputs.dtype, zipped.train.labels.dtype) == (torch.uint8, torch.int64)
     assert (zipped.num_classes, zipped.mean, zipped.std) == (10, (0.1307,), (0.3081,))
@@ -43,29 +43,29 @@ def test_mnist_is_read_zipped_and_unzipped(tiny_mnist: Path) -> None:
     for name in MNIST_FILES:
         (raw / name).write_bytes(gzip.decompress((raw / f"{name}.gz").read_bytes()))
         (raw / f"{name}.gz").unlink()
-    unzipped = load(DataSource("mnist", root=str(tiny_mnist)))
+    unzipped = load(DataSource(name="mnist", root=str(tiny_mnist)))
     assert torch.equal(zipped.test.inputs, unzipped.test.inputs)
     assert torch.equal(zipped.train.labels, unzipped.train.labels)
 
 
 def test_mnist_is_unzipped_once(tiny_mnist: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = load(DataSource("mnist", root=str(tiny_mnist)))
+    first = load(DataSource(name="mnist", root=str(tiny_mnist)))
     monkeypatch.setattr(torchvision_sets, "read_idx", lambda file: pytest.fail(f"{file} was read again"))
-    again = load(DataSource("mnist", root=str(tiny_mnist)))
+    again = load(DataSource(name="mnist", root=str(tiny_mnist)))
     assert torch.equal(first.train.inputs, again.train.inputs) and torch.equal(first.test.labels, again.test.labels)
 
 
 def test_missing_mnist_file_says_what_to_put_where(tiny_mnist: Path) -> None:
     (tiny_mnist / "MNIST" / "raw" / "t10k-labels-idx1-ubyte.gz").unlink()
     with pytest.raises(FileNotFoundError, match=r"t10k-labels-idx1-ubyte or .* into .*MNIST.raw \(data.download"):
-        load(DataSource("mnist", root=str(tiny_mnist)))
+        load(DataSource(name="mnist", root=str(tiny_mnist)))
 
 
 def test_truncated_mnist_file_is_named(tiny_mnist: Path) -> None:
     file = tiny_mnist / "MNIST" / "raw" / "train-images-idx3-ubyte.gz"
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(ValueError, match=r"train-images-idx3-ubyte\.gz is damaged or truncated"):
-        load(DataSource("mnist", root=str(tiny_mnist)))
+        load(DataSource(name="mnist", root=str(tiny_mnist)))
 
 
 def test_read_idx_by_hand_and_refusals(tmp_path: Path) -> None:
@@ -87,14 +87,14 @@ def test_read_idx_by_hand_and_refusals(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("name", "folder"), [("cifar10", "cifar-10-batches-py"), ("cifar100", "cifar-100-python")])
 def test_missing_cifar_says_what_to_put_where(name: str, folder: str, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=rf"put the folder {folder} into .*data\.download = true would fetch"):
-        load(DataSource(name, root=str(tmp_path)))
+        load(DataSource(name=name, root=str(tmp_path)))
 
 
 def test_damaged_cifar_is_refused(tmp_path: Path) -> None:
     (tmp_path / "cifar-10-batches-py").mkdir()
     (tmp_path / "cifar-10-batches-py" / "data_batch_1").write_bytes(b"not a batch")
     with pytest.raises(ValueError, match=r"'cifar10': a file in .*cifar-10-batches-py is missing or damaged"):
-        load(DataSource("cifar10", root=str(tmp_path)))
+        load(DataSource(name="cifar10", root=str(tmp_path)))
 
 
 @pytest.mark.parametrize(("name", "classes"), [("cifar10", 10), ("cifar100", 100)])
@@ -110,7 +110,7 @@ def test_cifar_arrays_become_splits(name: str, classes: int, tmp_path: Path, mon
             self.classes = [f"class {c}" for c in range(classes)]
 
     monkeypatch.setattr(datasets, name.upper(), Reader)
-    loaded = load(DataSource(name, root=str(tmp_path), download=True))
+    loaded = load(DataSource(name=name, root=str(tmp_path), download=True))
     assert (loaded.num_classes, loaded.input_shape, len(loaded.train), len(loaded.test)) == (classes, (3, 32, 32), 5, 2)
     assert loaded.train.inputs[0, :, 0, 0].tolist() == [0, 1, 2]  # the three channels of the first pixel
     assert loaded.train.inputs.is_contiguous()
@@ -120,13 +120,13 @@ def test_missing_subset_says_what_to_put_where(tmp_path: Path) -> None:
     with pytest.raises(
         FileNotFoundError, match=r"put the file cifar10_lossless_first932_per_batch\.npz into .*CIFAR10"
     ):
-        load(DataSource("cifar10-subset", root=str(tmp_path)))
+        load(DataSource(name="cifar10-subset", root=str(tmp_path)))
 
 
 def test_mnist_needs_no_torchvision(tiny_mnist: Path) -> None:
     code = (
         "import sys; from fedhpro_flwr.data import DataSource, load; "
-        f"load(DataSource('mnist', root={str(tiny_mnist)!r})); "
+        f"load(DataSource(name='mnist', root={str(tiny_mnist)!r})); "
         "print([m for m in ('torchvision', 'sklearn', 'PIL', 'flwr') if m in sys.modules])"
     )
     done = subprocess.run(
@@ -137,7 +137,7 @@ def test_mnist_needs_no_torchvision(tiny_mnist: Path) -> None:
 
 @pytest.mark.skipif(not (REAL / "MNIST" / "raw").is_dir(), reason=f"no MNIST in {REAL}")
 def test_real_mnist() -> None:
-    loaded = load(DataSource("mnist", root=str(REAL)))
+    loaded = load(DataSource(name="mnist", root=str(REAL)))
     assert (len(loaded.train), len(loaded.test), loaded.input_shape) == (60_000, 10_000, (1, 28, 28))
     counts = np.bincount(loaded.train.labels).tolist()
     assert counts == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
@@ -149,7 +149,7 @@ def test_real_mnist() -> None:
 
 @pytest.mark.skipif(not (REAL / "CIFAR10").is_dir(), reason=f"no CIFAR10 in {REAL}")
 def test_real_cifar10_subset() -> None:
-    loaded = load(DataSource("cifar10-subset", root=str(REAL)))
+    loaded = load(DataSource(name="cifar10-subset", root=str(REAL)))
     assert (len(loaded.train), len(loaded.test), loaded.input_shape) == (4660, 932, (3, 32, 32))
     assert loaded.class_names[6] == "frog" and int(loaded.train.labels[0]) == 6  # CIFAR-10 starts with a frog
     assert loaded.train.inputs[0, :, 0, 0].tolist() == [59, 62, 63]

@@ -29,13 +29,13 @@ def write(file: Path, text: str) -> Path:
 def test_files_are_read_once_and_again_when_they_are_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("usps.bz2", "usps.t.bz2"):
         write(tmp_path / name, line(4, np.linspace(-1, 1, 256)))
-    first = load(DataSource("usps", root=str(tmp_path))).train
+    first = load(DataSource(name="usps", root=str(tmp_path))).train
     read = []
     monkeypatch.setattr(usps, "read_libsvm", lambda file: read.append(file.name) or read_libsvm(file))
-    again = load(DataSource("usps", root=str(tmp_path))).train
+    again = load(DataSource(name="usps", root=str(tmp_path))).train
     assert torch.equal(first.inputs, again.inputs) and torch.equal(first.labels, again.labels) and not read
     write(tmp_path / "usps.bz2", line(5, np.linspace(1, -1, 256)))
-    assert load(DataSource("usps", root=str(tmp_path))).train.labels.tolist() == [4] and read == ["usps.bz2"]
+    assert load(DataSource(name="usps", root=str(tmp_path))).train.labels.tolist() == [4] and read == ["usps.bz2"]
 
 
 def test_usps_by_hand(tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ def test_usps_by_hand(tmp_path: Path) -> None:
     first[[0, 17, 255]] = (1.0, 0.0, 0.5)  # pixels (0, 0), (1, 1) and (15, 15)
     write(tmp_path / "USPS" / "usps.bz2", line(10, first) + line(1, -first))
     write(tmp_path / "usps.t.bz2", line(3, first))
-    loaded = load(DataSource("usps", root=str(tmp_path)))
+    loaded = load(DataSource(name="usps", root=str(tmp_path)))
     images = loaded.train.inputs
     assert (images.shape, images.dtype, loaded.test.inputs.shape) == ((2, 1, 16, 16), torch.uint8, (1, 1, 16, 16))
     # 127.5 and 191.25 are cut off, as torchvision does
@@ -84,14 +84,14 @@ def test_truncated_usps_is_named(tmp_path: Path) -> None:
 def test_missing_usps_says_what_to_put_where(tmp_path: Path) -> None:
     write(tmp_path / "USPS" / "usps.bz2", line(1, np.zeros(256)))
     with pytest.raises(FileNotFoundError, match=r"'usps': put usps\.t\.bz2 into .*USPS \(data\.download = true"):
-        load(DataSource("usps", root=str(tmp_path)))
+        load(DataSource(name="usps", root=str(tmp_path)))
 
 
 @pytest.mark.skipif(not (REAL / "USPS").is_dir(), reason=f"no USPS in {REAL}")
 def test_real_usps_equals_torchvision() -> None:
     from torchvision.datasets import USPS
 
-    loaded = load(DataSource("usps", root=str(REAL)))
+    loaded = load(DataSource(name="usps", root=str(REAL)))
     assert (len(loaded.train), len(loaded.test), loaded.input_shape) == (7291, 2007, (1, 16, 16))
     assert np.bincount(loaded.train.labels).tolist() == [1194, 1005, 731, 658, 652, 556, 664, 645, 542, 644]
     assert np.bincount(loaded.test.labels).tolist() == [359, 264, 198, 166, 200, 160, 170, 147, 166, 177]

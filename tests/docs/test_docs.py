@@ -118,7 +118,7 @@ def test_the_data_set_on_the_page_works(registries: None, tmp_path: Path) -> Non
 
     parts = (torch.zeros(4, 2), torch.tensor([0, 1, 0, 1]), torch.zeros(2, 2), torch.tensor([0, 1]))
     exec(examples("@data_set"), {"read_my_files": lambda root: parts})
-    assert load(DataSource("weather", root=str(tmp_path))).num_classes == 2
+    assert load(DataSource(name="weather", root=str(tmp_path))).num_classes == 2
 
 
 def test_the_method_on_the_page_works(registries: None, tmp_path: Path) -> None:

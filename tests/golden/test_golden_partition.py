@@ -25,13 +25,12 @@ def test_long_tail_keeps_the_same_samples(golden):
 def test_nid1_gives_every_client_the_same_samples(golden):
     labels, num_classes = _labels(golden), golden.integer("num_classes")
     plan = PartitionPlan(
-        "nid1",
-        golden.integer("num_clients"),
+        scheme="nid1",
+        num_partitions=golden.integer("num_clients"),
         alpha=golden.number("alpha"),
         imbalance=1 / golden.number("imb_factor"),
-        seed=golden.integer("seed"),
     )
-    result = partition(labels, num_classes, plan)
+    result = partition(labels, num_classes, plan, golden.integer("seed"))
     np.testing.assert_array_equal([len(ids) for ids in result.indices], golden.arrays["client_sizes"])
     np.testing.assert_array_equal(np.concatenate(result.indices), golden.arrays["client_indices"])
     np.testing.assert_array_equal(result.class_counts(labels, num_classes), golden.arrays["client_class_counts"])

@@ -16,8 +16,8 @@ SEEDS = st.integers(0, 2**32 - 1)
 
 
 @st.composite
-def problems(draw: st.DrawFn) -> tuple[np.ndarray, int, PartitionPlan]:
-    """Labels, C and a plan that can be met."""
+def problems(draw: st.DrawFn) -> tuple[np.ndarray, int, PartitionPlan, int]:
+    """Labels, C, a plan that can be met, and a seed."""
     num_classes = draw(st.integers(2, 8))
     size = draw(st.integers(120, 400))
     labels = np.random.default_rng(draw(SEEDS)).integers(0, num_classes, size)
@@ -26,22 +26,21 @@ def problems(draw: st.DrawFn) -> tuple[np.ndarray, int, PartitionPlan]:
     clients = draw(st.integers(10, 25) if scheme == "nid1" else st.integers(1, 12))
     per_client = draw(st.integers(-(-num_classes // clients), num_classes))  # every class is dealt
     plan = PartitionPlan(
-        scheme,
-        clients,
+        scheme=scheme,
+        num_partitions=clients,
         alpha=draw(st.floats(0.3, 10)),
         classes_per_client=per_client,
         imbalance=draw(st.sampled_from([1.0, 1.5, 2.0])),
-        seed=draw(SEEDS),
     )
-    return labels, num_classes, plan
+    return labels, num_classes, plan, draw(SEEDS)
 
 
 @given(problems())
 @settings(deadline=None)
 def test_every_kept_sample_belongs_to_exactly_one_client(problem):
-    labels, num_classes, plan = problem
-    result = partition(labels, num_classes, plan)
-    kept = long_tail(labels, num_classes, plan.imbalance, plan.seed)
+    labels, num_classes, plan, seed = problem
+    result = partition(labels, num_classes, plan, seed)
+    kept = long_tail(labels, num_classes, plan.imbalance, seed)
     assert len(result) == plan.num_partitions
     assert sorted(np.concatenate(result.indices)) == sorted(kept)
     assert len(set(kept.tolist())) == len(kept)
@@ -51,10 +50,10 @@ def test_every_kept_sample_belongs_to_exactly_one_client(problem):
 @given(problems())
 @settings(deadline=None)
 def test_counts_add_up(problem):
-    labels, num_classes, plan = problem
-    result = partition(labels, num_classes, plan)
+    labels, num_classes, plan, seed = problem
+    result = partition(labels, num_classes, plan, seed)
     counts = result.class_counts(labels, num_classes)
-    kept = long_tail(labels, num_classes, plan.imbalance, plan.seed)
+    kept = long_tail(labels, num_classes, plan.imbalance, seed)
     np.testing.assert_array_equal(counts.sum(axis=0), np.bincount(labels[kept], minlength=num_classes))
     np.testing.assert_array_equal(counts.sum(axis=1), [len(ids) for ids in result.indices])
     for client, ids in enumerate(result.indices):
@@ -65,19 +64,18 @@ def test_counts_add_up(problem):
 @given(problems())
 @settings(deadline=None)
 def test_the_seed_decides(problem):
-    labels, num_classes, plan = problem
-    first, again = (partition(labels, num_classes, plan) for _ in range(2))
+    labels, num_classes, plan, seed = problem
+    first, again = (partition(labels, num_classes, plan, seed) for _ in range(2))
     assert first.fingerprint == again.fingerprint
     assert all(np.array_equal(a, b) for a, b in zip(first.indices, again.indices, strict=True))
-    changed = PartitionPlan(**{**vars(plan), "seed": (plan.seed + 1) % 2**32})
-    assert partition(labels, num_classes, changed).fingerprint != first.fingerprint
+    assert partition(labels, num_classes, plan, (seed + 1) % 2**32).fingerprint != first.fingerprint
 
 
 @given(problems(), st.integers(1, 200), SEEDS)
 @settings(deadline=None)
 def test_test_data_follow_the_training_counts(problem, size, seed):
-    labels, num_classes, plan = problem
-    counts = partition(labels, num_classes, plan).class_counts(labels, num_classes)
+    labels, num_classes, plan, _ = problem
+    counts = partition(labels, num_classes, plan, seed).class_counts(labels, num_classes)
     test_labels = np.random.default_rng(seed).integers(0, num_classes, size)
     parts = split_test(test_labels, counts, seed)
     given_away = np.concatenate(parts)

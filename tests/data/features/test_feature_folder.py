@@ -12,7 +12,7 @@ from fedhpro_flwr.data import DataSource, load
 
 
 def folder_source(tree: Path, weights: Path, **options: float) -> DataSource:
-    return DataSource("feature-folder", path=str(tree), weights=str(weights), **options)  # type: ignore[arg-type]
+    return DataSource(name="feature-folder", path=str(tree), weights=str(weights), **options)  # type: ignore[arg-type]
 
 
 def test_feature_folder_with_a_test_part_split_off(tree: Path, weights: Path, loads: list[Path]) -> None:
@@ -44,6 +44,6 @@ def test_feature_folder_with_train_and_test_folders(tree: Path, weights: Path, l
 
 def test_feature_folder_refuses_before_it_reads(tree: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"data\.name = 'feature-folder' needs data\.weights"):
-        load(DataSource("feature-folder", path=str(tree)))
+        load(DataSource(name="feature-folder", path=str(tree)))
     with pytest.raises(FileNotFoundError, match=r"data\.weights = .*w\.pth' does not exist"):
         load(folder_source(tree, tmp_path / "w.pth"))

@@ -1,0 +1,37 @@
+"""What a section of the settings is, and the bounds that its keys share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+# Bounds of what a model's file says of itself: with more, nobody would read what the run leaves.
+MOST_THREADS, MOST_UNITS, MOST_SAMPLES = 2**10, 2**20, 2**31
+
+Count = Annotated[int, Field(ge=1)]
+CountOrNone = Annotated[int, Field(ge=0)]  # 0 stands for "all" or "off", as the key says
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]  # what every generator takes, NumPy's and scikit-learn's too
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Portion = Annotated[float, Field(gt=0, le=1)]
+# A text that may be a bare number: TOML and the command line then make it one.
+TextOrCount = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) is int else value)]
+
+
+class Section(BaseModel):
+    """Frozen, strict (no text where a number belongs), and closed: an unknown key is an error.
+
+    Keys have hyphens in settings and underscores in Python: `Local(batch_size=8)`.
+
+    Raises:
+        ValueError: an unknown key, or a value out of its bounds; pydantic's `ValidationError` names the key.
+    """
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        alias_generator=lambda name: name.replace("_", "-"),
+        populate_by_name=True,
+    )
