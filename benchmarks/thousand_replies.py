@@ -84,7 +84,7 @@ def aggregate(settings: Mapping[str, Scalar]) -> Held:
     grid = InProcessGrid(app, CLIENTS)
     strategy = FedHProStrategy(RunConfig.parse({**SETTINGS, **settings, "partition.num-partitions": CLIENTS}))
     strategy.model, strategy.state, strategy.num_classes = GlobalModel(client.sent), client.state, CLASSES
-    strategy.roster = cast(Roster, AllThere(dict(enumerate(grid.get_node_ids()))))
+    strategy.clients.roster = cast(Roster, AllThere(dict(enumerate(grid.get_node_ids()))))
     messages = strategy.configure_train(1, array_record(client.sent), ConfigRecord(), grid)
     replies = list(grid.send_and_receive(messages))
     size = sum(bytes_of(replies).values())

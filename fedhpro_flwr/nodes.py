@@ -122,7 +122,8 @@ def refuse(answers: Answers, width: int, timeout: float) -> None:
     ready = [node for node in nodes if not node.problem]
     problems = [*answers.problems, *(node.problem for node in nodes if node.problem)]
     if not ready:
-        raise ConfigError(f"no node introduced itself: {problems[0] if problems else f'no answer in {timeout:.0f} s'}")
+        what = "no node could train" if nodes else "no node introduced itself"
+        raise ConfigError(f"{what}: {problems[0] if problems else f'no answer in {timeout:.0f} s'}")
     for problem in problems:
         # Its client stays with it, set aside by name in every round that it cannot train: no other node has its data.
         log(WARNING, "not ready to train: %s", problem)

@@ -6,9 +6,9 @@ What is particular to FedHPro is named at the line that calls it and written in 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from logging import INFO
-from typing import TypeVar
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.common.logger import log
@@ -19,30 +19,23 @@ from torch import Tensor
 from fedhpro_flwr.accuracies import NO_BREAKDOWN, Breakdown, ClientsTested
 from fedhpro_flwr.client.privacy import worst_spent
 from fedhpro_flwr.config import RunConfig
-from fedhpro_flwr.engine import code_fingerprint
 from fedhpro_flwr.exchange import GlobalModel
 from fedhpro_flwr.head import head_shape
 from fedhpro_flwr.methods import Method, build_method
 from fedhpro_flwr.methods.hook_checks import checked, refuse_records
-from fedhpro_flwr.nodes import UNNAMED
-from fedhpro_flwr.records import OwnTest, Task, Tensors, Update, array_record, asked_clients, tensors_of
+from fedhpro_flwr.records import OwnTest, Tensors, Update, array_record, tensors_of
 from fedhpro_flwr.runs.checkpoint import Checkpoint
 from fedhpro_flwr.runs.reports import Observer, RoundReport, mean_loss
 from fedhpro_flwr.runs.resume import run_so_far
 from fedhpro_flwr.seeding import Draws
-from fedhpro_flwr.server.broadcasts import broadcasts
+from fedhpro_flwr.server.clients import Clients
 from fedhpro_flwr.server.contrary import without_contrary
 from fedhpro_flwr.server.flower_result import EvaluateFn, note_evaluation, note_round, refuse_settings, train_record
 from fedhpro_flwr.server.global_evaluation import ServerTest
-from fedhpro_flwr.server.replies import OF_EVERY_REPLY, Collected, bytes_of, collect, released
+from fedhpro_flwr.server.replies import OF_EVERY_REPLY, Collected, released
 from fedhpro_flwr.server.reply_checks import expected_updates, unpack_test
-from fedhpro_flwr.server.roster import Roster, Seats
-from fedhpro_flwr.server.round_repeats import until_quorum
 from fedhpro_flwr.settings.flat_keys import tree
 from fedhpro_flwr.timing import Stopwatch
-from fedhpro_flwr.visits import Visits, new_name
-
-T = TypeVar("T")
 
 
 class FedHProStrategy(Strategy):
@@ -87,14 +80,11 @@ class FedHProStrategy(Strategy):
         self.method = method or build_method(config)
         self.breakdown, self.encoders, self.resume = breakdown, encoders, resume
         self.so_far = run_so_far(resume, config, data, run)
-        self.visit, self.visits = "", Visits(dict(self.so_far.counted))  # of the attempt; of each client, that counted
+        self.clients = Clients(config, self.so_far, data)
         self.samples = () if config.privacy.withhold else tuple(samples)  # withheld, the number says nothing
         self.num_classes, self.model = 0, GlobalModel({})
         self.state: object = None
-        self.roster: Roster  # the nodes, from `start` on
-        self.seats = Seats({}, {})  # the clients drawn for the round, and who of them is asked
         self.watch = Stopwatch()
-        self.sent: list[Message] = []  # in this round, or for the tests after the last one
         self.replies: Collected[Update] = Collected([], [])
         self.method_metrics: dict[str, float] = {}
         self.tests: Sequence[OwnTest] = ()  # of the clients, after the last round
@@ -130,14 +120,14 @@ class FedHProStrategy(Strategy):
         if self.resume:
             self.model = self.resume.model(self.model)
             self.state = self.method.restored(self.state, self.resume.method)
-        self.roster = Roster(grid, config, self.so_far.name, width)
-        self.roster.begin(timeout)
+        self.clients.begin(grid, width, timeout)
         note_evaluation(result, self.so_far.rounds_before, array_record(self.model.shared), evaluate_fn)
         for server_round in range(self.so_far.rounds_before + 1, num_rounds + 1):
             report = self.play(server_round, grid, timeout, is_last=server_round == num_rounds)
             note_round(result, report, array_record(self.model.shared), evaluate_fn)
         result.arrays = array_record(self.model.shared)
-        tested, _ = self._repeated(lambda: self.clients_test(num_rounds, grid, timeout), timeout)
+        test = partial(self.clients_test, num_rounds, grid, timeout)
+        tested, _ = self.clients.until_quorum(test, timeout, self.watch)
         if tested is not None:
             result.evaluate_metrics_clientapp[num_rounds] = tested
         return result
@@ -145,7 +135,9 @@ class FedHProStrategy(Strategy):
     def play(self, server_round: int, grid: Grid, timeout: float, *, is_last: bool) -> RoundReport:
         """One round: `attempt`, below the quorum once more, `clients.retries` times at most; then the server's test."""
         began, self.watch = time.perf_counter(), Stopwatch()
-        up, earlier = self._repeated(lambda: self.attempt(server_round, grid, timeout), timeout)
+        self.clients.count_bytes()
+        attempt = partial(self.attempt, server_round, grid, timeout)
+        _, earlier = self.clients.until_quorum(attempt, timeout, self.watch)
         tested = None
         if self.test and (is_last or server_round % self.config.evaluation.every == 0):
             with self.watch("evaluation"):
@@ -154,10 +146,10 @@ class FedHProStrategy(Strategy):
             server_round,
             seconds=time.perf_counter() - began,
             server_seconds=self.watch.seconds,
-            bytes_down=bytes_of(self.sent),
-            bytes_up=up,
+            bytes_down=dict(self.clients.bytes_down),
+            bytes_up=dict(self.clients.bytes_up),
             updates=self.replies.good,
-            set_aside=[*earlier, *self.roster.unanswered.told(), *self.replies.set_aside],
+            set_aside=[*earlier, *self.clients.roster.unanswered.told(), *self.replies.set_aside],
             received=ClientsTested.of([u.test for u in self.replies.good if u.test], self.breakdown),
             tested=tested,
             method=self.method_metrics,
@@ -166,8 +158,8 @@ class FedHProStrategy(Strategy):
             observer.on_round(report)
         return report
 
-    def attempt(self, server_round: int, grid: Grid, timeout: float) -> dict[str, int]:
-        """Ask the drawn clients whose nodes are there, and take their replies; returns the bytes that came.
+    def attempt(self, server_round: int, grid: Grid, timeout: float) -> None:
+        """Ask the drawn clients whose nodes are there, and take their replies.
 
         Raises:
             QuorumError: fewer good replies than `clients.quorum` asks for; nothing has changed then.
@@ -176,20 +168,19 @@ class FedHProStrategy(Strategy):
             self._update_roster(timeout)
         messages = list(self.configure_train(server_round, array_record(self.model.shared), ConfigRecord(), grid))
         with self.watch("waiting"):
-            replies = self.roster.unanswered.send_and_receive(messages, timeout)
-        up = bytes_of(replies, of=(*OF_EVERY_REPLY, *self.method.expects(self.state)))
+            known = (*OF_EVERY_REPLY, *self.method.expects(self.state))
+            replies = self.clients.send_and_receive(messages, timeout, known)
         self.aggregate_train(server_round, released(replies))
-        return up
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """The messages of a round: the model, what the method broadcasts (FedHPro: S), all settings, whom it is for."""
-        self.seats, self.visit = self.roster.draw(server_round), new_name(server_round)
+        self.clients.draw(server_round)
         # The model that enters round r is the result of round r - 1: testing it on arrival costs no message of its own.
         evaluate = self.config.evaluation.by_clients(server_round - 1) and not self.config.privacy.withhold
-        self.sent = self._messages("train", server_round, arrays, evaluate=evaluate)
-        return self.sent
+        state = self.method.broadcast(self.state)
+        return self.clients.messages("train", server_round, self.model, arrays, state, evaluate=evaluate)
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -199,14 +190,13 @@ class FedHProStrategy(Strategy):
         Raises:
             QuorumError: fewer good replies than `clients.quorum` asks for.
         """
-        asked = asked_clients(self.sent)
         limits = (self.num_classes, self.breakdown.num_domains, self.config.aggregation.max_update_norm)
         unpack = expected_updates(self.model, self.method.expects(self.state), *limits, self.samples)
-        self.replies = collect(replies, asked, unpack, self.seats.absent)
+        self.replies = self.clients.collect(replies, unpack)
         if self.config.aggregation.drop_contrary:
             self.replies = without_contrary(self.replies, self.model.shared)
         self.replies.tell(f"round {server_round}")
-        self.replies.require(self.config.clients.quorum, len(asked) + len(self.seats.absent), server_round)
+        self.replies.require(self.config.clients.quorum, len(self.clients.seats.clients), server_round)
 
         sent, updates = self.model, self.replies.good  # in partition order
         with self.watch("aggregation"):
@@ -215,7 +205,7 @@ class FedHProStrategy(Strategy):
         given = (self.state, sent.shared, mean.shared, updates, Draws(self.config.seed, server_round), self.watch)
         step = checked(self.method.server_step(*given), mean.shared, self.method)
         self.model, self.state = mean.with_shared(step.model), step.state
-        self.visits.count(self.visit, (update.partition_id for update in updates))
+        self.clients.visits.count(self.clients.visit, (update.partition_id for update in updates))
         spent = worst_spent(u.metrics for u in updates if self.config.privacy.withhold)
         self.method_metrics = {**step.metrics, **spent}
         return array_record(self.model.shared), train_record(mean_loss(updates))
@@ -224,18 +214,17 @@ class FedHProStrategy(Strategy):
         """After the last round: every client whose node is there tests what it ended with."""
         self._update_roster(timeout)
         arrays = array_record(self.model.shared)
-        messages = list(self.configure_evaluate(server_round, arrays, ConfigRecord(), grid))
-        return self.aggregate_evaluate(server_round, self.roster.unanswered.send_and_receive(messages, timeout))
+        messages = self.configure_evaluate(server_round, arrays, ConfigRecord(), grid)
+        return self.aggregate_evaluate(server_round, self.clients.send_and_receive(messages, timeout, OF_EVERY_REPLY))
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """The model to every client, for its own test data: once, after the last round."""
-        self.seats = Seats({}, {}) if self.config.privacy.withhold else self.roster.everybody  # own tests have no noise
-        self.visit = ""  # nothing is kept of a test
+        self.clients.call(nobody=self.config.privacy.withhold)  # own tests have no noise
         # As in a round, a client tests what would enter the next one: what it kept after this one is part of it.
-        self.sent = self._messages("evaluate", server_round + 1, arrays, evaluate=True)
-        return self.sent
+        state = self.method.broadcast(self.state)
+        return self.clients.messages("evaluate", server_round + 1, self.model, arrays, state, evaluate=True)
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
         """Mean over the clients of their accuracy on their own test data; `tests` keeps each client's results.
@@ -243,12 +232,13 @@ class FedHProStrategy(Strategy):
         Raises:
             QuorumError: the server has nothing to test, and fewer clients than `clients.quorum` said anything.
         """
-        asked = asked_clients(self.sent)
         sizes = (self.num_classes, self.breakdown.num_domains)
-        tests = collect(replies, asked, lambda reply, client: unpack_test(reply.content, *sizes), self.seats.absent)
+        tests = self.clients.collect(replies, lambda reply, client: unpack_test(reply.content, *sizes))
         tests.tell("evaluation")
         if self.test is None:  # nothing else is known of the run, and it can be resumed for these
-            tests.require_heard(self.config.clients.quorum, len(self.seats.clients), "the test after the last round")
+            tests.require_heard(
+                self.config.clients.quorum, len(self.clients.seats.clients), "the test after the last round"
+            )
         self.tests = tests.good
         tested = ClientsTested.of(self.tests, self.breakdown)
         return MetricRecord({"accuracy": tested.accuracy, "clients": len(self.tests)}) if tested else None
@@ -262,17 +252,7 @@ class FedHProStrategy(Strategy):
         """The method's state as named tensors, to be saved."""
         return self.method.tensors(self.state)
 
-    def _repeated(self, attempt: Callable[[], T], timeout: float) -> tuple[T, tuple[str, ...]]:
-        """Below the quorum once more, `clients.retries` times at most; with it, who was set aside before."""
-        pause = lambda: self.roster.pause(self.seats.clients, timeout)  # noqa: E731
-        return until_quorum(attempt, self.config.clients.retries, pause)
-
     def _update_roster(self, timeout: float) -> None:
         """Who plays the clients now; a node that came may have brought an architecture of its own."""
-        self.roster.update(timeout)
-        self.breakdown = self.breakdown.by_architecture(self.roster.architectures)
-
-    def _messages(self, kind: str, server_round: int, arrays: ArrayRecord, *, evaluate: bool) -> list[Message]:
-        task = Task(server_round, UNNAMED, evaluate, code_fingerprint(), self.data, self.so_far.name, self.visit)
-        state, settings = self.method.broadcast(self.state), self.config.flat()
-        return broadcasts(kind, self.seats.nodes, task, self.visits, self.model, arrays, state, settings)
+        self.clients.roster.update(timeout)
+        self.breakdown = self.breakdown.by_architecture(self.clients.roster.architectures)

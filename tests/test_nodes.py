@@ -169,7 +169,7 @@ def test_a_node_that_is_not_ready_keeps_its_client_and_is_named(caplog):
                 yield Message(who.pack(), reply_to=message)
 
     assert introduce(Unready({11: 0, 12: 1}), 2) == {0: 11, 1: 12}
-    with pytest.raises(ConfigError, match=r"^no node introduced itself: client 1: no data$"):
+    with pytest.raises(ConfigError, match=r"^no node could train: client 1: no data$"):
         introduce(Unready({12: 1}), 2)
 
 

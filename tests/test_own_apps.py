@@ -61,7 +61,7 @@ def played(model=new_model, data=own_data, initial=None, clients=CLIENTS, **sett
 def test_data_that_does_not_fit_is_refused_when_its_client_introduces_itself(data, sentence):
     with pytest.raises(ValueError, match=f"^{sentence}"):
         own_data(**data).refuse_unfit(CLASSES)
-    with pytest.raises(ConfigError, match=f"^no node introduced itself: client 0: {sentence}"):
+    with pytest.raises(ConfigError, match=f"^no node could train: client 0: {sentence}"):
         played(data=lambda: own_data(**data), clients=1)
 
 
@@ -115,7 +115,7 @@ def test_a_method_that_the_client_app_does_not_know_is_named_before_round_1(monk
         strategy = FedHProStrategy(config, method=Mine(config))
         strategy.start(InProcessGrid(app, 1), array_record(new_model().state_dict()))
 
-    with pytest.raises(ConfigError, match=r"^no node introduced itself: client 0: method\.name = 'mine' is unknown"):
+    with pytest.raises(ConfigError, match=r"^no node could train: client 0: method\.name = 'mine' is unknown"):
         played_by_server()
 
 
@@ -140,7 +140,7 @@ def test_an_encoder_that_forgets_to_pool_is_named_before_round_1():
     with pytest.raises(ConfigError) as refused:
         played(unpooled, clients=1)
     assert str(refused.value) == (
-        "no node introduced itself: client 0: the model's encoder makes [2, 2, 3] of two samples, and its head takes "
+        "no node could train: client 0: the model's encoder makes [2, 2, 3] of two samples, and its head takes "
         "[2, 3]: flatten or pool in the encoder, or give the head as many inputs"
     )
 
@@ -183,7 +183,7 @@ def test_layers_that_share_a_weight_train_in_two_rounds(settings):
 
 def test_a_state_path_that_cannot_be_written_is_named_before_training(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match=r"^no node introduced itself: client 0: clients\.state-path = '.*file': "):
+    with pytest.raises(ConfigError, match=r"^no node could train: client 0: clients\.state-path = '.*file': "):
         played(clients__state_path=str(tmp_path / "file"), method__name="moon")
 
 

@@ -130,9 +130,8 @@ def prepare_resumed(options: argparse.Namespace) -> RunConfig:
 
 def _in_process(config: RunConfig, nodes: int) -> None:
     # Imported here: torch takes seconds, and the other engine does not need it in this process.
-    from client_app.app import app as client_app
+    from fedhpro_flwr.front_doors import sibling
     from fedhpro_flwr.launch.in_process import run_in_process
-    from server_app.app import app as server_app
 
     getLogger("flwr").setLevel(WARNING)
-    run_in_process(server_app, client_app, nodes, config.flat())
+    run_in_process(sibling("server_app.app").app, sibling("client_app.app").app, nodes, config.flat())

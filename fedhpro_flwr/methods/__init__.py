@@ -19,7 +19,7 @@ from fedhpro_flwr.methods import (
 )
 from fedhpro_flwr.methods.arrival import Arrival, Batch, Correction, Departure, LocalLoss
 from fedhpro_flwr.methods.base import METHODS, Method, ServerStep, method
-from fedhpro_flwr.methods.corrected import CorrectedFedHPro
+from fedhpro_flwr.methods.corrected import corrected
 from fedhpro_flwr.methods.fedhpro import FedHPro
 
 __all__ = [
@@ -56,6 +56,6 @@ def build_method(config: RunConfig) -> Method:
     """
     chosen = METHODS.find(config.method.name)
     chosen.refuse(config)  # `flwr run` and a strategy in somebody's own app come by here alone
-    if chosen is FedHPro and config.losses.correction == "control-variates":
-        return CorrectedFedHPro(config)
+    if issubclass(chosen, FedHPro) and config.losses.correction == "control-variates":
+        return corrected(chosen)(config)
     return chosen(config)

@@ -14,7 +14,7 @@ from typing import ClassVar, cast
 
 from torch import Tensor
 
-from fedhpro_flwr.config import RunConfig
+from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.methods.arrival import Arrival, Correction, Departure
 from fedhpro_flwr.methods.base import ServerStep
 from fedhpro_flwr.methods.fedhpro import FedHPro
@@ -89,3 +89,20 @@ class CorrectedFedHPro(FedHPro):
         """The inverse of `saved`."""
         start = cast(CorrectedState, start)
         return CorrectedState(super().restored(start.method, saved), self.scaffold.restored(start.control, saved))
+
+
+def corrected(chosen: type[FedHPro]) -> type[CorrectedFedHPro]:
+    """FedHPro, or a method made of it, with control variates: its hooks are called where FedHPro's would be.
+
+    Raises:
+        ConfigError: it has a `correction` or `depart` of its own, which SCAFFOLD's would hide.
+    """
+    for hook in ("correction", "depart"):
+        if getattr(chosen, hook) is not getattr(FedHPro, hook):
+            raise ConfigError(
+                f"losses.correction = 'control-variates': method.name = {chosen.name!r} has a `{hook}` of its own; "
+                "set losses.correction = 'none'"
+            )
+    if chosen is FedHPro:
+        return CorrectedFedHPro
+    return cast(type[CorrectedFedHPro], type(f"Corrected{chosen.__name__}", (CorrectedFedHPro, chosen), {}))

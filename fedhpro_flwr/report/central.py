@@ -16,6 +16,7 @@ from torch import Tensor
 from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.engine import device_of, federation, settle
+from fedhpro_flwr.front_doors import sibling
 from fedhpro_flwr.initial_models import initial_models
 from fedhpro_flwr.methods.arrival import encode
 from fedhpro_flwr.prototypes import ClassMeans
@@ -71,8 +72,6 @@ def train_centrally(config: RunConfig) -> CentralMeans:
     Raises:
         ConfigError: the data cannot be had, or the run has several architectures.
     """
-    from client_app.visit import train  # the apps stand beside the library
-
     settle(config)
     divided = federation(config)
     models = initial_models(config, divided.data)
@@ -83,7 +82,9 @@ def train_centrally(config: RunConfig) -> CentralMeans:
     pooled = torch.from_numpy(np.sort(np.concatenate(divided.parts.indices)))
     data = ClientData(divided.data.train.subset(pooled), None, divided.data.mean, divided.data.std).to(device)
     passes = passes_of(config)
-    train(model, data, config.local.model_copy(update={"epochs": passes}), None, Draws(config.seed))
+    sibling("client_app.visit").train(
+        model, data, config.local.model_copy(update={"epochs": passes}), None, Draws(config.seed)
+    )
     assert data.train is not None
     found = ClassMeans.of(
         encode(model, data.train.inputs, data.encoder_inputs), data.train.labels, divided.data.num_classes

@@ -17,7 +17,7 @@ from fedhpro_flwr.runs.prototype_trace import PrototypeTrace
 from fedhpro_flwr.runs.reports import RoundReport
 from fedhpro_flwr.runs.round_files import round_file, rounds_in
 from fedhpro_flwr.runs.run_folder import CHECKPOINT_FOLDER
-from fedhpro_flwr.visits import Visits
+from fedhpro_flwr.server.clients import Clients
 
 KEPT_CHECKPOINTS = 2
 
@@ -30,7 +30,7 @@ class Server(Protocol):
     model: GlobalModel
     state: object
     so_far: RunSoFar
-    visits: Visits
+    clients: Clients
     data: str
 
 
@@ -52,7 +52,7 @@ class Checkpoints:
                 round_file(self._folder, number).unlink(missing_ok=True)
                 continue
             with suppress(ValueError):  # a damaged one: nobody goes on from it
-                server.visits.saved[number] = Checkpoint.read(round_file(self._folder, number)).about.counted
+                server.clients.visits.saved[number] = Checkpoint.read(round_file(self._folder, number)).about.counted
 
     def on_round(self, report: RoundReport) -> None:
         """Write, where it is time, and let go of what is older than the last two, or left over from a later round."""
@@ -61,7 +61,7 @@ class Checkpoints:
         if every == 0 or (number % every and number != server.config.rounds):
             return
         settings = server.config.flat()
-        counted = dict(server.visits.counted)
+        counted = dict(server.clients.visits.counted)
         about = About(number, server.so_far.name, counted, settings, code_fingerprint(), server.data)
         method = server.method.saved(server.state)
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -71,7 +71,7 @@ class Checkpoints:
         for other in rounds_in(self._folder):
             if other not in kept:
                 round_file(self._folder, other).unlink(missing_ok=True)
-        server.visits.keep(kept)
+        server.clients.visits.keep(kept)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,11 @@ from pathlib import Path
 from fedhpro_flwr.settings.flat_keys import Scalar
 
 PLACES = ("data.root", "data.download")  # where files lie: may differ between machines
-FILES = ("data.path", "data.weights")  # of these the name says which they are, and the folder only where they lie
+FILES = (
+    "data.path",
+    "data.weights",
+    "data.tokenizer",
+)  # of these the name says which they are, and the folder only where they lie
 MOST_KEYS = 5  # that a sentence names
 
 

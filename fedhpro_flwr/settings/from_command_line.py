@@ -37,7 +37,7 @@ def prepare(conf: str | None, changes: Sequence[str]) -> RunConfig:
     if not settings.get("data.root"):
         settings["data.root"] = os.environ.get("FEDHPRO_DATA_DIR", "")
     for key in PATHS:
-        if settings.get(key) and settings[key] != HASHING:
+        if settings.get(key) and (key, settings[key]) != ("data.tokenizer", HASHING):
             settings[key] = str(Path(str(settings[key])).expanduser().resolve())
     for key, value in settings.items():
         refuse_undecodable(key, str(value))

@@ -36,6 +36,19 @@ def test_a_users_own_apps_with_packages_of_the_same_names() -> None:
     ]
 
 
+def test_the_command_plays_its_own_apps_where_the_user_has_packages_of_their_names(tmp_path: Path) -> None:
+    for package in ("client_app", "server_app"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").write_text("raise SystemExit('the user s own was imported')")
+    small = {"rounds": 1, "partition.num-partitions": 2, "data.train-limit": 60, "local.epochs": 1}
+    changes = [word for key, value in small.items() for word in ("--set", f"{key}={value}")]
+    command = [sys.executable, "-m", "fedhpro_flwr.cli", "run", "--engine", "in-process", *changes]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "best" in done.stdout
+
+
 def test_importing_the_package_alone_loads_neither_torch_nor_flower() -> None:
     script = "import sys, fedhpro_flwr; print({'torch', 'flwr', 'torchvision'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)

@@ -9,11 +9,13 @@ import torch
 from safetensors.torch import load_file
 
 from client_app.visit import batch_loss, load, visit
+from fedhpro_flwr import methods
 from fedhpro_flwr.config import ConfigError
 from fedhpro_flwr.methods import build_method
 from fedhpro_flwr.methods.corrected import CorrectedFedHPro
 from fedhpro_flwr.methods.fedhpro import FedHPro
 from fedhpro_flwr.methods.scaffold import total_weight
+from fedhpro_flwr.registry import Registry
 from fedhpro_flwr.seeding import Draws
 from fedhpro_flwr.timing import Stopwatch
 from server_app.strategy import FedHProStrategy
@@ -180,3 +182,41 @@ def test_what_does_not_fit_is_still_named(make):
     received.model.pop("head.bias")
     with pytest.raises(ValueError, match=r"head\.bias is missing"):
         load(make.model(), received, method)
+
+
+@pytest.fixture
+def registered(monkeypatch):
+    """Registers for this test alone."""
+    monkeypatch.setattr(methods, "METHODS", Registry("method.name"))
+    methods.METHODS.register("fedhpro")(FedHPro)
+    return methods.METHODS.register
+
+
+def test_a_method_made_of_fedhpro_is_corrected_too(make, registered, states_of_clients):
+    """Its own hooks are called where FedHPro's would be: its broadcast halves what its clients are drawn to."""
+
+    @registered("mine")
+    class Mine(FedHPro):
+        def broadcast(self, state):
+            return {name: tensor / 2 for name, tensor in super().broadcast(state).items()}
+
+    settings = config(make, "mine")
+    method = build_method(settings)
+    assert isinstance(method, CorrectedFedHPro) and isinstance(method, Mine)
+    theirs, ours = make.run(config(make), clients(make)), make.run(settings, clients(make))
+    halves = ours.method.broadcast(ours.state)["hyper-prototypes"]
+    assert torch.equal(halves * 2, theirs.method.broadcast(theirs.state)["hyper-prototypes"])
+    assert ours.method_metrics["control-variate-norm"] > 0
+    assert type(build_method(config(make, "mine", correction="none"))) is Mine
+
+
+def test_a_correction_of_its_own_is_not_hidden(make, registered):
+    @registered("mine")
+    class Mine(FedHPro):
+        name = "mine"
+
+        def correction(self, arrival):
+            return None
+
+    with pytest.raises(ConfigError, match=r"^losses\.correction = .* method\.name = 'mine' has a `correction` of its"):
+        build_method(config(make, "mine"))

@@ -98,7 +98,7 @@ class Server:
     def __init__(self) -> None:
         self.strategy = FedHProStrategy(RunConfig.parse(SETTINGS))
         self.strategy.num_classes = CLASSES
-        self.strategy.roster = AllThere()
+        self.strategy.clients.roster = AllThere()
         self.begin()
         # No grid: none is asked for anything before replies are there.
         arrays = array_record(self.strategy.model.shared)

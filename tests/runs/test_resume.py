@@ -291,10 +291,13 @@ def test_the_strategy_of_an_own_app_refuses_them_too(stopped):
     with pytest.raises(ConfigError, match=r"^the data has changed"):
         FedHProStrategy(longer, resume=known.checkpoint)
     strategy = FedHProStrategy(longer, resume=known.checkpoint, data=known.checkpoint.about.data)
-    assert strategy.visits.counted == known.checkpoint.about.counted
-    assert {name.partition("-")[0] for name in strategy.visits.counted.values()} == {"3"}
+    assert strategy.clients.visits.counted == known.checkpoint.about.counted
+    assert {name.partition("-")[0] for name in strategy.clients.visits.counted.values()} == {"3"}
     Checkpoints(strategy, PrototypeTrace(strategy, 9, {}), stopped)
-    assert {number: {*counted} for number, counted in strategy.visits.saved.items()} == {2: {0, 1, 2}, 3: {0, 1, 2}}
+    assert {number: {*counted} for number, counted in strategy.clients.visits.saved.items()} == {
+        2: {0, 1, 2},
+        3: {0, 1, 2},
+    }
     other = RunConfig.parse(known.config.flat() | {"local.lr": 0.5})
     with pytest.raises(ConfigError, match=r"^resume: the run was begun with local\.lr = .* \(here 0\.5\)"):
         FedHProStrategy(other, resume=known.checkpoint, data=known.checkpoint.about.data)
@@ -309,7 +312,7 @@ def test_a_newer_checkpoint_that_was_damaged_when_the_run_went_on_is_gone_from_t
     strategy = FedHProStrategy(known.config, resume=known.checkpoint, data=known.checkpoint.about.data)
     assert strategy.so_far.rounds_before == 2
     Checkpoints(strategy, PrototypeTrace(strategy, 3, {}), stopped)
-    assert not file.exists() and list(strategy.visits.saved) == [2]
+    assert not file.exists() and list(strategy.clients.visits.saved) == [2]
 
 
 def test_a_refusal_leaves_the_summary_of_a_finished_run(finished, capsys):

@@ -44,6 +44,11 @@ def test_a_repeated_round_gives_the_bits_that_it_would_have_given(clock, tmp_pat
     assert repeated.clients == whole.clients
     assert any(reason.startswith("attempt 1: client ") for reason in repeated.set_aside[2])
     assert [report.server_round for report in repeated.reports] == [1, 2, 3, 4]
+    for whole_report, report in zip(whole.reports, repeated.reports, strict=True):
+        asked = 2 if report.server_round == 3 else 1  # times: what the attempt below the quorum sent was sent
+        assert report.bytes_down == {name: asked * size for name, size in whole_report.bytes_down.items()}
+    came = repeated.reports[2].bytes_up["model"] / whole.reports[2].bytes_up["model"]
+    assert came == pytest.approx(1 + 1 / len(whole.clients[2]))
 
 
 def test_below_the_quorum_the_run_stops_after_its_repeats_and_says_so(clock):

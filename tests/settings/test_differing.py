@@ -13,6 +13,12 @@ def test_where_files_lie_does_not_count_and_which_they_are_does():
     assert differing(HERE | {"data.path": "/here/b.npz"}, HERE) == "data.path = 'b.npz' (here 'a.npz')"
 
 
+@pytest.mark.parametrize("key", ["data.path", "data.weights", "data.tokenizer"])
+def test_a_file_or_folder_may_be_moved_and_not_renamed(key: str):
+    assert differing({key: "/there/bert"}, {key: "/here/bert"}) == ""
+    assert differing({key: "/here/gpt"}, {key: "/here/bert"}) == f"{key} = 'gpt' (here 'bert')"
+
+
 def test_what_differs_is_named_and_what_may_is_not():
     other = HERE | {"seed": 2, "local.lr": 0.5}
     assert differing(other, HERE) == "seed = 2 (here 1), local.lr = 0.5 (here 0.1)"

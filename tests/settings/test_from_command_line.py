@@ -67,6 +67,7 @@ def test_paths_are_made_absolute_because_the_apps_run_elsewhere(tmp_path, monkey
     named = (own.data.weights, own.model.path, own.evaluation.alone, own.clients.state_path)
     assert named == tuple(str(tmp_path / name) for name in ("w.pth", "m", "a", "s"))
     assert prepare(None, []).data.tokenizer == "hashing"
+    assert prepare(None, ["data.name=npz", "data.path=hashing"]).data.path == str(tmp_path / "hashing")
     assert prepare(None, ["data.name=text-csv", "data.tokenizer=bert"]).data.tokenizer == str(tmp_path / "bert")
 
 

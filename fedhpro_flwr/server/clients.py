@@ -1,0 +1,110 @@
+"""The clients as the server reaches them: who is asked, what each is sent in which visit, and what comes back."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import TypeVar
+
+from flwr.app import ArrayRecord, Message
+from flwr.serverapp import Grid
+
+from fedhpro_flwr.config import RunConfig
+from fedhpro_flwr.engine import code_fingerprint
+from fedhpro_flwr.exchange import GlobalModel
+from fedhpro_flwr.nodes import UNNAMED
+from fedhpro_flwr.records import Task, Tensors, asked_clients
+from fedhpro_flwr.runs.checkpoint import RunSoFar
+from fedhpro_flwr.server.broadcasts import broadcasts
+from fedhpro_flwr.server.replies import Collected, Reply, bytes_of, collect
+from fedhpro_flwr.server.roster import Roster, Seats
+from fedhpro_flwr.server.round_repeats import until_quorum
+from fedhpro_flwr.timing import Stopwatch
+from fedhpro_flwr.visits import Visits, new_name
+
+Attempt = TypeVar("Attempt")
+
+
+class Clients:
+    """Whoever is asked, from the draw to the replies; what they said is judged by the strategy.
+
+    Args:
+        config: the settings, which travel with every message.
+        so_far: the run when it begins, or goes on.
+        data: fingerprint of the partition that the clients are expected to use; "" where they bring their own data.
+    """
+
+    def __init__(self, config: RunConfig, so_far: RunSoFar, data: str) -> None:
+        self._config, self._run, self._data = config, so_far.name, data
+        self.visits = Visits(dict(so_far.counted))
+        self.roster: Roster  # the nodes, from `begin` on
+        self.seats = Seats({}, {})  # the clients that were drawn, and who of them is asked
+        self.visit = ""  # the name of theirs; "" for a test, of which nothing is kept
+        self.sent: Sequence[Message] = ()
+        self.bytes_down: Counter[str] = Counter()  # by record, since `count_bytes`
+        self.bytes_up: Counter[str] = Counter()
+
+    def begin(self, grid: Grid, width: int, timeout: float) -> None:
+        """Before the first round; `width` is D of the server's head.
+
+        Raises:
+            ConfigError: the nodes are not those that the settings need.
+        """
+        self.roster = Roster(grid, self._config, self._run, width)
+        self.roster.begin(timeout)
+
+    def draw(self, server_round: int) -> None:
+        """Those of a round, for a visit that no other attempt at it has."""
+        self.seats, self.visit = self.roster.draw(server_round), new_name(server_round)
+
+    def call(self, *, nobody: bool) -> None:
+        """All of them, for a test; or, where they keep their tests to themselves, none."""
+        self.seats, self.visit = Seats({}, {}) if nobody else self.roster.everybody, ""
+
+    def messages(
+        self, kind: str, server_round: int, model: GlobalModel, shared: ArrayRecord, state: Tensors, *, evaluate: bool
+    ) -> Sequence[Message]:
+        """One to each that is asked: the model, what the method broadcasts of its state, all settings, whom it is for.
+
+        Args:
+            kind: "train" or "evaluate".
+            server_round: which round it is.
+            model: whose encoders go to their groups.
+            shared: the tensors that all clients exchange.
+            state: by record name.
+            evaluate: whether the received model is tested on the client's own data.
+        """
+        task = Task(server_round, UNNAMED, evaluate, code_fingerprint(), self._data, self._run, self.visit)
+        flat = self._config.flat()
+        self.sent = broadcasts(kind, self.seats.nodes, task, self.visits, model, shared, state, flat)
+        self.bytes_down.update(bytes_of(self.sent))
+        return self.sent
+
+    def send_and_receive(self, messages: Iterable[Message], timeout: float, records: Collection[str]) -> list[Message]:
+        """The replies, as they came; bytes of records that are not among `records` count as "other"."""
+        replies = self.roster.unanswered.send_and_receive(list(messages), timeout)
+        self.bytes_up.update(bytes_of(replies, of=records))
+        return replies
+
+    def collect(self, replies: Iterable[Message], unpack: Callable[[Message, int], Reply]) -> Collected[Reply]:
+        """Which replies count, and why the others do not; of those, too, who could not be asked."""
+        return collect(replies, asked_clients(self.sent), unpack, self.seats.absent)
+
+    def until_quorum(
+        self, attempt: Callable[[], Attempt], timeout: float, watch: Stopwatch
+    ) -> tuple[Attempt, tuple[str, ...]]:
+        """Below the quorum once more, `clients.retries` times at most; with it, who was set aside before.
+
+        Raises:
+            QuorumError: of the last attempt.
+        """
+
+        def pause() -> None:
+            with watch("waiting"):
+                self.roster.pause(self.seats.clients, timeout)
+
+        return until_quorum(attempt, self._config.clients.retries, pause)
+
+    def count_bytes(self) -> None:
+        """From nothing, for a new round."""
+        self.bytes_down, self.bytes_up = Counter(), Counter()
