@@ -102,23 +102,12 @@ class RunConfig(Section):
                     f"privacy.{noise} = {given[noise]}: so little noise hides nothing; set it to 0, or to "
                     f"{LEAST_NOISE} or more"
                 )
-        no_model_travels = self.model.share == "nothing" or self.method.name == "local"
-        if self.privacy.withhold and self.privacy.model_noise == 0 and not no_model_travels:
-            raise ValueError(
-                f"privacy.withhold = true needs noise on all that is sent, and with model.share = {self.model.share!r} "
-                "that is a model too: set privacy.model-clip and privacy.model-noise"
-            )
         self.hyper_prototypes.counts_by_class  # noqa: B018  its form is looked at
         sizes = self.model.group_sizes
         if sizes and sum(sizes.values()) != self.partition.num_partitions:
             raise ValueError(
                 f"model.groups gives {sum(sizes.values())} clients, but partition.num-partitions = "
                 f"{self.partition.num_partitions}; make them equal"
-            )
-        if len(sizes) > 1 and self.model.share == "all" and self.method.name != "local":
-            raise ValueError(
-                "model.share = 'all': models of different architectures cannot be averaged; "
-                "use 'group' (encoders averaged within their group), 'head' or 'nothing' (they stay with their clients)"
             )
         return self
 
@@ -172,8 +161,10 @@ def _sections() -> frozenset[str]:
 
 
 def _refuse_misplaced(flat: Mapping[str, Scalar]) -> None:
-    """A key below one that has a value of its own, and a value in the place of a section."""
+    """A key below one that has a value of its own, a value in place of a section, and a name as Python writes it."""
     for key, value in flat.items():
+        if "_" in key:
+            raise ConfigError(_unknown(key))
         parts = key.split(".")
         above = next((name for i in range(1, len(parts)) if (name := ".".join(parts[:i])) in _unset()), None)
         if above is not None:
@@ -188,8 +179,7 @@ def _sentence(error: ValidationError) -> str:
     for item in error.errors():
         key = ".".join(str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
-            near = get_close_matches(key, known_keys(), n=1, cutoff=0.6)
-            problems.append(f"unknown key {key or '(empty)'}" + (f", did you mean {near[0]}?" if near else ""))
+            problems.append(_unknown(key))
         elif item["type"] == "value_error":
             problems.append(str(item["ctx"]["error"]))
         elif key in LISTS and _is_flat_list(item["input"]):  # TOML has lists, Flower's settings do not
@@ -199,6 +189,11 @@ def _sentence(error: ValidationError) -> str:
             wanted = item["msg"].replace("Input should be ", "be ").replace("String should ", "")
             problems.append(f"{key} = {item['input']!r}: it must {wanted}")
     return "; ".join(problems)
+
+
+def _unknown(key: str) -> str:
+    near = get_close_matches(key, known_keys(), n=1, cutoff=0.6)
+    return f"unknown key {key or '(empty)'}" + (f", did you mean {near[0]}?" if near else "")
 
 
 def _is_flat_list(value: object) -> bool:

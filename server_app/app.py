@@ -73,15 +73,16 @@ def run(grid: Grid, config: RunConfig, folder: RunFolder, trackers: Trackers, ch
     """Everything that can be wrong is looked at before the first message leaves."""
     began = time.time()
     settle(config)
+    method = build_method(config)
     known = known_data(config)
-    build_method(config).refuse_data(images=len(known.shape.input_shape) == 3)
+    method.refuse_data(images=len(known.shape.input_shape) == 3)
     alone = read_alone(config)
     folder.partition(known)
     if known.untrained:
         log(WARNING, "%s", known.untrained)
     models = initial_models(config, known.shape, resumed=checkpoint is not None)
-    encoders = encoders_of(config, models)
-    test = server_test(config, known.test, models, known.breakdown)
+    encoders = encoders_of(method.share, models)
+    test = server_test(config, method.share, known.test, models, known.breakdown)
     if test is None and config.privacy.withhold:
         log(WARNING, "%s", UNTESTED)
     strategy = FedHProStrategy(
@@ -89,6 +90,7 @@ def run(grid: Grid, config: RunConfig, folder: RunFolder, trackers: Trackers, ch
         test=test,
         observers=[folder, RoundLog(), trackers],
         data=known.fingerprint,
+        method=method,
         breakdown=known.breakdown,
         encoders=encoders,
         resume=checkpoint,

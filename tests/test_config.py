@@ -38,11 +38,6 @@ REFUSED = [
         {"model.groups": "cnn=4, mlp=5", "model.share": "head"},
         "model.groups gives 9 clients, but partition.num-partitions = 10; make them equal",
     ),
-    (
-        {"model.groups": "cnn=5, mlp=5"},
-        "model.share = 'all': models of different architectures cannot be averaged; "
-        "use 'group' (encoders averaged within their group), 'head' or 'nothing' (they stay with their clients)",
-    ),
     ({"model.groups": "cnn"}, "model.groups = 'cnn': write it as name=count, name=count with counts from 1"),
     (
         {"hyper-prototypes.counts": "1=2, 01=3"},
@@ -69,11 +64,6 @@ REFUSED = [
     (
         {"privacy.model-noise": 0.5},
         "privacy.model-noise = 0.5 is a multiple of a norm that is not given: set privacy.model-clip",
-    ),
-    (
-        {"privacy.withhold": True, "privacy.class-clip": 1.0, "privacy.class-noise": 1.0},
-        "privacy.withhold = true needs noise on all that is sent, and with model.share = 'all' that is a model too: "
-        "set privacy.model-clip and privacy.model-noise",
     ),
     ({"privacy.noise": "none"}, "privacy.noise = 'none': it must be 'secret' or 'seeded'"),
     ({"privacy.min-samples": 0}, "privacy.min-samples = 0: it must be greater than or equal to 1"),

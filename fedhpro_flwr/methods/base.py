@@ -55,6 +55,17 @@ class Method:
                 f"method.name = {cls.name!r} does not work with model.share = {config.model.share!r}, "
                 f"only with {', '.join(map(repr, cls.shares))}"
             )
+        travels = cls.share_of(config)
+        if travels == "all" and len(config.model.group_sizes) > 1:
+            raise ConfigError(
+                "model.share = 'all': models of different architectures cannot be averaged; "
+                "use 'group' (encoders averaged within their group), 'head' or 'nothing' (they stay with their clients)"
+            )
+        if config.privacy.withhold and travels != "nothing" and config.privacy.model_noise == 0:
+            raise ConfigError(
+                f"privacy.withhold = true needs noise on all that is sent, and with model.share = {travels!r} "
+                "that is a model too: set privacy.model-clip and privacy.model-noise"
+            )
         if config.method.prototypes == "hyper" and not cls.takes_hyper_prototypes:
             raise ConfigError(f"method.prototypes = 'hyper': method.name = {cls.name!r} has no prototypes to replace")
         if config.privacy.withhold and cls.sends_of_classes(config) and config.privacy.class_noise == 0:
@@ -68,10 +79,15 @@ class Method:
         """Whether clients send class tensors, CLASS_TENSORS in records.py, under these settings."""
         return False
 
+    @classmethod
+    def share_of(cls, config: RunConfig) -> Share:
+        """What of a client's model travels under these settings."""
+        return config.model.share
+
     @property
     def share(self) -> Share:
         """What of a client's model travels."""
-        return self.config.model.share
+        return self.share_of(self.config)
 
     def refuse_data(self, *, images: bool) -> None:
         """Look at what the data must be for this method and these settings, before the first round.

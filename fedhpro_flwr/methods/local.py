@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.methods.base import Method, method
 from fedhpro_flwr.settings.sections import Share
 
@@ -17,7 +18,7 @@ class Local(Method):
 
     shares: ClassVar[tuple[Share, ...]] = ("all", "group", "head", "nothing")  # whatever it says, nothing is
 
-    @property
-    def share(self) -> Share:
+    @classmethod
+    def share_of(cls, config: RunConfig) -> Share:
         """Nothing."""
         return "nothing"

@@ -11,29 +11,30 @@ from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.engine import device_of
 from fedhpro_flwr.exchange import GlobalModel
-from fedhpro_flwr.methods import build_method
 from fedhpro_flwr.metrics import Evaluation, Scores, evaluate_each
 from fedhpro_flwr.models import Model
+from fedhpro_flwr.settings.sections import Share
 
 # Tests the global model: by its head or, where given, by scores in its place; and by the nearest prototypes.
 ServerTest = Callable[[GlobalModel, Scores | None, Scores | None], ServerTested]
 
 
-def encoders_of(config: RunConfig, models: Mapping[str, Model]) -> dict[str, dict[str, Tensor]]:
+def encoders_of(share: Share, models: Mapping[str, Model]) -> dict[str, dict[str, Tensor]]:
     """Initial models of the groups whose encoders are averaged apart from each other; empty for one architecture."""
-    if build_method(config).share != "group" or len(models) < 2:
+    if share != "group" or len(models) < 2:
         return {}
     # Copies: the test loads other weights into these models.
     return {name: {key: value.clone() for key, value in model.state_dict().items()} for name, model in models.items()}
 
 
 def server_test(
-    config: RunConfig, known: ClientData | None, models: Mapping[str, Model], breakdown: Breakdown
+    config: RunConfig, share: Share, known: ClientData | None, models: Mapping[str, Model], breakdown: Breakdown
 ) -> ServerTest | None:
     """A test on all test data of the run; with several architectures each is tested on all of it.
 
     Args:
         config: the settings.
+        share: what of a client's model travels.
         known: what the server has to test on; None if it has nothing.
         models: an instance of each architecture, whose weights are overwritten.
         breakdown: along what the accuracy is broken down.
@@ -42,7 +43,7 @@ def server_test(
         None where encoders stay with their clients, for then there is no global model to test, and where there is
         nothing to test on.
     """
-    if known is None or build_method(config).share not in ("all", "group"):
+    if known is None or share not in ("all", "group"):
         return None
     device = device_of(config)
     data = known.to(device)

@@ -2,8 +2,10 @@
 
 import pytest
 
+from fedhpro_flwr import methods
 from fedhpro_flwr.config import ConfigError, RunConfig, Scalar
-from fedhpro_flwr.methods import METHODS, build_method
+from fedhpro_flwr.methods import METHODS, Method, build_method
+from fedhpro_flwr.registry import Registry
 from server_app.strategy import FedHProStrategy
 
 SHARES = ("all", "group", "head", "nothing")
@@ -42,6 +44,44 @@ def test_what_may_be_shared(make, name, share):
     assert str(refused.value) == (
         f"method.name = '{name}' does not work with model.share = '{share}', only with {allowed}"
     )
+
+
+GROUPS = {"model__groups": "cnn=5, mlp=5", "partition__num_partitions": 10}
+WITHHELD = {"privacy__withhold": True, "privacy__class_clip": 1.0, "privacy__class_noise": 1.0}
+CANNOT_BE_AVERAGED = (
+    "model.share = 'all': models of different architectures cannot be averaged; "
+    "use 'group' (encoders averaged within their group), 'head' or 'nothing' (they stay with their clients)"
+)
+MODEL_NEEDS_NOISE = (
+    "privacy.withhold = true needs noise on all that is sent, and with model.share = 'all' that is a model too: "
+    "set privacy.model-clip and privacy.model-noise"
+)
+
+
+@pytest.fixture
+def keeps_all(monkeypatch):
+    """A method of somebody's own whose clients send no model, whatever `model.share` says."""
+    monkeypatch.setattr(methods, "METHODS", Registry("method.name"))
+
+    @methods.METHODS.register("mine")
+    class Mine(Method):
+        name = "mine"
+
+        @classmethod
+        def share_of(cls, config):
+            return "nothing"
+
+    return Mine
+
+
+@pytest.mark.parametrize(("settings", "sentence"), [(GROUPS, CANNOT_BE_AVERAGED), (WITHHELD, MODEL_NEEDS_NOISE)])
+def test_what_travels_decides_and_the_method_says_what_does(make, keeps_all, settings, sentence):
+    for name in ("fedavg", "fedhpro"):
+        with pytest.raises(ConfigError) as refused:
+            METHODS.find(name).refuse(make.config(name, **settings))
+        assert str(refused.value) == sentence
+    METHODS.find("local").refuse(make.config("local", **settings))
+    assert build_method(make.config("mine", **settings)).share == "nothing"
 
 
 @pytest.mark.parametrize("name", ["fedhpro", "moon", "scaffold", "creff"])
