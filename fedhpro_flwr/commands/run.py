@@ -52,7 +52,11 @@ def add_settings(command: argparse.ArgumentParser) -> None:
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting; may be repeated"
     )
     command.add_argument(
-        "--engine", choices=("ray", "in-process"), default="ray", help="ray: `flwr run` in Flower's simulation engine"
+        "--engine",
+        choices=("ray", "in-process"),
+        default="ray",
+        help="ray: Flower's simulation engine, clients in processes of their own; in-process: all in this process, the "
+        "same bits (default: ray)",
     )
     command.add_argument(
         "--gpus-per-client", type=float, default=0.0, metavar="SHARE", help="share of a GPU for a client process of Ray"
