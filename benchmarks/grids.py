@@ -156,7 +156,7 @@ PAGES: dict[str, tuple[Table, ...]] = {
         ),
         Table("Three architectures", {"USPS": Column("three-models-small")}, THREE_MODELS, CLIENTS),
         Table(
-            "Beyond the publication",
+            "Beyond the publication, MNIST",
             {
                 label: column
                 for label, column in skews("mnist-small").items()
