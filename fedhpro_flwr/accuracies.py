@@ -5,6 +5,7 @@ Everything is read off confusion tensors (metrics.py): the server's of the globa
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -75,7 +76,7 @@ class ServerTested(ByClassAndDomain):
     """The global model on the server's test data."""
 
     accuracy: float
-    loss: float
+    loss: float | None  # None where it overflows
     by_prototype: float | None = None  # the score when the nearest hyper-prototypes decide instead of the head
     by_architecture: Mapping[str, float] = field(default_factory=dict)  # where encoders are averaged in groups
 
@@ -91,7 +92,7 @@ class ServerTested(ByClassAndDomain):
         nearest = cls.of(by_prototype, None, breakdown) if by_prototype else None
         return cls(
             accuracy=total.accuracy,
-            loss=total.loss,
+            loss=total.loss if math.isfinite(total.loss) else None,
             by_prototype=nearest.score if nearest else None,
             by_architecture={name: result.accuracy for name, result in by_head.items() if name},
             **by_class_and_domain(total, breakdown),

@@ -187,6 +187,8 @@ def _sentence(error: ValidationError) -> str:
             problems.append(f'{key} = {item["input"]!r}: a list cannot be sent; write one text, {key} = "{joined}"')
         else:
             wanted = item["msg"].replace("Input should be ", "be ").replace("String should ", "")
+            if item["type"] == "less_than_equal":  # pydantic writes out all digits of a large bound
+                wanted = f"be less than or equal to {item['ctx']['le']:.10g}"
             problems.append(f"{key} = {item['input']!r}: it must {wanted}")
     return "; ".join(problems)
 

@@ -33,6 +33,7 @@ from fedhpro_flwr.whole_file import write_whole
 from .strategy import FedHProStrategy
 
 app = ServerApp()
+SAME_AGAIN = "they would reply so again: begin a new run with other settings"
 UNTESTED = (
     "no accuracy will be known: the server has nothing to test, and privacy.withhold keeps the clients' own tests"
 )
@@ -54,7 +55,7 @@ def main(grid: Grid, context: Context) -> None:
         with Trackers(config, folder.path, rounds_before=folder.rounds_before) as trackers:
             run(grid, config, folder, trackers, checkpoint)
     except QuorumError as lost:
-        reason = f"{lost}; {folder.going_on}"
+        reason = f"{lost}; {folder.going_on if lost.may_pass else SAME_AGAIN}"
         folder.failure(reason)
         raise QuorumError(reason) from lost
     except ConfigError as error:
@@ -64,8 +65,8 @@ def main(grid: Grid, context: Context) -> None:
         reason = f"{error}; {folder.going_on}"
         folder.failure(reason)
         raise OSError(reason) from error
-    except Exception as error:
-        folder.failure(f"{type(error).__name__}: {error}")
+    except Exception as error:  # of which torch's go on for pages
+        folder.failure(f"{type(error).__name__}: {error}".splitlines()[0])
         raise
 
 

@@ -53,6 +53,59 @@ def test_a_rate_that_breaks_every_model_loses_the_quorum_with_every_clients_reas
     assert "client 2: metric train-loss = nan is not finite" in said
 
 
+def test_clients_that_would_reply_so_again_are_no_reason_to_go_on(tmp_path, capsys):
+    assert run(tmp_path, aggregation__max_update_norm=0.001) == 1
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert "aggregation.max-update-norm = 0.001" in said and "--resume" not in said
+    assert said.endswith("; they would reply so again: begin a new run with other settings")
+
+
+DIVERGING = [
+    (
+        {"method__name": "creff", "creff__matching_distance": "mse", "creff__matching_lr": 1e30},
+        "method.name = 'creff': its server_step made federated-features not finite",
+        ": what the server trains has diverged; lower creff.matching-lr = 1e+30 or creff.lr = 0.01",
+    ),
+    (
+        {"method__name": "fedtgp", "fedtgp__server_lr": 1e9},
+        "method.name = 'fedtgp': its server_step ",
+        ": what the server trains has diverged; lower fedtgp.server-lr = 1000000000.0",
+    ),
+    (
+        {"hyper_prototypes__matching_lr": 1e38},
+        "method.name = 'fedhpro': its server_step ",
+        ": what the server trains has diverged; lower hyper-prototypes.matching-lr = 1e+38",
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "begin", "end"), DIVERGING, ids=["creff", "fedtgp", "fedhpro"])
+def test_what_diverges_on_the_server_ends_the_round_and_the_rate_is_named(changes, begin, end, tmp_path, capsys):
+    assert run(tmp_path, **changes) == 1
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert begin in said and said.endswith(end)
+    assert read_rounds(only_folder(tmp_path)) == []
+
+
+def test_a_loss_that_overflows_is_unknown_and_no_nan_is_written(tmp_path):
+    changes = {"model__name": "cnn", "local__batch_size": 1000, "local__lr": 1e6}
+    assert run(tmp_path, **changes) == 0
+    (line,) = read_rounds(only_folder(tmp_path))
+    assert line["tested"]["loss"] is None and 0 <= line["tested"]["accuracy"] <= 1
+    assert "NaN" not in (only_folder(tmp_path) / "summary.json").read_text()
+
+
+def test_a_reason_of_many_lines_is_told_by_its_first(tmp_path, monkeypatch):
+    from server_app import app
+
+    def broken(*_):
+        raise RuntimeError("no room\nframe 0\nframe 1")
+
+    monkeypatch.setattr(app, "draw_curves", broken)
+    assert run(tmp_path) == 1
+    assert (only_folder(tmp_path) / "failure.txt").read_text() == "RuntimeError: no room"
+
+
 def test_an_unexpected_exception_ends_with_1_a_reason_and_a_traceback(tmp_path, capsys, monkeypatch):
     from server_app import app
 

@@ -89,6 +89,11 @@ class Method:
         """What of a client's model travels."""
         return self.share_of(self.config)
 
+    @property
+    def server_rates(self) -> tuple[str, ...]:
+        """Keys of the rates at which the server trains under these settings: they are named where it diverges."""
+        return ()
+
     def refuse_data(self, *, images: bool) -> None:
         """Look at what the data must be for this method and these settings, before the first round.
 

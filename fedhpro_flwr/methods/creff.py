@@ -52,6 +52,11 @@ class Creff(Method):
         as_published = {"head": "separate", "first-head": "model", "from-imbalance": 0.0}
         self.options = CalibrationOptions.model_validate(as_published | config.creff.model_dump(by_alias=True))
 
+    @property
+    def server_rates(self) -> tuple[str, ...]:
+        """Of the matching and of the second head."""
+        return ("creff.matching-lr", "creff.lr")
+
     @classmethod
     def sends_of_classes(cls, config: RunConfig) -> bool:
         """Head gradients."""

@@ -70,6 +70,13 @@ class FedHPro(Method):
         """Class gradients for the matching, head gradients for the calibration; where there is neither, nothing."""
         return config.hyper_prototypes.matching_steps > 0 or config.calibration.head != "off"
 
+    @property
+    def server_rates(self) -> tuple[str, ...]:
+        """Of the matching and of the calibration, as far as there are any."""
+        calibrates = self.config.calibration.head != "off"
+        of_calibration = ("calibration.matching-lr", "calibration.lr") if calibrates else ()
+        return (*(("hyper-prototypes.matching-lr",) if self._matches else ()), *of_calibration)
+
     def refuse_data(self, *, images: bool) -> None:
         """As every method; and DSA augments images."""
         super().refuse_data(images=images)

@@ -49,6 +49,11 @@ class FedTGP(PrototypeMethod):
     takes_hyper_prototypes: ClassVar[bool] = True
     averages_classes: ClassVar[bool] = False  # the server trains on each client's
 
+    @property
+    def server_rates(self) -> tuple[str, ...]:
+        """Of the prototypes."""
+        return super().server_rates or ("fedtgp.server-lr",)
+
     def first(self, num_classes: int, width: int) -> FedTGPState:
         """A random start; no class is known."""
         generator = Draws(self.config.seed).torch("trainable-prototypes")

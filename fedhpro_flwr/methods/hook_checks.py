@@ -60,7 +60,7 @@ def checked(step: ServerStep, mean: Tensors, method: Method) -> ServerStep:
 
     Raises:
         ConfigError: a tensor of the model is missing, unknown, of another type or shape, not finite, or a variance
-            below zero; or a metric is no finite number.
+            below zero; or a tensor of the new state or a metric is not finite.
     """
     broke = f"method.name = {method.name!r}: its server_step"
     if other := sorted(step.model.keys() ^ mean.keys()):
@@ -74,10 +74,21 @@ def checked(step: ServerStep, mean: Tensors, method: Method) -> ServerStep:
                 f"{broke} made {name} {tensor.dtype} {list(tensor.shape)}; it is {was.dtype} {list(was.shape)}"
             )
         if not torch.isfinite(tensor).all():
-            raise ConfigError(f"{broke} made {name} not finite")
+            raise ConfigError(f"{broke} made {name} not finite{_way_out(method)}")
         if name.endswith(VARIANCE) and (tensor < 0).any():
             raise ConfigError(f"{broke} made {name} negative; a variance is best left at the clients' mean")
     for name, value in step.metrics.items():
         if not isinstance(value, Real) or not math.isfinite(value):
-            raise ConfigError(f"{broke} gave the metric {name} = {value!r}; it must be a finite number")
+            end = _way_out(method) or "; it must be a finite number"
+            raise ConfigError(f"{broke} gave the metric {name} = {value!r}{end}")
+    for name, tensor in {**method.tensors(step.state), **method.broadcast(step.state)}.items():
+        if not torch.isfinite(tensor).all():
+            raise ConfigError(f"{broke} made {name} not finite{_way_out(method)}")
     return ServerStep(step.model, step.state, {name: float(value) for name, value in step.metrics.items()})
+
+
+def _way_out(method: Method) -> str:
+    """Of a method whose steps on the server have rates: which they are."""
+    settings = method.config.flat()
+    rates = " or ".join(f"{key} = {settings[key]}" for key in method.server_rates)
+    return f": what the server trains has diverged; lower {rates}" if rates else ""

@@ -63,6 +63,11 @@ class PrototypeMethod(Method, ABC):
         super().__init__(config)
         self.hyper = FedHPro(_without_calibration(config)) if config.method.prototypes == "hyper" else None
 
+    @property
+    def server_rates(self) -> tuple[str, ...]:
+        """Of hyper-prototypes, where they take the place of the method's own."""
+        return self.hyper.server_rates if self.hyper else ()
+
     @classmethod
     def refuse(cls, config: RunConfig) -> None:
         """As every method, hyper-prototypes without a head, and a statistic of class means that are not averaged."""

@@ -35,7 +35,8 @@ def draw_curves(rounds: Sequence[Mapping[str, Any]], config: RunConfig) -> bytes
     # With `privacy.withhold` no client tells its loss.
     if trained := [(line["server_round"], line["train_loss"]) for line in rounds if line["train_loss"] is not None]:
         losses.plot(*zip(*trained, strict=True), marker=".", label="training (all terms, clients)")
-    if tested := [(line["server_round"], line["tested"]["loss"]) for line in rounds if line["tested"]]:
+    known = [line for line in rounds if line["tested"] and line["tested"]["loss"] is not None]
+    if tested := [(line["server_round"], line["tested"]["loss"]) for line in known]:
         losses.plot(
             *zip(*tested, strict=True), marker=".", label=f"{judging_data(config).split()[0]} (cross-entropy, server)"
         )

@@ -124,7 +124,7 @@ class RunFolder:
         with naming(self.path / METRICS_FILE):
             if os.fstat(self._metrics.fileno()).st_nlink == 0:  # and nobody will ever read the line
                 raise FileNotFoundError(ENOENT, "the run's folder was deleted while it went on")
-            self._metrics.write(json.dumps(report.line()) + "\n")
+            self._metrics.write(json.dumps(report.line(), allow_nan=False) + "\n")
             self._metrics.flush()
             os.fsync(self._metrics.fileno())
 
@@ -152,7 +152,7 @@ class RunFolder:
 
     def summary(self, content: Mapping[str, Any]) -> None:
         """Written last: a folder with a summary is a finished run."""
-        write_whole(self.path / SUMMARY_FILE, json.dumps(content, indent=1).encode())
+        write_whole(self.path / SUMMARY_FILE, json.dumps(content, indent=1, allow_nan=False).encode())
 
     @property
     def going_on(self) -> str:

@@ -26,7 +26,8 @@ def note_round(result: Result, report: RoundReport, arrays: ArrayRecord, evaluat
     result.arrays = arrays
     result.train_metrics_clientapp[server_round] = train_record(report.train_loss)
     if report.tested:
-        tested = MetricRecord({"accuracy": report.tested.accuracy, "loss": report.tested.loss})
+        told = {"accuracy": report.tested.accuracy, "loss": report.tested.loss}
+        tested = MetricRecord({name: value for name, value in told.items() if value is not None})
         result.evaluate_metrics_serverapp[server_round] = tested
     note_evaluation(result, server_round, arrays, evaluate_fn)
 

@@ -9,11 +9,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 # Bounds of what a model's file says of itself: with more, nobody would read what the run leaves.
 MOST_THREADS, MOST_UNITS, MOST_SAMPLES = 2**10, 2**20, 2**31
 
-Count = Annotated[int, Field(ge=1)]
-CountOrNone = Annotated[int, Field(ge=0)]  # 0 stands for "all" or "off", as the key says
+LARGEST = 3e38  # of torch's float32
+
+Count = Annotated[int, Field(ge=1, le=MOST_SAMPLES)]
+CountOrNone = Annotated[int, Field(ge=0, le=MOST_SAMPLES)]  # 0 stands for "all" or "off", as the key says
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]  # what every generator takes, NumPy's and scikit-learn's too
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, le=LARGEST, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, le=LARGEST, allow_inf_nan=False)]
 Portion = Annotated[float, Field(gt=0, le=1)]
 # A text that may be a bare number: TOML and the command line then make it one.
 TextOrCount = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) is int else value)]

@@ -31,7 +31,8 @@ def round_numbers(report: RoundReport) -> dict[str, float]:
         **_named("method", report.method),
     }
     if report.tested:
-        own = {"accuracy": report.tested.accuracy, "loss": report.tested.loss}
+        loss = report.tested.loss
+        own = {"accuracy": report.tested.accuracy, **({} if loss is None else {"loss": loss})}
         numbers |= _named("server", own) | _tested("server", report.tested)
     if report.received:
         clients = report.received

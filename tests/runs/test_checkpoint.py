@@ -114,7 +114,8 @@ def observed(tmp_path, rounds, every, of=None):
     config = RunConfig.parse(rounds=of or rounds, checkpoint__every=every)
     method = build_method(config)
     server = SimpleNamespace(
-        config=config, method=method, model=GlobalModel(SHARED), so_far=RunSoFar("ab"), visits=Visits(), data="",
+        config=config, method=method, model=GlobalModel(SHARED), so_far=RunSoFar("ab"), data="",
+        clients=SimpleNamespace(visits=Visits()),
         state=method.start({"head.weight": torch.zeros(3, 4), "head.bias": torch.zeros(3)}),
     )  # fmt: skip
     trace = SimpleNamespace(tensors=lambda: {})
