@@ -20,9 +20,17 @@ from fedhpro_flwr.engine import code_fingerprint, settle
 from fedhpro_flwr.methods import build_method
 from fedhpro_flwr.models import Model, refuse_other_features
 from fedhpro_flwr.nodes import Introduction, own_partition
-from fedhpro_flwr.records import Broadcast, Task, asked_partition, pack_test, pack_update, unpack_broadcast, unpack_task
+from fedhpro_flwr.records import (
+    CLIENT_FAILED,
+    Broadcast,
+    Task,
+    asked_partition,
+    pack_test,
+    pack_update,
+    unpack_broadcast,
+    unpack_task,
+)
 from fedhpro_flwr.seeding import Draws
-from fedhpro_flwr.server.replies import CLIENT_FAILED
 
 from .visit import own_test, visit  # relative: the package also answers to another name, see front_doors.py
 

@@ -14,11 +14,23 @@ from flwr.serverapp import Grid
 from fedhpro_flwr.config import ConfigError
 from fedhpro_flwr.engine import code_fingerprint
 from fedhpro_flwr.printable import legible
-from fedhpro_flwr.records import CONFIG, METRICS, error_reason, numbers_of, scalars
+from fedhpro_flwr.records import CONFIG, METRICS, OF_THE_CLIENT, error_reason, numbers_of, scalars
 
 POLL_SECONDS = 0.2
 LONGEST_NAME = 100  # characters that a node has for the name of its model, and for its code's fingerprint
 UNNAMED = -1  # partition id of a node that was given none
+
+
+class TooFewNodes(ConfigError):
+    """They may come yet: a run that was stopped by it can go on.
+
+    Args:
+        found: how many there are.
+        needed: clients.num-nodes.
+    """
+
+    def __init__(self, found: str, needed: int) -> None:
+        super().__init__(f"{found}, clients.num-nodes = {needed} {'is' if needed == 1 else 'are'} needed")
 
 
 @dataclass(frozen=True)
@@ -79,6 +91,22 @@ class Answers:
     introduced: Sequence[Introduction]
     problems: Sequence[str]  # what was wrong with other answers
     failed: Collection[int]  # the nodes that gave them
+    unheard: Collection[int] = ()  # those of them that Flower could not reach
+
+    @property
+    def heard(self) -> int:
+        """The nodes that said anything, good or bad."""
+        return len(self.introduced) + len(set(self.failed) - set(self.unheard))
+
+    def and_then(self, later: Answers) -> Answers:
+        """With what was said later; a node counts by its last word."""
+        again = {*later.failed, *(node.node_id for node in later.introduced)}
+        return Answers(
+            [*(node for node in self.introduced if node.node_id not in again), *later.introduced],
+            [*self.problems, *later.problems],
+            {*(set(self.failed) - again), *later.failed},
+            {*(set(self.unheard) - again), *later.unheard},
+        )
 
 
 def read_answers(replies: Iterable[Message], queries: Mapping[str, int]) -> Answers:
@@ -91,15 +119,18 @@ def read_answers(replies: Iterable[Message], queries: Mapping[str, int]) -> Answ
     introduced: list[Introduction] = []
     problems: list[str] = []
     failed: set[int] = set()
+    unheard: set[int] = set()
     for reply in replies:
         try:
             if reply.has_error():
+                if reply.error.code not in OF_THE_CLIENT:
+                    unheard.add(_asked(reply, queries))
                 raise ValueError(f"node {_asked(reply, queries)}: {error_reason(reply)}")
             introduced.append(Introduction.unpack(reply))
         except ValueError as error:
             problems.append(legible(str(error)))
             failed.add(_asked(reply, queries))
-    return Answers(introduced, problems, failed)
+    return Answers(introduced, problems, failed, unheard)
 
 
 def _asked(reply: Message, queries: Mapping[str, int]) -> int:
@@ -167,7 +198,7 @@ def wait_for_nodes(grid: Grid, num_nodes: int, timeout: float) -> list[int]:
     """Node ids, once there are `num_nodes` of them (0: once there are some and no more appear).
 
     Raises:
-        ConfigError: they did not come in time.
+        TooFewNodes: they did not come in time.
     """
     deadline = time.monotonic() + timeout
     before: list[int] = []
@@ -176,8 +207,6 @@ def wait_for_nodes(grid: Grid, num_nodes: int, timeout: float) -> list[int]:
         if present and (len(present) >= num_nodes if num_nodes else present == before):
             return present
         if time.monotonic() > deadline:
-            raise ConfigError(
-                f"{len(present)} nodes after {timeout:.0f} s, clients.num-nodes = {max(num_nodes, 1)} are needed"
-            )
+            raise TooFewNodes(f"{len(present)} nodes after {timeout:.0f} s", max(num_nodes, 1))
         before = present
         time.sleep(POLL_SECONDS)

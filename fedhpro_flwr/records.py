@@ -175,6 +175,12 @@ def pack_test(test: OwnTest) -> RecordDict:
     return RecordDict({**records, METRICS: metrics})
 
 
+CLIENT_RAISED, CLIENT_FAILED = 2, 100  # codes of error replies: Flower's for an exception, ours for a sentence
+# It was reached and would fail again: Flower's 1, 6 and 7 say that its app does not load. Others are the network's,
+# or of a process that died, which may come back.
+OF_THE_CLIENT = (1, CLIENT_RAISED, 6, 7, CLIENT_FAILED)
+
+
 def error_reason(reply: Message) -> str:
     """The last line of what an error reply says: of a traceback the exception."""
     lines = str(reply.error.reason).strip().splitlines()

@@ -15,6 +15,7 @@ from fedhpro_flwr.engine import settle
 from fedhpro_flwr.exported.describe import describe, finished, with_tested_head
 from fedhpro_flwr.initial_models import initial_models
 from fedhpro_flwr.methods import build_method
+from fedhpro_flwr.nodes import TooFewNodes
 from fedhpro_flwr.records import array_record
 from fedhpro_flwr.runs.checkpoint import Checkpoint
 from fedhpro_flwr.runs.checkpoints import Checkpoints
@@ -58,6 +59,9 @@ def main(grid: Grid, context: Context) -> None:
         reason = f"{lost}; {folder.going_on if lost.may_pass else SAME_AGAIN}"
         folder.failure(reason)
         raise QuorumError(reason) from lost
+    except TooFewNodes as error:
+        folder.failure(f"{error}; {folder.going_on}" if checkpoint else str(error))
+        raise
     except ConfigError as error:
         folder.failure(str(error))
         raise

@@ -162,7 +162,7 @@ class FedHProStrategy(Strategy):
         """Ask the drawn clients whose nodes are there, and take their replies.
 
         Raises:
-            QuorumError: fewer good replies than `clients.quorum` asks for; nothing has changed then.
+            QuorumError: fewer good replies, or nodes to ask, than `clients.quorum` needs; nothing has changed then.
         """
         with self.watch("waiting"):
             self._update_roster(timeout)

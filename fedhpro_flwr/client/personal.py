@@ -28,7 +28,7 @@ from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.records import Task
 from fedhpro_flwr.runs.round_files import file_content, in_own_memory
 from fedhpro_flwr.visits import NAME
-from fedhpro_flwr.whole_file import write_whole
+from fedhpro_flwr.whole_file import remove_abandoned, write_whole
 from fedhpro_flwr.writable import refuse_unwritable_folder
 
 RUN_NAME = re.compile("[0-9a-f]{0,32}")
@@ -55,8 +55,8 @@ class PersonalState:
         folder: of this client in this run; made when something is first kept.
         visit: the name of this visit.
         after: of the one that it goes on from; "" for none.
-        outlived: files of earlier rounds that are needed no more. Those of later rounds may be there too, where this
-            process was cut off and another one took its place: they are no business of this one.
+        outlived: files older than the one that this visit goes on from, and needed no more. Newer ones may be there
+            too, of a process that took this one's place or of a server that was resumed: no business of this one.
     """
 
     folder: Path
@@ -90,8 +90,9 @@ class PersonalState:
             key = "the node config says state-path" if of_node else "clients.state-path"
             refuse_unwritable_folder(folder, f"{key} = {named!r}")
         needed = {visit_file(folder, name) for name in (*task.needed.split(), task.after)}
-        there = [file for file in folder.glob(visit_file(folder, "*").name) if round_of(file) < task.server_round]
-        return cls(folder, task.visit, task.after, tuple(sorted(set(there) - needed)))
+        there = set(folder.glob(visit_file(folder, "*").name)) - needed
+        own = _written(visit_file(folder, task.after)) if task.after else 0
+        return cls(folder, task.visit, task.after, tuple(sorted(file for file in there if _written(file) < own)))
 
     def before(self) -> dict[str, Tensor] | None:
         """What was kept of the visit that this one goes on from; None where there is none.
@@ -118,9 +119,10 @@ class PersonalState:
         self.let_go()
 
     def let_go(self) -> None:
-        """Delete what nobody can ask for any more."""
+        """Delete what nobody can ask for any more, and what processes that were killed while they wrote left."""
         for file in self.outlived:
             file.unlink(missing_ok=True)
+        remove_abandoned(self.folder)
 
 
 def visit_file(folder: Path, name: str) -> Path:
@@ -128,7 +130,9 @@ def visit_file(folder: Path, name: str) -> Path:
     return folder / f"visit-{name}.safetensors"
 
 
-def round_of(file: Path) -> int:
-    """The round of a visit's file; 0 of one with another name."""
-    number = file.stem.removeprefix("visit-").partition("-")[0]
-    return int(number) if number.isdecimal() else 0
+def _written(file: Path) -> int:
+    """When, in nanoseconds; 0 where it is not there."""
+    try:
+        return file.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0

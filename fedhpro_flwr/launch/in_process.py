@@ -18,7 +18,7 @@ from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 from fedhpro_flwr.config import Scalar
-from fedhpro_flwr.server.replies import CLIENT_RAISED
+from fedhpro_flwr.records import CLIENT_RAISED
 
 FIRST_NODE_ID = 100  # so that nobody mistakes a node id for a partition id
 

@@ -34,6 +34,7 @@ class RunSoFar:
     name: str  # names the run in what clients keep of it
     rounds_before: int = 0  # rounds that need not be played again
     counted: Counted = field(default_factory=dict)  # each client's last visit that counted (visits.py)
+    named: tuple[int, ...] = ()  # the clients that a node has named as its own
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,12 @@ class About:
     settings: Mapping[str, Scalar]
     code: str  # fingerprint of the sources that wrote it
     data: str  # fingerprint of the partition; "" where clients bring their own data
+    named: tuple[int, ...] = ()  # the clients that a node has named as its own
 
     @property
     def so_far(self) -> RunSoFar:
         """The run as it goes on from here."""
-        return RunSoFar(self.run, self.server_round, self.counted)
+        return RunSoFar(self.run, self.server_round, self.counted, self.named)
 
     @classmethod
     def parse(cls, written: str) -> About:
@@ -62,7 +64,7 @@ class About:
         about = json.loads(written)
         about.pop("resumed_at", None)  # of an older release, which did not know visits
         counted = {int(client): str(name) for client, name in about.get("counted", {}).items()}
-        return cls(**about | {"counted": counted})
+        return cls(**about | {"counted": counted, "named": tuple(map(int, about.get("named", ())))})
 
 
 @dataclass(frozen=True, eq=False)

@@ -62,7 +62,8 @@ class Checkpoints:
             return
         settings = server.config.flat()
         counted = dict(server.clients.visits.counted)
-        about = About(number, server.so_far.name, counted, settings, code_fingerprint(), server.data)
+        named = server.clients.named
+        about = About(number, server.so_far.name, counted, settings, code_fingerprint(), server.data, named)
         method = server.method.saved(server.state)
         self._folder.mkdir(parents=True, exist_ok=True)
         content = Checkpoint(about, server.model.shared, server.model.encoders, method, self._trace.tensors())

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from logging import WARNING
 from pathlib import Path
 from secrets import token_hex
+from typing import IO
 
 from flwr.common.logger import log
 
@@ -71,10 +72,19 @@ def resumed(config: RunConfig, patience: float = 0.0) -> Resumed:
         ConfigError: the folder holds no run, no good checkpoint, or a run with other settings, which are named; there
             is nothing left to play; another process still plays it; or `evaluation.alone` is no such run.
     """
-    folder = Path(config.resume).expanduser().resolve()
-    named = f"resume = {config.resume!r}"
-    begun_with = _settings(folder, named)
+    folder, begun_with = _begun(config)
     lock(folder, patience).close()
+    return _looked_at(folder, begun_with, config)
+
+
+def _begun(config: RunConfig) -> tuple[Path, Mapping[str, Scalar]]:
+    """The folder that `resume` names, and the settings in it."""
+    folder = Path(config.resume).expanduser().resolve()
+    return folder, _settings(folder, f"resume = {config.resume!r}")
+
+
+def _looked_at(folder: Path, begun_with: Mapping[str, Scalar], config: RunConfig) -> Resumed:
+    named = f"resume = {config.resume!r}"
     try:
         found = newest(folder)
     except ValueError as error:
@@ -104,22 +114,31 @@ def open_run(config: RunConfig) -> tuple[RunFolder, RunConfig, Checkpoint | None
         ConfigError: the folder holds a finished run, or what `resume` names cannot go on: see `resumed`; or the data at
             hand is not what the run was begun with.
     """
-    if not config.resume:
-        if config.run_folder and Path(config.run_folder).is_dir():
-            lock(Path(config.run_folder), ORPHAN_SECONDS).close()
-        folder = RunFolder.of(config)
-        # Clients of a simulation keep their state there.
-        return folder, RunConfig.parse(config.flat() | {"run-folder": str(folder.path)}), None
-    known = resumed(config, ORPHAN_SECONDS)
-    for warning in known.warnings:
-        log(WARNING, "%s", warning)
-    if known.checkpoint:
-        settle(known.config)
-        data = known_data(known.config)
-        refuse_other_data(known.checkpoint, data.fingerprint)
-        refuse_other_samples(known.folder, data.content)
-    folder = RunFolder(known.folder, known.config, rounds_before=known.rounds_before, goes_on=True)
-    return folder, known.config, known.checkpoint
+    # Held from the first look at a folder on: between two looks another process could play the run to its end.
+    held: IO[bytes] | None = None
+    try:
+        if not config.resume:
+            if config.run_folder and Path(config.run_folder).is_dir():
+                held = lock(Path(config.run_folder), ORPHAN_SECONDS)
+            folder = RunFolder.of(config, held)
+            # Clients of a simulation keep their state there.
+            return folder, RunConfig.parse(config.flat() | {"run-folder": str(folder.path)}), None
+        path, begun_with = _begun(config)
+        held = lock(path, ORPHAN_SECONDS)
+        known = _looked_at(path, begun_with, config)
+        for warning in known.warnings:
+            log(WARNING, "%s", warning)
+        if known.checkpoint:
+            settle(known.config)
+            data = known_data(known.config)
+            refuse_other_data(known.checkpoint, data.fingerprint)
+            refuse_other_samples(known.folder, data.content)
+        folder = RunFolder(path, known.config, rounds_before=known.rounds_before, goes_on=True, held=held)
+        return folder, known.config, known.checkpoint
+    except BaseException:
+        if held:
+            held.close()
+        raise
 
 
 def run_so_far(checkpoint: Checkpoint | None, config: RunConfig, data: str, name: str = "") -> RunSoFar:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from errno import ENOENT
 from pathlib import Path
 from secrets import token_hex
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import tomli_w
 from safetensors.torch import save
@@ -79,16 +79,26 @@ class RunFolder:
         goes_on: it was begun in this folder before, and keeps its name in what clients keep of it: their privacy
             accounts go on where no checkpoint was written yet.
 
+        held: the folder's lock, where it is held already.
+
     Raises:
         ConfigError: another process writes there.
     """
 
-    def __init__(self, path: Path, config: RunConfig, *, rounds_before: int = 0, goes_on: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        config: RunConfig,
+        *,
+        rounds_before: int = 0,
+        goes_on: bool = False,
+        held: IO[bytes] | None = None,
+    ) -> None:
         self.path, self.rounds_before = path, rounds_before
         self.run = (_run_of(path) if goes_on else "") or token_hex(4)
         self._checkpoints = config.checkpoint.every > 0
         path.mkdir(parents=True, exist_ok=True)
-        self._lock = lock(path)
+        self._lock = held or lock(path)
         remove_unfinished(path)
         (path / SUMMARY_FILE).unlink(missing_ok=True)  # first: from here on this is no finished run
         if not rounds_before:
@@ -101,10 +111,10 @@ class RunFolder:
         self._metrics = (path / METRICS_FILE).open("a", encoding="utf-8")
 
     @classmethod
-    def of(cls, config: RunConfig) -> RunFolder:
+    def of(cls, config: RunConfig, held: IO[bytes] | None = None) -> RunFolder:
         """The folder of a run that begins, named in the config.toml in it: see `begun_folder`."""
         path = begun_folder(config)
-        return cls(path, RunConfig.parse(config.flat() | {"run-folder": str(path)}))
+        return cls(path, RunConfig.parse(config.flat() | {"run-folder": str(path)}), held=held)
 
     def partition(self, known: KnownData) -> None:
         """The client-by-class table of training samples, as far as the server knows it, and whose data it is."""

@@ -16,7 +16,7 @@ from fedhpro_flwr.nodes import UNNAMED
 from fedhpro_flwr.records import Task, Tensors, asked_clients
 from fedhpro_flwr.runs.checkpoint import RunSoFar
 from fedhpro_flwr.server.broadcasts import broadcasts
-from fedhpro_flwr.server.replies import Collected, Reply, bytes_of, collect
+from fedhpro_flwr.server.replies import Collected, QuorumError, Reply, bytes_of, collect, least
 from fedhpro_flwr.server.roster import Roster, Seats
 from fedhpro_flwr.server.round_repeats import until_quorum
 from fedhpro_flwr.timing import Stopwatch
@@ -35,7 +35,7 @@ class Clients:
     """
 
     def __init__(self, config: RunConfig, so_far: RunSoFar, data: str) -> None:
-        self._config, self._run, self._data = config, so_far.name, data
+        self._config, self._so_far, self._data = config, so_far, data
         self.visits = Visits(dict(so_far.counted))
         self.roster: Roster  # the nodes, from `begin` on
         self.seats = Seats({}, {})  # the clients that were drawn, and who of them is asked
@@ -50,12 +50,30 @@ class Clients:
         Raises:
             ConfigError: the nodes are not those that the settings need.
         """
-        self.roster = Roster(grid, self._config, self._run, width)
+        self.roster = Roster(grid, self._config, self._so_far.name, width, self._so_far.named)
         self.roster.begin(timeout)
 
+    @property
+    def named(self) -> tuple[int, ...]:
+        """The clients that a node has named as its own: what they keep lies there, and no other node plays them."""
+        return tuple(self.roster.named)
+
     def draw(self, server_round: int) -> None:
-        """Those of a round, for a visit that no other attempt at it has."""
+        """Those of a round, for a visit that no other attempt at it has.
+
+        Raises:
+            QuorumError: so few of them can be asked that the others would train in vain.
+        """
         self.seats, self.visit = self.roster.draw(server_round), new_name(server_round)
+        share, drawn, asked = self._config.clients.quorum, len(self.seats.clients), len(self.seats.nodes)
+        if asked < (needed := least(share, drawn)):
+            absent = [f"client {client}: {reason}" for client, reason in sorted(self.seats.absent.items())]
+            raise QuorumError(
+                f"round {server_round}: {asked} of {drawn} clients can be asked, clients.quorum = {share} needs "
+                f"{needed}; {'; '.join(absent)}",
+                absent,
+                may_pass=True,
+            )
 
     def call(self, *, nobody: bool) -> None:
         """All of them, for a test; or, where they keep their tests to themselves, none."""
@@ -74,7 +92,7 @@ class Clients:
             state: by record name.
             evaluate: whether the received model is tested on the client's own data.
         """
-        task = Task(server_round, UNNAMED, evaluate, code_fingerprint(), self._data, self._run, self.visit)
+        task = Task(server_round, UNNAMED, evaluate, code_fingerprint(), self._data, self._so_far.name, self.visit)
         flat = self._config.flat()
         self.sent = broadcasts(kind, self.seats.nodes, task, self.visits, model, shared, state, flat)
         self.bytes_down.update(bytes_of(self.sent))

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterable
+from logging import WARNING
 
 from flwr.app import Message, RecordDict
+from flwr.common.logger import log
 from flwr.serverapp import Grid
 
-from fedhpro_flwr.nodes import Answers, read_answers
+from fedhpro_flwr.nodes import Answers, TooFewNodes, read_answers, wait_for_nodes
+
+JOIN_SECONDS = 30.0  # that anybody is held up by a new node; one takes 7 to 10 to answer
+POLL_SECONDS = 1.0
 
 
 class Inquiries:
@@ -24,6 +29,27 @@ class Inquiries:
         self._open: dict[str, int] = {}  # message id -> node id
         self._since: dict[str, float] = {}  # message id -> time.monotonic() when it was sent, or waited for at last
         self._failed: set[int] = set()  # nodes that answered with an error
+
+    def all_answers(self, num_nodes: int, timeout: float) -> Answers:
+        """Of all nodes before the first round, and of `num_nodes` at least: one that is listed may be dead.
+
+        Raises:
+            TooFewNodes: so many did not answer in time.
+        """
+        deadline = time.monotonic() + timeout
+        answers = self.ask(wait_for_nodes(self._grid, num_nodes, timeout), timeout)
+        if answers.heard < num_nodes:
+            log(WARNING, "%d of %d nodes answered: the others are waited for", answers.heard, num_nodes)
+        while answers.heard < num_nodes:
+            if time.monotonic() >= deadline:
+                raise TooFewNodes(f"{answers.heard} nodes answered in {timeout:.0f} s", num_nodes)
+            time.sleep(POLL_SECONDS)
+            there = set(self._grid.get_node_ids())
+            late = self.fetch(there, min(JOIN_SECONDS, timeout))
+            known = {node.node_id for node in (*answers.introduced, *late.introduced)}
+            came = self.ask(there - known - self.asked, min(JOIN_SECONDS, timeout))
+            answers = answers.and_then(late).and_then(came)
+        return answers
 
     def ask(self, node_ids: Iterable[int], timeout: float) -> Answers:
         """Ask nodes and wait for their answers."""

@@ -16,6 +16,7 @@ from fedhpro_flwr.records import (
     CONFUSION,
     CONFUSION_BY_PROTOTYPE,
     MODEL,
+    OF_THE_CLIENT,
     OwnTest,
     Update,
     error_reason,
@@ -29,10 +30,6 @@ OF_EVERY_REPLY = (MODEL, CONFUSION, CONFUSION_BY_PROTOTYPE)  # records, beside t
 OTHER = "other"  # records that nobody asked for
 NOBODY = -1  # the partition of a reply that answers none of the round's messages
 NOT_ABSENT: Mapping[int, str] = {}
-CLIENT_RAISED, CLIENT_FAILED = 2, 100  # codes of error replies: Flower's for an exception, ours for a sentence
-# It was reached and would fail again: Flower's 1, 6 and 7 say that its app does not load. Others are the network's,
-# or of a process that died, which may come back.
-OF_THE_CLIENT = (1, CLIENT_RAISED, 6, 7, CLIENT_FAILED)
 
 
 class QuorumError(RuntimeError):

@@ -21,19 +21,19 @@ from fedhpro_flwr.nodes import (
     Introduction,
     code_problem,
     refuse,
-    wait_for_nodes,
     width_problem,
 )
 from fedhpro_flwr.records import CONFIG, Task, pack_task
 from fedhpro_flwr.seeding import sample_partitions
-from fedhpro_flwr.server.inquiries import Inquiries
+from fedhpro_flwr.server.inquiries import JOIN_SECONDS, Inquiries
 from fedhpro_flwr.server.stand_ins import dealt, dealt_again
 from fedhpro_flwr.server.unanswered import Unanswered
 
-JOIN_SECONDS = 30.0  # that a round is held up by new nodes; one takes 7 to 10 to answer
 PAUSE_SECONDS = 120.0  # at most between two attempts at a round: a machine restarts in less
 POLL_SECONDS = 1.0
 GONE = "its node is gone"
+NOT_HERE = -1  # the node of a client whose node has not come back to a run that goes on
+MOST_NAMED = 10  # clients in a line of the log
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,10 @@ class Roster:
         config: the settings, which the nodes are told: each builds its model and loads its data once.
         run: the run's name.
         width: D of the server's head.
+        named: clients that a node named as its own before the run was stopped: what they kept lies there.
     """
 
-    def __init__(self, grid: Grid, config: RunConfig, run: str, width: int) -> None:
+    def __init__(self, grid: Grid, config: RunConfig, run: str, width: int, named: Iterable[int] = ()) -> None:
         self.unanswered = Unanswered(grid)
         self._grid, self._config, self._width = grid, config, width
         settings = pack_task(config.flat(), Task(0, UNNAMED, run=run))
@@ -69,7 +70,8 @@ class Roster:
         self._architectures = config.model.architectures(self._clients)  # by the run's groups
         self._known: dict[int, Introduction] = {}  # the nodes that are there
         self._refused: dict[int, tuple[int, str]] = {}  # node id -> the client it names, and what is wrong with it
-        self._owners: dict[int, int] = {}  # client -> the node that names it, or the last one that did
+        # client -> the node that names it, or the last one that did
+        self._owners: dict[int, int] = dict.fromkeys(named, NOT_HERE)
         self._stand_ins: dict[int, int] = {}  # client that no node names -> node id
         self._players: list[int] = []
 
@@ -81,25 +83,28 @@ class Roster:
                 partition, two clients whose features have different widths, or, where nodes bring the data, none that
                 names a client.
         """
-        grid, clients = self._grid, self._config.clients
-        answers = self._inquiries.ask(wait_for_nodes(grid, clients.num_nodes, timeout), timeout)
+        answers = self._inquiries.all_answers(self._config.clients.num_nodes, timeout)
         refuse(answers, self._width, timeout)
         self._known = {node.node_id: node for node in answers.introduced}
-        self._owners = {
+        self._owners |= {
             node.partition_id: node.node_id for node in answers.introduced if 0 <= node.partition_id < self._clients
         }
         if self._own_data and not self._owners:
             raise ConfigError("partition.scheme = 'nodes': no node names its client; give each a partition-id")
         for client, node_id in sorted(self._owners.items()):
-            log(INFO, "client %d: node %d", client, node_id)
-        if self._own_data and (missing := self._without_node()):
-            named = ", ".join(map(str, missing))
-            log(WARNING, "no node names client %s: not drawn, nor counted in the quorum, until one does", named)
+            if node_id == NOT_HERE:
+                log(WARNING, "client %d: its node has not come back; no other one has what the client kept", client)
+            else:
+                log(INFO, "client %d: node %d", client, node_id)
         for node in answers.introduced:
             self._note_architecture(node)
         self._players = self._in_turn()
-        if not self._own_data:
-            self._stand_ins = dealt(self._without_node(), self._players)
+        missing = self._without_node()
+        if missing and self._own_data:
+            log(WARNING, "no node names %s: not drawn, nor counted in the quorum, until one does", _listed(missing))
+        elif missing:
+            self._stand_ins = dealt(missing, self._players)
+            log(INFO, "no node names %s: the nodes that are there play them in turn", _listed(missing))
 
     def update(self, timeout: float) -> None:
         """Before a round: who has gone, who has come.
@@ -123,8 +128,11 @@ class Roster:
             self._admit(node)
         self._tell(before)
         if not self._own_data and (players := self._in_turn()) != self._players:
-            self._stand_ins = dealt_again(self._without_node(), players, self._stand_ins, self._owners.values())
+            played = self._stand_ins
+            self._stand_ins = dealt_again(self._without_node(), players, played, self._owners.values())
             self._players = players
+            if moved := [client for client, node_id in self._stand_ins.items() if played.get(client) != node_id]:
+                log(INFO, "%s: another node plays them from now on, without what they kept", _listed(moved))
 
     def draw(self, server_round: int) -> Seats:
         """The clients of a round; drawn, where nodes bring the data, among those that a node has named so far."""
@@ -134,6 +142,11 @@ class Roster:
             seed=self._config.seed, server_round=server_round, sampling=clients.sampling, among=self._drawable,
         )  # fmt: skip
         return self._seats(drawn)
+
+    @property
+    def named(self) -> list[int]:
+        """The clients that a node has named as its own, whether it is there or not."""
+        return sorted(self._owners)
 
     @property
     def everybody(self) -> Seats:
@@ -152,9 +165,10 @@ class Roster:
         return Seats(nodes, absent)
 
     def pause(self, clients: Iterable[int], timeout: float) -> None:
-        """Before a round is repeated: wait until all its clients can be asked, for PAUSE_SECONDS at most."""
-        deadline = time.monotonic() + PAUSE_SECONDS
+        """Before a round is repeated: wait until all its clients can be asked, for PAUSE_SECONDS at most; or until the
+        last node that is left alone, as it has not answered yet, may be asked again."""
         wanted = list(clients)
+        deadline = max(time.monotonic() + PAUSE_SECONDS, self.unanswered.until(map(self._owners.get, wanted)))
         while True:
             self.update(timeout)
             if not self._seats(wanted).absent or time.monotonic() >= deadline:
@@ -227,3 +241,10 @@ class Roster:
         seconds = {node_id for node_id, client in named.items() if self._owners.get(client, node_id) != node_id}
         rest = sorted(self._known.keys() - named.keys())
         return sorted(named.keys() - seconds, key=named.__getitem__) + rest
+
+
+def _listed(clients: Sequence[int]) -> str:
+    """For a sentence."""
+    named = ", ".join(map(str, clients[:MOST_NAMED]))
+    more = len(clients) - MOST_NAMED
+    return f"client {named}" + (f" and {more} more" if more > 0 else "")

@@ -6,8 +6,9 @@ in the SuperLink and disturbs no later round. It is fetched here to learn that i
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from flwr.app import Message
@@ -67,6 +68,11 @@ class Unanswered:
         """The late answers since the last call, a sentence each."""
         late, self._late = self._late, []
         return late
+
+    def until(self, node_ids: Iterable[int | None]) -> float:
+        """When all of these nodes may be asked again, of time.monotonic(); minus infinity if they may be now."""
+        wanted = set(node_ids)
+        return max((m.until for m in self._open.values() if m.node_id in wanted), default=-math.inf)
 
     @property
     def busy(self) -> Mapping[int, str]:

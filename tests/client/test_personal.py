@@ -1,5 +1,7 @@
 """What a client keeps between rounds."""
 
+import os
+
 import pytest
 import torch
 from flwr.app import Context, RecordDict
@@ -70,8 +72,10 @@ def test_what_nobody_can_ask_for_is_let_go_of_and_this_visit_and_what_it_may_be_
     assert kept(tmp_path) == [name(1), name(2), name(3)]
     at(tmp_path, name(4), after=name(3), needed=f"{name(2)} {name(3)}").keep(TENSORS)
     assert kept(tmp_path) == [name(2), name(3), name(4)]
-    at(tmp_path, name(5)).keep(TENSORS)
-    assert kept(tmp_path) == [name(5)]
+    at(tmp_path, name(5), after=name(4)).keep(TENSORS)
+    assert kept(tmp_path) == [name(4), name(5)]
+    at(tmp_path, name(6)).keep(TENSORS)  # it goes on from nothing, and cannot tell what is old
+    assert kept(tmp_path) == [name(4), name(5), name(6)]
 
 
 def test_a_process_that_was_cut_off_leaves_what_later_visits_have_written(tmp_path):
@@ -84,7 +88,29 @@ def test_a_process_that_was_cut_off_leaves_what_later_visits_have_written(tmp_pa
     assert {name(3), name(4)} <= {*kept(tmp_path)}
     assert value(at(tmp_path, name(5), after=name(4))) == 4
     at(tmp_path, name(5), after=name(4), needed=name(4)).keep({"w": torch.tensor([5.0])})
-    assert kept(tmp_path) == [name(4), name(5)]
+    assert kept(tmp_path) == [name(2), name(4), name(5)]  # the late one is newer than what this visit went on from
+    at(tmp_path, name(6), after=name(5), needed=name(5)).keep(TENSORS)
+    assert kept(tmp_path) == [name(5), name(6)]
+
+
+def test_a_late_process_of_a_later_round_takes_nothing_from_a_server_that_was_resumed(tmp_path):
+    """checkpoint.every = 2: round 3 is played again under a new name while round 4 of the first server is at work."""
+    for number in (1, 2, 3):
+        at(tmp_path, name(number), after=name(number - 1), needed=name(2)).keep(TENSORS)
+    at(tmp_path, name(3, 1), after=name(2), needed=name(2)).keep(TENSORS)  # counts
+    at(tmp_path, name(4), after=name(3), needed=f"{name(2)} {name(3)}").keep(TENSORS)
+    assert name(3, 1) in kept(tmp_path)
+
+
+def test_what_a_process_left_that_was_killed_while_it_wrote_is_deleted_in_time(tmp_path):
+    at(tmp_path, name(1)).keep(TENSORS)
+    (folder,) = {file.parent for file in tmp_path.rglob("visit-*")}
+    old, new = folder / ".visit-1.safetensors.0.part", folder / ".visit-1.safetensors.1.part"
+    for file in (old, new):
+        file.touch()
+    os.utime(old, (0, 0))
+    at(tmp_path, name(2), after=name(1)).keep(TENSORS)
+    assert not old.exists() and new.exists()
 
 
 def test_a_message_that_is_delivered_late_takes_nothing_from_later_visits(tmp_path):

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+
 import pytest
-from faulty_grid import CLIENTS, Clock, Played, client_data, new_model, once
+from faulty_grid import CLIENTS, CONFIG, Clock, Faulty, Played, client_data, new_model, once
+from flwr.app import Error, Message
 
 from client_app.app import make_client_app
+from fedhpro_flwr.config import RunConfig
+from fedhpro_flwr.nodes import TooFewNodes
+from fedhpro_flwr.runs.checkpoint import About
 from fedhpro_flwr.server import roster
+from fedhpro_flwr.server.roster import Roster, Seats
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +63,7 @@ def test_below_the_quorum_the_run_stops_after_its_repeats_and_says_so(clock):
     run = Played(clock, once(("train", 3, lambda grid: grid.gone.update({101, 102}))), fails=True)
     assert len(run.reports) == 2
     assert str(run.lost) == (
-        "round 3: 1 of 3 clients replied well, clients.quorum = 0.6 needs 2; client 1: its node is gone; "
+        "round 3: 1 of 3 clients can be asked, clients.quorum = 0.6 needs 2; client 1: its node is gone; "
         "client 2: its node is gone"
     )
     assert clock.now == pytest.approx(2 * roster.PAUSE_SECONDS, abs=2 * roster.POLL_SECONDS)
@@ -63,9 +71,7 @@ def test_below_the_quorum_the_run_stops_after_its_repeats_and_says_so(clock):
         100,
         101,
         102,
-        100,
-        100,
-    ]
+    ]  # and node 100 is not asked again in vain
 
 
 @pytest.mark.parametrize("retries", [0, 1])
@@ -73,7 +79,8 @@ def test_a_round_is_repeated_as_often_as_the_settings_say(clock, retries):
     run = Played(
         clock, once(("train", 1, lambda grid: grid.gone.update({101, 102}))), fails=True, clients__retries=retries
     )
-    assert len([entry for entry in run.grid.sent if entry[0] == "train" and entry[2] == 100]) == 1 + retries
+    assert clock.now == pytest.approx(retries * roster.PAUSE_SECONDS, abs=retries * roster.POLL_SECONDS)
+    assert len(run.lost.set_aside) == 2
 
 
 def test_a_round_whose_clients_fail_by_themselves_is_not_repeated(clock):
@@ -105,3 +112,65 @@ def test_an_answer_to_the_first_attempt_does_not_count_in_the_second(clock):
         "client 1: its answer to round 2 came too late",
         "client 2: its answer to round 2 came too late",
     ]
+
+
+def test_a_repeat_waits_for_a_node_that_has_not_answered_as_long_as_it_is_left_alone(clock):
+    """It answers between one timeout and two: the only repeat is not used up before."""
+    grids, needs = [], 560
+
+    def befall(grid, kind, turn):
+        if not grids and (kind, turn) == ("train", 3):
+            grids.append(grid)
+            grid.hanging.add(101)
+
+    pull = Faulty.pull_messages
+
+    def answered(grid, message_ids):
+        if clock.now >= needs:
+            grid.hanging.clear()
+        return pull(grid, message_ids)
+
+    Faulty.pull_messages = answered
+    try:
+        run = Played(clock, befall, clients__quorum=1.0, clients__timeout=300, clients__retries=1)
+    finally:
+        Faulty.pull_messages = pull
+    assert run.clients == [[0, 1, 2]] * 4
+
+
+def test_a_client_whose_node_is_not_back_is_played_by_no_other_after_a_resume(clock):
+    """What it kept lies there, and another node would begin anew in its name."""
+    cut = Played(clock, rounds=2)
+    assert cut.strategy.clients.named == (0, 1, 2)
+    about = About(2, "ab", {}, {}, "", "", cut.strategy.clients.named)
+    grid = Faulty(clock, lambda *_: None, nodes=2)
+    resumed = Roster(grid, cut.strategy.config, "ab", 4, about.so_far.named)
+    resumed.begin(10)
+    assert resumed.draw(3) == Seats({0: 100, 1: 101}, {2: "its node is gone"})
+    begun = Roster(grid, cut.strategy.config, "cd", 4)
+    begun.begin(10)
+    assert begun.draw(3) == Seats({0: 100, 1: 101, 2: 100}, {})
+    assert About.parse(json.dumps(asdict(about))) == about
+
+
+def test_so_many_nodes_are_waited_for_as_the_settings_name(clock, caplog):
+    """One that is listed may be dead: its client is not given away before it had its time."""
+
+    class Silent(Faulty):
+        def send_and_receive(self, messages, *, timeout=None):
+            if clock.now < 60:
+                messages = list(messages)
+                replies = super().send_and_receive(messages[:-1], timeout=timeout)
+                late = Message(Error(code=5, reason="Error: Node Unavailable"), reply_to=messages[-1])
+                self.push_messages(messages[-1:])
+                clock.sleep(30)
+                return [*replies, late]
+            return super().send_and_receive(messages, timeout=timeout)
+
+    config = RunConfig.parse(CONFIG, clients__num_nodes=3)
+    waited = Roster(Silent(clock, lambda *_: None), config, "ab", 4)
+    waited.begin(600)
+    assert waited.draw(1) == Seats({0: 100, 1: 101, 2: 102}, {})
+    assert "2 of 3 nodes answered: the others are waited for" in [record.getMessage() for record in caplog.records]
+    with pytest.raises(TooFewNodes, match=r"^2 nodes after 0 s, clients\.num-nodes = 3 are needed$"):
+        Roster(Faulty(clock, lambda *_: None, nodes=2), config, "ab", 4).begin(0)
