@@ -89,23 +89,26 @@ class Answers:
     """What nodes said when they were asked who they are."""
 
     introduced: Sequence[Introduction]
-    problems: Sequence[str]  # what was wrong with other answers
-    failed: Collection[int]  # the nodes that gave them
+    failed: Mapping[int, str]  # node id -> what was wrong with its answer
     unheard: Collection[int] = ()  # those of them that Flower could not reach
+
+    @property
+    def problems(self) -> list[str]:
+        """What was wrong, a sentence a node."""
+        return list(self.failed.values())
 
     @property
     def heard(self) -> int:
         """The nodes that said anything, good or bad."""
-        return len(self.introduced) + len(set(self.failed) - set(self.unheard))
+        return len(self.introduced) + len(self.failed.keys() - set(self.unheard))
 
-    def and_then(self, later: Answers) -> Answers:
-        """With what was said later; a node counts by its last word."""
-        again = {*later.failed, *(node.node_id for node in later.introduced)}
+    def and_then(self, later: Answers, there: Collection[int]) -> Answers:
+        """With what was said later: the last word of each of the nodes that are there."""
+        kept = set(there) - {*later.failed, *(node.node_id for node in later.introduced)}
         return Answers(
-            [*(node for node in self.introduced if node.node_id not in again), *later.introduced],
-            [*self.problems, *later.problems],
-            {*(set(self.failed) - again), *later.failed},
-            {*(set(self.unheard) - again), *later.unheard},
+            [*(node for node in self.introduced if node.node_id in kept), *later.introduced],
+            {node_id: problem for node_id, problem in self.failed.items() if node_id in kept} | dict(later.failed),
+            {*kept.intersection(self.unheard), *later.unheard},
         )
 
 
@@ -117,8 +120,7 @@ def read_answers(replies: Iterable[Message], queries: Mapping[str, int]) -> Answ
         queries: message id -> node id. An error of Flower's own comes from the SuperLink, whichever node it is about.
     """
     introduced: list[Introduction] = []
-    problems: list[str] = []
-    failed: set[int] = set()
+    failed: dict[int, str] = {}
     unheard: set[int] = set()
     for reply in replies:
         try:
@@ -128,9 +130,8 @@ def read_answers(replies: Iterable[Message], queries: Mapping[str, int]) -> Answ
                 raise ValueError(f"node {_asked(reply, queries)}: {error_reason(reply)}")
             introduced.append(Introduction.unpack(reply))
         except ValueError as error:
-            problems.append(legible(str(error)))
-            failed.add(_asked(reply, queries))
-    return Answers(introduced, problems, failed, unheard)
+            failed[_asked(reply, queries)] = legible(str(error))
+    return Answers(introduced, failed, unheard)
 
 
 def _asked(reply: Message, queries: Mapping[str, int]) -> int:

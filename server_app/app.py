@@ -34,7 +34,6 @@ from fedhpro_flwr.whole_file import write_whole
 from .strategy import FedHProStrategy
 
 app = ServerApp()
-SAME_AGAIN = "they would reply so again: begin a new run with other settings"
 UNTESTED = (
     "no accuracy will be known: the server has nothing to test, and privacy.withhold keeps the clients' own tests"
 )
@@ -55,23 +54,34 @@ def main(grid: Grid, context: Context) -> None:
     try:
         with Trackers(config, folder.path, rounds_before=folder.rounds_before) as trackers:
             run(grid, config, folder, trackers, checkpoint)
-    except QuorumError as lost:
-        reason = f"{lost}; {folder.going_on if lost.may_pass else SAME_AGAIN}"
-        folder.failure(reason)
-        raise QuorumError(reason) from lost
-    except TooFewNodes as error:
-        folder.failure(f"{error}; {folder.going_on}" if checkpoint else str(error))
+    except Exception as error:
+        reason = in_a_line(error, folder, goes_on=checkpoint is not None)
+        folder.failure(reason)  # of a full disk, say, it may have no room there
+        if isinstance(error, QuorumError):
+            raise QuorumError(reason) from error
+        if isinstance(error, OSError):
+            raise OSError(reason) from error
         raise
-    except ConfigError as error:
-        folder.failure(str(error))
-        raise
-    except OSError as error:  # a full disk, say: the rounds so far are kept, and the reason may have no room there
-        reason = f"{error}; {folder.going_on}"
-        folder.failure(reason)
-        raise OSError(reason) from error
-    except Exception as error:  # of which torch's go on for pages
-        folder.failure(f"{type(error).__name__}: {error}".splitlines()[0])
-        raise
+
+
+def in_a_line(error: Exception, folder: RunFolder, *, goes_on: bool) -> str:
+    """Why a run ended, and the way on: its rounds so far are kept, unless the same would happen again.
+
+    Args:
+        error: that ended it.
+        folder: of the run.
+        goes_on: whether it had gone on from a checkpoint.
+    """
+    match error:
+        case QuorumError(may_pass=False):
+            return f"{error}; they would reply so again: begin a new run with other settings"
+        case QuorumError() | OSError():
+            return f"{error}; {folder.going_on}"
+        case TooFewNodes() if goes_on:
+            return f"{error}; {folder.going_on}"
+        case ConfigError():
+            return str(error)
+    return f"{type(error).__name__}: {error}".splitlines()[0]  # torch's go on for pages
 
 
 def run(grid: Grid, config: RunConfig, folder: RunFolder, trackers: Trackers, checkpoint: Checkpoint | None) -> None:

@@ -126,8 +126,9 @@ class FedHProStrategy(Strategy):
             report = self.play(server_round, grid, timeout, is_last=server_round == num_rounds)
             note_round(result, report, array_record(self.model.shared), evaluate_fn)
         result.arrays = array_record(self.model.shared)
-        test = partial(self.clients_test, num_rounds, grid, timeout)
-        tested, _ = self.clients.until_quorum(test, timeout, self.watch)
+        tested, _ = self.clients.until_quorum(
+            partial(self.clients_test, num_rounds, grid, timeout), timeout, self.watch
+        )
         if tested is not None:
             result.evaluate_metrics_clientapp[num_rounds] = tested
         return result
@@ -135,9 +136,8 @@ class FedHProStrategy(Strategy):
     def play(self, server_round: int, grid: Grid, timeout: float, *, is_last: bool) -> RoundReport:
         """One round: `attempt`, below the quorum once more, `clients.retries` times at most; then the server's test."""
         began, self.watch = time.perf_counter(), Stopwatch()
-        self.clients.count_bytes()
-        attempt = partial(self.attempt, server_round, grid, timeout)
-        _, earlier = self.clients.until_quorum(attempt, timeout, self.watch)
+        self.clients.new_round()
+        _, earlier = self.clients.until_quorum(partial(self.attempt, server_round, grid, timeout), timeout, self.watch)
         tested = None
         if self.test and (is_last or server_round % self.config.evaluation.every == 0):
             with self.watch("evaluation"):
@@ -166,9 +166,9 @@ class FedHProStrategy(Strategy):
         """
         with self.watch("waiting"):
             self._update_roster(timeout)
-        messages = list(self.configure_train(server_round, array_record(self.model.shared), ConfigRecord(), grid))
+        messages = self.configure_train(server_round, array_record(self.model.shared), ConfigRecord(), grid)
+        known = (*OF_EVERY_REPLY, *self.method.expects(self.state))
         with self.watch("waiting"):
-            known = (*OF_EVERY_REPLY, *self.method.expects(self.state))
             replies = self.clients.send_and_receive(messages, timeout, known)
         self.aggregate_train(server_round, released(replies))
 
@@ -196,7 +196,7 @@ class FedHProStrategy(Strategy):
         if self.config.aggregation.drop_contrary:
             self.replies = without_contrary(self.replies, self.model.shared)
         self.replies.tell(f"round {server_round}")
-        self.replies.require(self.config.clients.quorum, len(self.clients.seats.clients), server_round)
+        self.replies.require(self.config.clients.quorum, self.clients.drawn, server_round)
 
         sent, updates = self.model, self.replies.good  # in partition order
         with self.watch("aggregation"):
@@ -236,9 +236,7 @@ class FedHProStrategy(Strategy):
         tests = self.clients.collect(replies, lambda reply, client: unpack_test(reply.content, *sizes))
         tests.tell("evaluation")
         if self.test is None:  # nothing else is known of the run, and it can be resumed for these
-            tests.require_heard(
-                self.config.clients.quorum, len(self.clients.seats.clients), "the test after the last round"
-            )
+            tests.require_heard(self.config.clients.quorum, self.clients.drawn, "the test after the last round")
         self.tests = tests.good
         tested = ClientsTested.of(self.tests, self.breakdown)
         return MetricRecord({"accuracy": tested.accuracy, "clients": len(self.tests)}) if tested else None

@@ -9,6 +9,7 @@ import pytest
 from small_run import npz, only_folder, run
 
 from fedhpro_flwr import whole_file
+from fedhpro_flwr.launch import in_process
 from fedhpro_flwr.runs.progress import RoundLog
 from fedhpro_flwr.runs.run_folder import read_rounds
 
@@ -23,8 +24,6 @@ FAILURES = [
 
 @pytest.mark.parametrize(("changes", "sentence"), FAILURES, ids=[str(list(case[0].values())[-1]) for case in FAILURES])
 def test_what_only_the_server_can_see_ends_with_1_before_any_client(changes, sentence, tmp_path, capsys, monkeypatch):
-    from fedhpro_flwr.launch import in_process
-
     monkeypatch.setattr(
         in_process.InProcessGrid, "push_messages", lambda *_: pytest.fail("a message was sent to a client")
     )
@@ -104,6 +103,20 @@ def test_a_reason_of_many_lines_is_told_by_its_first(tmp_path, monkeypatch):
     monkeypatch.setattr(app, "draw_curves", broken)
     assert run(tmp_path) == 1
     assert (only_folder(tmp_path) / "failure.txt").read_text() == "RuntimeError: no room"
+
+
+def test_a_resumed_run_that_misses_nodes_names_the_way_on_and_a_new_one_has_none(tmp_path, capsys, monkeypatch):
+    folder, needed = tmp_path / "named", "2 nodes after 0 s, clients.num-nodes = 3 are needed"
+    for resumed in (False, True):
+        with monkeypatch.context() as patched:
+            patched.setattr(in_process.InProcessGrid, "get_node_ids", lambda _: [100, 101])
+            changes = {"resume": folder, "rounds": 2} if resumed else {}
+            assert run(tmp_path, run_folder=folder, clients__timeout=0.1, **changes) == 1
+        way_on = f"; go on with `fedhpro run --resume {folder}`" if resumed else ""
+        said = capsys.readouterr().out.splitlines()[-1]
+        assert said.partition(", on a SuperLink")[0] == f"fedhpro: the run failed: {needed}{way_on}"
+        assert run(tmp_path, run_folder=folder, **changes) == 0
+        capsys.readouterr()
 
 
 def test_an_unexpected_exception_ends_with_1_a_reason_and_a_traceback(tmp_path, capsys, monkeypatch):

@@ -41,8 +41,7 @@ class Clients:
         self.seats = Seats({}, {})  # the clients that were drawn, and who of them is asked
         self.visit = ""  # the name of theirs; "" for a test, of which nothing is kept
         self.sent: Sequence[Message] = ()
-        self.bytes_down: Counter[str] = Counter()  # by record, since `count_bytes`
-        self.bytes_up: Counter[str] = Counter()
+        self.new_round()
 
     def begin(self, grid: Grid, width: int, timeout: float) -> None:
         """Before the first round; `width` is D of the server's head.
@@ -54,9 +53,19 @@ class Clients:
         self.roster.begin(timeout)
 
     @property
+    def drawn(self) -> int:
+        """How many clients the round, or the test, is of: those that are asked, and those that cannot be."""
+        return len(self.seats.clients)
+
+    @property
     def named(self) -> tuple[int, ...]:
         """The clients that a node has named as its own: what they keep lies there, and no other node plays them."""
         return tuple(self.roster.named)
+
+    def new_round(self) -> None:
+        """What is sent from here on, in however many attempts, is the next round's."""
+        self.bytes_down: Counter[str] = Counter()  # by record
+        self.bytes_up: Counter[str] = Counter()
 
     def draw(self, server_round: int) -> None:
         """Those of a round, for a visit that no other attempt at it has.
@@ -65,11 +74,11 @@ class Clients:
             QuorumError: so few of them can be asked that the others would train in vain.
         """
         self.seats, self.visit = self.roster.draw(server_round), new_name(server_round)
-        share, drawn, asked = self._config.clients.quorum, len(self.seats.clients), len(self.seats.nodes)
-        if asked < (needed := least(share, drawn)):
+        share, asked = self._config.clients.quorum, len(self.seats.nodes)
+        if asked < (needed := least(share, self.drawn)):
             absent = [f"client {client}: {reason}" for client, reason in sorted(self.seats.absent.items())]
             raise QuorumError(
-                f"round {server_round}: {asked} of {drawn} clients can be asked, clients.quorum = {share} needs "
+                f"round {server_round}: {asked} of {self.drawn} clients can be asked, clients.quorum = {share} needs "
                 f"{needed}; {'; '.join(absent)}",
                 absent,
                 may_pass=True,
@@ -122,7 +131,3 @@ class Clients:
                 self.roster.pause(self.seats.clients, timeout)
 
         return until_quorum(attempt, self._config.clients.retries, pause)
-
-    def count_bytes(self) -> None:
-        """From nothing, for a new round."""
-        self.bytes_down, self.bytes_up = Counter(), Counter()

@@ -48,14 +48,14 @@ class Inquiries:
             late = self.fetch(there, min(JOIN_SECONDS, timeout))
             known = {node.node_id for node in (*answers.introduced, *late.introduced)}
             came = self.ask(there - known - self.asked, min(JOIN_SECONDS, timeout))
-            answers = answers.and_then(late).and_then(came)
+            answers = answers.and_then(late, there).and_then(came, there)
         return answers
 
     def ask(self, node_ids: Iterable[int], timeout: float) -> Answers:
         """Ask nodes and wait for their answers."""
         questions = self._questions(node_ids)
         if not questions:
-            return Answers([], [], [])
+            return Answers([], {})
         replies = list(self._grid.send_and_receive(questions, timeout=timeout))
         self._note(questions)
         return self._read(replies)
@@ -96,5 +96,5 @@ class Inquiries:
         answers = read_answers(replies, self._open)
         for reply in replies:
             self._open.pop(reply.metadata.reply_to_message_id, None)
-        self._failed |= set(answers.failed)
+        self._failed |= answers.failed.keys()
         return answers

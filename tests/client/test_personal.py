@@ -1,5 +1,6 @@
 """What a client keeps between rounds."""
 
+import itertools
 import os
 
 import pytest
@@ -7,11 +8,24 @@ import torch
 from flwr.app import Context, RecordDict
 
 from fedhpro_flwr import whole_file
+from fedhpro_flwr.client import personal
 from fedhpro_flwr.client.personal import PersonalState
 from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.records import Task
 
 TENSORS = {"encoder.w": torch.arange(6.0).view(2, 3).T, "encoder.n": torch.tensor(3)}
+
+
+@pytest.fixture(autouse=True)
+def written_one_after_the_other(monkeypatch):
+    """Files of a visit are seconds apart, as those of rounds are, however coarse the clock of the file system is."""
+    write, seconds = personal.write_whole, itertools.count(1)
+
+    def written(path, content):
+        write(path, content)
+        os.utime(path, (0, next(seconds)))
+
+    monkeypatch.setattr(personal, "write_whole", written)
 
 
 def context(**node_config):

@@ -6,15 +6,19 @@ import json
 from dataclasses import asdict
 
 import pytest
-from faulty_grid import CLIENTS, CONFIG, Clock, Faulty, Played, client_data, new_model, once
+from faulty_grid import CLIENTS, CONFIG, UNAVAILABLE, Clock, Faulty, Played, client_data, new_model, once
 from flwr.app import Error, Message
 
 from client_app.app import make_client_app
 from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.nodes import TooFewNodes
+from fedhpro_flwr.records import array_record
 from fedhpro_flwr.runs.checkpoint import About
+from fedhpro_flwr.runs.checkpoints import Checkpoints, newest
+from fedhpro_flwr.runs.prototype_trace import PrototypeTrace
 from fedhpro_flwr.server import roster
 from fedhpro_flwr.server.roster import Roster, Seats
+from server_app.strategy import FedHProStrategy
 
 
 @pytest.fixture(autouse=True)
@@ -153,23 +157,69 @@ def test_a_client_whose_node_is_not_back_is_played_by_no_other_after_a_resume(cl
     assert About.parse(json.dumps(asdict(about))) == about
 
 
+class Listed(Faulty):
+    """Nodes in `dead` are listed and answer as Flower says of one without heartbeats."""
+
+    dead = frozenset()
+
+    def revived_after(self, seconds):
+        """The clock's `sleep`, after so much of which the dead are alive."""
+        clock, end = self.clock, self.clock.now + seconds
+
+        def sleep(pause):
+            clock.now += pause
+            if clock.now > end:
+                self.dead = frozenset()
+
+        return sleep
+
+    def push_messages(self, messages):
+        messages = list(messages)
+        pushed = list(super().push_messages(messages))
+        for message_id, message in zip(pushed, messages, strict=True):
+            if message.metadata.dst_node_id in self.dead:
+                said = Error(code=UNAVAILABLE, reason="Error: Node Unavailable")
+                self._replies[message_id] = Message(said, reply_to=message)
+        return pushed
+
+
+@pytest.mark.parametrize("settings", [{"method.name": "scaffold"}, {"model.share": "head"}], ids=["scaffold", "head"])
+def test_a_run_resumed_while_a_node_is_listed_and_dead_ends_with_the_bits_of_one_that_was_not_stopped(
+    clock, tmp_path, settings
+):
+    """Each node keeps its clients' state in a folder of its own. The dead one is back a minute later."""
+    settings = CONFIG | {"clients.quorum": 1.0, "clients.retries": 9} | settings
+
+    def played(name, rounds, resume=None, dead=frozenset()):
+        grid = Listed(clock, lambda *_: None)
+        grid.dead = dead
+        for context in grid._contexts.values():
+            context.node_config["state-path"] = str(tmp_path / name / str(context.node_id))
+        strategy = FedHProStrategy(RunConfig.parse(settings | {"rounds": rounds}), resume=resume)
+        saved = Checkpoints(strategy, PrototypeTrace(strategy, 9, {}), tmp_path / name / "run")
+        strategy.observers = (saved,)
+        clock.sleep = grid.revived_after(60)
+        strategy.start(grid, array_record(new_model().state_dict()))
+        return {
+            name: value.numpy().tobytes() for name, value in {**strategy.model.shared, **strategy.tensors()}.items()
+        }
+
+    whole = played("whole", 4)
+    played("cut", 2)
+    checkpoint = newest(tmp_path / "cut" / "run").checkpoint
+    assert played("cut", 4, checkpoint, dead={101}) == whole
+
+
 def test_so_many_nodes_are_waited_for_as_the_settings_name(clock, caplog):
     """One that is listed may be dead: its client is not given away before it had its time."""
 
-    class Silent(Faulty):
-        def send_and_receive(self, messages, *, timeout=None):
-            if clock.now < 60:
-                messages = list(messages)
-                replies = super().send_and_receive(messages[:-1], timeout=timeout)
-                late = Message(Error(code=5, reason="Error: Node Unavailable"), reply_to=messages[-1])
-                self.push_messages(messages[-1:])
-                clock.sleep(30)
-                return [*replies, late]
-            return super().send_and_receive(messages, timeout=timeout)
-
+    grid = Listed(clock, lambda *_: None)
+    grid.dead = {102}
+    clock.sleep = grid.revived_after(60)
     config = RunConfig.parse(CONFIG, clients__num_nodes=3)
-    waited = Roster(Silent(clock, lambda *_: None), config, "ab", 4)
+    waited = Roster(grid, config, "ab", 4)
     waited.begin(600)
+    assert not [record for record in caplog.records if record.getMessage().startswith("not ready to train")]
     assert waited.draw(1) == Seats({0: 100, 1: 101, 2: 102}, {})
     assert "2 of 3 nodes answered: the others are waited for" in [record.getMessage() for record in caplog.records]
     with pytest.raises(TooFewNodes, match=r"^2 nodes after 0 s, clients\.num-nodes = 3 are needed$"):

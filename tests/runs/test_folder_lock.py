@@ -1,0 +1,73 @@
+"""One process writes in a folder, from the first look at it to the last line."""
+
+import subprocess
+import sys
+
+import pytest
+from three_rounds import SMALL, run
+
+from fedhpro_flwr.config import ConfigError, RunConfig
+from fedhpro_flwr.runs import resume, run_folder
+from fedhpro_flwr.runs.folder_lock import lock
+from fedhpro_flwr.runs.resume import resumed
+
+
+def test_a_run_that_another_process_still_plays_is_refused_and_left_as_it_is(stopped, capsys):
+    script = f"import fcntl, sys; file = open({str(stopped / '.writer')!r}, 'ab'); fcntl.lockf(file, fcntl.LOCK_EX)"
+    script += "; print('locked', flush=True); sys.stdin.read()"
+    other = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert other.stdout.readline() == b"locked\n"
+        with pytest.raises(ConfigError, match="another process still writes this run; wait for it or stop it"):
+            resumed(RunConfig.parse(SMALL | {"resume": str(stopped)}))
+        metrics = (stopped / "metrics.jsonl").read_bytes()
+        assert run(**SMALL | {"run-folder": stopped}) == 2  # begun anew in the same folder
+        assert "another process still writes this run" in capsys.readouterr().out
+        assert (stopped / "metrics.jsonl").read_bytes() == metrics
+    finally:
+        other.communicate()
+    lock(stopped).close()
+
+
+def refuses_another_process(folder):
+    """Whether a process that would write there now is told to wait."""
+    script = f"from pathlib import Path; from fedhpro_flwr.runs.folder_lock import lock; lock(Path({str(folder)!r}))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    return done.returncode != 0 and "another process still writes this run" in done.stderr
+
+
+def watched(monkeypatch, module, name, folder):
+    """Whether the folder is held, noted whenever the function of a module is called."""
+    seen, function = [], getattr(module, name)
+
+    def noting(config):
+        seen.append(refuses_another_process(folder))
+        return function(config)
+
+    monkeypatch.setattr(module, name, noting)
+    return seen
+
+
+def test_between_the_look_at_a_run_and_the_first_line_nobody_else_can_play_it(stopped, monkeypatch):
+    """A process that was halted while it loaded its data would take apart what another one finished."""
+    seen = []
+    known = resume.known_data
+    monkeypatch.setattr(
+        resume, "known_data", lambda config: (seen.append(refuses_another_process(stopped)), known(config))[1]
+    )
+    folder, *_ = resume.open_run(RunConfig.parse(SMALL | {"rounds": 4, "resume": str(stopped)}))
+    assert seen == [True] and refuses_another_process(stopped)
+    folder._lock.close()
+
+
+def test_a_run_that_begins_anew_in_a_folder_holds_it_from_the_first_look_on(stopped, monkeypatch):
+    seen = watched(monkeypatch, run_folder, "begun_folder", stopped)
+    folder, *_ = resume.open_run(RunConfig.parse(SMALL | {"run-folder": str(stopped)}))
+    assert seen == [True]
+    folder._lock.close()
+
+
+def test_a_folder_that_is_refused_is_let_go_of(stopped):
+    with pytest.raises(ConfigError, match=r"the run was begun with local\.lr = "):
+        resume.open_run(RunConfig.parse(SMALL | {"local.lr": 0.5, "resume": str(stopped)}))
+    assert not refuses_another_process(stopped)
