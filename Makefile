@@ -21,7 +21,7 @@ run: $(READY)
 
 test: $(READY)
 	@echo "== running the tests"
-	@$(BIN)/python -m pytest -n $(JOBS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 # Apart from the other tests, whose second process would slow its nodes down. Without a Docker engine it skips and says so.
 cluster: $(READY)
