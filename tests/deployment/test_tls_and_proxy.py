@@ -78,7 +78,17 @@ REFUSED = [
 
 @dataclass
 class Federation:
-    """What the tests look at; the run has ended."""
+    """What the tests look at; the run has ended.
+
+    Args:
+        cluster: the SuperLink and the SuperNodes.
+        superlink: of the cluster.
+        certificates: the CA's, the server's and the nodes'.
+        proxy: before the SuperLink.
+        folder: of the run.
+        status: which the run ended with.
+        trouble: what the proxy had logged when the run had ended; tests that are refused add to its log.
+    """
 
     cluster: Cluster
     superlink: Member
@@ -86,6 +96,7 @@ class Federation:
     proxy: Proxy
     folder: Path
     status: int
+    trouble: list[str]
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +114,7 @@ def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]
                 through_proxy(cluster, proxy, node, certificates / f"node-{node}")
             settings = prepare(None, [f"{key}={value}" for key, value in SMALL.items()]).flat()
             status = cluster.run(settings | {"run-folder": str(folder / "run"), "clients.num-nodes": NODES})
-            yield Federation(cluster, superlink, certificates, proxy, folder / "run", status)
+            yield Federation(cluster, superlink, certificates, proxy, folder / "run", status, proxy.trouble())
 
 
 def through_proxy(cluster: Cluster, proxy: Proxy, partition: int, key: Path | None) -> Member:
@@ -124,7 +135,7 @@ def test_a_run_through_the_proxy_has_the_bits_of_one_without_a_network(federatio
 
 
 def test_nothing_of_the_nodes_with_keys_was_refused_or_failed(federation: Federation) -> None:
-    assert [line for line in federation.proxy.trouble() if "push-object" in line or "pull-object" in line] == []
+    assert [line for line in federation.trouble if "push-object" in line or "pull-object" in line] == []
     sent = sum(line["bytes_up"]["model"] for line in read_rounds(federation.folder))
     assert sent > NODES * SMALL["rounds"] * 5 * 2**20
 
