@@ -187,7 +187,7 @@ def class_gradient_rows(model: Model, data: ClientData, samples: int, seeds: Seq
             z = model.encoder(data.encoder_inputs(inputs))
             sent = class_gradients(z, labels, head)
             kept = without_small_classes(
-                {CLASS_IDS: sent.class_ids, CLASS_COUNTS: sent.counts, CLASS_GRADIENTS: sent.features},
+                {CLASS_IDS: sent.class_ids, CLASS_COUNTS: sent.counts, CLASS_GRADIENTS: sent.by_features},
                 defence.min_samples,
             )[CLASS_GRADIENTS]
             if not len(kept):

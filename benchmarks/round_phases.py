@@ -39,12 +39,10 @@ from fedhpro_flwr.gradient_matching import class_gradients
 from fedhpro_flwr.head import Head
 from fedhpro_flwr.hyper_prototypes import HyperPrototypes
 from fedhpro_flwr.methods import Arrival, Batch, build_method
-from fedhpro_flwr.methods.class_uploads import received_gradients
 from fedhpro_flwr.methods.corrected import CorrectedFedHPro, CorrectedState
 from fedhpro_flwr.models import build
 from fedhpro_flwr.records import (
     CLASS_GRADIENTS,
-    CLASS_IDS,
     HEAD_BIAS_GRADIENTS,
     HEAD_WEIGHT_GRADIENTS,
     HYPER_PROTOTYPES,
@@ -53,6 +51,7 @@ from fedhpro_flwr.records import (
     Tensors,
     Update,
     array_record,
+    class_rows,
     pack_broadcast,
     pack_update,
     record_bytes,
@@ -177,14 +176,19 @@ class Measured:
                 lambda: scaffold.server_step(state, self.sent, self.sent, replies, Draws(0, 1), Stopwatch())
             )
             costs[CONTROL] = moved.scaled(1 / SUMMED)
-        clients = [received_gradients(self.update())] * SUMMED if CLASS_IDS in self.upload else []
+        clients = [self.update()] * SUMMED
         if CLASS_GRADIENTS in self.upload:
-            mean = measured(lambda: class_mean(clients, self.classes), flops=gradients_flops)
+            mean = measured(
+                lambda: class_mean(*class_rows(clients, CLASS_GRADIENTS), self.classes), flops=gradients_flops
+            )
             costs[CLASS_MEANS] = mean.scaled(1 / SUMMED)
         if self.calibrates:
             few = clients[: 2 if self.classes >= LARGE else SUMMED]
             mean = measured(
-                lambda: [class_mean(few, self.classes, field=name) for name in ("head_weight", "head_bias")],
+                lambda: [
+                    class_mean(*class_rows(few, name), self.classes)
+                    for name in (HEAD_WEIGHT_GRADIENTS, HEAD_BIAS_GRADIENTS)
+                ],
                 repeats=self.repeats,
                 flops=2 * self.classes**2 * (WIDTH + 1) * len(few),
             )

@@ -72,8 +72,8 @@ def calibration_rows() -> Iterator[Row]:
     classes, per_class = 10, 50
     generator = torch.Generator().manual_seed(3)
     gradients, head = client_gradients(classes, WIDTH, generator)
-    assert gradients.head_weight is not None and gradients.head_bias is not None
-    weight, bias, everyone = gradients.head_weight, gradients.head_bias, torch.ones(classes, dtype=torch.bool)
+    assert gradients.by_head_weight is not None and gradients.by_head_bias is not None
+    weight, bias, everyone = gradients.by_head_weight, gradients.by_head_bias, torch.ones(classes, dtype=torch.bool)
     prototypes = torch.randn(classes, per_class, WIDTH, generator=generator)
     start = fresh_head(classes, WIDTH, generator)
     matching = best(lambda: match_prototypes(prototypes, head, weight, bias, everyone, steps=100, lr=LR), repeats=5)
@@ -103,7 +103,7 @@ def problem(
     gradients, head = client_gradients(num_classes, width, generator)
     start = HyperPrototypes.start(num_classes, per_class, width, generator=generator)
     head = Head(head.weight.to(dtype), head.bias.to(dtype))
-    return HyperPrototypes(start.vectors.to(dtype)), gradients.features.to(dtype), head
+    return HyperPrototypes(start.vectors.to(dtype)), gradients.by_features.to(dtype), head
 
 
 def naive(

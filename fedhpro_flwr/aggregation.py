@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 ClassWeighting = Literal["clients", "counts"]
 ModelWeighting = Literal["samples", "clients"]
-GradientField = Literal["features", "head_weight", "head_bias"]
 
 VARIANCE = "running_var"  # how the name of a BatchNorm's variance ends
 STATISTICS = ("running_mean", VARIANCE)  # and those of all its statistics, which move by the data and have no gradient
@@ -61,50 +60,52 @@ class ClassMean(NamedTuple):
     class_mask: Tensor  # [C] bool
 
 
-class PerClass(Protocol):
-    """What a client sends of each of its classes: class gradients, or class means."""
-
-    @property
-    def class_ids(self) -> Tensor:
-        """[P] int64."""
-
-    @property
-    def features(self) -> Tensor:
-        """[P, D]."""
-
-    @property
-    def counts(self) -> Tensor:
-        """[P] int64."""
-
-
 def class_mean(
-    gradients: Sequence[PerClass],
+    ids: Sequence[Tensor],
+    values: Sequence[Tensor],
+    counts: Sequence[Tensor],
     num_classes: int,
     *,
     weighting: ClassWeighting = "clients",
-    field: GradientField = "features",
 ) -> ClassMean:
     """Mean of the clients' class gradients, or class means, over the clients that hold the class [P.1] [R.c2].
 
-    "clients" counts every such client once (paper and reference), "counts" by its samples of the class.
-    `field` says of which gradient: "features" gives [C, D], "head_weight" [C, C, D], "head_bias" [C, C].
+    Args:
+        ids: the classes of each client [P] int64, in partition order.
+        values: a row for each of them [P, ...].
+        counts: the client's samples of each of them [P].
+        num_classes: C.
+        weighting: "clients" counts every client of a class once (paper and reference), "counts" by its samples of it.
 
     Raises:
-        ValueError: without a client, or if one lacks the field or names a class outside 0..C-1.
+        ValueError: without a client, or if one names a class outside 0..C-1 or has another number of rows.
     """
-    if not gradients:
-        raise ValueError("need the class gradients of at least one client")
-    rows = [class_rows(sent, field, place, num_classes) for place, sent in enumerate(gradients)]
-    summed = rows[0].new_zeros((num_classes, *rows[0].shape[1:]), dtype=torch.float64)
-    total = rows[0].new_zeros(num_classes, dtype=torch.float64)
-    for sent, values in zip(gradients, rows, strict=True):
-        held = (sent.counts if weighting == "counts" else torch.ones_like(sent.counts)).to(total)  # [P]
-        shape = (-1, *[1] * (values.ndim - 1))
-        summed.index_add_(0, sent.class_ids, values.to(summed) * held.reshape(shape))  # [P.1] [R.c2]
-        total.index_add_(0, sent.class_ids, held)
+    check_rows(ids, values, num_classes)
+    summed = values[0].new_zeros((num_classes, *values[0].shape[1:]), dtype=torch.float64)
+    total = values[0].new_zeros(num_classes, dtype=torch.float64)
+    for own, rows, samples in zip(ids, values, counts, strict=True):
+        held = (samples if weighting == "counts" else torch.ones_like(samples)).to(total)  # [P]
+        shape = (-1, *[1] * (rows.ndim - 1))
+        summed.index_add_(0, own, rows.detach().to(summed) * held.reshape(shape))  # [P.1] [R.c2]
+        total.index_add_(0, own, held)
     class_mask = total > 0
     divisor = torch.where(class_mask, total, 1.0).reshape((-1, *[1] * (summed.ndim - 1)))
-    return ClassMean((summed / divisor).to(rows[0].dtype), class_mask)
+    return ClassMean((summed / divisor).to(values[0].dtype), class_mask)
+
+
+def check_rows(ids: Sequence[Tensor], values: Sequence[Tensor], num_classes: int) -> None:
+    """Look at whether clients have a row for each of their classes; they are named by their place in the sequence.
+
+    Raises:
+        ValueError: there is no client, or one names a class outside 0..C-1 or has another number of rows.
+    """
+    if not ids:
+        raise ValueError("need what at least one client sent of its classes")
+    for place, (own, rows) in enumerate(zip(ids, values, strict=True)):
+        if own.numel() and (int(own.min()) < 0 or int(own.max()) >= num_classes):
+            raise ValueError(f"client {place} sent class ids outside 0..{num_classes - 1}")
+        if rows.shape[0] != own.shape[0]:
+            raise ValueError(f"client {place} sent {rows.shape[0]} rows for {own.shape[0]} classes")
 
 
 def _check_same_entries(states: Sequence[Mapping[str, Tensor]]) -> None:
@@ -117,20 +118,3 @@ def _check_same_entries(states: Sequence[Mapping[str, Tensor]]) -> None:
                 raise ValueError(
                     f"{name!r} of client {place} has shape {list(tensor.shape)}, client 0's has {list(shapes[name])}"
                 )
-
-
-def class_rows(sent: PerClass, field: GradientField, place: int, num_classes: int) -> Tensor:
-    """What the client at this place sent of each of its classes: [P, ...].
-
-    Raises:
-        ValueError: it lacks the field, has another number of rows, or names a class outside 0..C-1.
-    """
-    values: Tensor | None = getattr(sent, field, None)
-    if values is None:
-        raise ValueError(f"client {place} sent no {field} gradients")
-    ids = sent.class_ids
-    if ids.numel() and (int(ids.min()) < 0 or int(ids.max()) >= num_classes):
-        raise ValueError(f"client {place} sent class ids outside 0..{num_classes - 1}")
-    if values.shape[0] != ids.shape[0]:
-        raise ValueError(f"client {place} sent {values.shape[0]} rows of {field} gradients for {ids.shape[0]} classes")
-    return values.detach()

@@ -8,15 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from fedhpro_flwr.aggregation import (
-    ClassMean,
-    ClassWeighting,
-    GradientField,
-    PerClass,
-    class_mean,
-    class_rows,
-    weighted_mean,
-)
+from fedhpro_flwr.aggregation import ClassMean, ClassWeighting, check_rows, class_mean, weighted_mean
 from fedhpro_flwr.robust import clipped_models, cut_of, middle_mean, middle_model, shrink_factors
 from fedhpro_flwr.settings.sections import Aggregation
 
@@ -48,51 +40,51 @@ def average_models(
 
 def average_classes(
     options: Aggregation,
-    sent: Sequence[PerClass],
+    ids: Sequence[Tensor],
+    values: Sequence[Tensor],
+    counts: Sequence[Tensor],
     num_classes: int,
     *,
     weighting: ClassWeighting = "clients",
-    field: GradientField = "features",
 ) -> ClassMean:
     """What the clients sent of each class (class gradients, class means), brought together over those that hold it.
 
     Args:
         options: `aggregation.*`. Its `clip-norm` is a length of model updates and does not apply here.
-        sent: of the clients, in partition order.
+        ids: the classes of each client [P] int64, in partition order.
+        values: a row for each of them [P, ...].
+        counts: the client's samples of each of them [P].
         num_classes: C.
         weighting: of the mean; median and trimmed mean count each client once.
-        field: of which gradient, see `class_mean`.
 
     Raises:
         ValueError: as `class_mean`.
     """
     if options.class_gradients == "mean" and not options.clip_to_median:
-        return class_mean(sent, num_classes, weighting=weighting, field=field)
-    values, held = _dense(sent, num_classes, field)  # [N, C, ...], [N, C]
-    shape = (*held.shape, *[1] * (values.ndim - 2))
+        return class_mean(ids, values, counts, num_classes, weighting=weighting)
+    dense, held = _dense(ids, values, num_classes)  # [N, C, ...], [N, C]
+    shape = (*held.shape, *[1] * (dense.ndim - 2))
     if options.clip_to_median:
-        norms = torch.linalg.vector_norm(values.flatten(2).double(), dim=2)  # [N, C]
-        values = values * shrink_factors(norms, held, to_median=True).view(shape).to(values)
+        norms = torch.linalg.vector_norm(dense.flatten(2).double(), dim=2)  # [N, C]
+        dense = dense * shrink_factors(norms, held, to_median=True).view(shape).to(dense)
     class_mask = held.any(dim=0)
     if options.class_gradients != "mean":
         cut = cut_of(options.class_gradients, held.sum(dim=0), options.trim)
-        return ClassMean(middle_mean(values, held, cut), class_mask)
+        return ClassMean(middle_mean(dense, held, cut), class_mask)
     weights = held.double()
     if weighting == "counts":
-        for row, each in zip(weights, sent, strict=True):
-            row[each.class_ids] = each.counts.to(row)
-    summed = (values.double() * weights.view(shape)).sum(dim=0)
+        for row, own, samples in zip(weights, ids, counts, strict=True):
+            row[own] = samples.to(row)
+    summed = (dense.double() * weights.view(shape)).sum(dim=0)
     total = weights.sum(dim=0).clamp(min=1.0).view(shape[1:])
-    return ClassMean((summed / total).to(values.dtype), class_mask)
+    return ClassMean((summed / total).to(dense.dtype), class_mask)
 
 
-def _dense(sent: Sequence[PerClass], num_classes: int, field: GradientField) -> tuple[Tensor, Tensor]:
-    rows = [class_rows(each, field, place, num_classes) for place, each in enumerate(sent)]
-    if not rows:
-        raise ValueError("need the class gradients of at least one client")
-    values = rows[0].new_zeros((len(rows), num_classes, *rows[0].shape[1:]))
-    held = torch.zeros(len(rows), num_classes, dtype=torch.bool, device=values.device)
-    for place, (each, own) in enumerate(zip(sent, rows, strict=True)):
-        values[place, each.class_ids] = own
-        held[place, each.class_ids] = True
-    return values, held
+def _dense(ids: Sequence[Tensor], values: Sequence[Tensor], num_classes: int) -> tuple[Tensor, Tensor]:
+    check_rows(ids, values, num_classes)
+    dense = values[0].new_zeros((len(values), num_classes, *values[0].shape[1:]))
+    held = torch.zeros(len(values), num_classes, dtype=torch.bool, device=dense.device)
+    for place, (own, rows) in enumerate(zip(ids, values, strict=True)):
+        dense[place, own] = rows.detach()
+        held[place, own] = True
+    return dense, held

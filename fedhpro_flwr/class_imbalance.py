@@ -6,21 +6,19 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from fedhpro_flwr.gradient_matching import ClassGradients
-from fedhpro_flwr.records import Update
+from fedhpro_flwr.records import CLASS_COUNTS, CLASS_IDS, Update
 
 
-def heard(counts: Tensor, updates: Sequence[Update], gradients: Sequence[ClassGradients]) -> Tensor:
+def updated_counts(counts: Tensor, updates: Sequence[Update]) -> Tensor:
     """The samples of each client and class [N, C], brought up to date by a round's replies.
 
     Args:
         counts: before the round, zero for a client that has not replied yet.
-        updates: the replies, which say whose they are.
-        gradients: theirs, which say how many samples of each class.
+        updates: the replies, which say whose they are and how many samples of each class.
     """
     counts = counts.clone()
-    for update, each in zip(updates, gradients, strict=True):
-        counts[update.partition_id, each.class_ids] = each.counts.to(counts)
+    for update in updates:
+        counts[update.partition_id, update.tensors[CLASS_IDS]] = update.tensors[CLASS_COUNTS].to(counts)
     return counts
 
 

@@ -24,13 +24,13 @@ EPSILON = 1e-6  # added to every product of norms, in the paper's distance as in
 
 @dataclass(frozen=True, eq=False)
 class ClassGradients:
-    """What a client tells the server about its P classes; row p of every tensor belongs to class_ids[p]."""
+    """What a client measures of its P classes; row p of every tensor belongs to class_ids[p]."""
 
     class_ids: Tensor  # [P] int64, ascending, each class once
-    features: Tensor  # [P, D] mean gradient of the cross-entropy with respect to the features
+    by_features: Tensor  # g_k^c [P, D], mean gradient of the cross-entropy with respect to the features
     counts: Tensor  # [P] int64, samples of the class at the client
-    head_weight: Tensor | None = None  # [P, C, D] mean gradient with respect to W
-    head_bias: Tensor | None = None  # [P, C] mean gradient with respect to b
+    by_head_weight: Tensor | None = None  # [P, C, D] mean gradient with respect to W
+    by_head_bias: Tensor | None = None  # [P, C] mean gradient with respect to b
 
 
 def class_gradients(
@@ -85,10 +85,10 @@ def class_gradients(
 
     return ClassGradients(
         class_ids=class_ids,
-        features=mean_gradients,
+        by_features=mean_gradients,
         counts=drawn if counts is None else counts.to(drawn)[class_ids],
-        head_weight=_mean_outer_products(errors, features, labels, class_ids, drawn) if head_gradients else None,
-        head_bias=mean_errors if head_gradients else None,
+        by_head_weight=_mean_outer_products(errors, features, labels, class_ids, drawn) if head_gradients else None,
+        by_head_bias=mean_errors if head_gradients else None,
     )
 
 

@@ -175,6 +175,19 @@ def pack_test(test: OwnTest) -> RecordDict:
     return RecordDict({**records, METRICS: metrics})
 
 
+def class_rows(updates: Iterable[Update], name: str) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    """What clients sent of each of their classes: of each client the ids [P], the rows [P, ...] and the counts [P].
+
+    Args:
+        updates: the replies.
+        name: of the record with the rows.
+    """
+    tensors = [update.tensors for update in updates]
+    of_all = ([sent[record] for sent in tensors] for record in (CLASS_IDS, name, CLASS_COUNTS))
+    ids, rows, counts = of_all
+    return ids, rows, counts
+
+
 CLIENT_RAISED, CLIENT_FAILED = 2, 100  # codes of error replies: Flower's for an exception, ours for a sentence
 # It was reached and would fail again: Flower's 1, 6 and 7 say that its app does not load. Others are the network's,
 # or of a process that died, which may come back.

@@ -4,13 +4,17 @@ import pytest
 import torch
 
 from fedhpro_flwr.aggregation import class_mean, weighted_mean
-from fedhpro_flwr.gradient_matching import ClassGradients
 
 
-def sent(ids, rows, counts=None, **head):
+def sent(ids, rows, counts=None):
     ids = torch.tensor(ids, dtype=torch.int64)
     counts = torch.ones_like(ids) if counts is None else torch.tensor(counts)
-    return ClassGradients(ids, torch.tensor(rows), counts, **head)
+    return ids, torch.as_tensor(rows), counts
+
+
+def mean_of(clients, num_classes, **options):
+    """`class_mean` of (ids, rows, counts), a client each."""
+    return class_mean(*(list(each) for each in zip(*clients, strict=True)), num_classes, **options)
 
 
 # --- models
@@ -91,46 +95,40 @@ def test_class_mean_by_hand():
     clients = [
         sent([0, 2], [[1.0, 1.0], [2.0, 0.0]], [10, 30]),
         sent([2], [[6.0, 4.0]], [10]),
-        sent([], [[]] * 0),
+        sent([], torch.zeros(0, 2)),
     ]
-    clients[2] = ClassGradients(clients[2].class_ids, torch.zeros(0, 2), clients[2].counts)
-    mean, mask = class_mean(clients, 4)
+    mean, mask = mean_of(clients, 4)
     assert mean.tolist() == [[1.0, 1.0], [0.0, 0.0], [4.0, 2.0], [0.0, 0.0]]
     assert mask.tolist() == [True, False, True, False]
-    by_counts = class_mean(clients, 4, weighting="counts")
+    by_counts = mean_of(clients, 4, weighting="counts")
     assert by_counts.mean.tolist() == [[1.0, 1.0], [0.0, 0.0], [3.0, 1.0], [0.0, 0.0]]
     assert torch.equal(by_counts.class_mask, mask)
 
 
 def test_class_mean_is_the_double_loop():
     generator = torch.Generator().manual_seed(0)
-    clients = []
-    for ids in ([0, 3], [1, 3, 4], [3], [0, 4]):
-        counts = torch.randint(1, 9, (len(ids),), generator=generator).tolist()
-        head_weight = torch.randn(len(ids), 5, 3, generator=generator)
-        head_bias = torch.randn(len(ids), 5, generator=generator)
-        rows = torch.randn(len(ids), 3, generator=generator).tolist()
-        clients.append(sent(ids, rows, counts, head_weight=head_weight, head_bias=head_bias))
-    for field in ("features", "head_weight", "head_bias"):
+    for shape in ((3,), (5, 3), (5,)):  # of gradients with respect to features, W and b
+        clients = []
+        for ids in ([0, 3], [1, 3, 4], [3], [0, 4]):
+            counts = torch.randint(1, 9, (len(ids),), generator=generator).tolist()
+            clients.append(sent(ids, torch.randn(len(ids), *shape, generator=generator), counts))
         for weighting in ("clients", "counts"):
-            mean, mask = class_mean(clients, 5, weighting=weighting, field=field)
+            mean, mask = mean_of(clients, 5, weighting=weighting)
             assert mask.tolist() == [True, True, False, True, True]
             for c in range(5):
                 total, weight = torch.zeros_like(mean[c], dtype=torch.float64), 0.0
-                for client in clients:
-                    for p, sent_id in enumerate(client.class_ids.tolist()):
+                for class_ids, rows, counts in clients:
+                    for p, sent_id in enumerate(class_ids.tolist()):
                         if sent_id == c:
-                            n = int(client.counts[p]) if weighting == "counts" else 1
-                            total, weight = total + n * getattr(client, field)[p].double(), weight + n
+                            n = int(counts[p]) if weighting == "counts" else 1
+                            total, weight = total + n * rows[p].double(), weight + n
                 torch.testing.assert_close(mean[c], (total / max(weight, 1)).float(), atol=1e-6, rtol=0)
 
 
 def test_class_mean_refuses():
     with pytest.raises(ValueError, match="at least one client"):
-        class_mean([], 3)
+        class_mean([], [], [], 3)
     with pytest.raises(ValueError, match=r"client 1 sent class ids outside 0\.\.2"):
-        class_mean([sent([0], [[1.0]]), sent([3], [[1.0]])], 3)
-    with pytest.raises(ValueError, match="client 0 sent no head_weight gradients"):
-        class_mean([sent([0], [[1.0]])], 3, field="head_weight")
-    with pytest.raises(ValueError, match="client 0 sent 2 rows of features gradients for 1 classes"):
-        class_mean([sent([0], [[1.0], [2.0]])], 3)
+        mean_of([sent([0], [[1.0]]), sent([3], [[1.0]])], 3)
+    with pytest.raises(ValueError, match="client 0 sent 2 rows for 1 classes"):
+        mean_of([sent([0], [[1.0], [2.0]])], 3)

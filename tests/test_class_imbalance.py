@@ -2,20 +2,18 @@
 
 import torch
 
-from fedhpro_flwr.class_imbalance import heard, imbalance
-from fedhpro_flwr.gradient_matching import ClassGradients
-from fedhpro_flwr.records import Update
+from fedhpro_flwr.class_imbalance import imbalance, updated_counts
+from fedhpro_flwr.records import CLASS_COUNTS, CLASS_IDS, Update
 
 
 def told(partition, **samples):
     ids = torch.tensor([int(label[1:]) for label in samples])
-    held = ClassGradients(ids, torch.empty(len(ids), 0), torch.tensor(list(samples.values())))
-    return Update(partition, sum(samples.values()), {}, {}), held
+    counts = torch.tensor(list(samples.values()))
+    return Update(partition, sum(samples.values()), {}, {CLASS_IDS: ids, CLASS_COUNTS: counts})
 
 
 def after(counts, *clients):
-    updates, gradients = zip(*clients, strict=True)
-    return heard(counts, updates, gradients)
+    return updated_counts(counts, clients)
 
 
 def test_the_latest_word_of_every_client_counts():

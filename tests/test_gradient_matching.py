@@ -34,9 +34,9 @@ def test_class_gradient_by_hand():
     gradients = class_gradients(torch.zeros(4, 1), torch.tensor([0, 0, 0, 0]), head, head_gradients=True)
     assert gradients.class_ids.tolist() == [0]
     assert gradients.counts.tolist() == [4]
-    assert gradients.features.tolist() == [[-1.0]]
-    assert gradients.head_bias.tolist() == [[-0.5, 0.5]]
-    assert gradients.head_weight.tolist() == [[[0.0], [0.0]]]
+    assert gradients.by_features.tolist() == [[-1.0]]
+    assert gradients.by_head_bias.tolist() == [[-0.5, 0.5]]
+    assert gradients.by_head_weight.tolist() == [[[0.0], [0.0]]]
 
 
 def test_class_gradients_are_autograds_sample_by_sample():
@@ -52,25 +52,25 @@ def test_class_gradients_are_autograds_sample_by_sample():
             loss = F.cross_entropy(F.linear(*leaves), labels[i : i + 1])
             dz, dw, db = torch.autograd.grad(loss, leaves)
             of_z, of_w, of_b, n = of_z + dz[0], of_w + dw, of_b + db, n + 1
-        torch.testing.assert_close(gradients.features[p], of_z / n, atol=1e-14, rtol=0)
-        torch.testing.assert_close(gradients.head_weight[p], of_w / n, atol=1e-14, rtol=0)
-        torch.testing.assert_close(gradients.head_bias[p], of_b / n, atol=1e-14, rtol=0)
+        torch.testing.assert_close(gradients.by_features[p], of_z / n, atol=1e-14, rtol=0)
+        torch.testing.assert_close(gradients.by_head_weight[p], of_w / n, atol=1e-14, rtol=0)
+        torch.testing.assert_close(gradients.by_head_bias[p], of_b / n, atol=1e-14, rtol=0)
         assert gradients.counts[p] == n
 
 
 def test_per_batch_divides_once_more_by_the_samples_of_a_draw():
     z, labels, head = draw(6, 4), torch.tensor([0, 0, 2, 2, 2, 2]), random_head(3, 4)
-    mean = class_gradients(z, labels, head).features
-    once = class_gradients(z, labels, head, scale="per-batch").features
+    mean = class_gradients(z, labels, head).by_features
+    once = class_gradients(z, labels, head, scale="per-batch").by_features
     torch.testing.assert_close(once, mean / torch.tensor([[2.0], [4.0]]), atol=1e-15, rtol=0)
-    two_draws = class_gradients(z, labels, head, scale="per-batch", batch_counts=torch.tensor([1, 0, 2])).features
+    two_draws = class_gradients(z, labels, head, scale="per-batch", batch_counts=torch.tensor([1, 0, 2])).by_features
     torch.testing.assert_close(two_draws, mean / torch.tensor([[1.0], [2.0]]), atol=1e-15, rtol=0)
 
 
 def test_per_batch_is_the_mean_gradient_of_a_mean_loss():
     z, labels, head = draw(5, 4).requires_grad_(), torch.full((5,), 1), random_head(3, 4)
     (gradient,) = torch.autograd.grad(F.cross_entropy(head.logits(z), labels), z)
-    batched = class_gradients(z, labels, head, scale="per-batch").features
+    batched = class_gradients(z, labels, head, scale="per-batch").by_features
     torch.testing.assert_close(batched[0], gradient.mean(dim=0), atol=1e-15, rtol=0)
 
 
@@ -82,14 +82,14 @@ def test_counts_of_a_selection_are_the_clients():
 def test_no_sample_gives_no_class():
     head = random_head(3, 4)
     gradients = class_gradients(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), head, head_gradients=True)
-    assert gradients.features.shape == (0, 4)
-    assert gradients.head_weight.shape == (0, 3, 4)
+    assert gradients.by_features.shape == (0, 4)
+    assert gradients.by_head_weight.shape == (0, 3, 4)
     assert gradients.counts.tolist() == gradients.class_ids.tolist() == []
 
 
 def test_class_gradients_keep_no_graph():
     z, head = draw(2, 4).requires_grad_(), random_head(3, 4)
-    assert not class_gradients(z, torch.tensor([0, 1]), head).features.requires_grad
+    assert not class_gradients(z, torch.tensor([0, 1]), head).by_features.requires_grad
 
 
 def test_a_sure_sample_still_has_a_direction():
@@ -97,7 +97,7 @@ def test_a_sure_sample_still_has_a_direction():
     head = Head(torch.eye(2), torch.zeros(2))
     gradients = class_gradients(torch.tensor([[20.7, 0.0]]), torch.tensor([0]), head)
     expected = 1 / (1 + math.exp(20.7))
-    torch.testing.assert_close(gradients.features, torch.tensor([[-expected, expected]]), atol=0, rtol=1e-5)
+    torch.testing.assert_close(gradients.by_features, torch.tensor([[-expected, expected]]), atol=0, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

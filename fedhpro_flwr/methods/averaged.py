@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from fedhpro_flwr.chosen_aggregation import average_classes
 from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.losses import Anchors
 from fedhpro_flwr.methods.arrival import Arrival, Batch, LocalLoss
@@ -34,7 +33,7 @@ class Averaged(PrototypeMethod):
     def moved(self, state: HasPrototypes, sent: Sequence[ClassMeans], draws: Draws) -> GlobalPrototypes:
         """The plain mean over clients."""
         before = state.prototypes
-        mean, class_mask = average_classes(self.config.aggregation, sent, len(before.known))
+        mean, class_mask = self.averaged(sent, len(before.known))
         return GlobalPrototypes(before.updated(mean, class_mask))
 
     def prototype_loss(self, arrival: Arrival, prototypes: Prototypes) -> LocalLoss | None:

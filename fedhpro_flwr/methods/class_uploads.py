@@ -1,22 +1,12 @@
-"""What a client measures of its classes before it trains, and what the server reads of it."""
+"""What a client measures of its classes before it trains."""
 
 from __future__ import annotations
-
-import torch
 
 from fedhpro_flwr.client.class_samples import draw_class_samples
 from fedhpro_flwr.gradient_matching import ClassGradients, class_gradients, count_classes
 from fedhpro_flwr.head import head_of
 from fedhpro_flwr.methods.arrival import Arrival, encode
 from fedhpro_flwr.methods.head_calibration import received_head
-from fedhpro_flwr.records import (
-    CLASS_COUNTS,
-    CLASS_GRADIENTS,
-    CLASS_IDS,
-    HEAD_BIAS_GRADIENTS,
-    HEAD_WEIGHT_GRADIENTS,
-    Update,
-)
 from fedhpro_flwr.settings.fedhpro_sections import ClassGradientOptions
 
 
@@ -45,17 +35,4 @@ def measured_classes(arrival: Arrival, options: ClassGradientOptions, *, head_gr
         scale=options.scale,
         batch_counts=drawn,
         head_gradients=head_gradients,
-    )
-
-
-def received_gradients(update: Update) -> ClassGradients:
-    """What a client sent of its classes; gradients that were not asked for are empty or None."""
-    sent = update.tensors
-    ids = sent[CLASS_IDS]
-    return ClassGradients(
-        ids,
-        sent.get(CLASS_GRADIENTS, torch.empty(len(ids), 0)),
-        sent[CLASS_COUNTS],
-        sent.get(HEAD_WEIGHT_GRADIENTS),
-        sent.get(HEAD_BIAS_GRADIENTS),
     )

@@ -17,7 +17,7 @@ from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.head import Head, head_of
 from fedhpro_flwr.methods.arrival import Arrival
 from fedhpro_flwr.methods.base import Method, ServerStep, method
-from fedhpro_flwr.methods.class_uploads import measured_classes, received_gradients
+from fedhpro_flwr.methods.class_uploads import measured_classes
 from fedhpro_flwr.methods.fedhpro import FedHPro
 from fedhpro_flwr.methods.head_calibration import (
     Calibrated,
@@ -96,8 +96,7 @@ class Creff(Method):
         state = cast(Calibrated, state)
         with watch("calibration"):
             used = state.head or head_of(sent)
-            gradients = [received_gradients(update) for update in updates]
-            state = state.next(self.options, used, gradients, draws, self.config.aggregation)
+            state = state.next(self.options, used, updates, draws, self.config.aggregation)
         return ServerStep(model, state, {})
 
     def tested_head(self, sent: Tensors) -> Head | None:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fedhpro_flwr.chosen_aggregation import average_classes
-from fedhpro_flwr.class_imbalance import heard, imbalance
+from fedhpro_flwr.class_imbalance import imbalance, updated_counts
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.gradient_matching import count_classes
 from fedhpro_flwr.head import Head, head_of
@@ -25,7 +25,7 @@ from fedhpro_flwr.logit_adjustment import logit_offsets
 from fedhpro_flwr.losses import Anchors
 from fedhpro_flwr.methods.arrival import Arrival, LocalLoss
 from fedhpro_flwr.methods.base import Method, ServerStep, method
-from fedhpro_flwr.methods.class_uploads import measured_classes, received_gradients
+from fedhpro_flwr.methods.class_uploads import measured_classes
 from fedhpro_flwr.methods.fedhpro_state import CALIBRATES, FedHProState
 from fedhpro_flwr.methods.head_calibration import (
     Calibrated,
@@ -47,6 +47,7 @@ from fedhpro_flwr.records import (
     Shape,
     Tensors,
     Update,
+    class_rows,
 )
 from fedhpro_flwr.seeding import Draws
 from fedhpro_flwr.timing import Stopwatch
@@ -94,7 +95,7 @@ class FedHPro(Method):
             return {CLASS_IDS: ids, CLASS_COUNTS: counts[ids]}
         gradients = measured_classes(arrival, self.config.class_gradients, head_gradients=wanted)
         sent = {CLASS_IDS: gradients.class_ids, CLASS_COUNTS: gradients.counts, **head_gradient_records(gradients)}
-        return sent | ({CLASS_GRADIENTS: gradients.features} if self._matches else {})
+        return sent | ({CLASS_GRADIENTS: gradients.by_features} if self._matches else {})
 
     def local_loss(self, arrival: Arrival) -> LocalLoss | None:
         """HPCL with the client's own margin, and HPAL [P.3] [P.4], the hyper-prototypes held constant."""
@@ -159,12 +160,11 @@ class FedHPro(Method):
     ) -> ServerStep:
         """Calibrate the head where asked [R.c3] [R.c4], then move S by gradient matching [P.2] [R.c5]."""
         state, options, rules = cast(FedHProState, state), self.config.hyper_prototypes, self.config.aggregation
-        gradients = [received_gradients(update) for update in updates]
         client_head = new_head = state.signal_head or head_of(sent)
         calibrated = state.calibrated
         if calibrated is not None and state.wants_head_gradients:
             with watch("calibration"):
-                calibrated = calibrated.next(self.config.calibration, client_head, gradients, draws, rules)
+                calibrated = calibrated.next(self.config.calibration, client_head, updates, draws, rules)
             new_head = calibrated.head or client_head
             if self.config.calibration.head == "replace":
                 model = {**model, "head.weight": new_head.weight, "head.bias": new_head.bias}
@@ -173,7 +173,8 @@ class FedHPro(Method):
         if self._matches:
             with watch("matching"):
                 weighting = self.config.class_gradients.weighting
-                target, class_mask = average_classes(rules, gradients, client_head.num_classes, weighting=weighting)
+                rows = class_rows(updates, CLASS_GRADIENTS)
+                target, class_mask = average_classes(rules, *rows, client_head.num_classes, weighting=weighting)
                 hyper_prototypes = hyper_prototypes.update(
                     target,  # g [C, D]
                     class_mask,  # [C]: classes that nobody sent stay as they are
@@ -189,7 +190,7 @@ class FedHPro(Method):
             }
         counts, wanted = state.class_counts, state.wants_head_gradients
         if counts is not None:
-            counts = heard(counts, updates, gradients)
+            counts = updated_counts(counts, updates)
             wanted = imbalance(counts) >= self.config.calibration.from_imbalance
             if calibrated is not None and not wanted:
                 calibrated = replace(calibrated, head=None)  # no longer re-trained, it would fall behind the encoder

@@ -15,7 +15,6 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from fedhpro_flwr.chosen_aggregation import average_classes
 from fedhpro_flwr.methods.arrival import Arrival, Batch, LocalLoss
 from fedhpro_flwr.methods.base import method
 from fedhpro_flwr.methods.prototype_method import GlobalPrototypes, HasPrototypes, PrototypeMethod
@@ -32,7 +31,7 @@ class FedProto(PrototypeMethod):
     def moved(self, state: HasPrototypes, sent: Sequence[ClassMeans], draws: Draws) -> GlobalPrototypes:
         """Eq. (6) of the publication; its further division by the number of clients is left out (DEVIATIONS.md)."""
         before = state.prototypes
-        mean, class_mask = average_classes(self.config.aggregation, sent, len(before.known), weighting="counts")
+        mean, class_mask = self.averaged(sent, len(before.known), "counts")
         return GlobalPrototypes(before.updated(mean, class_mask))
 
     def prototype_loss(self, arrival: Arrival, prototypes: Prototypes) -> LocalLoss:

@@ -30,7 +30,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fedhpro_flwr.chosen_aggregation import average_classes
 from fedhpro_flwr.margin_contrast import margin_contrast, mean_gap
 from fedhpro_flwr.methods.arrival import Arrival, Batch, Departure, LocalLoss
 from fedhpro_flwr.methods.base import method
@@ -57,7 +56,7 @@ class FedSA(PrototypeMethod):
     def moved(self, state: HasPrototypes, sent: Sequence[ClassMeans], draws: Draws) -> GlobalPrototypes:
         """The exponential moving average of the plain mean over clients; a class that nobody sent stays."""
         before, decay = state.prototypes, self.config.fedsa.decay
-        mean, class_mask = average_classes(self.config.aggregation, sent, len(before.known))
+        mean, class_mask = self.averaged(sent, len(before.known))
         return GlobalPrototypes(before.updated(decay * before.vectors + (1 - decay) * mean, class_mask))
 
     def prototype_loss(self, arrival: Arrival, prototypes: Prototypes) -> LocalLoss:

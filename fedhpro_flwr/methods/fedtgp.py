@@ -23,7 +23,6 @@ from typing import ClassVar, cast
 import torch
 from torch import Tensor
 
-from fedhpro_flwr.chosen_aggregation import average_classes
 from fedhpro_flwr.margin_contrast import widest_gap
 from fedhpro_flwr.methods.arrival import Arrival, Batch, LocalLoss
 from fedhpro_flwr.methods.base import method
@@ -64,7 +63,7 @@ class FedTGP(PrototypeMethod):
     def moved(self, state: HasPrototypes, sent: Sequence[ClassMeans], draws: Draws) -> FedTGPState:
         """S epochs on the clients' class means, from where the last round ended."""
         options, before = self.config.fedtgp, cast(FedTGPState, state)
-        q, class_mask = average_classes(self.config.aggregation, sent, len(before.prototypes.known))  # Q [C, D]
+        q, class_mask = self.averaged(sent, len(before.prototypes.known))  # Q [C, D]
         trainable = before.trainable.trained(
             torch.cat([each.features for each in sent]),
             torch.cat([each.class_ids for each in sent]),

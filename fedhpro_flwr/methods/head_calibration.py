@@ -16,7 +16,7 @@ from fedhpro_flwr.chosen_aggregation import average_classes
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.gradient_matching import ClassGradients
 from fedhpro_flwr.head import Head
-from fedhpro_flwr.records import HEAD_BIAS_GRADIENTS, HEAD_WEIGHT_GRADIENTS, Shape, Tensors
+from fedhpro_flwr.records import HEAD_BIAS_GRADIENTS, HEAD_WEIGHT_GRADIENTS, Shape, Tensors, Update, class_rows
 from fedhpro_flwr.seeding import Draws
 from fedhpro_flwr.settings.fedhpro_sections import CalibrationOptions
 from fedhpro_flwr.settings.sections import Aggregation
@@ -74,7 +74,7 @@ class Calibrated:
         self,
         options: CalibrationOptions,
         used: Head,
-        gradients: Sequence[ClassGradients],
+        updates: Sequence[Update],
         draws: Draws,
         aggregation: Aggregation,
     ) -> Calibrated:
@@ -83,13 +83,14 @@ class Calibrated:
         Args:
             options: `calibration.*`.
             used: the head that the clients took their gradients under.
-            gradients: theirs, with respect to the head too, in partition order.
+            updates: their replies, with the gradients by the head, in partition order.
             draws: the server's random draws of this round.
             aggregation: `aggregation.*`, how the gradients are averaged.
         """
         classes = used.num_classes
-        weight_gradients, class_mask = average_classes(aggregation, gradients, classes, field="head_weight")
-        bias_gradients, _ = average_classes(aggregation, gradients, classes, field="head_bias")
+        weights, biases = (class_rows(updates, name) for name in (HEAD_WEIGHT_GRADIENTS, HEAD_BIAS_GRADIENTS))
+        weight_gradients, class_mask = average_classes(aggregation, *weights, classes)
+        bias_gradients, _ = average_classes(aggregation, *biases, classes)
         prototypes = match_prototypes(
             self.prototypes, used, weight_gradients, bias_gradients, class_mask,
             steps=options.matching_steps, lr=options.matching_lr, distance=options.matching_distance,
@@ -115,9 +116,9 @@ def received_head(sent: Tensors) -> Head | None:
 
 def head_gradient_records(gradients: ClassGradients) -> dict[str, Tensor]:
     """The records of a client's head gradients, P classes each; none where they were not taken."""
-    if gradients.head_weight is None or gradients.head_bias is None:
+    if gradients.by_head_weight is None or gradients.by_head_bias is None:
         return {}
-    return {HEAD_WEIGHT_GRADIENTS: gradients.head_weight, HEAD_BIAS_GRADIENTS: gradients.head_bias}
+    return {HEAD_WEIGHT_GRADIENTS: gradients.by_head_weight, HEAD_BIAS_GRADIENTS: gradients.by_head_bias}
 
 
 def head_gradient_shapes(num_classes: int, width: int) -> dict[str, Shape]:

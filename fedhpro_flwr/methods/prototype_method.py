@@ -15,6 +15,8 @@ from typing import ClassVar, Protocol, cast
 
 from torch import Tensor
 
+from fedhpro_flwr.aggregation import ClassMean, ClassWeighting
+from fedhpro_flwr.chosen_aggregation import average_classes
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.methods.arrival import Arrival, Departure, LocalLoss, encode
 from fedhpro_flwr.methods.base import Method, ServerStep
@@ -112,6 +114,19 @@ class PrototypeMethod(Method, ABC):
     @abstractmethod
     def prototype_loss(self, arrival: Arrival, prototypes: Prototypes) -> LocalLoss | None:
         """What a client adds to the cross-entropy, `prototypes` being on the device of its data."""
+
+    def averaged(
+        self, sent: Sequence[ClassMeans], num_classes: int, weighting: ClassWeighting = "clients"
+    ) -> ClassMean:
+        """The clients' class means brought together as `aggregation.*` says: [C, D], and who has any [C]."""
+        return average_classes(
+            self.config.aggregation,
+            [means.class_ids for means in sent],
+            [means.features for means in sent],
+            [means.counts for means in sent],
+            num_classes,
+            weighting=weighting,
+        )
 
     # --- the hooks ----------------------------------------------------------------------------------------------------
 

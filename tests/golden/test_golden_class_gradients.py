@@ -28,9 +28,9 @@ def test_class_gradients(golden, precision, dtype):
     assert gradients.class_ids.tolist() == mask.nonzero().squeeze(1).tolist()
     assert gradients.counts.tolist() == [int((labels == c).sum()) for c in gradients.class_ids]
     for name, rows in {
-        "feat_grad": gradients.features,
-        "W_grad": gradients.head_weight,
-        "b_grad": gradients.head_bias,
+        "feat_grad": gradients.by_features,
+        "W_grad": gradients.by_head_weight,
+        "b_grad": gradients.by_head_bias,
     }.items():
         every = torch.zeros(len(mask), *rows.shape[1:], dtype=dtype)
         every[gradients.class_ids] = rows

@@ -9,7 +9,6 @@ import torch
 
 from fedhpro_flwr.aggregation import class_mean
 from fedhpro_flwr.calibration import match_prototypes
-from fedhpro_flwr.gradient_matching import ClassGradients
 from fedhpro_flwr.head import Head
 from fedhpro_flwr.hyper_prototypes import HyperPrototypes
 
@@ -25,17 +24,18 @@ def results(golden, kind, precision):
     return [(key, match[1], int(match[2])) for key, match in found if match]
 
 
-def clients(golden, dtype):
-    features, weight, bias = (golden.tensor(f"client_{name}_grad", dtype) for name in ("feat", "W", "b"))  # [N, C, ...]
-    for k, mask in enumerate(golden.tensor("client_mask", torch.bool)):
-        ids = mask.nonzero().squeeze(1)
-        yield ClassGradients(ids, features[k][ids], torch.ones_like(ids), weight[k][ids], bias[k][ids])
+def over_clients(golden, name, dtype):
+    """The mean of what clients sent by class, and its mask; name: "feat", "W" or "b"."""
+    sent = golden.tensor(f"client_{name}_grad", dtype)  # [N, C, ...]
+    ids = [mask.nonzero().squeeze(1) for mask in golden.tensor("client_mask", torch.bool)]
+    rows = [client[own] for client, own in zip(sent, ids, strict=True)]
+    return class_mean(ids, rows, [torch.ones_like(own) for own in ids], sent.shape[1])
 
 
 def test_hyper_prototypes(golden, precision, dtype):
     head = Head(golden.tensor("W_hp", dtype), golden.tensor("b_hp", dtype))
     start = HyperPrototypes(golden.tensor("H0", dtype))
-    target, class_mask = class_mean(list(clients(golden, dtype)), head.num_classes)
+    target, class_mask = over_clients(golden, "feat", dtype)
     assert torch.equal(class_mask, golden.tensor("client_mask", torch.bool).any(dim=0))
     for key, name, steps in results(golden, "hp", precision):
         moved = start.update(
@@ -60,9 +60,8 @@ def test_hyper_prototypes(golden, precision, dtype):
 def test_head_prototypes(golden, precision, dtype):
     head = Head(golden.tensor("W_meta", dtype), golden.tensor("b_meta", dtype))
     start = golden.tensor("F0", dtype)
-    payloads = list(clients(golden, dtype))
-    weight, class_mask = class_mean(payloads, head.num_classes, field="head_weight")
-    bias, _ = class_mean(payloads, head.num_classes, field="head_bias")
+    weight, class_mask = over_clients(golden, "W", dtype)
+    bias, _ = over_clients(golden, "b", dtype)
     for key, name, steps in results(golden, "meta", precision):
         moved = match_prototypes(
             start,

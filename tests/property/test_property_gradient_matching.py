@@ -29,7 +29,7 @@ def problem(n, classes, width, seed):
 
 def equal(left, right, tolerance=1e-12):
     assert torch.equal(left.class_ids, right.class_ids) and torch.equal(left.counts, right.counts)
-    for name in ("features", "head_weight", "head_bias"):
+    for name in ("by_features", "by_head_weight", "by_head_bias"):
         torch.testing.assert_close(getattr(left, name), getattr(right, name), atol=tolerance, rtol=tolerance)
 
 
@@ -52,8 +52,8 @@ def test_renamed_classes_move_their_rows(sizes):
     assert renamed.class_ids.tolist() == sorted(name[gradients.class_ids].tolist())
     for p, c in enumerate(renamed.class_ids.tolist()):
         q = row[int(old[c])]
-        torch.testing.assert_close(renamed.features[p], gradients.features[q], atol=1e-12, rtol=0)
-        torch.testing.assert_close(renamed.head_weight[p], gradients.head_weight[q][old], atol=1e-12, rtol=0)
+        torch.testing.assert_close(renamed.by_features[p], gradients.by_features[q], atol=1e-12, rtol=0)
+        torch.testing.assert_close(renamed.by_head_weight[p], gradients.by_head_weight[q][old], atol=1e-12, rtol=0)
         assert renamed.counts[p] == gradients.counts[q]
 
 
@@ -63,7 +63,7 @@ def test_a_class_sees_its_own_samples_only(sizes):
     gradients = class_gradients(z, labels, head)
     for p, c in enumerate(gradients.class_ids.tolist()):
         alone = class_gradients(z[labels == c], labels[labels == c], head)
-        torch.testing.assert_close(alone.features[0], gradients.features[p], atol=1e-12, rtol=0)
+        torch.testing.assert_close(alone.by_features[0], gradients.by_features[p], atol=1e-12, rtol=0)
 
 
 @given(SIZES)
@@ -71,10 +71,10 @@ def test_samples_twice_are_the_same_mean(sizes):
     z, labels, head, _ = problem(**sizes)
     twice = class_gradients(z.repeat(2, 1), labels.repeat(2), head)
     once = class_gradients(z, labels, head)
-    torch.testing.assert_close(twice.features, once.features, atol=1e-12, rtol=0)
+    torch.testing.assert_close(twice.by_features, once.by_features, atol=1e-12, rtol=0)
     assert torch.equal(twice.counts, 2 * once.counts)
     halved = class_gradients(z.repeat(2, 1), labels.repeat(2), head, scale="per-batch")
-    torch.testing.assert_close(halved.features * twice.counts[:, None], once.features, atol=1e-12, rtol=0)
+    torch.testing.assert_close(halved.by_features * twice.counts[:, None], once.by_features, atol=1e-12, rtol=0)
 
 
 @given(SIZES)
@@ -85,16 +85,18 @@ def test_one_gradient_of_the_whole_batch(sizes):
     whole = torch.autograd.grad(F.cross_entropy(F.linear(z, *leaves), labels, reduction="sum"), leaves)
     gradients = class_gradients(z, labels, head, head_gradients=True)
     counts = gradients.counts.double()
-    torch.testing.assert_close(torch.einsum("p,pcd->cd", counts, gradients.head_weight), whole[0], atol=1e-11, rtol=0)
-    torch.testing.assert_close(counts @ gradients.head_bias, whole[1], atol=1e-11, rtol=0)
-    torch.testing.assert_close(gradients.head_bias.sum(dim=1), torch.zeros(len(counts)).double(), atol=1e-12, rtol=0)
+    torch.testing.assert_close(
+        torch.einsum("p,pcd->cd", counts, gradients.by_head_weight), whole[0], atol=1e-11, rtol=0
+    )
+    torch.testing.assert_close(counts @ gradients.by_head_bias, whole[1], atol=1e-11, rtol=0)
+    torch.testing.assert_close(gradients.by_head_bias.sum(dim=1), torch.zeros(len(counts)).double(), atol=1e-12, rtol=0)
 
 
 @given(SIZES, st.floats(0, 1e6))
 def test_features_of_any_size_give_numbers(sizes, size):
     z, labels, head, _ = problem(**sizes)
     gradients = class_gradients(z.float() * size, labels, head, head_gradients=True)
-    assert gradients.features.isfinite().all() and gradients.head_weight.isfinite().all()
+    assert gradients.by_features.isfinite().all() and gradients.by_head_weight.isfinite().all()
 
 
 @given(SIZES, DISTANCES, st.floats(1e-3, 1e3))
