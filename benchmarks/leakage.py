@@ -36,6 +36,7 @@ from torch import Tensor, nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
 from client_app.app import app as client_app  # noqa: E402
+from fedhpro_flwr.class_means import ClassMeans  # noqa: E402
 from fedhpro_flwr.client.gaussian_noise import seeded_normals  # noqa: E402
 from fedhpro_flwr.client.privacy import blurred, without_small_classes  # noqa: E402
 from fedhpro_flwr.client_data import ClientData  # noqa: E402
@@ -46,7 +47,6 @@ from fedhpro_flwr.head import Head  # noqa: E402
 from fedhpro_flwr.initial_models import initial_model  # noqa: E402
 from fedhpro_flwr.launch.in_process import run_in_process  # noqa: E402
 from fedhpro_flwr.models import Model  # noqa: E402
-from fedhpro_flwr.prototypes import ClassMeans  # noqa: E402
 from fedhpro_flwr.records import CLASS_COUNTS, CLASS_GRADIENTS, CLASS_IDS  # noqa: E402
 from fedhpro_flwr.runs.run_folder import MODEL_FILE  # noqa: E402
 from fedhpro_flwr.seeding import Draws  # noqa: E402
@@ -90,9 +90,9 @@ class Public:
         """From the test part of the data set."""
         assert data.test is not None
         images, labels = data.test.inputs.float() / 255, data.test.labels
-        flat = ClassMeans.of(images.flatten(1), labels, model.num_classes).features
+        flat = ClassMeans.of(images.flatten(1), labels, model.num_classes).means
         features = model.encoder(data.encoder_inputs(data.test.inputs))
-        return cls(flat.view(-1, *images.shape[1:]), ClassMeans.of(features, labels, model.num_classes).features)
+        return cls(flat.view(-1, *images.shape[1:]), ClassMeans.of(features, labels, model.num_classes).means)
 
 
 def found(guess: Tensor, truth: Tensor, public: Tensor) -> float:
@@ -194,9 +194,9 @@ def class_gradient_rows(model: Model, data: ClientData, samples: int, seeds: Seq
                 break
             if defence.clip > 0:
                 (kept,) = blurred([kept], defence.clip, defence.noise, seeded_normals(Draws(seed, 1)))
-            true_p = ClassMeans.of(model.head(z).softmax(dim=1), labels, model.num_classes).features
-            true_feature = ClassMeans.of(z, labels, model.num_classes).features
-            true_image = ClassMeans.of(inputs.flatten(1) / 255, labels, model.num_classes).features
+            true_p = ClassMeans.of(model.head(z).softmax(dim=1), labels, model.num_classes).means
+            true_feature = ClassMeans.of(z, labels, model.num_classes).means
+            true_image = ClassMeans.of(inputs.flatten(1) / 255, labels, model.num_classes).means
             true_image = true_image.view(-1, *inputs.shape[1:])
             p = solved_probabilities(kept, head)
             errors.append(float((p - true_p).abs().sum(dim=1).mean()))

@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from fedhpro_flwr.class_means import ClassMeans, count_classes
 from fedhpro_flwr.head import Head
 
 MatchingDistance = Literal["cosine", "coordinate", "mse"]
@@ -67,15 +68,11 @@ def class_gradients(
         )
     if features.shape[1] != head.width:
         raise ValueError(f"features are {features.shape[1]} wide but the head takes {head.width}")
-    present = count_classes(labels, head.num_classes)  # [C]
+    count_classes(labels, head.num_classes)  # refuses a label before anything is looked up by it
     features, head = features.detach(), head.like(features)
-
-    class_ids = present.nonzero().squeeze(1)  # [P]
-    drawn = present[class_ids]  # [P]
     errors = prediction_errors(head.logits(features).softmax(dim=1), labels)  # [n, C]
-    # A product with the membership matrix instead of index_add: its sum has a fixed order on a GPU too.
-    membership = (class_ids[:, None] == labels).to(features) / drawn[:, None]  # [P, n]
-    mean_errors = membership @ errors  # [P, C]
+    found = ClassMeans.of(errors, labels, head.num_classes)
+    class_ids, mean_errors, drawn = found.class_ids, found.means, found.counts  # [P], [P, C], [P]
     mean_gradients = mean_errors @ head.weight  # [P.1] (softmax - e_y) W averaged: [P, D]
     if scale == "per-batch":  # [R.grads] W^T (mean softmax - e_c) / n_c
         per_draw = drawn if batch_counts is None else batch_counts.to(drawn)[class_ids]
@@ -90,17 +87,6 @@ def class_gradients(
         by_head_weight=_mean_outer_products(errors, features, labels, class_ids, drawn) if head_gradients else None,
         by_head_bias=mean_errors if head_gradients else None,
     )
-
-
-def count_classes(labels: Tensor, num_classes: int) -> Tensor:
-    """Samples of each class: labels [n] -> n [C] int64.
-
-    Raises:
-        ValueError: for a label outside 0..C-1.
-    """
-    if labels.numel() and (int(labels.min()) < 0 or int(labels.max()) >= num_classes):
-        raise ValueError(f"labels must lie in 0..{num_classes - 1}, got {int(labels.min())}..{int(labels.max())}")
-    return torch.bincount(labels, minlength=num_classes)
 
 
 def prediction_errors(p: Tensor, labels: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from fedhpro_flwr.gradient_matching import count_classes
+from fedhpro_flwr.class_means import count_classes
 
 
 def logit_offsets(labels: Tensor, num_classes: int, strength: float) -> Tensor | None:

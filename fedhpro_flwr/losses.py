@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fedhpro_flwr.class_means import ClassMeans
 from fedhpro_flwr.hyper_prototypes import mean_over_slots
 from fedhpro_flwr.margin_contrast import distances
-from fedhpro_flwr.prototypes import ClassMeans
 
 HpclForm = Literal["paper", "reference"]
 HpalForm = Literal["paper", "unit", "reference"]
@@ -123,7 +123,7 @@ def client_margin(features: Tensor, labels: Tensor, num_classes: int, reading: M
         ValueError: for a label outside 0..C-1 or an unknown reading.
     """
     found = ClassMeans.of(features, labels, num_classes)
-    present, class_means = found.class_ids, found.features
+    present, class_means = found.class_ids, found.means
     if reading == "none" or len(present) < 2:
         return features.new_zeros(())
     pairs = (num_classes - 1) ** 2
@@ -154,7 +154,7 @@ def pair_margins(
     margin = client_margin(features, labels, num_classes, reading)
     spread = torch.ones(num_classes, num_classes, dtype=features.dtype, device=features.device)
     found = ClassMeans.of(features, labels, num_classes)
-    present, means = found.class_ids, found.features
+    present, means = found.class_ids, found.means
     if len(present) >= 2 and pairs != "same":
         points = means if reading == "l2" else F.normalize(means, dim=1)
         apart = distances(points, points)  # [P, P]

@@ -1,4 +1,4 @@
-"""One vector a class: the mean feature of a class at a client, and the global prototypes that a server makes of them.
+"""Global prototypes, one vector a class, which a server makes of the clients' class means (class_means.py).
 
 Source: Tan et al., FedProto: Federated Prototype Learning across Heterogeneous Clients, AAAI 2022, eq. (3) and (6).
 """
@@ -12,31 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fedhpro_flwr.gradient_matching import count_classes
 from fedhpro_flwr.margin_contrast import distances
-
-
-@dataclass(frozen=True, eq=False)
-class ClassMeans:
-    """Mean feature of each of the P classes of a client; row p belongs to class_ids[p]."""
-
-    class_ids: Tensor  # [P] int64, ascending
-    features: Tensor  # [P, D]
-    counts: Tensor  # [P] int64, samples of the class at the client
-
-    @classmethod
-    def of(cls, features: Tensor, labels: Tensor, num_classes: int) -> ClassMeans:
-        """C_k^c = (1 / n_k^c) sum_{i: y_i = c} z_i: features [n, D], labels [n].
-
-        Raises:
-            ValueError: for a label outside 0..C-1.
-        """
-        features = features.detach()
-        counts = count_classes(labels, num_classes)
-        present = counts.nonzero().squeeze(1)
-        # A product with the membership matrix instead of index_add: its sum has a fixed order on a GPU too.
-        membership = (present[:, None] == labels).to(features) / counts[present, None]  # [P, n]
-        return cls(present, membership @ features, counts[present])
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,6 @@ from torch.nn import functional as F
 from fedhpro_flwr.gradient_matching import (
     EPSILON,
     class_gradients,
-    count_classes,
     matching_distance,
     matching_gradient,
     prediction_errors,
@@ -117,10 +116,6 @@ def test_class_gradients_refuse(z, labels, message):
 def test_class_gradients_refuse_an_unknown_scale():
     with pytest.raises(ValueError, match="'per-sample' or 'per-batch', got 'sum'"):
         class_gradients(torch.zeros(1, 4), torch.tensor([0]), random_head(3, 4), scale="sum")
-
-
-def test_count_classes():
-    assert count_classes(torch.tensor([2, 0, 2]), 4).tolist() == [1, 0, 2, 0]
 
 
 def test_prediction_errors_by_hand():

@@ -1,13 +1,11 @@
-"""Class means of a client, and one global prototype a class."""
+"""One global prototype a class."""
 
 import math
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from fedhpro_flwr.prototypes import ClassMeans, Prototypes, squared_distance
+from fedhpro_flwr.prototypes import Prototypes, squared_distance
 
 CLASSES, WIDTH = 5, 3
 
@@ -16,43 +14,6 @@ def some_features(count, seed=0, classes=CLASSES):
     draw = torch.Generator().manual_seed(seed)
     labels = torch.randint(classes, (count,), generator=draw)
     return torch.randn(count, WIDTH, generator=draw), labels
-
-
-@given(st.integers(1, 40), st.integers(0, 1000))
-@settings(max_examples=60, deadline=None)
-def test_class_means_are_those_of_a_loop(count, seed):
-    z, labels = some_features(count, seed)
-    means = ClassMeans.of(z, labels, CLASSES)
-    assert means.class_ids.tolist() == sorted(set(labels.tolist()))
-    for label, row, n in zip(means.class_ids.tolist(), means.features, means.counts.tolist(), strict=True):
-        own = [z[i].tolist() for i in range(count) if int(labels[i]) == label]
-        assert n == len(own)
-        wanted = [sum(column) / n for column in zip(*own, strict=True)]
-        assert row.tolist() == pytest.approx(wanted, rel=1e-4, abs=1e-6)
-
-
-@given(st.integers(0, 1000))
-@settings(max_examples=30, deadline=None)
-def test_the_order_of_the_samples_does_not_matter(seed):
-    z, labels = some_features(20, seed)
-    order = torch.randperm(20, generator=torch.Generator().manual_seed(seed))
-    one, two = ClassMeans.of(z, labels, CLASSES), ClassMeans.of(z[order], labels[order], CLASSES)
-    assert torch.equal(one.class_ids, two.class_ids) and torch.equal(one.counts, two.counts)
-    torch.testing.assert_close(one.features, two.features)
-
-
-def test_class_means_by_hand():
-    z = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, -6.0]], requires_grad=True)
-    means = ClassMeans.of(z, torch.tensor([4, 1, 4]), CLASSES)
-    assert means.class_ids.tolist() == [1, 4] and means.counts.tolist() == [1, 2]
-    assert means.features.tolist() == [[3.0, 4.0], [3.0, -2.0]]
-    assert not means.features.requires_grad
-
-
-@pytest.mark.parametrize("wrong", [-1, CLASSES])
-def test_a_label_outside_the_classes_is_refused(wrong):
-    with pytest.raises(ValueError, match=r"^labels must lie in 0\.\.4, got "):
-        ClassMeans.of(torch.zeros(2, WIDTH), torch.tensor([0, wrong]), CLASSES)
 
 
 def some_prototypes(known=(True, True, False, True, True)):

@@ -10,13 +10,14 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from fedhpro_flwr.class_means import ClassMeans
 from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.losses import Anchors
 from fedhpro_flwr.methods.arrival import Arrival, Batch, LocalLoss
 from fedhpro_flwr.methods.base import method
 from fedhpro_flwr.methods.hpcl_hpal import hpcl_and_hpal, margin_of, refuse_margins
 from fedhpro_flwr.methods.prototype_method import GlobalPrototypes, HasPrototypes, PrototypeMethod
-from fedhpro_flwr.prototypes import ClassMeans, Prototypes
+from fedhpro_flwr.prototypes import Prototypes
 from fedhpro_flwr.seeding import Draws
 
 

@@ -17,8 +17,8 @@ from torch.nn import functional as F
 
 from fedhpro_flwr.chosen_aggregation import average_classes
 from fedhpro_flwr.class_imbalance import imbalance, updated_counts
+from fedhpro_flwr.class_means import count_classes
 from fedhpro_flwr.config import ConfigError, RunConfig
-from fedhpro_flwr.gradient_matching import count_classes
 from fedhpro_flwr.head import Head, head_of
 from fedhpro_flwr.hyper_prototypes import HyperPrototypes
 from fedhpro_flwr.logit_adjustment import logit_offsets

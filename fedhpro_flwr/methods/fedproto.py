@@ -15,10 +15,11 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from fedhpro_flwr.class_means import ClassMeans
 from fedhpro_flwr.methods.arrival import Arrival, Batch, LocalLoss
 from fedhpro_flwr.methods.base import method
 from fedhpro_flwr.methods.prototype_method import GlobalPrototypes, HasPrototypes, PrototypeMethod
-from fedhpro_flwr.prototypes import ClassMeans, Prototypes, squared_distance
+from fedhpro_flwr.prototypes import Prototypes, squared_distance
 from fedhpro_flwr.seeding import Draws
 
 

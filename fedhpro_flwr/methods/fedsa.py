@@ -30,11 +30,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fedhpro_flwr.class_means import ClassMeans
 from fedhpro_flwr.margin_contrast import margin_contrast, mean_gap
 from fedhpro_flwr.methods.arrival import Arrival, Batch, Departure, LocalLoss
 from fedhpro_flwr.methods.base import method
 from fedhpro_flwr.methods.prototype_method import GlobalPrototypes, HasPrototypes, PrototypeMethod, class_means
-from fedhpro_flwr.prototypes import ClassMeans, Prototypes, squared_distance
+from fedhpro_flwr.prototypes import Prototypes, squared_distance
 from fedhpro_flwr.records import CLASS_PROTOTYPES
 from fedhpro_flwr.seeding import Draws
 
@@ -83,7 +84,7 @@ class FedSA(PrototypeMethod):
         departure = super().depart(arrival, steps)
         means = departure.upload.get(CLASS_PROTOTYPES)
         if means is None:  # hyper-prototypes are in place of the anchors, and no class means are sent
-            means = class_means(arrival).features
+            means = class_means(arrival).means
         return replace(departure, memory={CLASS_PROTOTYPES: means})
 
 

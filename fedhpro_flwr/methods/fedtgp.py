@@ -23,12 +23,13 @@ from typing import ClassVar, cast
 import torch
 from torch import Tensor
 
+from fedhpro_flwr.class_means import ClassMeans
 from fedhpro_flwr.margin_contrast import widest_gap
 from fedhpro_flwr.methods.arrival import Arrival, Batch, LocalLoss
 from fedhpro_flwr.methods.base import method
 from fedhpro_flwr.methods.prototype_method import HasPrototypes, PrototypeMethod
 from fedhpro_flwr.methods.trainable_prototypes import TrainablePrototypes
-from fedhpro_flwr.prototypes import ClassMeans, Prototypes, squared_distance
+from fedhpro_flwr.prototypes import Prototypes, squared_distance
 from fedhpro_flwr.records import Tensors
 from fedhpro_flwr.seeding import Draws
 
@@ -65,7 +66,7 @@ class FedTGP(PrototypeMethod):
         options, before = self.config.fedtgp, cast(FedTGPState, state)
         q, class_mask = self.averaged(sent, len(before.prototypes.known))  # Q [C, D]
         trainable = before.trainable.trained(
-            torch.cat([each.features for each in sent]),
+            torch.cat([each.means for each in sent]),
             torch.cat([each.class_ids for each in sent]),
             margin=widest_gap(q[class_mask]).clamp_max(options.margin_threshold),
             epochs=options.server_epochs,

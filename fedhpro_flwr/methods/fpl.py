@@ -23,11 +23,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fedhpro_flwr.class_means import ClassMeans
 from fedhpro_flwr.methods.arrival import Arrival, Batch, LocalLoss
 from fedhpro_flwr.methods.base import method
 from fedhpro_flwr.methods.finch import cluster_means, finch
 from fedhpro_flwr.methods.prototype_method import HasPrototypes, PrototypeMethod
-from fedhpro_flwr.prototypes import ClassMeans, Prototypes, squared_distance
+from fedhpro_flwr.prototypes import Prototypes, squared_distance
 from fedhpro_flwr.records import Tensors
 from fedhpro_flwr.seeding import Draws
 
@@ -81,8 +82,8 @@ class FPL(PrototypeMethod):
         """P^c <- the means of the clusters of the clients' class means, each client counted once."""
         before = cast(ClusterPrototypes, state)
         classes, _, width = before.vectors.shape
-        ids = torch.cat([means.class_ids for means in sent])
-        features = torch.cat([means.features for means in sent])  # [sum of P, D]
+        ids = torch.cat([each.class_ids for each in sent])
+        features = torch.cat([each.means for each in sent])  # [sum of P, D]
         return ClusterPrototypes.of(
             [
                 cluster_prototypes(features[ids == label]) if bool((ids == label).any()) else before.of_class(label)

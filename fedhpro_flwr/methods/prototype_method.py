@@ -17,11 +17,12 @@ from torch import Tensor
 
 from fedhpro_flwr.aggregation import ClassMean, ClassWeighting
 from fedhpro_flwr.chosen_aggregation import average_classes
+from fedhpro_flwr.class_means import ClassMeans
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.methods.arrival import Arrival, Departure, LocalLoss, encode
 from fedhpro_flwr.methods.base import Method, ServerStep
 from fedhpro_flwr.methods.fedhpro import FedHPro
-from fedhpro_flwr.prototypes import ClassMeans, Prototypes
+from fedhpro_flwr.prototypes import Prototypes
 from fedhpro_flwr.records import (
     CLASS_COUNTS,
     CLASS_IDS,
@@ -122,7 +123,7 @@ class PrototypeMethod(Method, ABC):
         return average_classes(
             self.config.aggregation,
             [means.class_ids for means in sent],
-            [means.features for means in sent],
+            [means.means for means in sent],
             [means.counts for means in sent],
             num_classes,
             weighting=weighting,
@@ -147,7 +148,7 @@ class PrototypeMethod(Method, ABC):
             return Departure()
         means = class_means(arrival)
         return Departure(
-            {CLASS_PROTOTYPES: means.features, CLASS_IDS: means.class_ids, CLASS_COUNTS: means.counts},
+            {CLASS_PROTOTYPES: means.means, CLASS_IDS: means.class_ids, CLASS_COUNTS: means.counts},
         )
 
     def start(self, model: Tensors) -> object:

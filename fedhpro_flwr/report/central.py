@@ -13,13 +13,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from fedhpro_flwr.class_means import ClassMeans
 from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.engine import device_of, federation, settle
 from fedhpro_flwr.front_doors import sibling
 from fedhpro_flwr.initial_models import initial_models
 from fedhpro_flwr.methods.arrival import encode
-from fedhpro_flwr.prototypes import ClassMeans
 from fedhpro_flwr.report.groups import compared
 from fedhpro_flwr.seeding import Draws
 from fedhpro_flwr.whole_file import write_whole
@@ -89,8 +89,8 @@ def train_centrally(config: RunConfig) -> CentralMeans:
     found = ClassMeans.of(
         encode(model, data.train.inputs, data.encoder_inputs), data.train.labels, divided.data.num_classes
     )
-    means = torch.zeros(divided.data.num_classes, found.features.shape[1])
-    means[found.class_ids.cpu()] = found.features.cpu()
+    means = torch.zeros(divided.data.num_classes, found.means.shape[1])
+    means[found.class_ids.cpu()] = found.means.cpu()
     known = torch.zeros(len(means), dtype=torch.bool)
     known[found.class_ids.cpu()] = True
     return CentralMeans(means, known, passes)

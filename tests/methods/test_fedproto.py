@@ -3,9 +3,10 @@
 import pytest
 import torch
 
+from fedhpro_flwr.class_means import ClassMeans
 from fedhpro_flwr.methods import Batch, build_method
 from fedhpro_flwr.methods.prototype_method import GlobalPrototypes
-from fedhpro_flwr.prototypes import ClassMeans, Prototypes
+from fedhpro_flwr.prototypes import Prototypes
 from fedhpro_flwr.seeding import Draws
 
 CLASSES, WIDTH, BATCH, WEIGHT = 4, 5, 9, 0.6
@@ -26,9 +27,7 @@ def clients_means(seed=0):
 def mean_by_hand(sent, label, *, by_counts):
     total, weights = [0.0] * WIDTH, 0.0
     for means in sent:
-        for row, own, count in zip(
-            means.features.tolist(), means.class_ids.tolist(), means.counts.tolist(), strict=True
-        ):
+        for row, own, count in zip(means.means.tolist(), means.class_ids.tolist(), means.counts.tolist(), strict=True):
             if own == label:
                 weight = count if by_counts else 1
                 total, weights = [t + weight * value for t, value in zip(total, row, strict=True)], weights + weight
@@ -53,7 +52,7 @@ def test_a_class_that_nobody_sends_keeps_its_prototype(make, name):
     second = method.moved(first, sent[2:], Draws(0, 2))  # a client of class 0 alone
     assert torch.equal(second.prototypes.vectors[1:], first.prototypes.vectors[1:])
     assert torch.equal(second.prototypes.known, first.prototypes.known)
-    torch.testing.assert_close(second.prototypes.vectors[0], sent[2].features[0])
+    torch.testing.assert_close(second.prototypes.vectors[0], sent[2].means[0])
 
 
 def some_batch(seed=1):

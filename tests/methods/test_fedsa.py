@@ -5,11 +5,12 @@ import math
 import pytest
 import torch
 
+from fedhpro_flwr.class_means import ClassMeans
 from fedhpro_flwr.config import ConfigError
 from fedhpro_flwr.methods import Batch, build_method
 from fedhpro_flwr.methods.fedsa import random_anchors
 from fedhpro_flwr.methods.prototype_method import GlobalPrototypes
-from fedhpro_flwr.prototypes import ClassMeans, Prototypes
+from fedhpro_flwr.prototypes import Prototypes
 from fedhpro_flwr.seeding import Draws
 
 CLASSES, WIDTH = 4, 5

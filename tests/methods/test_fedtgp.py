@@ -5,9 +5,10 @@ import math
 import pytest
 import torch
 
+from fedhpro_flwr.class_means import ClassMeans
 from fedhpro_flwr.config import ConfigError
 from fedhpro_flwr.methods import Batch, build_method
-from fedhpro_flwr.prototypes import ClassMeans, Prototypes
+from fedhpro_flwr.prototypes import Prototypes
 from fedhpro_flwr.seeding import Draws
 
 CLASSES, WIDTH = 4, 5
@@ -33,7 +34,7 @@ def margin_by_hand(sent):
     """The largest distance of two classes' means over clients; every client counts once, whatever its samples."""
     rows = {}
     for each in sent:
-        for label, row in zip(each.class_ids.tolist(), each.features.tolist(), strict=True):
+        for label, row in zip(each.class_ids.tolist(), each.means.tolist(), strict=True):
             rows.setdefault(label, []).append(row)
     q = {label: [sum(column) / len(column) for column in zip(*held, strict=True)] for label, held in rows.items()}
     return max(math.dist(q[a], q[b]) for a in q for b in q)
@@ -51,7 +52,7 @@ def test_the_server_step(make, threshold):
     prototypes = [w2 @ torch.clamp(w1 @ one + b1, min=0) + b2 for one in e]
     total, count = 0.0, 0
     for each in SENT:
-        for label, x in zip(each.class_ids.tolist(), each.features.double(), strict=True):
+        for label, x in zip(each.class_ids.tolist(), each.means.double(), strict=True):
             away = [torch.sqrt(((x - p) ** 2).sum()) for p in prototypes]
             own = torch.exp(-(away[label] + margin))
             others = sum(torch.exp(-away[c]) for c in range(CLASSES) if c != label)  # class 2 is one of them

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from fedhpro_flwr.class_means import ClassMeans
 from fedhpro_flwr.config import ConfigError
 from fedhpro_flwr.methods import Batch, build_method
 from fedhpro_flwr.methods.fpl import ClusterPrototypes, cluster_contrast
-from fedhpro_flwr.prototypes import ClassMeans
 from fedhpro_flwr.seeding import Draws
 
 CLASSES, WIDTH, BATCH, TAU = 4, 5, 9, 0.3
