@@ -15,12 +15,11 @@ from fedhpro_flwr.client.personal import PersonalState, remembered, split_memory
 from fedhpro_flwr.client.privacy import protected
 from fedhpro_flwr.client.replayed_step import as_cuda_graph
 from fedhpro_flwr.client_data import ClientData
-from fedhpro_flwr.exchange import exchanged, personal, travels
+from fedhpro_flwr.exchange import exchanged, load, personal
 from fedhpro_flwr.methods import Arrival, Batch, Correction, LocalLoss, Method, build_method
 from fedhpro_flwr.metrics import Scores, evaluate_each
 from fedhpro_flwr.models import Model
 from fedhpro_flwr.precision import Precision, forward_in
-from fedhpro_flwr.printable import one_line
 from fedhpro_flwr.records import Broadcast, OwnTest, Update
 from fedhpro_flwr.runs.reports import PHASE
 from fedhpro_flwr.seeding import Draws
@@ -57,7 +56,8 @@ def visit(
     config, task = received.config, received.task
     method = method or build_method(config)
     draws, watch = Draws(config.seed, task.server_round, task.partition_id), Stopwatch()
-    memory = load(model, received, method, state)
+    kept, memory = split_memory((state and state.before()) or {})
+    load(model, received.model, method.share, kept)
     arrival = Arrival(model, data, received, draws, memory)
 
     with watch("evaluation"):
@@ -94,7 +94,8 @@ def own_test(model: Model, data: ClientData, received: Broadcast, *, state: Pers
     if received.config.privacy.withhold:
         raise ValueError("privacy.withhold: results on the client's own test data stay with the client")
     method = build_method(received.config)
-    load(model, received, method, state)
+    kept, _ = split_memory((state and state.before()) or {})
+    load(model, received.model, method.share, kept)
     if state:
         state.let_go()  # after the last round: of a round that was repeated, say
     return measure(model, data, received, method)
@@ -158,34 +159,3 @@ def batch_loss(
         z, logits = z.float(), logits.float()
     loss = F.cross_entropy(logits if offsets is None else logits + offsets, labels)
     return loss if extra_loss is None else loss + extra_loss(Batch(x, labels, z))  # [P.5]
-
-
-def load(model: Model, received: Broadcast, method: Method, state: PersonalState | None = None) -> dict[str, Tensor]:
-    """Copy the received weights into the model, in place, and those that the client kept from its last visit.
-
-    Returns:
-        What the method remembers of that visit.
-
-    Raises:
-        ValueError: a tensor is missing, unknown, of another type or of another shape.
-    """
-    kept, memory = split_memory((state and state.before()) or {})
-    own = model.state_dict()
-    expected = {name for name in own if travels(name, method.share)}
-    wrong = sorted(expected ^ received.model.keys())
-    if wrong:
-        raise ValueError(
-            f"the received model does not fit this client's: "
-            f"{wrong[0]} is {'missing' if wrong[0] in expected else 'unknown'}"
-        )
-    for name in sorted(expected):
-        mine, theirs = own[name].dtype, received.model[name].dtype
-        if mine.is_floating_point and mine != theirs:
-            raise ValueError(f"the received model does not fit this client's: {name} is {theirs}, here {mine}")
-    if kept and (other := sorted(kept.keys() ^ personal(own, method.share).keys())):
-        raise ValueError(f"what this client kept is of another model: it has no or another {other[0]}")
-    try:
-        model.load_state_dict({**kept, **received.model}, strict=False)
-    except RuntimeError as error:
-        raise ValueError(f"the received model does not fit this client's: {one_line(error)}") from None
-    return memory

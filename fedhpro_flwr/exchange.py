@@ -10,8 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
+from torch.nn import Module
 
 from fedhpro_flwr.chosen_aggregation import average_models
+from fedhpro_flwr.first_difference import first_difference
 from fedhpro_flwr.records import Tensors, Update
 from fedhpro_flwr.settings.flat_keys import ConfigError
 from fedhpro_flwr.settings.sections import Aggregation, Share
@@ -33,6 +35,28 @@ def exchanged(model: Tensors, share: Share) -> dict[str, Tensor]:
 def personal(model: Tensors, share: Share) -> dict[str, Tensor]:
     """The part of a model that stays with its client."""
     return {name: tensor for name, tensor in model.items() if not travels(name, share)}
+
+
+def load(model: Module, received: Tensors, share: Share, kept: Tensors) -> None:
+    """Copy what a client received into its model, in place, and what it kept from its last visit.
+
+    Args:
+        model: of the client.
+        received: what travels of it.
+        share: what travels.
+        kept: what stays with the client; empty at its first visit, which leaves the model's own.
+
+    Raises:
+        ValueError: a tensor is missing, unknown, of another shape or of another type; BatchNorm's counters may be.
+    """
+    own = model.state_dict()
+    counters = {name: own[name] for name in received if name in own and not own[name].is_floating_point()}
+    received = {**received, **{name: received[name].to(counter.dtype) for name, counter in counters.items()}}
+    if difference := first_difference(exchanged(own, share), received):
+        raise ValueError(f"the received model does not fit this client's: {difference}")
+    if kept and (difference := first_difference(personal(own, share), kept)):
+        raise ValueError(f"what this client kept is of another model: {difference}")
+    model.load_state_dict({**kept, **received}, strict=False)
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
 
 from fedhpro_flwr.exported.description import model_file
+from fedhpro_flwr.first_difference import first_difference
 from fedhpro_flwr.models import Model
 from fedhpro_flwr.printable import one_line
 from fedhpro_flwr.settings.flat_keys import ConfigError
@@ -34,15 +34,12 @@ def start_from(model: Model, named: str, architecture: str) -> None:
             f"model.path = {named!r} is damaged or no safetensors file ({one_line(error)}); a builder that reads "
             "model.path by itself says reads_path=True"
         ) from None
-    own = model.state_dict()
-    for name in sorted(own.keys() | tensors.keys()):
-        here, there = _shown(own.get(name)), _shown(tensors.get(name))
-        if here != there:
-            raise ConfigError(
-                f"model.path = {named!r} holds other weights than a {architecture} of this run has: "
-                f"{name} is {there} in the file and {here} here"
-            )
-        if not bool(tensors[name].isfinite().all()):
+    if difference := first_difference(model.state_dict(), tensors):
+        raise ConfigError(
+            f"model.path = {named!r} holds other weights than a {architecture} of this run has: {difference}"
+        )
+    for name, tensor in sorted(tensors.items()):
+        if not bool(tensor.isfinite().all()):
             raise ConfigError(f"model.path = {named!r}: {name} holds NaN or infinite numbers; its run diverged")
     model.load_state_dict(tensors)
 
@@ -56,7 +53,3 @@ def weights_file(named: str, architecture: str) -> Path:
     path = Path(named).expanduser()
     own = path / f"model-{architecture}.safetensors"  # as runs with an encoder for each architecture leave them
     return own if own.is_file() else model_file(path)
-
-
-def _shown(tensor: Tensor | None) -> str:
-    return "missing" if tensor is None else f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"

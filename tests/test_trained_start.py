@@ -75,14 +75,12 @@ def test_a_file_of_another_model_is_refused_with_the_first_tensor_that_differs(t
         return str(refused.value).removeprefix(f"model.path = '{tmp_path / 'm.safetensors'}'")
 
     other = " holds other weights than a mlp of this run has: "
-    assert (
-        refusal(tensors, model__width=16) == f"{other}encoder.1.bias is float32 [8] in the file and float32 [16] here"
-    )
-    assert refusal(tensors | {"z": torch.ones(1)}) == f"{other}z is float32 [1] in the file and missing here"
+    assert refusal(tensors, model__width=16) == f"{other}encoder.1.bias is float32 [8], here float32 [16]"
+    assert refusal(tensors | {"z": torch.ones(1)}) == f"{other}z is float32 [1], here missing"
     double = tensors | {"head.bias": tensors["head.bias"].double()}
-    assert refusal(double) == f"{other}head.bias is float64 [10] in the file and float32 [10] here"
+    assert refusal(double) == f"{other}head.bias is float64 [10], here float32 [10]"
     without = {name: tensor for name, tensor in tensors.items() if name != "head.bias"}
-    assert refusal(without) == f"{other}head.bias is missing in the file and float32 [10] here"
+    assert refusal(without) == f"{other}head.bias is missing, here float32 [10]"
     broken = tensors | {"head.bias": tensors["head.bias"] * torch.nan}
     assert refusal(broken) == ": head.bias holds NaN or infinite numbers; its run diverged"
 

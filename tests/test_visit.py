@@ -208,22 +208,24 @@ def test_the_received_tensors_are_not_written_to():
 
 def test_a_model_of_another_architecture_is_refused():
     received = broadcast(settings(), new_model(width=WIDTH + 1))
-    with pytest.raises(ValueError, match=r"^the received model does not fit this client's: .*size mismatch") as refused:
+    other = rf"^the received model does not fit this client's: .* is float32 \[{WIDTH + 1}\], here float32 \[{WIDTH}\]$"
+    with pytest.raises(ValueError, match=other):
         visit(new_model(), new_data(), received)
-    assert "\n" not in str(refused.value)
 
 
 def test_a_model_of_another_type_is_refused():
     config, model = settings(), new_model()
     received = broadcast(config, model)
-    with pytest.raises(ValueError, match=r"encoder\.0\.bias is torch\.float32, here torch\.bfloat16"):
+    with pytest.raises(ValueError, match=r"encoder\.0\.bias is float32 \[\d+\], here bfloat16 \[\d+\]$"):
         visit(model.to(torch.bfloat16), new_data(), received)
 
 
 def test_a_missing_tensor_is_refused():
     received = broadcast(settings(), new_model())
     del received.model["head.bias"]
-    with pytest.raises(ValueError, match=r"^the received model does not fit this client's: head\.bias is missing$"):
+    with pytest.raises(
+        ValueError, match=r"^the received model does not fit this client's: head\.bias is missing, here "
+    ):
         visit(new_model(), new_data(), received)
 
 

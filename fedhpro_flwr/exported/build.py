@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fedhpro_flwr.exported.description import ModelDescription
+from fedhpro_flwr.first_difference import first_difference
 from fedhpro_flwr.models import Model, build
 from fedhpro_flwr.settings.flat_keys import ConfigError
 
@@ -44,14 +45,10 @@ def built(file: Path, described: ModelDescription, tensors: Mapping[str, Tensor]
             )
     except ValueError as error:
         raise ConfigError(f"{file}: {error}") from error
-    own = {name: (tensor.shape, tensor.dtype) for name, tensor in model.state_dict().items()}
-    given = {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
-    if own != given:
-        wrong = sorted(name for name in own.keys() | given.keys() if own.get(name) != given.get(name))
+    if difference := first_difference(model.state_dict(), tensors):
         raise ConfigError(
             f"{file}: its tensors are not those of a {described.architecture} for {described.takes} and "
-            f"{len(described.class_names)} classes: {len(wrong)} differ, as {wrong[0]}; it is damaged, or of another "
-            "release"
+            f"{len(described.class_names)} classes: {difference}; it is damaged, or of another release"
         )
     broken = next((name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())), None)
     if broken is not None:

@@ -9,6 +9,7 @@ import torch
 
 from fedhpro_flwr.aggregation import VARIANCE
 from fedhpro_flwr.config import ConfigError
+from fedhpro_flwr.first_difference import first_difference
 from fedhpro_flwr.methods.base import Method, ServerStep
 from fedhpro_flwr.records import (
     CLASS_COUNTS,
@@ -63,16 +64,11 @@ def checked(step: ServerStep, mean: Tensors, method: Method) -> ServerStep:
             below zero; or a tensor of the new state or a metric is not finite.
     """
     broke = f"method.name = {method.name!r}: its server_step"
-    if other := sorted(step.model.keys() ^ mean.keys()):
-        raise ConfigError(f"{broke} {'left out' if other[0] in mean else 'added'} the model's tensor {other[0]}")
+    if difference := first_difference(mean, step.model):
+        raise ConfigError(f"{broke} changed the model's tensors: {difference}")
     for name, tensor in step.model.items():
-        was = mean[name]
-        if tensor is was:
+        if tensor is mean[name]:
             continue
-        if (tensor.dtype, tensor.shape) != (was.dtype, was.shape):
-            raise ConfigError(
-                f"{broke} made {name} {tensor.dtype} {list(tensor.shape)}; it is {was.dtype} {list(was.shape)}"
-            )
         if not torch.isfinite(tensor).all():
             raise ConfigError(f"{broke} made {name} not finite{_way_out(method)}")
         if name.endswith(VARIANCE) and (tensor < 0).any():

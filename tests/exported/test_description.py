@@ -60,8 +60,10 @@ def test_a_description_that_cannot_be_is_refused(changes, sentence, digits, tmp_
 
 def test_other_tensors_are_refused_by_name(digits, tmp_path):
     said = refusal(changed(digits, tmp_path, {"head.bias": torch.zeros(10, dtype=torch.float64)}))
-    assert "1 differ, as head.bias; it is damaged" in said
-    assert "1 differ, as more" in refusal(changed(digits, tmp_path, {"more": torch.zeros(1)}))
+    assert "classes: head.bias is float64 [10], here float32 [10]; it is damaged" in said
+    assert "classes: more is float32 [1], here missing; " in refusal(
+        changed(digits, tmp_path, {"more": torch.zeros(1)})
+    )
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("-inf")])

@@ -8,9 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from client_app.visit import batch_loss, load, visit
+from client_app.visit import batch_loss, visit
 from fedhpro_flwr import methods
 from fedhpro_flwr.config import ConfigError
+from fedhpro_flwr.exchange import load
 from fedhpro_flwr.methods import build_method
 from fedhpro_flwr.methods.corrected import CorrectedFedHPro
 from fedhpro_flwr.methods.fedhpro import FedHPro
@@ -181,7 +182,7 @@ def test_what_does_not_fit_is_still_named(make):
     received = make.received(settings, make.model(), method.broadcast(method.start(make.model().state_dict())))
     received.model.pop("head.bias")
     with pytest.raises(ValueError, match=r"head\.bias is missing"):
-        load(make.model(), received, method)
+        load(make.model(), received.model, method.share, {})
 
 
 @pytest.fixture

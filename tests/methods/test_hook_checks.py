@@ -36,6 +36,9 @@ def stepping(change, **metrics):
     return Stepping
 
 
+CHANGED = "changed the model's tensors: "
+
+
 def without(model, name):
     del model[name]
     return model
@@ -44,10 +47,10 @@ def without(model, name):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda model: without(model, MEAN), f"left out the model's tensor {MEAN}"),
-        (lambda model: model | {"extra": torch.ones(1)}, "added the model's tensor extra"),
-        (lambda model: model | {MEAN: model[MEAN].double()}, f"made {MEAN} torch.float64 [5]; it is torch.float32 [5]"),
-        (lambda model: model | {MEAN: torch.zeros(4)}, f"made {MEAN} torch.float32 [4]; it is torch.float32 [5]"),
+        (lambda model: without(model, MEAN), f"{CHANGED}{MEAN} is missing, here float32 [5]"),
+        (lambda model: model | {"extra": torch.ones(1)}, f"{CHANGED}extra is float32 [1], here missing"),
+        (lambda model: model | {MEAN: model[MEAN].double()}, f"{CHANGED}{MEAN} is float64 [5], here float32 [5]"),
+        (lambda model: model | {MEAN: torch.zeros(4)}, f"{CHANGED}{MEAN} is float32 [4], here float32 [5]"),
         (lambda model: model | {MEAN: model[MEAN] * torch.inf}, f"made {MEAN} not finite"),
         (
             lambda model: model | {VARIANCE: -model[VARIANCE]},

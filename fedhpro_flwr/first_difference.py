@@ -1,0 +1,29 @@
+"""Whether named tensors are those that are expected, in one sentence for all who ask."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+
+def first_difference(here: Mapping[str, Tensor], there: Mapping[str, Tensor]) -> str:
+    """The first tensor by name whose type or shape differs, or that one side alone has; "" where they are alike.
+
+    Args:
+        here: what is expected. Neither side's numbers are looked at: both may be on torch's meta device.
+        there: what was given.
+
+    Returns:
+        As "head.bias is float64 [10], here float32 [10]", for the end of a sentence.
+    """
+    for name in sorted(here.keys() | there.keys()):
+        expected, given = shown(here.get(name)), shown(there.get(name))
+        if expected != given:
+            return f"{name} is {given}, here {expected}"
+    return ""
+
+
+def shown(tensor: Tensor | None) -> str:
+    """A tensor's type and shape, as "float32 [10, 64]"."""
+    return "missing" if tensor is None else f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
