@@ -60,31 +60,34 @@ def average_classes(
     Raises:
         ValueError: as `class_mean`.
     """
-    if options.class_gradients == "mean" and not options.clip_to_median:
-        return class_mean(ids, values, counts, num_classes, weighting=weighting)
-    dense, held = _dense(ids, values, num_classes)  # [N, C, ...], [N, C]
-    shape = (*held.shape, *[1] * (dense.ndim - 2))
-    if options.clip_to_median:
-        norms = torch.linalg.vector_norm(dense.flatten(2).double(), dim=2)  # [N, C]
-        dense = dense * shrink_factors(norms, held, to_median=True).view(shape).to(dense)
-    class_mask = held.any(dim=0)
-    if options.class_gradients != "mean":
-        cut = cut_of(options.class_gradients, held.sum(dim=0), options.trim)
-        return ClassMean(middle_mean(dense, held, cut), class_mask)
-    weights = held.double()
-    if weighting == "counts":
-        for row, own, samples in zip(weights, ids, counts, strict=True):
-            row[own] = samples.to(row)
-    summed = (dense.double() * weights.view(shape)).sum(dim=0)
-    total = weights.sum(dim=0).clamp(min=1.0).view(shape[1:])
-    return ClassMean((summed / total).to(dense.dtype), class_mask)
-
-
-def _dense(ids: Sequence[Tensor], values: Sequence[Tensor], num_classes: int) -> tuple[Tensor, Tensor]:
     check_rows(ids, values, num_classes)
-    dense = values[0].new_zeros((len(values), num_classes, *values[0].shape[1:]))
-    held = torch.zeros(len(values), num_classes, dtype=torch.bool, device=dense.device)
+    held = _held(ids, num_classes).to(values[0].device)  # [N, C]
+    if options.clip_to_median:
+        values = _shrunk(ids, values, held)
+    if options.class_gradients == "mean":
+        return class_mean(ids, values, counts, num_classes, weighting=weighting)
+    dense = values[0].new_zeros(*held.shape, *values[0].shape[1:])  # [N, C, ...]
     for place, (own, rows) in enumerate(zip(ids, values, strict=True)):
         dense[place, own] = rows.detach()
+    cut = cut_of(options.class_gradients, held.sum(dim=0), options.trim)
+    return ClassMean(middle_mean(dense, held, cut), held.any(dim=0))
+
+
+def _held(ids: Sequence[Tensor], num_classes: int) -> Tensor:
+    """Which client holds which class: [N, C] bool."""
+    held = torch.zeros(len(ids), num_classes, dtype=torch.bool)
+    for place, own in enumerate(ids):
         held[place, own] = True
-    return dense, held
+    return held
+
+
+def _shrunk(ids: Sequence[Tensor], values: Sequence[Tensor], held: Tensor) -> list[Tensor]:
+    """Rows no longer than the median of their class."""
+    norms = torch.zeros(held.shape, dtype=torch.float64, device=held.device)
+    for place, (own, rows) in enumerate(zip(ids, values, strict=True)):
+        norms[place, own] = torch.linalg.vector_norm(rows.detach().flatten(1).double(), dim=1)
+    factors = shrink_factors(norms, held, to_median=True)
+    return [
+        rows.detach() * factors[place, own].view(-1, *[1] * (rows.ndim - 1)).to(rows)
+        for place, (own, rows) in enumerate(zip(ids, values, strict=True))
+    ]
