@@ -119,8 +119,6 @@ def train(
     offsets: Tensor | None = None,
 ) -> float:
     """Local SGD on CE + the method's loss [P.5]; returns the mean loss of the last epoch."""
-    if data.train is None:
-        raise ValueError("local training needs training data")
     model.train()
     optimizer = LocalSGD(model.parameters(), lr=local.lr, momentum=local.momentum, weight_decay=local.weight_decay)
     order, augmentation = draws.torch("batches"), draws.torch("augmentation")
@@ -137,10 +135,10 @@ def train(
     step = as_cuda_graph(sgd_step, local, data.device)  # itself, unless asked for on a GPU
     for _ in range(local.epochs):
         total = torch.zeros((), device=data.device)
-        for batch in epoch(data, local, order, augmentation):
-            total += step(batch.x, batch.labels) * len(batch.labels)  # stays on the device: no step waits for the host
+        for x, labels in epoch(data, local, order, augmentation):
+            total += step(x, labels) * len(labels)  # stays on the device: no step waits for the host
     optimizer.zero_grad()  # between visits a process holds its weights alone
-    return float(total) / len(data.train)
+    return float(total) / len(data.training)
 
 
 def batch_loss(

@@ -28,6 +28,17 @@ class ClientData:
     std: tuple[float, ...]
 
     @property
+    def training(self) -> Split:
+        """What it trains on.
+
+        Raises:
+            ValueError: there is none.
+        """
+        if self.train is None:
+            raise ValueError("there is no training data")
+        return self.train
+
+    @property
     def device(self) -> torch.device:
         """Where the samples lie."""
         split = self.train or self.test

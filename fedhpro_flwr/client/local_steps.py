@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -21,18 +20,10 @@ from fedhpro_flwr.settings.sections import Local
 ONE_VALUE = "Expected more than 1 value per channel when training"  # how torch begins this complaint
 
 
-@dataclass(frozen=True, eq=False)
-class LocalBatch:
-    """The samples of one step, on the device."""
-
-    x: Tensor  # [B, ...] what the encoder is given: normalised, augmented
-    labels: Tensor  # [B]
-
-
 def epoch(
     data: ClientData, local: Local, order: torch.Generator, augmentation: torch.Generator
-) -> Iterator[LocalBatch]:
-    """The batches of one epoch, every training sample once.
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The batches of one epoch, every training sample once: x [B, ...], normalised and augmented, and labels [B].
 
     Args:
         data: the client's own.
@@ -42,21 +33,20 @@ def epoch(
     Raises:
         ValueError: the client has no training data.
     """
-    if data.train is None:
-        raise ValueError("local training needs training data")
-    drawn = list(batches(len(data.train), local.batch_size, order))
-    augments = local.augment != "none" and data.train.inputs.ndim == 4
+    train = data.training
+    drawn = list(batches(len(train), local.batch_size, order))
+    augments = local.augment != "none" and train.inputs.ndim == 4
     crops = None
     if augments and local.augment == "per-sample":
         each = [Crops.draw(len(chosen), flip=local.flip, generator=augmentation) for chosen in drawn]
         crops = Crops.joined(each).to(data.device).split(local.batch_size)
     for chosen in torch.split(torch.cat(drawn).to(data.device), local.batch_size):  # [B]
-        x = data.encoder_inputs(data.train.inputs[chosen])
+        x = data.encoder_inputs(train.inputs[chosen])
         if crops is not None:
             x = next(crops).cut(x)
         elif augments:  # the draws of a whole batch are three numbers, which stay with the host
             x = crop_and_flip(x, draw="per-batch", flip=local.flip, generator=augmentation)
-        yield LocalBatch(x, data.train.labels[chosen])
+        yield x, train.labels[chosen]
 
 
 def num_steps(samples: int, local: Local) -> int:

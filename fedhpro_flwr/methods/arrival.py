@@ -45,11 +45,9 @@ class Arrival:
         """The client's training samples.
 
         Raises:
-            ValueError: it has none.
+            ValueError: there are none.
         """
-        if self.data.train is None:
-            raise ValueError(f"client {self.received.task.partition_id} has no training data")
-        return self.data.train
+        return self.data.training
 
     @cached_property
     def features(self) -> Tensor:

@@ -13,12 +13,12 @@ from typing import ClassVar, cast
 
 from torch import Tensor
 
+from fedhpro_flwr.client.class_samples import refuse_augmented
 from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.head import Head, head_of
 from fedhpro_flwr.methods.arrival import Arrival
 from fedhpro_flwr.methods.base import Method, ServerStep, method
 from fedhpro_flwr.methods.class_uploads import measured_classes
-from fedhpro_flwr.methods.fedhpro import FedHPro
 from fedhpro_flwr.methods.head_calibration import (
     Calibrated,
     head_gradient_records,
@@ -63,8 +63,9 @@ class Creff(Method):
         return True
 
     def refuse_data(self, *, images: bool) -> None:
-        """As FedHPro: the samples of its gradients are drawn in the same way."""
-        FedHPro(self.config).refuse_data(images=images)
+        """As every method; and DSA augments images."""
+        super().refuse_data(images=images)
+        refuse_augmented(self.config.class_gradients, images=images)
 
     def upload(self, arrival: Arrival) -> dict[str, Tensor]:
         """Head gradients of each class."""

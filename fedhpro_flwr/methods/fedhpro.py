@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from fedhpro_flwr.chosen_aggregation import average_classes
 from fedhpro_flwr.class_imbalance import imbalance, updated_counts
 from fedhpro_flwr.class_means import count_classes
+from fedhpro_flwr.client.class_samples import refuse_augmented
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.head import Head, head_of
 from fedhpro_flwr.hyper_prototypes import HyperPrototypes
@@ -81,8 +82,7 @@ class FedHPro(Method):
     def refuse_data(self, *, images: bool) -> None:
         """As every method; and DSA augments images."""
         super().refuse_data(images=images)
-        if self.config.class_gradients.augment == "dsa" and not images:
-            raise ConfigError("class-gradients.augment = 'dsa' needs images; use 'none' for vectors and text")
+        refuse_augmented(self.config.class_gradients, images=images)
 
     # --- at the client ------------------------------------------------------------------------------------------------
 

@@ -85,10 +85,8 @@ def train_centrally(config: RunConfig) -> CentralMeans:
     sibling("client_app.visit").train(
         model, data, config.local.model_copy(update={"epochs": passes}), None, Draws(config.seed)
     )
-    assert data.train is not None
-    found = ClassMeans.of(
-        encode(model, data.train.inputs, data.encoder_inputs), data.train.labels, divided.data.num_classes
-    )
+    z = encode(model, data.training.inputs, data.encoder_inputs)
+    found = ClassMeans.of(z, data.training.labels, divided.data.num_classes)
     means = torch.zeros(divided.data.num_classes, found.means.shape[1])
     means[found.class_ids.cpu()] = found.means.cpu()
     known = torch.zeros(len(means), dtype=torch.bool)
