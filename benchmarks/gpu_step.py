@@ -21,12 +21,12 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from client_app.visit import batch_loss
-from fedhpro_flwr.client.local_sgd import LocalSGD
 from fedhpro_flwr.client.replayed_step import WARM_UP, CudaRecorder, ReplayedStep
 from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.methods import LocalLoss
 from fedhpro_flwr.models import Model
 from fedhpro_flwr.precision import Precision
+from fedhpro_flwr.sgd import LocalSGD
 
 STEPS = ("eager", "compiled", "CUDA graph")
 

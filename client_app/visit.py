@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fedhpro_flwr.client.local_sgd import LocalSGD
-from fedhpro_flwr.client.local_steps import epoch, lone_sample_explained, num_steps
+from fedhpro_flwr.client.local_steps import epoch, lone_sample_explained
 from fedhpro_flwr.client.personal import PersonalState, remembered, split_memory
 from fedhpro_flwr.client.privacy import protected
 from fedhpro_flwr.client.replayed_step import as_cuda_graph
@@ -24,6 +23,7 @@ from fedhpro_flwr.records import Broadcast, OwnTest, Update
 from fedhpro_flwr.runs.reports import PHASE
 from fedhpro_flwr.seeding import Draws
 from fedhpro_flwr.settings.sections import Local
+from fedhpro_flwr.sgd import LocalSGD
 from fedhpro_flwr.timing import Stopwatch
 
 
@@ -73,7 +73,7 @@ def visit(
         train_loss = train(model, data, config.local, extra_loss, draws, correction, offsets)
     with watch("departure"):
         # class means of the methods that average them; FedHPro sends nothing that is measured after training
-        departure = method.depart(arrival, num_steps(len(arrival.train), config.local))
+        departure = method.depart(arrival, config.local.steps(len(arrival.train)))
         upload |= departure.upload
 
     trained = model.state_dict()

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from fedhpro_flwr.seeding import Draws
+from fedhpro_flwr.settings.sections import NoiseSource
 
-NoiseSource = Literal["secret", "seeded"]
 Normals = Callable[[int], Tensor]  # how many -> [n] float64, each call other ones
 
 

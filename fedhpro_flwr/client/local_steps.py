@@ -49,11 +49,6 @@ def epoch(
         yield x, train.labels[chosen]
 
 
-def num_steps(samples: int, local: Local) -> int:
-    """Steps of SGD of a visit: the last batch of an epoch may be smaller, none is left out."""
-    return local.epochs * -(-samples // local.batch_size)
-
-
 @contextmanager
 def lone_sample_explained(samples: int, local: Local) -> Iterator[None]:
     """Says in words of the settings what a BatchNorm that sees one value a channel says in its own.

@@ -13,11 +13,11 @@ from typing import ClassVar, cast
 
 from torch import Tensor
 
-from fedhpro_flwr.client.class_samples import refuse_augmented
 from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.head import Head, head_of
 from fedhpro_flwr.methods.arrival import Arrival
 from fedhpro_flwr.methods.base import Method, ServerStep, method
+from fedhpro_flwr.methods.class_samples import refuse_augmented
 from fedhpro_flwr.methods.class_uploads import measured_classes
 from fedhpro_flwr.methods.head_calibration import (
     Calibrated,

@@ -18,7 +18,6 @@ from torch.nn import functional as F
 from fedhpro_flwr.chosen_aggregation import average_classes
 from fedhpro_flwr.class_imbalance import imbalance, updated_counts
 from fedhpro_flwr.class_means import count_classes
-from fedhpro_flwr.client.class_samples import refuse_augmented
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.head import Head, head_of
 from fedhpro_flwr.hyper_prototypes import HyperPrototypes
@@ -26,6 +25,7 @@ from fedhpro_flwr.logit_adjustment import logit_offsets
 from fedhpro_flwr.losses import Anchors
 from fedhpro_flwr.methods.arrival import Arrival, LocalLoss
 from fedhpro_flwr.methods.base import Method, ServerStep, method
+from fedhpro_flwr.methods.class_samples import refuse_augmented
 from fedhpro_flwr.methods.class_uploads import measured_classes
 from fedhpro_flwr.methods.fedhpro_state import CALIBRATES, FedHProState
 from fedhpro_flwr.methods.head_calibration import (

@@ -36,7 +36,6 @@ import torch
 from torch import Tensor
 
 from fedhpro_flwr.aggregation import STATISTICS, ModelWeighting, weighted_mean
-from fedhpro_flwr.client.local_steps import num_steps
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.methods.arrival import Arrival, Correction, Departure
 from fedhpro_flwr.methods.base import Method, ServerStep, method
@@ -133,7 +132,7 @@ class Scaffold(Method):
             change = torch.zeros(len(state.control), dtype=torch.float64)
             for weight, update in zip(examples, updates, strict=True):
                 trained = {name: update.model[name] for name in sent}  # in the server's order of tensors
-                steps = num_steps(update.num_examples, self.config.local)
+                steps = self.config.local.steps(update.num_examples)
                 change += weight * self.change(sent, trained, state.control, steps)
             before, total = total_weight(state.weights), total_weight(weights)
             control = state.control * (before / total) + (change / total).float()

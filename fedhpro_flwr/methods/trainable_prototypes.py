@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fedhpro_flwr.client.local_sgd import LocalSGD
 from fedhpro_flwr.margin_contrast import margin_contrast
+from fedhpro_flwr.sgd import LocalSGD
 
 
 class TrainablePrototypes(NamedTuple):

@@ -10,7 +10,6 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from fedhpro_flwr.aggregation import ModelWeighting
-from fedhpro_flwr.client.gaussian_noise import NoiseSource
 from fedhpro_flwr.precision import Precision
 from fedhpro_flwr.robust import Statistic
 from fedhpro_flwr.settings.named_counts import dealt_in_turn, named_counts
@@ -27,6 +26,7 @@ from fedhpro_flwr.settings.section import (
 )
 
 Share = Literal["all", "group", "head", "nothing"]  # what of a client's model travels (exchange.py)
+NoiseSource = Literal["secret", "seeded"]  # where a client's noise comes from (client/gaussian_noise.py)
 
 
 class Clients(Section):
@@ -77,6 +77,10 @@ class Local(Section):
     flip: bool = True
     precision: Precision = "float32"
     cuda_graph: bool = False
+
+    def steps(self, samples: int) -> int:
+        """Steps of SGD of a visit: the last batch of an epoch may be smaller, none is left out."""
+        return self.epochs * -(-samples // self.batch_size)
 
 
 class MethodChoice(Section):

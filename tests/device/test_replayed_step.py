@@ -11,12 +11,12 @@ from test_on_a_device import CASES, new_data, new_model, rounds_of_messages, set
 from torch.nn import functional as F
 
 from client_app.visit import train, visit
-from fedhpro_flwr.client.local_sgd import LocalSGD
 from fedhpro_flwr.client.personal import PersonalState
 from fedhpro_flwr.client.replayed_step import WARM_UP, ReplayedStep, as_cuda_graph
 from fedhpro_flwr.methods import Arrival, build_method
 from fedhpro_flwr.precision import repeat_on_gpu
 from fedhpro_flwr.seeding import Draws
+from fedhpro_flwr.sgd import LocalSGD
 
 EPOCHS = 5  # of three steps, the last of which has a smaller batch
 REPLAYED = 2 * (EPOCHS - 1)  # the first epoch is the warm-up

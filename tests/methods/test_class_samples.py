@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from fedhpro_flwr.client.class_samples import draw_class_samples
 from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.data import Split
+from fedhpro_flwr.methods.class_samples import draw_class_samples
 from fedhpro_flwr.seeding import Draws
 
 LABELS = torch.tensor([2, 0, 2, 2, 0, 2, 2])

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from fedhpro_flwr.client.local_sgd import LocalSGD
+from fedhpro_flwr.sgd import LocalSGD
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
@@ -57,12 +57,12 @@ def test_a_parameter_without_a_gradient_stays() -> None:
 def test_a_visit_does_not_import_the_compiler() -> None:
     script = """
 import sys, torch
-from fedhpro_flwr.client.local_sgd import LocalSGD
+from fedhpro_flwr.sgd import LocalSGD
 weight = torch.ones(2, requires_grad=True)
 weight.sum().backward()
 LocalSGD([weight], lr=0.1, momentum=0.9, weight_decay=0.0).step()
 print("torch._dynamo" in sys.modules)
 """
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[1]
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=root)
     assert done.stdout.strip() == "False", done.stderr
