@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from fedhpro_flwr.class_means import count_classes
+from fedhpro_flwr.features import encode
 from fedhpro_flwr.gradient_matching import ClassGradients, class_gradients
 from fedhpro_flwr.head import head_of
-from fedhpro_flwr.methods.arrival import Arrival, encode
+from fedhpro_flwr.methods.arrival import Arrival
 from fedhpro_flwr.methods.class_samples import draw_class_samples
 from fedhpro_flwr.methods.head_calibration import received_head
 from fedhpro_flwr.settings.fedhpro_sections import ClassGradientOptions

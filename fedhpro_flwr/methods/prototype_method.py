@@ -19,7 +19,8 @@ from fedhpro_flwr.aggregation import ClassMean, ClassWeighting
 from fedhpro_flwr.chosen_aggregation import average_classes
 from fedhpro_flwr.class_means import ClassMeans
 from fedhpro_flwr.config import ConfigError, RunConfig
-from fedhpro_flwr.methods.arrival import Arrival, Departure, LocalLoss, encode
+from fedhpro_flwr.features import encode
+from fedhpro_flwr.methods.arrival import Arrival, Departure, LocalLoss
 from fedhpro_flwr.methods.base import Method, ServerStep
 from fedhpro_flwr.methods.fedhpro import FedHPro
 from fedhpro_flwr.prototypes import Prototypes

@@ -17,9 +17,9 @@ from fedhpro_flwr.class_means import ClassMeans
 from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.engine import device_of, federation, settle
+from fedhpro_flwr.features import encode
 from fedhpro_flwr.front_doors import sibling
 from fedhpro_flwr.initial_models import initial_models
-from fedhpro_flwr.methods.arrival import encode
 from fedhpro_flwr.report.groups import compared
 from fedhpro_flwr.seeding import Draws
 from fedhpro_flwr.whole_file import write_whole

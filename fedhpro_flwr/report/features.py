@@ -18,8 +18,8 @@ from torch.nn import functional as F
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.data import Split
 from fedhpro_flwr.engine import device_of
+from fedhpro_flwr.features import encode
 from fedhpro_flwr.initial_models import untrained_model
-from fedhpro_flwr.methods.arrival import encode
 from fedhpro_flwr.printable import one_line
 from fedhpro_flwr.records import HYPER_PROTOTYPES
 from fedhpro_flwr.report.drift import Trace

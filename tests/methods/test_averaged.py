@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
+from fedhpro_flwr.features import encode
 from fedhpro_flwr.losses import client_margin
 from fedhpro_flwr.methods import Batch, build_method
-from fedhpro_flwr.methods.arrival import encode
 from fedhpro_flwr.methods.hpcl_hpal import margin_of
 from fedhpro_flwr.prototypes import Prototypes
 
