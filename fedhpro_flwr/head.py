@@ -59,6 +59,11 @@ def head_shape(model: Mapping[str, Tensor]) -> tuple[int, int]:
     return classes, width
 
 
+def with_head(model: Mapping[str, Tensor], head: Head) -> dict[str, Tensor]:
+    """The same tensors of a model with this head, detached, in place of its own."""
+    return {**model, HEAD_WEIGHT: head.weight.detach(), HEAD_BIAS: head.bias.detach()}
+
+
 def head_of(model: Mapping[str, Tensor]) -> Head:
     """The linear head (W [C, D], b [C]) among a model's tensors.
 

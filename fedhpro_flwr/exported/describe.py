@@ -15,7 +15,7 @@ from fedhpro_flwr.engine import code_fingerprint
 from fedhpro_flwr.exchange import GlobalModel
 from fedhpro_flwr.exported.description import InputKind, ModelDescription, Needed
 from fedhpro_flwr.exported.needed import needed
-from fedhpro_flwr.head import Head
+from fedhpro_flwr.head import HEAD_BIAS, HEAD_WEIGHT, Head, with_head
 from fedhpro_flwr.initial_models import begins_trained
 from fedhpro_flwr.methods import build_method
 from fedhpro_flwr.runs.resume import FREE
@@ -44,11 +44,10 @@ def with_tested_head(
     if head is None:
         return model, dict(state)
     averaged = {
-        AVERAGED_HEAD_WEIGHT: model.shared["head.weight"],
-        AVERAGED_HEAD_BIAS: model.shared["head.bias"],
+        AVERAGED_HEAD_WEIGHT: model.shared[HEAD_WEIGHT],
+        AVERAGED_HEAD_BIAS: model.shared[HEAD_BIAS],
     }
-    shared = {**model.shared, "head.weight": head.weight.detach(), "head.bias": head.bias.detach()}
-    return model.with_shared(shared), {**state, **averaged}
+    return model.with_shared(with_head(model.shared, head)), {**state, **averaged}
 
 
 def describe(config: RunConfig, data: ShapedData, groups: Sequence[str]) -> dict[str, ModelDescription]:

@@ -20,6 +20,7 @@ from fedhpro_flwr.chosen_aggregation import average_classes
 from fedhpro_flwr.class_means import ClassMeans
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.features import encode
+from fedhpro_flwr.head import head_shape
 from fedhpro_flwr.methods.arrival import Arrival, Departure, LocalLoss
 from fedhpro_flwr.methods.base import Method, ServerStep
 from fedhpro_flwr.methods.fedhpro import FedHPro
@@ -154,7 +155,7 @@ class PrototypeMethod(Method, ABC):
 
     def start(self, model: Tensors) -> object:
         """The method's first prototypes, or hyper-prototypes."""
-        return self.hyper.start(model) if self.hyper else self.first(*model["head.weight"].shape)
+        return self.hyper.start(model) if self.hyper else self.first(*head_shape(model))
 
     def broadcast(self, state: object) -> dict[str, Tensor]:
         """p [C, D] and which classes have one [C], or S [C, K, D]."""
