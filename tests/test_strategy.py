@@ -183,7 +183,7 @@ def test_what_becomes_of_the_calibrated_head():
     assert all(torch.equal(off.model.shared[name], means[name]) for name in means)
     assert all(torch.equal(separate.model.shared[name], means[name]) for name in means)
     # replace: the head, and nothing else, is the calibrated one; separate keeps that one for itself.
-    calibrated = separate.state.signal_head
+    calibrated = separate.state.gradient_head
     assert not same_heads(replaced.model.shared, means)
     assert torch.equal(replaced.model.shared["head.weight"], calibrated.weight)
     assert torch.equal(replaced.model.shared["head.bias"], calibrated.bias)

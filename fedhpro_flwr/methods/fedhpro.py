@@ -16,10 +16,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fedhpro_flwr.chosen_aggregation import average_classes
-from fedhpro_flwr.class_imbalance import imbalance, updated_counts
 from fedhpro_flwr.class_means import count_classes
 from fedhpro_flwr.config import ConfigError, RunConfig
-from fedhpro_flwr.head import Head, head_of
+from fedhpro_flwr.head import Head, head_of, with_head
 from fedhpro_flwr.hyper_prototypes import HyperPrototypes
 from fedhpro_flwr.logit_adjustment import logit_offsets
 from fedhpro_flwr.losses import Anchors
@@ -27,7 +26,7 @@ from fedhpro_flwr.methods.arrival import Arrival, LocalLoss
 from fedhpro_flwr.methods.base import Method, ServerStep, method
 from fedhpro_flwr.methods.class_samples import refuse_augmented
 from fedhpro_flwr.methods.class_uploads import measured_classes
-from fedhpro_flwr.methods.fedhpro_state import CALIBRATES, FedHProState
+from fedhpro_flwr.methods.fedhpro_state import WANTS_HEAD_GRADIENTS, FedHProState
 from fedhpro_flwr.methods.head_calibration import (
     Calibrated,
     head_gradient_records,
@@ -88,12 +87,12 @@ class FedHPro(Method):
 
     def upload(self, arrival: Arrival) -> dict[str, Tensor]:
         """Class gradients at the received model [P.1] [R.grads]; class counts alone where no gradients are used."""
-        wanted = self._wanted(arrival.received.tensors)
-        if not self._matches and not wanted:
+        head_gradients = self._wants_head_gradients(arrival.received.tensors)
+        if not self._matches and not head_gradients:
             counts = count_classes(arrival.train.labels, arrival.model.num_classes)
             ids = counts.nonzero().squeeze(1)
             return {CLASS_IDS: ids, CLASS_COUNTS: counts[ids]}
-        gradients = measured_classes(arrival, self.config.class_gradients, head_gradients=wanted)
+        gradients = measured_classes(arrival, self.config.class_gradients, head_gradients=head_gradients)
         sent = {CLASS_IDS: gradients.class_ids, CLASS_COUNTS: gradients.counts, **head_gradient_records(gradients)}
         return sent | ({CLASS_GRADIENTS: gradients.by_features} if self._matches else {})
 
@@ -142,9 +141,9 @@ class FedHPro(Method):
     def broadcast(self, state: object) -> dict[str, Tensor]:
         """S, and the head of the class gradients where it is not the model's own."""
         state = cast(FedHProState, state)
-        sent = {HYPER_PROTOTYPES: state.hyper_prototypes.vectors, **sent_head(state.signal_head)}
+        sent = {HYPER_PROTOTYPES: state.hyper_prototypes.vectors, **sent_head(state.gradient_head)}
         if self._by_imbalance:
-            sent[CALIBRATES] = torch.tensor([int(state.wants_head_gradients)])
+            sent[WANTS_HEAD_GRADIENTS] = torch.tensor([int(state.wants_head_gradients)])
         return sent
 
     def expects(self, state: object) -> dict[str, Shape]:
@@ -159,42 +158,12 @@ class FedHPro(Method):
         self, state: object, sent: Tensors, model: Tensors, updates: Sequence[Update], draws: Draws, watch: Stopwatch
     ) -> ServerStep:
         """Calibrate the head where asked [R.c3] [R.c4], then move S by gradient matching [P.2] [R.c5]."""
-        state, options, rules = cast(FedHProState, state), self.config.hyper_prototypes, self.config.aggregation
-        client_head = new_head = state.signal_head or head_of(sent)
-        calibrated = state.calibrated
-        if calibrated is not None and state.wants_head_gradients:
-            with watch("calibration"):
-                calibrated = calibrated.next(self.config.calibration, client_head, updates, draws, rules)
-            new_head = calibrated.head or client_head
-            if self.config.calibration.head == "replace":
-                model = {**model, "head.weight": new_head.weight, "head.bias": new_head.bias}
-                calibrated = replace(calibrated, head=None)  # it is the model's own now
-        hyper_prototypes, metrics = state.hyper_prototypes, {}
-        if self._matches:
-            with watch("matching"):
-                weighting = self.config.class_gradients.weighting
-                rows = class_rows(updates, CLASS_GRADIENTS)
-                target, class_mask = average_classes(rules, *rows, client_head.num_classes, weighting=weighting)
-                hyper_prototypes = hyper_prototypes.update(
-                    target,  # g [C, D]
-                    class_mask,  # [C]: classes that nobody sent stay as they are
-                    client_head if options.matching_head == "client" else new_head,
-                    steps=options.matching_steps,
-                    lr=options.matching_lr,
-                    distance=options.matching_distance,
-                    virtual_scale=options.virtual_scale,
-                )
-            metrics = {
-                "hyper-prototype-movement": hyper_prototypes.relative_movement(state.hyper_prototypes),
-                "classes-matched": int(class_mask.sum()),
-            }
-        counts, wanted = state.class_counts, state.wants_head_gradients
-        if counts is not None:
-            counts = updated_counts(counts, updates)
-            wanted = imbalance(counts) >= self.config.calibration.from_imbalance
-            if calibrated is not None and not wanted:
-                calibrated = replace(calibrated, head=None)  # no longer re-trained, it would fall behind the encoder
-        return ServerStep(model, FedHProState(hyper_prototypes, calibrated, wanted, counts), metrics)
+        before = cast(FedHProState, state)
+        used = before.gradient_head or head_of(sent)  # the head that the clients took their gradients under
+        model, calibrated, new_head = self._calibrate(model, before, used, updates, draws, watch)  # [R.c3] [R.c4]
+        hyper_prototypes, metrics = self._match(before, used, new_head, updates, watch)  # [P.2] [R.c5]
+        after = replace(before, hyper_prototypes=hyper_prototypes, calibrated=calibrated)
+        return ServerStep(model, after.heard(updates, self.config.calibration.from_imbalance), metrics)
 
     def prototypes(self, sent: Tensors) -> Prototypes:
         """H, the mean of the K hyper-prototypes of each class."""
@@ -222,6 +191,50 @@ class FedHPro(Method):
         """The inverse of `saved`."""
         return FedHProState.restored(saved)
 
+    def _calibrate(
+        self, model: Tensors, state: FedHProState, used: Head, updates: Sequence[Update], draws: Draws, watch: Stopwatch
+    ) -> tuple[Tensors, Calibrated | None, Head]:
+        """The calibration's prototypes and head after a round [R.c3] [R.c4], in the model where it replaces that one's.
+
+        Returns:
+            The model, what the calibration remembers, and the head of this round: the clients' where none was trained.
+        """
+        if state.calibrated is None or not state.wants_head_gradients:
+            return model, state.calibrated, used
+        with watch("calibration"):
+            options, rules = self.config.calibration, self.config.aggregation
+            calibrated = state.calibrated.next(options, used, updates, draws, rules)
+        new_head = calibrated.head or used
+        if options.head == "replace":  # it is the model's own now
+            return with_head(model, new_head), replace(calibrated, head=None), new_head
+        return model, calibrated, new_head
+
+    def _match(
+        self, state: FedHProState, used: Head, new_head: Head, updates: Sequence[Update], watch: Stopwatch
+    ) -> tuple[HyperPrototypes, dict[str, float]]:
+        """S moved by M steps towards the mean of the clients' class gradients [P.2] [R.c5], and the round's numbers."""
+        options, before = self.config.hyper_prototypes, state.hyper_prototypes
+        if not self._matches:
+            return before, {}
+        with watch("matching"):
+            target, class_mask = average_classes(
+                self.config.aggregation,
+                *class_rows(updates, CLASS_GRADIENTS),
+                used.num_classes,
+                weighting=self.config.class_gradients.weighting,
+            )
+            after = before.update(
+                target,  # g [C, D]
+                class_mask,  # [C]: classes that nobody sent stay as they are
+                used if options.matching_head == "client" else new_head,
+                steps=options.matching_steps,
+                lr=options.matching_lr,
+                distance=options.matching_distance,
+                virtual_scale=options.virtual_scale,
+            )
+        moved = after.relative_movement(before)
+        return after, {"hyper-prototype-movement": moved, "classes-matched": int(class_mask.sum())}
+
     @property
     def _matches(self) -> bool:
         """Hyper-prototypes that are frozen at their start need no class gradients."""
@@ -231,6 +244,6 @@ class FedHPro(Method):
     def _by_imbalance(self) -> bool:
         return self.config.calibration.head != "off" and self.config.calibration.from_imbalance > 0
 
-    def _wanted(self, sent: Tensors) -> bool:
+    def _wants_head_gradients(self, sent: Tensors) -> bool:
         """Whether the server wants head gradients of this client."""
-        return bool(sent[CALIBRATES]) if self._by_imbalance else self.config.calibration.head != "off"
+        return bool(sent[WANTS_HEAD_GRADIENTS]) if self._by_imbalance else self.config.calibration.head != "off"

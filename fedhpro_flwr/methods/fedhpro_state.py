@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from fedhpro_flwr.class_imbalance import imbalance, updated_counts
 from fedhpro_flwr.head import Head
 from fedhpro_flwr.hyper_prototypes import HyperPrototypes
 from fedhpro_flwr.methods.head_calibration import Calibrated, received_head, sent_head
-from fedhpro_flwr.records import CLASS_COUNTS, HYPER_PROTOTYPES, Tensors
+from fedhpro_flwr.records import CLASS_COUNTS, HYPER_PROTOTYPES, Tensors, Update
 
-CALIBRATES = "calibrates"  # [1] int64: whether head gradients are wanted in this round
+WANTS_HEAD_GRADIENTS = "calibrates"  # [1] int64: whether head gradients are wanted in this round
 CALIBRATION_PROTOTYPES = "calibration-prototypes"  # F [C, M, D]
 
 
@@ -26,9 +28,24 @@ class FedHProState:
     class_counts: Tensor | None = None  # [N, C] samples of the clients heard so far, where the calibration waits for it
 
     @property
-    def signal_head(self) -> Head | None:
+    def gradient_head(self) -> Head | None:
         """The head that clients take class gradients under, where it is not the model's own."""
         return self.calibrated.head if self.calibrated else None
+
+    def heard(self, updates: Sequence[Update], from_imbalance: float) -> FedHProState:
+        """Where the calibration waits for imbalance: the class counts brought up to date, and whether it is there now.
+
+        Args:
+            updates: the replies of the round.
+            from_imbalance: samples of the largest class over those of the smallest, from which on it is calibrated.
+        """
+        if self.class_counts is None:
+            return self
+        counts, calibrated = updated_counts(self.class_counts, updates), self.calibrated
+        wants = imbalance(counts) >= from_imbalance
+        if calibrated is not None and not wants:
+            calibrated = replace(calibrated, head=None)  # no longer re-trained, it would fall behind the encoder
+        return replace(self, calibrated=calibrated, wants_head_gradients=wants, class_counts=counts)
 
     def results(self) -> dict[str, Tensor]:
         """S under its wire name, and the calibration's prototypes and head."""
@@ -39,7 +56,7 @@ class FedHProState:
 
     def saved(self) -> dict[str, Tensor]:
         """The same, what the next round is asked for, and the class counts heard so far."""
-        named = self.results() | {CALIBRATES: torch.tensor([int(self.wants_head_gradients)])}
+        named = self.results() | {WANTS_HEAD_GRADIENTS: torch.tensor([int(self.wants_head_gradients)])}
         return named | ({} if self.class_counts is None else {CLASS_COUNTS: self.class_counts})
 
     @classmethod
@@ -49,6 +66,6 @@ class FedHProState:
         return cls(
             HyperPrototypes(saved[HYPER_PROTOTYPES]),
             None if prototypes is None else Calibrated(prototypes, received_head(saved)),
-            wants_head_gradients=bool(saved[CALIBRATES]),
+            wants_head_gradients=bool(saved[WANTS_HEAD_GRADIENTS]),
             class_counts=saved.get(CLASS_COUNTS),
         )

@@ -57,10 +57,10 @@ def test_the_counts_heard_of_survive_a_checkpoint(make):
 def test_a_head_that_is_no_longer_re_trained_is_not_used_either(make):
     """Client 1, drawn in round 3, makes the classes equal: from then on the model's own head is measured and tested."""
     second, third = played(make, 2), played(make, 3)
-    assert second.state.signal_head is not None
+    assert second.state.gradient_head is not None
     assert second.method.tested_head(second.method.broadcast(second.state)) is not None
     assert imbalance(third.state.class_counts) == 1.0
-    assert third.state.signal_head is None
+    assert third.state.gradient_head is None
     assert third.method.tested_head(third.method.broadcast(third.state)) is None
     assert third.method.broadcast(third.state).keys() == {"hyper-prototypes", "calibrates"}
     assert int(third.method.broadcast(third.state)["calibrates"]) == 0
