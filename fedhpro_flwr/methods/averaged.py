@@ -31,7 +31,7 @@ class Averaged(PrototypeMethod):
         super().refuse(config)
         refuse_margins(config.losses)
 
-    def moved(self, state: HasPrototypes, sent: Sequence[ClassMeans], draws: Draws) -> GlobalPrototypes:
+    def update_prototypes(self, state: HasPrototypes, sent: Sequence[ClassMeans], draws: Draws) -> GlobalPrototypes:
         """The plain mean over clients."""
         before = state.prototypes
         mean, class_mask = self.averaged(sent, len(before.known))

@@ -173,10 +173,6 @@ class Method:
         prototypes = self.prototypes(sent)
         return None if prototypes is None else prototypes.scores()
 
-    def nearest(self, sent: Tensors) -> Scores | None:
-        """The same where `evaluation.nearest-prototype` asks for it."""
-        return self.prototype_scores(sent) if self.config.evaluation.nearest_prototype else None
-
     def tested_head(self, sent: Tensors) -> Head | None:
         """The head that decides in every test, and in the model that a run leaves, in place of the model's own.
 
@@ -186,12 +182,14 @@ class Method:
         return None
 
     def tested_scores(self, sent: Tensors) -> tuple[Scores | None, Scores | None]:
-        """What decides in a test: in place of the model's own head, and by the nearest prototypes if asked.
+        """What decides in a test: in place of the model's own head, and, where `evaluation.nearest-prototype` asks for
+        it, by the nearest prototypes.
 
         The server and the clients test by the same: their numbers stand side by side in every table.
         """
         head = self.tested_head(sent)
-        return head and head.scores, self.nearest(sent)
+        by_prototypes = self.prototype_scores(sent) if self.config.evaluation.nearest_prototype else None
+        return head and head.scores, by_prototypes
 
     def tensors(self, state: object) -> dict[str, Tensor]:
         """The state as named tensors, to be saved."""

@@ -49,12 +49,12 @@ class FedSA(PrototypeMethod):
 
     takes_hyper_prototypes: ClassVar[bool] = True
 
-    def first(self, num_classes: int, width: int) -> GlobalPrototypes:
+    def start_prototypes(self, num_classes: int, width: int) -> GlobalPrototypes:
         """Random anchors: every class has one from the start."""
         anchors = random_anchors(num_classes, width, Draws(self.config.seed).torch("semantic-anchors"))
         return GlobalPrototypes(Prototypes(anchors, torch.ones(num_classes, dtype=torch.bool)))
 
-    def moved(self, state: HasPrototypes, sent: Sequence[ClassMeans], draws: Draws) -> GlobalPrototypes:
+    def update_prototypes(self, state: HasPrototypes, sent: Sequence[ClassMeans], draws: Draws) -> GlobalPrototypes:
         """The exponential moving average of the plain mean over clients; a class that nobody sent stays."""
         before, decay = state.prototypes, self.config.fedsa.decay
         mean, class_mask = self.averaged(sent, len(before.known))

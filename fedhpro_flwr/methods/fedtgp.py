@@ -54,14 +54,14 @@ class FedTGP(PrototypeMethod):
         """Of the prototypes."""
         return super().server_rates or ("fedtgp.server-lr",)
 
-    def first(self, num_classes: int, width: int) -> FedTGPState:
+    def start_prototypes(self, num_classes: int, width: int) -> FedTGPState:
         """A random start; no class is known."""
         generator = Draws(self.config.seed).torch("trainable-prototypes")
         return FedTGPState(
             TrainablePrototypes.start(num_classes, width, generator), Prototypes.none(num_classes, width)
         )
 
-    def moved(self, state: HasPrototypes, sent: Sequence[ClassMeans], draws: Draws) -> FedTGPState:
+    def update_prototypes(self, state: HasPrototypes, sent: Sequence[ClassMeans], draws: Draws) -> FedTGPState:
         """S epochs on the clients' class means, from where the last round ended."""
         options, before = self.config.fedtgp, cast(FedTGPState, state)
         q, class_mask = self.averaged(sent, len(before.prototypes.known))  # Q [C, D]
@@ -93,7 +93,7 @@ class FedTGP(PrototypeMethod):
         trainable = cast(FedTGPState, state).trainable._asdict()
         return super().tensors(state) | {name.replace("_", "-"): tensor for name, tensor in trainable.items()}
 
-    def again(self, saved: Tensors) -> FedTGPState:
+    def restore_prototypes(self, saved: Tensors) -> FedTGPState:
         """The vectors and layers, and the prototypes that came of them."""
         trained = (saved[name.replace("_", "-")] for name in TrainablePrototypes._fields)
         return FedTGPState(TrainablePrototypes(*trained), self.prototypes(saved))

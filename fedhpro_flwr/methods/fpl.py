@@ -74,11 +74,11 @@ class FPL(PrototypeMethod):
 
     # --- on the server ------------------------------------------------------------------------------------------------
 
-    def first(self, num_classes: int, width: int) -> ClusterPrototypes:
+    def start_prototypes(self, num_classes: int, width: int) -> ClusterPrototypes:
         """None are known."""
         return ClusterPrototypes.of([torch.zeros(0, width)] * num_classes, width)
 
-    def moved(self, state: HasPrototypes, sent: Sequence[ClassMeans], draws: Draws) -> ClusterPrototypes:
+    def update_prototypes(self, state: HasPrototypes, sent: Sequence[ClassMeans], draws: Draws) -> ClusterPrototypes:
         """P^c <- the means of the clusters of the clients' class means, each client counted once."""
         before = cast(ClusterPrototypes, state)
         classes, _, width = before.vectors.shape
@@ -97,7 +97,7 @@ class FPL(PrototypeMethod):
         state = cast(ClusterPrototypes, state)
         return {CLUSTER_PROTOTYPES: state.vectors, CLUSTERS_PER_CLASS: state.counts}
 
-    def again(self, saved: Tensors) -> ClusterPrototypes:
+    def restore_prototypes(self, saved: Tensors) -> ClusterPrototypes:
         """The cluster prototypes are all of it."""
         return _received(saved)
 

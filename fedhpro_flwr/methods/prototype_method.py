@@ -56,9 +56,10 @@ class GlobalPrototypes:
 
 
 class PrototypeMethod(Method, ABC):
-    """A subclass says how the server's prototypes move (`moved`) and what the clients' loss is (`prototype_loss`).
+    """A subclass says how the server's prototypes move, `update_prototypes`, and the clients' loss, `prototype_loss`.
 
-    It overrides `first` where the prototypes do not begin empty, and `again` where its state holds more than them.
+    It overrides `start_prototypes` where the prototypes do not begin empty, and `restore_prototypes` where its state
+    holds more than them.
     """
 
     shares: ClassVar[tuple[Share, ...]] = ("all", "group", "head", "nothing")
@@ -102,15 +103,15 @@ class PrototypeMethod(Method, ABC):
 
     # --- what a subclass says -----------------------------------------------------------------------------------------
 
-    def first(self, num_classes: int, width: int) -> HasPrototypes:
+    def start_prototypes(self, num_classes: int, width: int) -> HasPrototypes:
         """The state before round 1: no class has a prototype yet."""
         return GlobalPrototypes(Prototypes.none(num_classes, width))
 
     @abstractmethod
-    def moved(self, state: HasPrototypes, sent: Sequence[ClassMeans], draws: Draws) -> HasPrototypes:
+    def update_prototypes(self, state: HasPrototypes, sent: Sequence[ClassMeans], draws: Draws) -> HasPrototypes:
         """The state after a round, from the clients' class means in partition order."""
 
-    def again(self, saved: Tensors) -> HasPrototypes:
+    def restore_prototypes(self, saved: Tensors) -> HasPrototypes:
         """The state that `tensors` saved."""
         return GlobalPrototypes(self.prototypes(saved))
 
@@ -155,7 +156,7 @@ class PrototypeMethod(Method, ABC):
 
     def start(self, model: Tensors) -> object:
         """The method's first prototypes, or hyper-prototypes."""
-        return self.hyper.start(model) if self.hyper else self.first(*head_shape(model))
+        return self.hyper.start(model) if self.hyper else self.start_prototypes(*head_shape(model))
 
     def broadcast(self, state: object) -> dict[str, Tensor]:
         """p [C, D] and which classes have one [C], or S [C, K, D]."""
@@ -182,7 +183,7 @@ class PrototypeMethod(Method, ABC):
                 ClassMeans(each.tensors[CLASS_IDS], each.tensors[CLASS_PROTOTYPES], each.tensors[CLASS_COUNTS])
                 for each in updates
             ]
-            return ServerStep(model, self.moved(cast(HasPrototypes, state), means, draws), {})
+            return ServerStep(model, self.update_prototypes(cast(HasPrototypes, state), means, draws), {})
 
     def prototypes(self, sent: Tensors) -> Prototypes:
         """Those that clients receive; of hyper-prototypes their class means H."""
@@ -198,7 +199,7 @@ class PrototypeMethod(Method, ABC):
 
     def restored(self, start: object, saved: Tensors) -> object:
         """The inverse of `saved`."""
-        return self.hyper.restored(start, saved) if self.hyper else self.again(saved)
+        return self.hyper.restored(start, saved) if self.hyper else self.restore_prototypes(saved)
 
 
 def class_means(arrival: Arrival) -> ClassMeans:

@@ -125,7 +125,7 @@ def test_both_losses_off_is_no_loss(make, known):
 
 def test_in_round_1_nothing_is_known(make):
     assert loss_of(make, [False] * CLASSES) is None
-    none = build_method(make.config("averaged")).first(CLASSES, WIDTH).prototypes
+    none = build_method(make.config("averaged")).start_prototypes(CLASSES, WIDTH).prototypes
     assert isinstance(none, Prototypes) and not none.known.any()
 
 

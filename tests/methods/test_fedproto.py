@@ -37,7 +37,7 @@ def mean_by_hand(sent, label, *, by_counts):
 @pytest.mark.parametrize(("name", "by_counts"), [("fedproto", True), ("averaged", False)])
 def test_the_servers_mean(make, name, by_counts):
     method, sent = build_method(make.config(name)), clients_means()
-    state = method.moved(method.first(CLASSES, WIDTH), sent, Draws(0, 1))
+    state = method.update_prototypes(method.start_prototypes(CLASSES, WIDTH), sent, Draws(0, 1))
     assert state.prototypes.known.tolist() == [True, True, False, True]
     for label in (0, 1, 3):
         wanted = mean_by_hand(sent, label, by_counts=by_counts)
@@ -48,8 +48,8 @@ def test_the_servers_mean(make, name, by_counts):
 @pytest.mark.parametrize("name", ["fedproto", "averaged"])
 def test_a_class_that_nobody_sends_keeps_its_prototype(make, name):
     method, sent = build_method(make.config(name)), clients_means()
-    first = method.moved(method.first(CLASSES, WIDTH), sent, Draws(0, 1))
-    second = method.moved(first, sent[2:], Draws(0, 2))  # a client of class 0 alone
+    first = method.update_prototypes(method.start_prototypes(CLASSES, WIDTH), sent, Draws(0, 1))
+    second = method.update_prototypes(first, sent[2:], Draws(0, 2))  # a client of class 0 alone
     assert torch.equal(second.prototypes.vectors[1:], first.prototypes.vectors[1:])
     assert torch.equal(second.prototypes.known, first.prototypes.known)
     torch.testing.assert_close(second.prototypes.vectors[0], sent[2].means[0])

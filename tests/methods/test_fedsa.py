@@ -81,9 +81,9 @@ def test_anchors_follow_the_plain_mean_over_clients(make):
     before = torch.tensor([[8.0] * WIDTH, [4.0] * WIDTH, [2.0] * WIDTH, [1.0] * WIDTH])
     state = GlobalPrototypes(Prototypes(before, torch.ones(CLASSES, dtype=torch.bool)))
     sent = [means([0, 1], [[0.0] * WIDTH, [8.0] * WIDTH]), means([0], [[4.0] * WIDTH])]
-    after = method.moved(state, sent, Draws(0, 1)).prototypes
+    after = method.update_prototypes(state, sent, Draws(0, 1)).prototypes
     assert after.vectors[:, 0].tolist() == [0.75 * 8 + 0.25 * 2, 0.75 * 4 + 0.25 * 8, 2.0, 1.0]
-    assert torch.equal(method.moved(state, sent[::-1], Draws(0, 1)).prototypes.vectors, after.vectors)
+    assert torch.equal(method.update_prototypes(state, sent[::-1], Draws(0, 1)).prototypes.vectors, after.vectors)
     assert after.known.all()
 
 
@@ -149,7 +149,7 @@ def test_a_client_of_one_class(make):
     method, state = started(make)
     model, data = make.model(), make.data(labels=(1,))
     departure = method.depart(make.arrival(method.config, model, data, method.broadcast(state)), 1)
-    after = method.moved(
+    after = method.update_prototypes(
         state,
         [ClassMeans(*(departure.upload[name] for name in ("class-ids", "class-prototypes", "class-counts")))],
         Draws(0, 1),

@@ -44,7 +44,7 @@ def margin_by_hand(sent):
 def test_the_server_step(make, threshold):
     lr = 0.2
     method, state = started(make, fedtgp__server_epochs=1, fedtgp__server_lr=lr, fedtgp__margin_threshold=threshold)
-    after = method.moved(state, SENT, Draws(0, 1))
+    after = method.update_prototypes(state, SENT, Draws(0, 1))
     margin = min(margin_by_hand(SENT), threshold)
     assert (margin == threshold) == (threshold == 0.5)  # tau decides in one case alone
     leaves = [tensor.double().requires_grad_() for tensor in state.trainable]
@@ -68,14 +68,16 @@ def test_the_server_step(make, threshold):
 
 def test_a_class_that_nobody_sends_any_more_stays_known(make):
     method, state = started(make, fedtgp__server_epochs=1)
-    state = method.moved(state, SENT, Draws(0, 1))
-    state = method.moved(state, [means(4, [2])], Draws(0, 2))
+    state = method.update_prototypes(state, SENT, Draws(0, 1))
+    state = method.update_prototypes(state, [means(4, [2])], Draws(0, 2))
     assert state.prototypes.known.all()
 
 
 def test_the_orders_of_the_batches_come_from_the_round(make):
     method, state = started(make, fedtgp__server_epochs=3, fedtgp__server_batch_size=2)
-    one, same, other = (method.moved(state, SENT, Draws(0, place)).prototypes.vectors for place in (1, 1, 2))
+    one, same, other = (
+        method.update_prototypes(state, SENT, Draws(0, place)).prototypes.vectors for place in (1, 1, 2)
+    )
     assert torch.equal(one, same) and not torch.equal(one, other)
 
 
@@ -87,7 +89,7 @@ def test_the_start_comes_from_the_runs_seed(make):
 
 def test_one_client_of_one_class(make):
     method, state = started(make)
-    after = method.moved(state, [means(5, [1])], Draws(0, 1))
+    after = method.update_prototypes(state, [means(5, [1])], Draws(0, 1))
     assert after.prototypes.known.tolist() == [False, True, False, False]
     assert torch.isfinite(after.prototypes.vectors).all()
     data = make.data(labels=(1,))
@@ -97,7 +99,7 @@ def test_one_client_of_one_class(make):
 
 def test_the_clients_loss_and_its_gradient(make):
     method, state = started(make, fedtgp__weight=3.0)
-    state = method.moved(state, SENT, Draws(0, 1))
+    state = method.update_prototypes(state, SENT, Draws(0, 1))
     labels, z = torch.tensor([0, 1, 2, 3, 0]), drawn(7, 5, WIDTH).requires_grad_()
     loss = method.local_loss(make.arrival(method.config, make.model(), make.data(), method.broadcast(state)))
     value = loss(Batch(torch.empty(5, 1), labels, z))
@@ -120,7 +122,7 @@ def test_in_round_1_there_is_no_term(make):
 
 def test_what_is_saved_is_the_whole_state(make):
     method, state = started(make, fedtgp__server_epochs=2)
-    state = method.moved(state, SENT, Draws(0, 1))
+    state = method.update_prototypes(state, SENT, Draws(0, 1))
     saved = method.tensors(state)
     assert set(saved) == {
         "global-prototypes", "known-classes",
@@ -128,7 +130,7 @@ def test_what_is_saved_is_the_whole_state(make):
     }  # fmt: skip
     trainable = type(state.trainable)(*(saved[name.replace("_", "-")] for name in state.trainable._fields))
     restored = type(state)(trainable, Prototypes(saved["global-prototypes"], saved["known-classes"]))
-    one, other = (method.moved(each, SENT, Draws(0, 2)).prototypes.vectors for each in (state, restored))
+    one, other = (method.update_prototypes(each, SENT, Draws(0, 2)).prototypes.vectors for each in (state, restored))
     assert torch.equal(one, other)
 
 

@@ -112,7 +112,7 @@ def means(ids, features):
 
 def moved(make, sent, state=None):
     method = build_method(make.config("fpl"))
-    return method.moved(state or method.start(make.model().state_dict()), sent, Draws(0, 1))
+    return method.update_prototypes(state or method.start(make.model().state_dict()), sent, Draws(0, 1))
 
 
 def test_clusters_of_clients_by_hand(make):
@@ -171,7 +171,7 @@ def test_what_travels_gives_back_what_the_server_has(make):
         assert bool(unbiased.known[label]) == (len(own) > 0)
         if len(own):
             torch.testing.assert_close(unbiased.vectors[label], own.mean(0))
-    nearest = method.nearest(sent)(unbiased.vectors).argmax(1)
+    nearest = method.prototype_scores(sent)(unbiased.vectors).argmax(1)
     assert nearest.tolist()[:2] + nearest.tolist()[3:] == [0, 1, 3]
 
 
