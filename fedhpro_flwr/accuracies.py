@@ -77,7 +77,7 @@ class ServerTested(ByClassAndDomain):
 
     accuracy: float
     loss: float | None  # None where it overflows
-    by_prototype: float | None = None  # the score when the nearest hyper-prototypes decide instead of the head
+    by_prototype: float | None = None  # the score when the nearest prototypes decide instead of the head
     by_architecture: Mapping[str, float] = field(default_factory=dict)  # where encoders are averaged in groups
 
     @classmethod
@@ -113,7 +113,7 @@ class ClientsTested(ByClassAndDomain):
     deviation: float  # over clients (of a population)
     worst: float
     worst_client: int
-    by_prototype: float | None = None  # mean over clients, when the nearest hyper-prototypes decide
+    by_prototype: float | None = None  # mean over clients, when the nearest prototypes decide
     by_architecture: Mapping[str, float] = field(default_factory=dict)  # mean over the clients of each architecture
 
     @classmethod

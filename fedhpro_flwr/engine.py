@@ -2,7 +2,8 @@
 
 In simulation an actor serves many clients, so this saves a decode and a build per message. Deployed, every message is
 a fresh process and nothing here relies on having been called before. The cache is the package's only global state, and
-holds one entry of each kind.
+holds one entry of each kind: a data set, its partition, a model of each architecture, and the own data of each client
+(client/node_data.py).
 """
 
 from __future__ import annotations

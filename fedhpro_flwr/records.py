@@ -1,4 +1,4 @@
-"""The wire: what a message carries, packed, unpacked and checked. Every tensor is an ArrayRecord of its own name.
+"""The wire: what a message carries, packed and unpacked. Every tensor is an ArrayRecord of its own name.
 
     down  model, <what the method broadcasts, e.g. hyper-prototypes [C, K, D]>, config
     up    model, <what the method uploads, e.g. class-gradients [P, D], class-ids [P], class-counts [P]>, metrics,
