@@ -41,7 +41,8 @@ from fedhpro_flwr.client.gaussian_noise import seeded_normals  # noqa: E402
 from fedhpro_flwr.client.privacy import blurred, without_small_classes  # noqa: E402
 from fedhpro_flwr.client_data import ClientData  # noqa: E402
 from fedhpro_flwr.config import RunConfig  # noqa: E402
-from fedhpro_flwr.engine import federation, settle  # noqa: E402
+from fedhpro_flwr.device import settle  # noqa: E402
+from fedhpro_flwr.engine import federation  # noqa: E402
 from fedhpro_flwr.gradient_matching import class_gradients  # noqa: E402
 from fedhpro_flwr.head import Head  # noqa: E402
 from fedhpro_flwr.initial_models import initial_model  # noqa: E402

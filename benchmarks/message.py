@@ -35,7 +35,8 @@ PARTS = {
     "Flower": "import flwr.app, flwr.clientapp\nfrom flwr.app import Context, RecordDict",
     "torch": "import torch",
     "this app": "import client_app.app\nfrom fedhpro_flwr.client.configured_client import configured_client\n"
-    "from client_app.visit import visit\nfrom fedhpro_flwr.engine import code_fingerprint, settle\n"
+    "from client_app.visit import visit\nfrom fedhpro_flwr.code_fingerprint import code_fingerprint\n"
+    "from fedhpro_flwr.device import settle\n"
     "from fedhpro_flwr.methods import build_method\n"
     "from fedhpro_flwr.records import Broadcast, Task, pack_update\nfrom fedhpro_flwr.config import RunConfig",
     "settings and fingerprint of the code": "config = RunConfig.parse(SETTINGS)\nsettle(config)\ncode_fingerprint()",

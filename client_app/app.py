@@ -4,24 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from logging import ERROR
 
-from flwr.app import Context, Error, Message, RecordDict
+from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
-from flwr.common.logger import log
 
 from fedhpro_flwr.client.configured_client import architecture_of, configured_client, names_architecture
+from fedhpro_flwr.client.faults import FAULTS, answered, in_words
 from fedhpro_flwr.client.node_data import refuse_without_client
 from fedhpro_flwr.client.personal import PersonalState
 from fedhpro_flwr.client.privacy import reasons_kept
 from fedhpro_flwr.client_data import ClientData
+from fedhpro_flwr.code_fingerprint import code_fingerprint
 from fedhpro_flwr.config import RunConfig
-from fedhpro_flwr.engine import code_fingerprint, settle
+from fedhpro_flwr.device import settle
 from fedhpro_flwr.methods import build_method
 from fedhpro_flwr.models import Model, refuse_other_features
 from fedhpro_flwr.nodes import Introduction, own_partition
 from fedhpro_flwr.records import (
-    CLIENT_FAILED,
     Broadcast,
     Task,
     asked_partition,
@@ -35,7 +34,6 @@ from fedhpro_flwr.seeding import Draws
 from .visit import own_test, visit  # relative: the package also answers to another name, see front_doors.py
 
 ClientSide = Callable[[RunConfig, Task, Context], tuple[Model, ClientData]]
-FAULTS = (ValueError, KeyError, OSError, RuntimeError)  # answered with a sentence; anything else is a bug to be seen
 
 
 def make_client_app(client_side: ClientSide) -> ClientApp:
@@ -113,23 +111,6 @@ def make_client_app(client_side: ClientSide) -> ClientApp:
         return answered(message, f"client {asked_partition(message)}", job)
 
     return app
-
-
-def answered(message: Message, who: str, job: Callable[[], RecordDict]) -> Message:
-    """The reply of a job; what goes wrong becomes an error reply that names this client, not a traceback far away."""
-    try:
-        return Message(job(), reply_to=message)
-    except FAULTS as error:
-        return Message(Error(code=CLIENT_FAILED, reason=in_words(who, error)), reply_to=message)
-
-
-def in_words(who: str, error: Exception) -> str:
-    """A fault for the server's log; one that says more by its kind and its place has both, the place in this log."""
-    if not isinstance(error, (KeyError, RuntimeError)):
-        return f"{who}: {error}"
-    reason = f"{who}: {type(error).__name__}: {error}"
-    log(ERROR, "%s", reason, exc_info=error)
-    return reason
 
 
 app = make_client_app(configured_client)

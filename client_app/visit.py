@@ -19,12 +19,11 @@ from fedhpro_flwr.methods import Arrival, Batch, Correction, LocalLoss, Method, 
 from fedhpro_flwr.metrics import Scores, evaluate_each
 from fedhpro_flwr.models import Model
 from fedhpro_flwr.precision import Precision, forward_in
-from fedhpro_flwr.records import Broadcast, OwnTest, Update
-from fedhpro_flwr.runs.reports import PHASE
+from fedhpro_flwr.records import TRAIN_LOSS, Broadcast, OwnTest, Update
 from fedhpro_flwr.seeding import Draws
 from fedhpro_flwr.settings.sections import Local
 from fedhpro_flwr.sgd import LocalSGD
-from fedhpro_flwr.timing import Stopwatch
+from fedhpro_flwr.timing import PHASE, Stopwatch
 
 
 def visit(
@@ -79,7 +78,7 @@ def visit(
     trained = model.state_dict()
     if state and (stays := {**personal(trained, method.share), **remembered(departure.memory)}):
         state.keep(stays)
-    metrics = {"train-loss": train_loss} | {f"{PHASE}{phase}": seconds for phase, seconds in watch.seconds.items()}
+    metrics = {TRAIN_LOSS: train_loss} | {f"{PHASE}{phase}": seconds for phase, seconds in watch.seconds.items()}
     sent = exchanged(trained, method.share)
     update = Update(task.partition_id, len(arrival.train), sent, upload, metrics, test)
     return protected(update, received, model.num_classes, state)  # as it is, unless `privacy.*` holds something back

@@ -11,8 +11,8 @@ from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.common.logger import log
 from flwr.serverapp import Grid
 
+from fedhpro_flwr.code_fingerprint import code_fingerprint
 from fedhpro_flwr.config import ConfigError
-from fedhpro_flwr.engine import code_fingerprint
 from fedhpro_flwr.printable import legible
 from fedhpro_flwr.records import CONFIG, METRICS, OF_THE_CLIENT, error_reason, numbers_of, scalars
 

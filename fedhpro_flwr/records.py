@@ -34,6 +34,7 @@ CLASS_TENSORS = (
 HYPER_PROTOTYPES = "hyper-prototypes"
 GLOBAL_PROTOTYPES, KNOWN_CLASSES = "global-prototypes", "known-classes"
 CONFUSION, CONFUSION_BY_PROTOTYPE = "confusion", "confusion-by-prototype"
+TRAIN_LOSS = "train-loss"  # among a client's metrics
 
 ASKED = "task."  # prefix of the keys in `config` that are about this one message
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import torch
 
 CLIENT_PHASES = ("evaluation", "class-gradients", "local-training", "departure")
+PHASE = "seconds-"  # prefix of a phase among a client's metrics
 
 
 class Stopwatch:

@@ -77,3 +77,8 @@ def _try(folder: Path) -> None:
     """Write a file that is gone at once: who may write is nothing that the rights of a folder alone say."""
     with TemporaryFile(dir=folder) as file:
         file.write(b"\0")
+
+
+def users_state_folder() -> Path:
+    """Where a node keeps what does not travel, unless it is told another place: the user's state folder."""
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "fedhpro"

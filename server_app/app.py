@@ -11,15 +11,15 @@ from flwr.common.logger import log
 from flwr.serverapp import Grid, ServerApp
 
 from fedhpro_flwr.config import ConfigError, RunConfig
-from fedhpro_flwr.engine import settle
+from fedhpro_flwr.device import settle
 from fedhpro_flwr.exported.describe import describe, finished, with_tested_head
 from fedhpro_flwr.initial_models import initial_models
 from fedhpro_flwr.methods import build_method
-from fedhpro_flwr.nodes import TooFewNodes
 from fedhpro_flwr.records import array_record
 from fedhpro_flwr.runs.checkpoint import Checkpoint
 from fedhpro_flwr.runs.checkpoints import Checkpoints
 from fedhpro_flwr.runs.curves import draw_curves
+from fedhpro_flwr.runs.failure import failure_told
 from fedhpro_flwr.runs.progress import RoundLog
 from fedhpro_flwr.runs.prototype_trace import PrototypeTrace
 from fedhpro_flwr.runs.resume import open_run
@@ -27,7 +27,6 @@ from fedhpro_flwr.runs.run_folder import CURVES_FILE, FAILURE_FILE, RunFolder, r
 from fedhpro_flwr.runs.summary import judging_data, read_alone, summary
 from fedhpro_flwr.server.global_evaluation import encoders_of, server_test
 from fedhpro_flwr.server.known_data import known_data
-from fedhpro_flwr.server.replies import QuorumError
 from fedhpro_flwr.tracking import Trackers
 from fedhpro_flwr.whole_file import write_whole
 
@@ -51,37 +50,11 @@ def main(grid: Grid, context: Context) -> None:
             write_whole(Path(named) / FAILURE_FILE, str(error).encode())
         raise
     folder, config, checkpoint = open_run(config)
-    try:
-        with Trackers(config, folder.path, rounds_before=folder.rounds_before) as trackers:
-            run(grid, config, folder, trackers, checkpoint)
-    except Exception as error:
-        reason = in_a_line(error, folder, goes_on=checkpoint is not None)
-        folder.failure(reason)  # of a full disk, say, it may have no room there
-        if isinstance(error, QuorumError):
-            raise QuorumError(reason) from error
-        if isinstance(error, OSError):
-            raise OSError(reason) from error
-        raise
-
-
-def in_a_line(error: Exception, folder: RunFolder, *, goes_on: bool) -> str:
-    """Why a run ended, and the way on: its rounds so far are kept, unless the same would happen again.
-
-    Args:
-        error: that ended it.
-        folder: of the run.
-        goes_on: whether it had gone on from a checkpoint.
-    """
-    match error:
-        case QuorumError(may_pass=False):
-            return f"{error}; they would reply so again: begin a new run with other settings"
-        case QuorumError() | OSError():
-            return f"{error}; {folder.going_on}"
-        case TooFewNodes() if goes_on:
-            return f"{error}; {folder.going_on}"
-        case ConfigError():
-            return str(error)
-    return f"{type(error).__name__}: {error}".splitlines()[0]  # torch's go on for pages
+    with (
+        failure_told(folder, goes_on=checkpoint is not None),
+        Trackers(config, folder.path, rounds_before=folder.rounds_before) as trackers,
+    ):
+        run(grid, config, folder, trackers, checkpoint)
 
 
 def run(grid: Grid, config: RunConfig, folder: RunFolder, trackers: Trackers, checkpoint: Checkpoint | None) -> None:

@@ -13,9 +13,9 @@ from torch import nn
 
 from client_app.app import make_client_app
 from fedhpro_flwr.client_data import ClientData
+from fedhpro_flwr.code_fingerprint import code_fingerprint
 from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.data import Split
-from fedhpro_flwr.engine import code_fingerprint
 from fedhpro_flwr.launch.in_process import InProcessGrid
 from fedhpro_flwr.metrics import Evaluation
 from fedhpro_flwr.models import Model

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from fedhpro_flwr.code_fingerprint import code_fingerprint
 from fedhpro_flwr.config import ConfigError, RunConfig
-from fedhpro_flwr.engine import Resident, code_fingerprint, configured_model, device_of, federation
+from fedhpro_flwr.device import device_of
+from fedhpro_flwr.engine import Resident, configured_model, federation
 from fedhpro_flwr.initial_models import initial_model, initial_models
 
 

@@ -6,8 +6,8 @@ import pytest
 from flwr.app import ConfigRecord, Error, Message, MetricRecord, RecordDict
 
 from fedhpro_flwr import nodes
+from fedhpro_flwr.code_fingerprint import code_fingerprint
 from fedhpro_flwr.config import ConfigError, RunConfig
-from fedhpro_flwr.engine import code_fingerprint
 from fedhpro_flwr.launch.in_process import InProcessGrid
 from fedhpro_flwr.nodes import LONGEST_NAME, Introduction, wait_for_nodes
 from fedhpro_flwr.printable import LONGEST_REASON

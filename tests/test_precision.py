@@ -9,7 +9,7 @@ from client_app.visit import visit
 from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.data import Split
-from fedhpro_flwr.engine import device_of, settle
+from fedhpro_flwr.device import device_of, settle
 from fedhpro_flwr.methods import build_method
 from fedhpro_flwr.models import build
 from fedhpro_flwr.precision import CUBLAS_WORKSPACE, forward_in, repeat_on_gpu

@@ -232,7 +232,7 @@ def test_settings_for_the_clients_alone_are_refused(name):
     strategy = FedHProStrategy(RunConfig.parse(partition__num_partitions=CLIENTS))
     with pytest.raises(ConfigError, match=rf"^{name} = {{'local\.lr': 0\.5}}: settings belong in RunConfig"):
         strategy.start(Meddling(), array_record(new_model().state_dict()), **{name: ConfigRecord({"local.lr": 0.5})})
-    assert not strategy.clients.sent
+    assert not strategy.clients.asked
 
 
 def test_an_unknown_method_is_named():

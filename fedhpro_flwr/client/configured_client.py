@@ -6,8 +6,10 @@ from flwr.app import Context
 
 from fedhpro_flwr.client.node_data import DATA_PATH, at_nodes, client_data
 from fedhpro_flwr.client_data import ClientData
+from fedhpro_flwr.code_fingerprint import code_fingerprint
 from fedhpro_flwr.config import RunConfig
-from fedhpro_flwr.engine import code_fingerprint, configured_model, device_of, federation
+from fedhpro_flwr.device import device_of
+from fedhpro_flwr.engine import configured_model, federation
 from fedhpro_flwr.methods import build_method
 from fedhpro_flwr.models import Model
 from fedhpro_flwr.nodes import own_partition

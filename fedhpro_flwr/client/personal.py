@@ -11,7 +11,6 @@ and the one of now are kept, two or three in most runs.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ from fedhpro_flwr.records import Task
 from fedhpro_flwr.runs.round_files import file_content, in_own_memory
 from fedhpro_flwr.visits import NAME
 from fedhpro_flwr.whole_file import remove_abandoned, write_whole
-from fedhpro_flwr.writable import refuse_unwritable_folder
+from fedhpro_flwr.writable import refuse_unwritable_folder, users_state_folder
 
 RUN_NAME = re.compile("[0-9a-f]{0,32}")
 MEMORY = "memory."  # prefix of what the method remembers; no tensor of a model begins with it
@@ -79,7 +78,7 @@ class PersonalState:
         elif config.run_folder and Path(config.run_folder).is_dir():
             root = Path(config.run_folder) / "clients"
         else:
-            root = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "fedhpro"
+            root = users_state_folder()
         if not RUN_NAME.fullmatch(task.run):
             raise ValueError(f"run = {task.run!r} is no name of a run")  # it becomes a part of a path
         for name in filter(None, (task.visit, task.after)):

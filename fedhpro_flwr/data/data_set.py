@@ -85,6 +85,10 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def kinds(self, num_classes: int) -> Tensor:
+        """Class and domain of each sample as one number [N]: as many kinds as there are domains times classes."""
+        return self.labels if self.domains is None else self.domains * num_classes + self.labels
+
     def subset(self, indices: Tensor | slice) -> Split:
         """The samples `indices` [n], in that order; those of a slice are not copied."""
         domains = None if self.domains is None else self.domains[indices]

@@ -27,8 +27,9 @@ def validation(data: DataSet, share: float, seed: int) -> DataSet:
         ValueError: the share leaves no sample to test on.
     """
     train = data.train
-    labels = train.labels if train.domains is None else train.domains * data.num_classes + train.labels
     mixed = int(np.random.default_rng([SEED, seed]).integers(2**31))
     groups = None if train.groups is None else train.groups.numpy()
-    kept, held = hold_out(labels.numpy(), share, mixed, groups=groups, key="data.validation-share")
+    kept, held = hold_out(
+        train.kinds(data.num_classes).numpy(), share, mixed, groups=groups, key="data.validation-share"
+    )
     return replace(data, train=train.subset(torch.from_numpy(kept)), test=train.subset(torch.from_numpy(held)))

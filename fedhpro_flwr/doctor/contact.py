@@ -12,8 +12,8 @@ from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
 from typing import Any
 
+from fedhpro_flwr.address import host_and_port
 from fedhpro_flwr.doctor.deadline import within
-from fedhpro_flwr.settings.flat_keys import ConfigError
 
 TIMEOUT = 4.0  # seconds to connect, and to answer
 LARGEST = 2_000_000  # bytes read of an answer; the SuperLink's description of itself has some 300,000
@@ -57,11 +57,7 @@ class Contact:
     """
 
     def __init__(self, address: str, root_certificates: Path | None = None, *, insecure: bool = False) -> None:
-        host, _, port = address.rpartition(":")
-        host = host.removeprefix("[").removesuffix("]")
-        if "/" in address or not host or not port.isdecimal() or not 0 < int(port) < 65536:
-            raise ConfigError(f"--superlink {address}: write it as HOST:PORT, without http:// or https://")
-        self.address, self.host, self.port = address, host, int(port)
+        self.address, (self.host, self.port) = address, host_and_port(address)
         self.root_certificates, self.insecure = root_certificates, insecure
 
     def ask(self, method: str, path: str) -> Answer:

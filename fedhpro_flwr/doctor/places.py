@@ -10,6 +10,7 @@ from tempfile import TemporaryFile
 from fedhpro_flwr.doctor.finding import Finding, ok, problem, warning
 from fedhpro_flwr.doctor.machine import GB
 from fedhpro_flwr.doctor.subject import Subject
+from fedhpro_flwr.writable import users_state_folder
 
 LITTLE, TOO_LITTLE = 2 * GB, GB // 10  # bytes free on the disk
 
@@ -26,9 +27,8 @@ def state_folder(subject: Subject) -> Finding | None:
     if subject.role != "supernode":
         return None
     named = str(subject.node_config.get("state-path", ""))
-    own = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "fedhpro"
     advice = "name another folder in the node config, state-path='...'"
-    return writable("state folder", Path(named) if named else own, advice)
+    return writable("state folder", Path(named) if named else users_state_folder(), advice)
 
 
 def flower_folder(subject: Subject) -> Finding | None:

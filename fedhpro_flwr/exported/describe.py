@@ -10,8 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from fedhpro_flwr import __version__
+from fedhpro_flwr.code_fingerprint import code_fingerprint
 from fedhpro_flwr.config import ConfigError, RunConfig
-from fedhpro_flwr.engine import code_fingerprint
 from fedhpro_flwr.exchange import GlobalModel
 from fedhpro_flwr.exported.description import InputKind, ModelDescription, Needed
 from fedhpro_flwr.exported.needed import needed
@@ -20,9 +20,8 @@ from fedhpro_flwr.initial_models import begins_trained
 from fedhpro_flwr.methods import build_method
 from fedhpro_flwr.runs.resume import FREE
 from fedhpro_flwr.settings.declared_data import ShapedData
-from fedhpro_flwr.settings.differing import PLACES
 from fedhpro_flwr.settings.flat_keys import Scalar
-from fedhpro_flwr.settings.from_command_line import HASHING, PATHS
+from fedhpro_flwr.settings.places import HASHING, MADE_ABSOLUTE, STATE_FOLDER, UNCOUNTED, WEIGHTS
 
 PACKAGES = ("flwr", "torch")
 AVERAGED_HEAD_WEIGHT, AVERAGED_HEAD_BIAS = "averaged-head-weight", "averaged-head-bias"
@@ -110,11 +109,11 @@ def finished(
 
 def portable(config: RunConfig) -> dict[str, Scalar]:
     """The settings that decide a run's results; of a file its name, not where it lies on the machine of the run."""
-    dropped = FREE.difference({"rounds"}).union(PLACES, {"clients.state-path"})
+    dropped = FREE.difference({"rounds"}).union(UNCOUNTED, {STATE_FOLDER})
     if begins_trained(config):
-        dropped |= {"model.path"}  # it may be a run's folder, and its weights are in the model
+        dropped |= {WEIGHTS}  # it may be a run's folder, and its weights are in the model
     return {
-        key: Path(str(value)).name if key in PATHS else value
+        key: Path(str(value)).name if key in MADE_ABSOLUTE else value
         for key, value in config.flat().items()
         if key not in dropped
     }

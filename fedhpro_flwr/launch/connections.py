@@ -9,6 +9,7 @@ from typing import Any
 
 import tomli_w
 
+from fedhpro_flwr.address import host_and_port
 from fedhpro_flwr.config import ConfigError
 
 CONFIG_FILE = "config.toml"
@@ -51,9 +52,7 @@ def direct(address: str, home: Path, *, insecure: bool = False, root_certificate
     Raises:
         ConfigError: that is no address, the certificate is not there, or there is one for a connection without TLS.
     """
-    host, _, port = address.rpartition(":")
-    if not host or "/" in address or not port.isdecimal() or not 0 < int(port) < 2**16:
-        raise ConfigError(f"--superlink {address}: an address is HOST:PORT, as in superlink.example.org:8000")
+    host_and_port(address)
     if insecure and root_certificates:
         raise ConfigError("--insecure means no TLS, so --root-certificates has no use beside it; leave one out")
     connection: dict[str, Any] = {"address": address, "insecure": insecure}

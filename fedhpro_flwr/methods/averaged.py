@@ -31,10 +31,10 @@ class Averaged(PrototypeMethod):
         super().refuse(config)
         refuse_margins(config.losses)
 
-    def update_prototypes(self, state: HasPrototypes, sent: Sequence[ClassMeans], draws: Draws) -> GlobalPrototypes:
+    def update_prototypes(self, state: HasPrototypes, means: Sequence[ClassMeans], draws: Draws) -> GlobalPrototypes:
         """The plain mean over clients."""
         before = state.prototypes
-        mean, class_mask = self.averaged(sent, len(before.known))
+        mean, class_mask = self.averaged(means, len(before.known))
         return GlobalPrototypes(before.updated(mean, class_mask))
 
     def prototype_loss(self, arrival: Arrival, prototypes: Prototypes) -> LocalLoss | None:

@@ -161,35 +161,35 @@ class Method:
         """
         return ServerStep(model, state, {})
 
-    def prototypes(self, sent: Tensors) -> Prototypes | None:
+    def prototypes(self, received: Tensors) -> Prototypes | None:
         """The global prototypes, one a class; None for a method without.
 
         Args:
-            sent: what the clients receive, as `broadcast` gives it.
+            received: what the clients receive, as `broadcast` gives it.
         """
         return None
 
-    def prototype_scores(self, sent: Tensors) -> Scores | None:
+    def prototype_scores(self, received: Tensors) -> Scores | None:
         """How near features are to each class's prototypes, for accuracy by the nearest; None without prototypes."""
-        prototypes = self.prototypes(sent)
+        prototypes = self.prototypes(received)
         return None if prototypes is None else prototypes.scores()
 
-    def tested_head(self, sent: Tensors) -> Head | None:
+    def tested_head(self, received: Tensors) -> Head | None:
         """The head that decides in every test, and in the model that a run leaves, in place of the model's own.
 
         Args:
-            sent: what the clients receive, as `broadcast` gives it.
+            received: what the clients receive, as `broadcast` gives it.
         """
         return None
 
-    def tested_scores(self, sent: Tensors) -> tuple[Scores | None, Scores | None]:
+    def tested_scores(self, received: Tensors) -> tuple[Scores | None, Scores | None]:
         """What decides in a test: in place of the model's own head, and, where `evaluation.nearest-prototype` asks for
         it, by the nearest prototypes.
 
         The server and the clients test by the same: their numbers stand side by side in every table.
         """
-        head = self.tested_head(sent)
-        by_prototypes = self.prototype_scores(sent) if self.config.evaluation.nearest_prototype else None
+        head = self.tested_head(received)
+        by_prototypes = self.prototype_scores(received) if self.config.evaluation.nearest_prototype else None
         return head and head.scores, by_prototypes
 
     def tensors(self, state: object) -> dict[str, Tensor]:

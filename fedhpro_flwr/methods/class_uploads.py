@@ -20,8 +20,8 @@ def measured_classes(arrival: Arrival, options: ClassGradientOptions, *, head_gr
         options: `class-gradients.*`.
         head_gradients: those of the head's weight and bias as well.
     """
-    sent = arrival.received.tensors
-    head = received_head(sent) or head_of(arrival.received.model)
+    received = arrival.received.tensors
+    head = received_head(received) or head_of(arrival.received.model)
     labels = arrival.train.labels
     counts = count_classes(labels, head.num_classes)
     if options.samples_per_class == 0 and options.augment == "none":

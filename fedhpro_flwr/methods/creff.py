@@ -100,9 +100,9 @@ class Creff(Method):
             state = state.next(self.options, used, updates, draws, self.config.aggregation)
         return ServerStep(model, state, {})
 
-    def tested_head(self, sent: Tensors) -> Head | None:
+    def tested_head(self, received: Tensors) -> Head | None:
         """The second head."""
-        return received_head(sent)
+        return received_head(received)
 
     def tensors(self, state: object) -> dict[str, Tensor]:
         """F and the second head."""

@@ -93,8 +93,8 @@ class FedHPro(Method):
             ids = counts.nonzero().squeeze(1)
             return {CLASS_IDS: ids, CLASS_COUNTS: counts[ids]}
         gradients = measured_classes(arrival, self.config.class_gradients, head_gradients=head_gradients)
-        sent = {CLASS_IDS: gradients.class_ids, CLASS_COUNTS: gradients.counts, **head_gradient_records(gradients)}
-        return sent | ({CLASS_GRADIENTS: gradients.by_features} if self._matches else {})
+        upload = {CLASS_IDS: gradients.class_ids, CLASS_COUNTS: gradients.counts, **head_gradient_records(gradients)}
+        return upload | ({CLASS_GRADIENTS: gradients.by_features} if self._matches else {})
 
     def local_loss(self, arrival: Arrival) -> LocalLoss | None:
         """HPCL with the client's own margin, and HPAL [P.3] [P.4], the hyper-prototypes held constant."""
@@ -141,10 +141,10 @@ class FedHPro(Method):
     def broadcast(self, state: object) -> dict[str, Tensor]:
         """S, and the head of the class gradients where it is not the model's own."""
         state = cast(FedHProState, state)
-        sent = {HYPER_PROTOTYPES: state.hyper_prototypes.vectors, **sent_head(state.gradient_head)}
+        tensors = {HYPER_PROTOTYPES: state.hyper_prototypes.vectors, **sent_head(state.gradient_head)}
         if self._by_imbalance:
-            sent[WANTS_HEAD_GRADIENTS] = torch.tensor([int(state.wants_head_gradients)])
-        return sent
+            tensors[WANTS_HEAD_GRADIENTS] = torch.tensor([int(state.wants_head_gradients)])
+        return tensors
 
     def expects(self, state: object) -> dict[str, Shape]:
         """The records of `upload`, P classes each."""
@@ -165,19 +165,19 @@ class FedHPro(Method):
         after = replace(before, hyper_prototypes=hyper_prototypes, calibrated=calibrated)
         return ServerStep(model, after.heard(updates, self.config.calibration.from_imbalance), metrics)
 
-    def prototypes(self, sent: Tensors) -> Prototypes:
+    def prototypes(self, received: Tensors) -> Prototypes:
         """H, the mean of the K hyper-prototypes of each class."""
-        means = HyperPrototypes(sent[HYPER_PROTOTYPES]).class_means()
+        means = HyperPrototypes(received[HYPER_PROTOTYPES]).class_means()
         return Prototypes(means, torch.ones(len(means), dtype=torch.bool))
 
-    def prototype_scores(self, sent: Tensors) -> Scores:
+    def prototype_scores(self, received: Tensors) -> Scores:
         """Mean cosine similarity with the K hyper-prototypes of each class, as in HPCL [P.3]."""
-        anchors = Anchors.of(sent[HYPER_PROTOTYPES])
+        anchors = Anchors.of(received[HYPER_PROTOTYPES])
         return lambda z: F.normalize(z, dim=1) @ anchors.directions.T.to(z)  # [B, D] -> [B, C]
 
-    def tested_head(self, sent: Tensors) -> Head | None:
+    def tested_head(self, received: Tensors) -> Head | None:
         """The calibrated head where it is kept apart from the model's own."""
-        return received_head(sent) if self.config.calibration.head == "separate" else None
+        return received_head(received) if self.config.calibration.head == "separate" else None
 
     def tensors(self, state: object) -> dict[str, Tensor]:
         """S under its wire name, and the calibration's prototypes and head."""
@@ -244,6 +244,6 @@ class FedHPro(Method):
     def _by_imbalance(self) -> bool:
         return self.config.calibration.head != "off" and self.config.calibration.from_imbalance > 0
 
-    def _wants_head_gradients(self, sent: Tensors) -> bool:
+    def _wants_head_gradients(self, received: Tensors) -> bool:
         """Whether the server wants head gradients of this client."""
-        return bool(sent[WANTS_HEAD_GRADIENTS]) if self._by_imbalance else self.config.calibration.head != "off"
+        return bool(received[WANTS_HEAD_GRADIENTS]) if self._by_imbalance else self.config.calibration.head != "off"

@@ -29,10 +29,10 @@ class FedProto(PrototypeMethod):
 
     takes_hyper_prototypes: ClassVar[bool] = True
 
-    def update_prototypes(self, state: HasPrototypes, sent: Sequence[ClassMeans], draws: Draws) -> GlobalPrototypes:
+    def update_prototypes(self, state: HasPrototypes, means: Sequence[ClassMeans], draws: Draws) -> GlobalPrototypes:
         """Eq. (6) of the publication; its further division by the number of clients is left out (DEVIATIONS.md)."""
         before = state.prototypes
-        mean, class_mask = self.averaged(sent, len(before.known), "counts")
+        mean, class_mask = self.averaged(means, len(before.known), "counts")
         return GlobalPrototypes(before.updated(mean, class_mask))
 
     def prototype_loss(self, arrival: Arrival, prototypes: Prototypes) -> LocalLoss:

@@ -54,10 +54,10 @@ class FedSA(PrototypeMethod):
         anchors = random_anchors(num_classes, width, Draws(self.config.seed).torch("semantic-anchors"))
         return GlobalPrototypes(Prototypes(anchors, torch.ones(num_classes, dtype=torch.bool)))
 
-    def update_prototypes(self, state: HasPrototypes, sent: Sequence[ClassMeans], draws: Draws) -> GlobalPrototypes:
+    def update_prototypes(self, state: HasPrototypes, means: Sequence[ClassMeans], draws: Draws) -> GlobalPrototypes:
         """The exponential moving average of the plain mean over clients; a class that nobody sent stays."""
         before, decay = state.prototypes, self.config.fedsa.decay
-        mean, class_mask = self.averaged(sent, len(before.known))
+        mean, class_mask = self.averaged(means, len(before.known))
         return GlobalPrototypes(before.updated(decay * before.vectors + (1 - decay) * mean, class_mask))
 
     def prototype_loss(self, arrival: Arrival, prototypes: Prototypes) -> LocalLoss:

@@ -61,13 +61,13 @@ class FedTGP(PrototypeMethod):
             TrainablePrototypes.start(num_classes, width, generator), Prototypes.none(num_classes, width)
         )
 
-    def update_prototypes(self, state: HasPrototypes, sent: Sequence[ClassMeans], draws: Draws) -> FedTGPState:
+    def update_prototypes(self, state: HasPrototypes, means: Sequence[ClassMeans], draws: Draws) -> FedTGPState:
         """S epochs on the clients' class means, from where the last round ended."""
         options, before = self.config.fedtgp, cast(FedTGPState, state)
-        q, class_mask = self.averaged(sent, len(before.prototypes.known))  # Q [C, D]
+        q, class_mask = self.averaged(means, len(before.prototypes.known))  # Q [C, D]
         trainable = before.trainable.trained(
-            torch.cat([each.means for each in sent]),
-            torch.cat([each.class_ids for each in sent]),
+            torch.cat([each.means for each in means]),
+            torch.cat([each.class_ids for each in means]),
             margin=widest_gap(q[class_mask]).clamp_max(options.margin_threshold),
             epochs=options.server_epochs,
             batch_size=options.server_batch_size,

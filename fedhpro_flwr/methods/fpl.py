@@ -78,12 +78,12 @@ class FPL(PrototypeMethod):
         """None are known."""
         return ClusterPrototypes.of([torch.zeros(0, width)] * num_classes, width)
 
-    def update_prototypes(self, state: HasPrototypes, sent: Sequence[ClassMeans], draws: Draws) -> ClusterPrototypes:
+    def update_prototypes(self, state: HasPrototypes, means: Sequence[ClassMeans], draws: Draws) -> ClusterPrototypes:
         """P^c <- the means of the clusters of the clients' class means, each client counted once."""
         before = cast(ClusterPrototypes, state)
         classes, _, width = before.vectors.shape
-        ids = torch.cat([each.class_ids for each in sent])
-        features = torch.cat([each.means for each in sent])  # [sum of P, D]
+        ids = torch.cat([each.class_ids for each in means])
+        features = torch.cat([each.means for each in means])  # [sum of P, D]
         return ClusterPrototypes.of(
             [
                 cluster_prototypes(features[ids == label]) if bool((ids == label).any()) else before.of_class(label)
@@ -103,9 +103,9 @@ class FPL(PrototypeMethod):
 
     # --- at the client ------------------------------------------------------------------------------------------------
 
-    def prototypes(self, sent: Tensors) -> Prototypes:
+    def prototypes(self, received: Tensors) -> Prototypes:
         """U."""
-        return _received(sent).prototypes
+        return _received(received).prototypes
 
     def prototype_loss(self, arrival: Arrival, prototypes: Prototypes) -> LocalLoss:
         """CPCL + UPCR; a sample of a class without prototypes has the cross-entropy alone."""
@@ -146,5 +146,5 @@ def cluster_contrast(z: Tensor, labels: Tensor, vectors: Tensor, classes: Tensor
     return (similarity.logsumexp(dim=1) - similarity.masked_fill(~own, -torch.inf).logsumexp(dim=1)).mean()
 
 
-def _received(sent: Tensors) -> ClusterPrototypes:
-    return ClusterPrototypes(sent[CLUSTER_PROTOTYPES], sent[CLUSTERS_PER_CLASS])
+def _received(received: Tensors) -> ClusterPrototypes:
+    return ClusterPrototypes(received[CLUSTER_PROTOTYPES], received[CLUSTERS_PER_CLASS])

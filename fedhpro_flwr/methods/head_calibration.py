@@ -109,9 +109,9 @@ def sent_head(head: Head | None) -> dict[str, Tensor]:
     return {} if head is None else {SIGNAL_HEAD_WEIGHT: head.weight, SIGNAL_HEAD_BIAS: head.bias}
 
 
-def received_head(sent: Tensors) -> Head | None:
+def received_head(received: Tensors) -> Head | None:
     """The inverse of `sent_head`."""
-    return Head(sent[SIGNAL_HEAD_WEIGHT], sent[SIGNAL_HEAD_BIAS]) if SIGNAL_HEAD_WEIGHT in sent else None
+    return Head(received[SIGNAL_HEAD_WEIGHT], received[SIGNAL_HEAD_BIAS]) if SIGNAL_HEAD_WEIGHT in received else None
 
 
 def head_gradient_records(gradients: ClassGradients) -> dict[str, Tensor]:

@@ -108,7 +108,7 @@ class PrototypeMethod(Method, ABC):
         return GlobalPrototypes(Prototypes.none(num_classes, width))
 
     @abstractmethod
-    def update_prototypes(self, state: HasPrototypes, sent: Sequence[ClassMeans], draws: Draws) -> HasPrototypes:
+    def update_prototypes(self, state: HasPrototypes, means: Sequence[ClassMeans], draws: Draws) -> HasPrototypes:
         """The state after a round, from the clients' class means in partition order."""
 
     def restore_prototypes(self, saved: Tensors) -> HasPrototypes:
@@ -120,14 +120,14 @@ class PrototypeMethod(Method, ABC):
         """What a client adds to the cross-entropy, `prototypes` being on the device of its data."""
 
     def averaged(
-        self, sent: Sequence[ClassMeans], num_classes: int, weighting: ClassWeighting = "clients"
+        self, means: Sequence[ClassMeans], num_classes: int, weighting: ClassWeighting = "clients"
     ) -> ClassMean:
         """The clients' class means brought together as `aggregation.*` says: [C, D], and who has any [C]."""
         return average_classes(
             self.config.aggregation,
-            [means.class_ids for means in sent],
-            [means.means for means in sent],
-            [means.counts for means in sent],
+            [each.class_ids for each in means],
+            [each.means for each in means],
+            [each.counts for each in means],
             num_classes,
             weighting=weighting,
         )
@@ -185,9 +185,11 @@ class PrototypeMethod(Method, ABC):
             ]
             return ServerStep(model, self.update_prototypes(cast(HasPrototypes, state), means, draws), {})
 
-    def prototypes(self, sent: Tensors) -> Prototypes:
+    def prototypes(self, received: Tensors) -> Prototypes:
         """Those that clients receive; of hyper-prototypes their class means H."""
-        return self.hyper.prototypes(sent) if self.hyper else Prototypes(sent[GLOBAL_PROTOTYPES], sent[KNOWN_CLASSES])
+        if self.hyper:
+            return self.hyper.prototypes(received)
+        return Prototypes(received[GLOBAL_PROTOTYPES], received[KNOWN_CLASSES])
 
     def tensors(self, state: object) -> dict[str, Tensor]:
         """The prototypes under their wire names."""

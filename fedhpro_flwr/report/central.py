@@ -16,7 +16,8 @@ from torch import Tensor
 from fedhpro_flwr.class_means import ClassMeans
 from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.config import ConfigError, RunConfig
-from fedhpro_flwr.engine import device_of, federation, settle
+from fedhpro_flwr.device import device_of, settle
+from fedhpro_flwr.engine import federation
 from fedhpro_flwr.features import encode
 from fedhpro_flwr.front_doors import sibling
 from fedhpro_flwr.initial_models import initial_models

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.data import Split
-from fedhpro_flwr.engine import device_of
+from fedhpro_flwr.device import device_of
 from fedhpro_flwr.features import encode
 from fedhpro_flwr.initial_models import untrained_model
 from fedhpro_flwr.printable import one_line

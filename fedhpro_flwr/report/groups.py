@@ -7,12 +7,17 @@ from dataclasses import dataclass
 
 from fedhpro_flwr.config import RunConfig, Scalar
 from fedhpro_flwr.report.runs import Run
-from fedhpro_flwr.settings.differing import without_places
+from fedhpro_flwr.settings.places import COMPARED_RUN, OF_THE_RUN, STATE_FOLDER, without_places
 from fedhpro_flwr.settings.presets import PRESETS
 
 # Where files lie, what was compared with and who else was told say nothing of how a run was trained.
 UNCOMPARED = (
-    *("seed", "results-dir", "run-folder", "clients.state-path", "clients.num-nodes", "evaluation.alone", "trackers"),
+    "seed",
+    *OF_THE_RUN,
+    STATE_FOLDER,
+    COMPARED_RUN,
+    "clients.num-nodes",
+    "trackers",
 )
 METHOD, PRESET, EXPERIMENT = "method.name", "preset", "experiment"
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from fedhpro_flwr.code_fingerprint import code_fingerprint
 from fedhpro_flwr.config import RunConfig
-from fedhpro_flwr.engine import code_fingerprint
 from fedhpro_flwr.exchange import GlobalModel
 from fedhpro_flwr.methods.base import Method
 from fedhpro_flwr.runs.checkpoint import About, Checkpoint, RunSoFar

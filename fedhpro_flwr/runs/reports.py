@@ -7,11 +7,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 from fedhpro_flwr.accuracies import ClientsTested, ServerTested, client_numbers
-from fedhpro_flwr.records import Update
-from fedhpro_flwr.timing import CLIENT_PHASES
+from fedhpro_flwr.records import TRAIN_LOSS, Update
+from fedhpro_flwr.timing import CLIENT_PHASES, PHASE
 
-TRAIN_LOSS = "train-loss"  # among a client's metrics
-PHASE = "seconds-"  # prefix of a phase among a client's metrics
 LAST_ROUNDS = 10  # "mean of the last ten", as the reference's log is read
 
 

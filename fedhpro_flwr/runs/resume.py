@@ -15,8 +15,9 @@ from typing import IO
 
 from flwr.common.logger import log
 
+from fedhpro_flwr.code_fingerprint import code_fingerprint
 from fedhpro_flwr.config import ConfigError, RunConfig, Scalar
-from fedhpro_flwr.engine import code_fingerprint, settle
+from fedhpro_flwr.device import settle
 from fedhpro_flwr.runs.checkpoint import Checkpoint, RunSoFar
 from fedhpro_flwr.runs.checkpoints import newest
 from fedhpro_flwr.runs.folder_lock import lock
@@ -33,12 +34,13 @@ from fedhpro_flwr.runs.run_folder import (
 from fedhpro_flwr.runs.summary import read_alone
 from fedhpro_flwr.server.known_data import known_data
 from fedhpro_flwr.settings.differing import differing
+from fedhpro_flwr.settings.places import COMPARED_RUN, OF_THE_RUN
 from fedhpro_flwr.settings.recorded import of_recorded, read_recorded
 
 # What may differ from the settings that a run was begun with: how long it goes on, whom it waits for, where things lie.
 FREE = frozenset(
     {
-        "rounds", "run-folder", "results-dir", "resume", "trackers", "evaluation.alone",
+        "rounds", *OF_THE_RUN, "resume", "trackers", COMPARED_RUN,
         "clients.quorum", "clients.retries", "clients.timeout", "clients.num-nodes",
     }
 )  # fmt: skip

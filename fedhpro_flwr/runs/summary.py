@@ -14,7 +14,7 @@ from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.records import OwnTest
 from fedhpro_flwr.runs.reports import headline
 from fedhpro_flwr.runs.run_folder import CONFIG_FILE, SUMMARY_FILE
-from fedhpro_flwr.settings.differing import without_places
+from fedhpro_flwr.settings.places import without_places
 from fedhpro_flwr.settings.recorded import read_recorded
 
 Line = Mapping[str, Any]
@@ -68,7 +68,7 @@ def summary(
 def judging_data(config: RunConfig) -> str:
     """What the models of a run are tested on: with data.validation-share no test sample is looked at by anybody.
 
-    The clients' own test parts are cut from the same samples as the server's (`engine.Federation`).
+    The clients' own test parts are cut from the same samples as the server's (`Federation`).
     """
     return VALIDATION_DATA if config.data.validation_share else TEST_DATA
 

@@ -9,8 +9,8 @@ from typing import TypeVar
 from flwr.app import ArrayRecord, Message
 from flwr.serverapp import Grid
 
+from fedhpro_flwr.code_fingerprint import code_fingerprint
 from fedhpro_flwr.config import RunConfig
-from fedhpro_flwr.engine import code_fingerprint
 from fedhpro_flwr.exchange import GlobalModel
 from fedhpro_flwr.nodes import UNNAMED
 from fedhpro_flwr.records import Task, Tensors, asked_clients
@@ -40,7 +40,7 @@ class Clients:
         self.roster: Roster  # the nodes, from `begin` on
         self.seats = Seats({}, {})  # the clients that were drawn, and who of them is asked
         self.visit = ""  # the name of theirs; "" for a test, of which nothing is kept
-        self.sent: Sequence[Message] = ()
+        self.asked: Sequence[Message] = ()
         self.new_round()
 
     def begin(self, grid: Grid, width: int, timeout: float) -> None:
@@ -103,9 +103,9 @@ class Clients:
         """
         task = Task(server_round, UNNAMED, evaluate, code_fingerprint(), self._data, self._so_far.name, self.visit)
         flat = self._config.flat()
-        self.sent = broadcasts(kind, self.seats.nodes, task, self.visits, model, shared, state, flat)
-        self.bytes_down.update(bytes_of(self.sent))
-        return self.sent
+        self.asked = broadcasts(kind, self.seats.nodes, task, self.visits, model, shared, state, flat)
+        self.bytes_down.update(bytes_of(self.asked))
+        return self.asked
 
     def send_and_receive(self, messages: Iterable[Message], timeout: float, records: Collection[str]) -> list[Message]:
         """The replies, as they came; bytes of records that are not among `records` count as "other"."""
@@ -115,7 +115,7 @@ class Clients:
 
     def collect(self, replies: Iterable[Message], unpack: Callable[[Message, int], Reply]) -> Collected[Reply]:
         """Which replies count, and why the others do not; of those, too, who could not be asked."""
-        return collect(replies, asked_clients(self.sent), unpack, self.seats.absent)
+        return collect(replies, asked_clients(self.asked), unpack, self.seats.absent)
 
     def until_quorum(
         self, attempt: Callable[[], Attempt], timeout: float, watch: Stopwatch

@@ -8,6 +8,7 @@ from flwr.app import ArrayRecord, ConfigRecord, MetricRecord
 from flwr.serverapp.strategy import Result
 
 from fedhpro_flwr.config import ConfigError
+from fedhpro_flwr.records import TRAIN_LOSS
 from fedhpro_flwr.runs.reports import RoundReport
 
 EvaluateFn = Callable[[int, ArrayRecord], MetricRecord | None]
@@ -34,7 +35,7 @@ def note_round(result: Result, report: RoundReport, arrays: ArrayRecord, evaluat
 
 def train_record(loss: float | None) -> MetricRecord:
     """What Flower is told of a round of training; nothing where no client tells its loss."""
-    return MetricRecord({} if loss is None else {"train-loss": loss})
+    return MetricRecord({} if loss is None else {TRAIN_LOSS: loss})
 
 
 def note_evaluation(result: Result, server_round: int, arrays: ArrayRecord, evaluate_fn: EvaluateFn | None) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 from fedhpro_flwr.accuracies import Breakdown, ServerTested
 from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.config import RunConfig
-from fedhpro_flwr.engine import device_of
+from fedhpro_flwr.device import device_of
 from fedhpro_flwr.exchange import GlobalModel
 from fedhpro_flwr.metrics import Evaluation, Scores, evaluate_each
 from fedhpro_flwr.models import Model

@@ -3,24 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from pathlib import Path
 
 from fedhpro_flwr.settings.flat_keys import Scalar
+from fedhpro_flwr.settings.places import without_places
 
-PLACES = ("data.root", "data.download")  # where files lie: may differ between machines
-FILES = (
-    "data.path",
-    "data.weights",
-    "data.tokenizer",
-)  # of these the name says which they are, and the folder only where they lie
 MOST_KEYS = 5  # that a sentence names
-
-
-def without_places(settings: Mapping[str, Scalar]) -> dict[str, Scalar]:
-    """Settings as far as they decide a result, on whatever machine: of a file its name counts, not where it lies."""
-    return {
-        key: Path(str(value)).name if key in FILES else value for key, value in settings.items() if key not in PLACES
-    }
 
 
 def differing(there: Mapping[str, Scalar], here: Mapping[str, Scalar], ignored: Collection[str] = ()) -> str:

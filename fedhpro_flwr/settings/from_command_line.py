@@ -12,19 +12,10 @@ from fedhpro_flwr.config import ConfigError, RunConfig, Scalar, is_text, known_k
 from fedhpro_flwr.runs.run_folder import CONFIG_FILE, METRICS_FILE
 from fedhpro_flwr.settings.chosen_names import check_names
 from fedhpro_flwr.settings.flat_keys import flatten
+from fedhpro_flwr.settings.places import made_absolute
 from fedhpro_flwr.settings.recorded import completed
 
-PATHS = (
-    "data.root",
-    "data.path",
-    "data.weights",
-    "data.tokenizer",
-    "model.path",
-    "clients.state-path",
-    "evaluation.alone",
-)
 PACKAGE = Path(__file__).resolve().parents[1]  # conf and pyproject.toml lie in it once installed, before that beside it
-HASHING = "hashing"  # data.tokenizer names a folder or this
 
 
 def prepare(conf: str | None, changes: Sequence[str]) -> RunConfig:
@@ -36,9 +27,7 @@ def prepare(conf: str | None, changes: Sequence[str]) -> RunConfig:
     settings = read_settings(conf, changes)
     if not settings.get("data.root"):
         settings["data.root"] = os.environ.get("FEDHPRO_DATA_DIR", "")
-    for key in PATHS:
-        if settings.get(key) and (key, settings[key]) != ("data.tokenizer", HASHING):
-            settings[key] = str(Path(str(settings[key])).expanduser().resolve())
+    settings = made_absolute(settings)
     for key, value in settings.items():
         refuse_undecodable(key, str(value))
     config = RunConfig.parse(settings)

@@ -71,7 +71,7 @@ def test_an_address_becomes_a_connection(tmp_path):
 
 @pytest.mark.parametrize("address", [":8000", "host:", "host:80x", "host:0", "host:70000", "https://host:8000"])
 def test_what_is_no_address(address, tmp_path):
-    with pytest.raises(ConfigError, match="an address is HOST:PORT"):
+    with pytest.raises(ConfigError, match="write it as HOST:PORT"):
         direct(address, tmp_path)
 
 

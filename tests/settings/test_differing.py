@@ -2,7 +2,8 @@
 
 import pytest
 
-from fedhpro_flwr.settings.differing import differing, without_places
+from fedhpro_flwr.settings.differing import differing
+from fedhpro_flwr.settings.places import without_places
 
 HERE = {"seed": 1, "data.root": "/here", "data.path": "/here/a.npz", "data.download": True, "local.lr": 0.1}
 

@@ -1,0 +1,51 @@
+"""Why a run ended before its last round, in the folder's failure.txt and in the exception, with the way on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from fedhpro_flwr.config import ConfigError
+from fedhpro_flwr.nodes import TooFewNodes
+from fedhpro_flwr.runs.run_folder import RunFolder
+from fedhpro_flwr.server.replies import QuorumError
+
+
+@contextmanager
+def failure_told(folder: RunFolder, *, goes_on: bool) -> Iterator[None]:
+    """Whatever ends the block is told in the folder; a lost quorum and a full disk are raised with the way on.
+
+    Args:
+        folder: of the run.
+        goes_on: whether it had gone on from a checkpoint.
+    """
+    try:
+        yield
+    except Exception as error:
+        reason = in_a_line(error, folder, goes_on=goes_on)
+        folder.failure(reason)  # of a full disk, say, it may have no room there
+        if isinstance(error, QuorumError):
+            raise QuorumError(reason) from error
+        if isinstance(error, OSError):
+            raise OSError(reason) from error
+        raise
+
+
+def in_a_line(error: Exception, folder: RunFolder, *, goes_on: bool) -> str:
+    """Why a run ended, and the way on: its rounds so far are kept, unless the same would happen again.
+
+    Args:
+        error: that ended it.
+        folder: of the run.
+        goes_on: whether it had gone on from a checkpoint.
+    """
+    match error:
+        case QuorumError(may_pass=False):
+            return f"{error}; they would reply so again: begin a new run with other settings"
+        case QuorumError() | OSError():
+            return f"{error}; {folder.going_on}"
+        case TooFewNodes() if goes_on:
+            return f"{error}; {folder.going_on}"
+        case ConfigError():
+            return str(error)
+    return f"{type(error).__name__}: {error}".splitlines()[0]  # torch's go on for pages
