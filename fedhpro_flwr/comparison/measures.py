@@ -82,7 +82,7 @@ def in_order(keys: Iterable[str]) -> list[Measure]:
 
 
 @dataclass(frozen=True)
-class Run:
+class RunNumbers:
     """The numbers of a finished run: accuracies in percent, bytes and seconds a round."""
 
     values: Mapping[str, float]
@@ -91,7 +91,7 @@ class Run:
     tested_on: str = TEST_DATA  # or validation data
 
 
-def read_run(folder: Path) -> Run:
+def read_numbers(folder: Path) -> RunNumbers:
     """The numbers of a finished run.
 
     Raises:
@@ -111,7 +111,7 @@ def read_run(folder: Path) -> Run:
         shares |= {name: clients[key] for name, key in names_of.items()}
     percent = {name: 100 * share for name, share in shares.items() if share is not None}
     _, curve = judged_by(rounds, ClientsTested(**clients) if clients else None)
-    return Run(percent | costs(rounds), accuracy_of, [(number, 100 * share) for number, share in curve], part)
+    return RunNumbers(percent | costs(rounds), accuracy_of, [(number, 100 * share) for number, share in curve], part)
 
 
 def costs(rounds: Sequence[Mapping[str, Any]]) -> dict[str, float]:

@@ -12,7 +12,7 @@ from fedhpro_flwr.commands import FAILED, OK
 from fedhpro_flwr.comparison.child_process import locked
 from fedhpro_flwr.comparison.finished import of_other_samples, unfinished
 from fedhpro_flwr.comparison.grid import Grid, Place
-from fedhpro_flwr.comparison.measures import Run, read_run
+from fedhpro_flwr.comparison.measures import RunNumbers, read_numbers
 from fedhpro_flwr.comparison.panels import HEADLINES, NOTHING, notes, panels
 from fedhpro_flwr.comparison.table import build_table
 from fedhpro_flwr.comparison.table_files import write_files
@@ -82,15 +82,15 @@ def run_study(
     return FAILED if missing else OK
 
 
-def read_runs(grid: Grid, failures: Mapping[Path, str]) -> tuple[dict[Place, Run], dict[Place, str]]:
+def read_runs(grid: Grid, failures: Mapping[Path, str]) -> tuple[dict[Place, RunNumbers], dict[Place, str]]:
     """The numbers of the finished runs, and why the others have none; `failures` by folder."""
-    numbers: dict[Path, Run] = {}
+    numbers: dict[Path, RunNumbers] = {}
     reasons = of_other_samples(grid.runs) | dict(failures)
     for cell in grid.runs:
         if cell.folder in reasons:
             continue
         try:
-            numbers[cell.folder] = read_run(cell.folder)
+            numbers[cell.folder] = read_numbers(cell.folder)
         except UNREADABLE as error:
             reasons[cell.folder] = f"{cell.folder} cannot be read: {type(error).__name__}: {error}"
     runs = {place: numbers[cell.folder] for place, cell in grid.cells.items() if cell.folder in numbers}
@@ -119,7 +119,7 @@ class Progress:
 def headline(folder: Path) -> str:
     """What the run in a folder is compared by."""
     try:
-        values = read_run(folder).values
+        values = read_numbers(folder).values
     except UNREADABLE:
         return NOTHING  # the table says why
     return next((f"{values[key]:.1f} %" for key in HEADLINES if key in values), NOTHING)

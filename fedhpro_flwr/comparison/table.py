@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fedhpro_flwr.comparison.grid import Grid, Place
-from fedhpro_flwr.comparison.measures import CLIENTS, OWN, TARGET, Measure, Run, in_order, measure_of, rounds_to
+from fedhpro_flwr.comparison.measures import CLIENTS, OWN, TARGET, Measure, RunNumbers, in_order, measure_of, rounds_to
 from fedhpro_flwr.comparison.rows import Row
 from fedhpro_flwr.comparison.significance import FEWEST_PAIRS, LEVEL, Paired, holm, paired
 from fedhpro_flwr.config import ConfigError
@@ -80,7 +80,7 @@ def baseline_of(rows: Sequence[Row], wanted: str | None) -> str:
     return wanted
 
 
-def build_table(grid: Grid, runs: Mapping[Place, Run], baseline: str, target: float | None = None) -> Table:
+def build_table(grid: Grid, runs: Mapping[Place, RunNumbers], baseline: str, target: float | None = None) -> Table:
     """Means, deviations, differences and tests.
 
     Args:
@@ -114,14 +114,14 @@ def build_table(grid: Grid, runs: Mapping[Place, Run], baseline: str, target: fl
     return Table(grid.rows, columns, grid.seeds, baseline, targets, entries, fewest, parts)
 
 
-def _default_target(base: Sequence[Run]) -> float | None:
+def _default_target(base: Sequence[RunNumbers]) -> float | None:
     tails = [
         run.values[key] for run in base for key in ("mean-of-last-ten", f"{OWN}mean-of-last-ten") if key in run.values
     ]
     return statistics.fmean(tails) if tails else None
 
 
-def _numbers(run: Run | None, target: float | None, base: Sequence[Run]) -> dict[str, float]:
+def _numbers(run: RunNumbers | None, target: float | None, base: Sequence[RunNumbers]) -> dict[str, float]:
     """A run's numbers with its rounds to the target, if it is judged by what the baseline is judged by."""
     if run is None:
         return {}

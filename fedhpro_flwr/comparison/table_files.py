@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 
 from fedhpro_flwr.comparison.grid import Grid, Place, run_name
-from fedhpro_flwr.comparison.measures import TARGET, Run
+from fedhpro_flwr.comparison.measures import TARGET, RunNumbers
 from fedhpro_flwr.comparison.panels import notes, panels
 from fedhpro_flwr.comparison.table import Entry, Table
 from fedhpro_flwr.comparison.table_text import latex, markdown
@@ -19,7 +19,7 @@ TABLE_HEADS = (
 )  # fmt: skip
 
 
-def write_files(grid: Grid, table: Table, runs: Mapping[Place, Run], missing: Mapping[Place, str]) -> None:
+def write_files(grid: Grid, table: Table, runs: Mapping[Place, RunNumbers], missing: Mapping[Place, str]) -> None:
     """Write all four, each whole or not at all.
 
     Args:
@@ -79,7 +79,7 @@ def _line(entry: Entry, baseline: str) -> list[object]:
     ]
 
 
-def runs_csv(grid: Grid, runs: Mapping[Place, Run], missing: Mapping[Place, str]) -> str:
+def runs_csv(grid: Grid, runs: Mapping[Place, RunNumbers], missing: Mapping[Place, str]) -> str:
     """A line for each run: how it ended, where it lies, and all its measures."""
     keys = list(dict.fromkeys(key for run in runs.values() for key in run.values))
     lines: list[list[object]] = []

@@ -61,7 +61,7 @@ def _by_class(run: Run) -> dict[str, float | None]:
     values = (run.last_tested() or {}).get("class_accuracy")
     if not values:
         return {}  # nothing was tested yet
-    names = run.split.class_names if run.split else range(len(values))
+    names = run.division.class_names if run.division else range(len(values))
     return {str(name): None if value is None else 100 * value for name, value in zip(names, values, strict=True)}
 
 

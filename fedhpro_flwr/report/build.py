@@ -110,17 +110,19 @@ def _partitions(groups: Sequence[Group]) -> Section | None:
     whose: dict[bytes, tuple[Run, list[str]]] = {}
     for group in groups:
         run = group.runs[0]
-        if run.split:
-            whose.setdefault(run.split.counts.tobytes(), (run, []))[1].append(f"{group.name}, seed {run.config.seed}")
+        if run.division:
+            whose.setdefault(run.division.counts.tobytes(), (run, []))[1].append(
+                f"{group.name}, seed {run.config.seed}"
+            )
     if not whose:
         return None
     notes = []
     if len(whose) > MOST_PARTITIONS:
         notes = [f"{len(whose) - MOST_PARTITIONS} more partitions are not drawn"]
     pictures = [
-        partition_picture(run.split, f"partition-{number}", _who(names))
+        partition_picture(run.division, f"partition-{number}", _who(names))
         for number, (run, names) in enumerate(list(whose.values())[:MOST_PARTITIONS], start=1)
-        if run.split
+        if run.division
     ]
     text = ("Other seeds divide the data anew, with the same settings.",) if _runs(groups) > len(groups) else ()
     return Section("partition", "Who has which samples", text, pictures=pictures, notes=notes)

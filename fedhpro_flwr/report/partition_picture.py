@@ -5,25 +5,25 @@ from __future__ import annotations
 from textwrap import shorten
 
 from fedhpro_flwr.report.drawing import ACCENTS, INK, WIDTH, Picture, new_figure, picture, whole_numbers
-from fedhpro_flwr.report.runs import Split
+from fedhpro_flwr.report.runs import Division
 
 MOST_WRITTEN = 20  # clients and classes: up to so many every cell has its number written in it
 MOST_NAMED = 30  # classes: up to so many each has its name below it
 STRONGEST = 0.72  # opacity of the largest count: numbers stay legible on it, in a light and in a dark page
 
 
-def partition_picture(split: Split, name: str, whose: str) -> Picture:
+def partition_picture(division: Division, name: str, whose: str) -> Picture:
     """Training samples of each client (row) and class (column); the darker the more, empty cells are blank.
 
     Args:
-        split: the table.
+        division: the table.
         name: of the picture.
         whose: which runs have this partition, for the caption.
     """
     from matplotlib.colors import LinearSegmentedColormap, PowerNorm, to_rgb
 
-    clients, classes = split.counts.shape
-    largest = max(int(split.counts.max()), 1)
+    clients, classes = division.counts.shape
+    largest = max(int(division.counts.max()), 1)
     written = clients <= MOST_WRITTEN and classes <= MOST_WRITTEN
     row = 0.27 if written else max(0.055, min(0.2, 6.5 / clients))
     width = max(WIDTH, classes * 0.38 + 0.9) if written else WIDTH * (1 if classes <= MOST_NAMED else 1.6)
@@ -32,22 +32,22 @@ def partition_picture(split: Split, name: str, whose: str) -> Picture:
     # From see-through to the accent: on any background.
     shades = LinearSegmentedColormap.from_list("samples", [(*accent, 0.0), (*accent, STRONGEST)])
     image = axes.imshow(
-        split.counts, aspect="auto", cmap=shades, norm=PowerNorm(0.5, 0, largest), interpolation="nearest"
+        division.counts, aspect="auto", cmap=shades, norm=PowerNorm(0.5, 0, largest), interpolation="nearest"
     )
     if written:
         for client in range(clients):
             for label in range(classes):
-                if count := int(split.counts[client, label]):
+                if count := int(division.counts[client, label]):
                     axes.text(label, client, f"{count}", ha="center", va="center", fontsize=9, color=INK)
     else:
         bar = figure.colorbar(image, ax=axes, shrink=0.6, pad=0.02)
         bar.outline.set_visible(False)
         bar.ax.tick_params(colors=INK, length=0)
     if classes <= MOST_NAMED:
-        long = max(len(str(class_name)) for class_name in split.class_names) > 4
+        long = max(len(str(class_name)) for class_name in division.class_names) > 4
         axes.set_xticks(
             range(classes),
-            [shorten(str(class_name), 16, placeholder="…") for class_name in split.class_names],
+            [shorten(str(class_name), 16, placeholder="…") for class_name in division.class_names],
             rotation=60 if long else 0,
             ha="right" if long else "center",
             rotation_mode="anchor",
@@ -55,11 +55,15 @@ def partition_picture(split: Split, name: str, whose: str) -> Picture:
     else:
         whole_numbers(axes)
     if written:
-        domains = [f" {domain}" if domain else "" for domain in split.client_domains]
+        domains = [f" {domain}" if domain else "" for domain in division.client_domains]
         axes.set_yticks(range(clients), [f"{client}{domain}" for client, domain in enumerate(domains)])
     axes.set(xlabel="class", ylabel="client")
     axes.grid(visible=False)
-    total, fewest, most = int(split.counts.sum()), int(split.counts.sum(1).min()), int(split.counts.sum(1).max())
+    total, fewest, most = (
+        int(division.counts.sum()),
+        int(division.counts.sum(1).min()),
+        int(division.counts.sum(1).max()),
+    )
     said = f"{clients} clients share {total:,} training samples of {classes} classes, {fewest:,} to {most:,} a client"
     return picture(
         figure,

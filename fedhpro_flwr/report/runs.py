@@ -20,7 +20,7 @@ from fedhpro_flwr.settings.recorded import read_recorded
 
 
 @dataclass(frozen=True)
-class Split:
+class Division:
     """The client-by-class table of a run."""
 
     counts: npt.NDArray[np.int64]  # [N, C] training samples
@@ -37,7 +37,7 @@ class Run:
     rounds: Sequence[Mapping[str, Any]]  # the lines of metrics.jsonl
     summary: Mapping[str, Any] | None  # None: it has not finished
     failure: str  # why it stopped, "" where it did not say
-    split: Split | None
+    division: Division | None
 
     @classmethod
     def read(cls, folder: Path) -> Run:
@@ -53,12 +53,12 @@ class Run:
             path = folder / SUMMARY_FILE
             summary = _summary(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
             path = folder / PARTITION_FILE
-            split = _split(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+            division = _division(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigError(f"{path} cannot be read: {error}; name other runs, or remove this one") from None
         said = folder / FAILURE_FILE
         failure = said.read_text(encoding="utf-8").strip() if said.exists() else ""
-        return cls(folder, config, rounds, summary, failure, split)
+        return cls(folder, config, rounds, summary, failure, division)
 
     @property
     def finished(self) -> bool:
@@ -123,10 +123,10 @@ def _summary(content: object) -> Mapping[str, Any]:
     return content
 
 
-def _split(table: Mapping[str, Any]) -> Split | None:
+def _division(table: Mapping[str, Any]) -> Division | None:
     if table["counts"] is None:  # every client has data of its own
         return None
     counts = np.asarray(table["counts"], dtype=np.int64)
     if counts.ndim != 2 or counts.shape[1] != len(table["class-names"]):
         raise ValueError(f"counts of shape {list(counts.shape)} for {len(table['class-names'])} classes")
-    return Split(counts, table["class-names"], table.get("client-domains") or [""] * len(counts))
+    return Division(counts, table["class-names"], table.get("client-domains") or [""] * len(counts))

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from fedhpro_flwr.comparison.measures import MEASURES, in_order, measure_of, read_run, rounds_to
+from fedhpro_flwr.comparison.measures import MEASURES, in_order, measure_of, read_numbers, rounds_to
 
 CLIENTS = {"clients": 2, "accuracy": 0.75, "deviation": 0.25, "worst": 0.5, "worst_client": 1, "head": 0.7}
 
@@ -42,7 +42,7 @@ def headline(best, last, mean):
 def test_a_run_with_a_global_model(tmp_path):
     rounds = [line(1, 0.5), line(2, None), line(3, 0.25)]
     summary = {"accuracy": headline(0.5, 0.25, 0.375), "accuracy-of": "test data", "clients-tested": CLIENTS}
-    run = read_run(folder(tmp_path, rounds, summary))
+    run = read_numbers(folder(tmp_path, rounds, summary))
     assert run.values == {
         "mean-of-last-ten": 37.5, "last": 25.0, "best": 50.0, "head": 90.0, "tail": 10.0,
         "clients": 75.0, "clients-deviation": 25.0, "worst-client": 50.0,
@@ -53,14 +53,14 @@ def test_a_run_with_a_global_model(tmp_path):
 
 def test_what_a_run_was_tested_on_is_read(tmp_path):
     said = {"accuracy": headline(0.5, 0.5, 0.5), "accuracy-of": "validation data", "tested-on": "validation data"}
-    run = read_run(folder(tmp_path, [line(1, 0.5)], said | {"clients-tested": None}))
+    run = read_numbers(folder(tmp_path, [line(1, 0.5)], said | {"clients-tested": None}))
     assert (run.accuracy_of, run.tested_on, run.values["last"]) == ("validation data", "validation data", 50.0)
 
 
 def test_a_run_over_domains(tmp_path):
     rounds = [line(1, 0.5, domains={"mnist": 0.75, "usps": 0.5})]
     summary = {"accuracy": headline(0.625, 0.625, 0.625), "accuracy-of": "mean over domains", "clients-tested": None}
-    run = read_run(folder(tmp_path, rounds, summary))
+    run = read_numbers(folder(tmp_path, rounds, summary))
     assert (run.values["domain mnist"], run.values["domain usps"], run.values["last"]) == (75.0, 50.0, 62.5)
     assert run.curve == [(1, 62.5)]
     assert "clients" not in run.values
@@ -69,7 +69,7 @@ def test_a_run_over_domains(tmp_path):
 def test_accuracies_of_the_clients_own_models_are_other_measures(tmp_path):
     rounds = [line(1, None), line(2, None, received={"clients": 2, "accuracy": 0.5})]
     summary = {"accuracy": headline(0.75, 0.75, 0.625), "accuracy-of": "mean over clients", "clients-tested": CLIENTS}
-    run = read_run(folder(tmp_path, rounds, summary))
+    run = read_numbers(folder(tmp_path, rounds, summary))
     assert (run.values["own last"], run.values["own mean-of-last-ten"], run.values["own head"]) == (75.0, 62.5, 70.0)
     assert run.values["clients"] == 75.0
     assert not {"last", "best", "mean-of-last-ten", "head"} & run.values.keys()

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from fedhpro_flwr.comparison.grid import build_grid
-from fedhpro_flwr.comparison.measures import Run
+from fedhpro_flwr.comparison.measures import RunNumbers
 from fedhpro_flwr.comparison.panels import notes, panels
 from fedhpro_flwr.comparison.rows import Row, read_columns, read_rows
 from fedhpro_flwr.comparison.table import baseline_of, build_table
@@ -23,7 +23,7 @@ BASE, GOOD, LOCAL = "fedavg", "fedhpro", "local"
 def run(last_ten, curve=(), *, accuracy_of="test data"):
     key = "mean-of-last-ten" if accuracy_of == "test data" else "own mean-of-last-ten"
     values = {key: last_ten, "clients": last_ten - 1, "bytes-up": 2e6, "seconds": 0.5}
-    return Run(values, accuracy_of, curve)
+    return RunNumbers(values, accuracy_of, curve)
 
 
 @pytest.fixture
@@ -113,7 +113,9 @@ def test_markdown(grid, runs):
 def test_the_cheapest_is_the_best_of_the_costs(grid, runs):
     for seed in range(3):
         good = runs[GOOD, "", seed]
-        runs[GOOD, "", seed] = Run({**good.values, "bytes-up": 1e6, "seconds": 0.75}, good.accuracy_of, good.curve)
+        runs[GOOD, "", seed] = RunNumbers(
+            {**good.values, "bytes-up": 1e6, "seconds": 0.75}, good.accuracy_of, good.curve
+        )
     page = markdown(panels(build_table(grid, runs, BASE)), [], [])
     assert "| fedavg | 2.0 MB | **0.500 ± 0.000** |\n" in page
     assert "| fedhpro | **1.0 MB** | 0.750 ± 0.000 |\n" in page

@@ -16,8 +16,8 @@ def test_a_finished_run(make_run):
     assert run.accuracies() == [(1, 0.5), (2, 0.75)]
     assert run.measure == "test data"
     assert run.headline() == {"best": 0.75, "best-round": 2, "last": 0.75, "mean-of-last-ten": 0.625}
-    assert run.split is not None
-    assert run.split.counts.tolist() == [[3, 0], [1, 4]]
+    assert run.division is not None
+    assert run.division.counts.tolist() == [[3, 0], [1, 4]]
     assert run.last_tested()["class_accuracy"] == [0.75, 1.0]
 
 
