@@ -37,7 +37,7 @@ from client_app.visit import train  # noqa: E402
 from fedhpro_flwr.config import RunConfig, Scalar  # noqa: E402
 from fedhpro_flwr.precision import Precision, repeat_on_gpu  # noqa: E402
 from fedhpro_flwr.seeding import Draws  # noqa: E402
-from fedhpro_flwr.settings.sections import Local  # noqa: E402
+from fedhpro_flwr.settings.sections import LocalOptions  # noqa: E402
 
 ROUNDS, CLIENTS = 4, 10  # of which the first round is not counted
 TERA, GIGA = 1e12, 1e9
@@ -164,7 +164,7 @@ def round_rows(device: str, count: int, epochs: int, batch_size: int, *, determi
 
 def local_settings(
     epochs: int, batch_size: int, precision: Precision = "float32", *, cuda_graph: bool = False
-) -> Local:
+) -> LocalOptions:
     """`local.*` of the round."""
     chosen: dict[str, Scalar] = {
         "local.epochs": epochs, "local.batch-size": batch_size, "local.precision": precision,

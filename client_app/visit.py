@@ -21,7 +21,7 @@ from fedhpro_flwr.models import Model
 from fedhpro_flwr.precision import Precision, forward_in
 from fedhpro_flwr.records import TRAIN_LOSS, Broadcast, OwnTest, Update
 from fedhpro_flwr.seeding import Draws
-from fedhpro_flwr.settings.sections import Local
+from fedhpro_flwr.settings.sections import LocalOptions
 from fedhpro_flwr.sgd import LocalSGD
 from fedhpro_flwr.timing import PHASE, Stopwatch
 
@@ -111,7 +111,7 @@ def measure(model: Model, data: ClientData, received: Broadcast, method: Method)
 def train(
     model: Model,
     data: ClientData,
-    local: Local,
+    local: LocalOptions,
     extra_loss: LocalLoss | None,
     draws: Draws,
     correction: Correction | None = None,

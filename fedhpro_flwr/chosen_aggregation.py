@@ -10,11 +10,11 @@ from torch import Tensor
 
 from fedhpro_flwr.aggregation import ClassMean, ClassWeighting, check_rows, class_mean, weighted_mean
 from fedhpro_flwr.robust import clipped_models, cut_of, middle_mean, middle_model, shrink_factors
-from fedhpro_flwr.settings.sections import Aggregation
+from fedhpro_flwr.settings.sections import AggregationOptions
 
 
 def average_models(
-    options: Aggregation,
+    options: AggregationOptions,
     models: Sequence[Mapping[str, Tensor]],
     examples: Sequence[int],
     sent: Mapping[str, Tensor],
@@ -39,7 +39,7 @@ def average_models(
 
 
 def average_classes(
-    options: Aggregation,
+    options: AggregationOptions,
     ids: Sequence[Tensor],
     values: Sequence[Tensor],
     counts: Sequence[Tensor],

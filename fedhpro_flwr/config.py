@@ -24,17 +24,25 @@ from fedhpro_flwr.settings.fedhpro_sections import (
 )
 from fedhpro_flwr.settings.flat_keys import ConfigError, Scalar, flatten, nest
 from fedhpro_flwr.settings.presets import PRESETS
-from fedhpro_flwr.settings.rival_sections import FPL, Creff, FedProto, FedProx, FedSA, FedTGP, Moon
+from fedhpro_flwr.settings.rival_sections import (
+    CreffOptions,
+    FedProtoOptions,
+    FedProxOptions,
+    FedSAOptions,
+    FedTGPOptions,
+    FPLOptions,
+    MoonOptions,
+)
 from fedhpro_flwr.settings.section import Count, Section, Seed, TextOrCount
 from fedhpro_flwr.settings.sections import (
-    Aggregation,
+    AggregationOptions,
     CheckpointOptions,
-    Clients,
-    Evaluation,
-    Local,
+    ClientsOptions,
+    EvaluationOptions,
+    LocalOptions,
     MethodChoice,
     ModelChoice,
-    Privacy,
+    PrivacyOptions,
 )
 
 __all__ = ["ConfigError", "RunConfig", "Scalar", "is_text", "known_keys"]
@@ -59,24 +67,24 @@ class RunConfig(Section):
     trackers: str = ""
     data: DataSource = DataSource()
     partition: PartitionPlan = PartitionPlan()
-    clients: Clients = Clients()
+    clients: ClientsOptions = ClientsOptions()
     model: ModelChoice = ModelChoice()
-    local: Local = Local()
+    local: LocalOptions = LocalOptions()
     method: MethodChoice = MethodChoice()
-    fedprox: FedProx = FedProx()
-    moon: Moon = Moon()
-    fedproto: FedProto = FedProto()
-    fedtgp: FedTGP = FedTGP()
-    fedsa: FedSA = FedSA()
-    fpl: FPL = FPL()
-    creff: Creff = Creff()
+    fedprox: FedProxOptions = FedProxOptions()
+    moon: MoonOptions = MoonOptions()
+    fedproto: FedProtoOptions = FedProtoOptions()
+    fedtgp: FedTGPOptions = FedTGPOptions()
+    fedsa: FedSAOptions = FedSAOptions()
+    fpl: FPLOptions = FPLOptions()
+    creff: CreffOptions = CreffOptions()
     hyper_prototypes: HyperPrototypeOptions
     losses: LossOptions
     class_gradients: ClassGradientOptions
     calibration: CalibrationOptions
-    aggregation: Aggregation = Aggregation()
-    privacy: Privacy = Privacy()
-    evaluation: Evaluation = Evaluation()
+    aggregation: AggregationOptions = AggregationOptions()
+    privacy: PrivacyOptions = PrivacyOptions()
+    evaluation: EvaluationOptions = EvaluationOptions()
     checkpoint: CheckpointOptions = CheckpointOptions()
 
     @model_validator(mode="after")

@@ -16,10 +16,10 @@ from fedhpro_flwr.chosen_aggregation import average_models
 from fedhpro_flwr.first_difference import first_difference
 from fedhpro_flwr.records import Tensors, Update
 from fedhpro_flwr.settings.flat_keys import ConfigError
-from fedhpro_flwr.settings.sections import Aggregation, Share
+from fedhpro_flwr.settings.sections import AggregationOptions, Share
 
 HEAD_PREFIX = "head."
-PLAIN = Aggregation()
+PLAIN = AggregationOptions()
 
 
 def travels(name: str, share: Share) -> bool:
@@ -113,7 +113,7 @@ class GlobalModel:
         """The same encoders under other shared tensors."""
         return GlobalModel(shared, self.encoders, self.members)
 
-    def mean(self, updates: Sequence[Update], options: Aggregation = PLAIN) -> GlobalModel:
+    def mean(self, updates: Sequence[Update], options: AggregationOptions = PLAIN) -> GlobalModel:
         """Each tensor's mean over the clients that exchange it, weighted by samples [R.c1].
 
         A group that nobody replied for keeps its encoder.
@@ -131,6 +131,6 @@ class GlobalModel:
         return GlobalModel(_mean(updates, self.shared, options), encoders, self.members)
 
 
-def _mean(updates: Sequence[Update], sent: Tensors, options: Aggregation) -> Tensors:
+def _mean(updates: Sequence[Update], sent: Tensors, options: AggregationOptions) -> Tensors:
     models = [{name: update.model[name] for name in sent} for update in updates]
     return average_models(options, models, [update.num_examples for update in updates], sent)

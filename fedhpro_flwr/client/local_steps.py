@@ -15,13 +15,13 @@ from torch import Tensor
 from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.data.augment import Crops, crop_and_flip
 from fedhpro_flwr.data.batches import batches
-from fedhpro_flwr.settings.sections import Local
+from fedhpro_flwr.settings.sections import LocalOptions
 
 ONE_VALUE = "Expected more than 1 value per channel when training"  # how torch begins this complaint
 
 
 def epoch(
-    data: ClientData, local: Local, order: torch.Generator, augmentation: torch.Generator
+    data: ClientData, local: LocalOptions, order: torch.Generator, augmentation: torch.Generator
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """The batches of one epoch, every training sample once: x [B, ...], normalised and augmented, and labels [B].
 
@@ -50,7 +50,7 @@ def epoch(
 
 
 @contextmanager
-def lone_sample_explained(samples: int, local: Local) -> Iterator[None]:
+def lone_sample_explained(samples: int, local: LocalOptions) -> Iterator[None]:
     """Says in words of the settings what a BatchNorm that sees one value a channel says in its own.
 
     Raises:

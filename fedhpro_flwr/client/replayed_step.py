@@ -20,13 +20,13 @@ from flwr.common.logger import log
 from torch import Tensor
 
 from fedhpro_flwr.printable import one_line
-from fedhpro_flwr.settings.sections import Local
+from fedhpro_flwr.settings.sections import LocalOptions
 
 Step = Callable[[Tensor, Tensor], Tensor]  # x [B, ...], labels [B] -> the loss, a scalar
 WARM_UP = 3  # steps before a recording: libraries choose kernels and memory, SGD makes its velocities
 
 
-def as_cuda_graph(step: Step, local: Local, device: torch.device) -> Step:
+def as_cuda_graph(step: Step, local: LocalOptions, device: torch.device) -> Step:
     """The step itself, or one that is replayed where `local.cuda-graph` asks for it and there is a GPU."""
     return ReplayedStep(step, CudaRecorder()) if local.cuda_graph and device.type == "cuda" else step
 

@@ -19,7 +19,7 @@ from fedhpro_flwr.head import Head
 from fedhpro_flwr.records import HEAD_BIAS_GRADIENTS, HEAD_WEIGHT_GRADIENTS, Shape, Tensors, Update, class_rows
 from fedhpro_flwr.seeding import Draws
 from fedhpro_flwr.settings.fedhpro_sections import CalibrationOptions
-from fedhpro_flwr.settings.sections import Aggregation
+from fedhpro_flwr.settings.sections import AggregationOptions
 
 SIGNAL_HEAD_WEIGHT, SIGNAL_HEAD_BIAS = "signal-head-weight", "signal-head-bias"
 
@@ -76,7 +76,7 @@ class Calibrated:
         used: Head,
         updates: Sequence[Update],
         draws: Draws,
-        aggregation: Aggregation,
+        aggregation: AggregationOptions,
     ) -> Calibrated:
         """F matched to the clients' mean head gradients [R.c3], and a new head trained on F [R.c4].
 

@@ -10,26 +10,26 @@ from fedhpro_flwr.head_matching import HeadDistance
 from fedhpro_flwr.settings.section import Count, CountOrNone, NotNegative, Positive, Section
 
 
-class FedProx(Section):
+class FedProxOptions(Section):
     """Li et al., MLSys 2020: mu is chosen from 0.001 to 1 for each data set."""
 
     mu: NotNegative = 0.01
 
 
-class Moon(Section):
+class MoonOptions(Section):
     """Li et al., CVPR 2021: mu from {0.1, 1, 5, 10} for each data set, tau = 0.5."""
 
     mu: NotNegative = 1.0
     temperature: Positive = 0.5
 
 
-class FedProto(Section):
+class FedProtoOptions(Section):
     """Tan et al., AAAI 2022: lambda = 1 in most of its experiments."""
 
     weight: NotNegative = 1.0
 
 
-class FedTGP(Section):
+class FedTGPOptions(Section):
     """Zhang et al., AAAI 2024, as the command that its code gives for CIFAR-10 sets them.
 
     The server's learning rate and batch size are there the clients' own, without momentum. With clients at 0.05 and
@@ -43,7 +43,7 @@ class FedTGP(Section):
     margin_threshold: NotNegative = 100.0
 
 
-class FedSA(Section):
+class FedSAOptions(Section):
     """Zhou et al., AAAI 2025, as in its code; `weight` is the default of the library that this code extends."""
 
     weight: NotNegative = 1.0
@@ -52,14 +52,14 @@ class FedSA(Section):
     decay: Annotated[float, Field(ge=0, le=1)] = 0.9999
 
 
-class FPL(Section):
+class FPLOptions(Section):
     """Huang et al., CVPR 2023: tau = 0.02; "mean" is what its code takes over the D coordinates, "sum" its formula."""
 
     temperature: Positive = 0.02
     consistency: Literal["mean", "sum"] = "mean"
 
 
-class Creff(Section):
+class CreffOptions(Section):
     """Shang et al., IJCAI 2022. As in its code: 100 features a class, 100 steps of matching, 300 epochs."""
 
     prototypes_per_class: Count = 100

@@ -29,7 +29,7 @@ Share = Literal["all", "group", "head", "nothing"]  # what of a client's model t
 NoiseSource = Literal["secret", "seeded"]  # where a client's noise comes from (client/gaussian_noise.py)
 
 
-class Clients(Section):
+class ClientsOptions(Section):
     """Who takes part in a round."""
 
     per_round: CountOrNone = 0
@@ -65,7 +65,7 @@ class ModelChoice(Section):
         return dealt_in_turn(self.group_sizes) or [self.name] * clients
 
 
-class Local(Section):
+class LocalOptions(Section):
     """A client's own SGD."""
 
     epochs: Count = 5
@@ -90,7 +90,7 @@ class MethodChoice(Section):
     prototypes: Literal["own", "hyper"] = "own"
 
 
-class Aggregation(Section):
+class AggregationOptions(Section):
     """How the clients' models and what they send of each class are summed, and how much of it one client can move."""
 
     model: Statistic = "mean"
@@ -108,7 +108,7 @@ class Aggregation(Section):
         return self.model != "mean" or self.clip_norm > 0 or self.clip_to_median
 
 
-class Privacy(Section):
+class PrivacyOptions(Section):
     """What a client holds back of its reply; docs/privacy.md."""
 
     min_samples: Count = 1
@@ -121,7 +121,7 @@ class Privacy(Section):
     delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
 
 
-class Evaluation(Section):
+class EvaluationOptions(Section):
     """When accuracy is measured."""
 
     every: Count = 1
