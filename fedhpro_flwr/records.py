@@ -10,7 +10,7 @@ one message asks for. What a reply must look like is checked in server/reply_che
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -176,16 +176,14 @@ def pack_test(test: OwnTest) -> RecordDict:
     return RecordDict({**records, METRICS: metrics})
 
 
-def class_rows(updates: Iterable[Update], name: str) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+def class_rows(updates: Sequence[Update], name: str) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
     """What clients sent of each of their classes: of each client the ids [P], the rows [P, ...] and the counts [P].
 
     Args:
         updates: the replies.
         name: of the record with the rows.
     """
-    tensors = [update.tensors for update in updates]
-    of_all = ([sent[record] for sent in tensors] for record in (CLASS_IDS, name, CLASS_COUNTS))
-    ids, rows, counts = of_all
+    ids, rows, counts = ([update.tensors[record] for update in updates] for record in (CLASS_IDS, name, CLASS_COUNTS))
     return ids, rows, counts
 
 

@@ -22,7 +22,7 @@ from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.exchange import GlobalModel
 from fedhpro_flwr.head import head_shape
 from fedhpro_flwr.methods import Method, build_method
-from fedhpro_flwr.methods.hook_checks import checked, refuse_records
+from fedhpro_flwr.methods.hook_checks import checked, refuse_records, restored
 from fedhpro_flwr.records import OwnTest, Tensors, Update, array_record, tensors_of
 from fedhpro_flwr.runs.checkpoint import Checkpoint
 from fedhpro_flwr.runs.reports import Observer, RoundReport, mean_loss
@@ -119,7 +119,7 @@ class FedHProStrategy(Strategy):
         refuse_records(self.method, self.state)
         if self.resume:
             self.model = self.resume.model(self.model)
-            self.state = self.method.restored(self.state, self.resume.method)
+            self.state = restored(self.method, self.state, self.resume.method)
         self.clients.begin(grid, width, timeout)
         note_evaluation(result, self.so_far.rounds_before, array_record(self.model.shared), evaluate_fn)
         for server_round in range(self.so_far.rounds_before + 1, num_rounds + 1):

@@ -14,7 +14,7 @@ from fedhpro_flwr.hyper_prototypes import HyperPrototypes
 from fedhpro_flwr.methods.head_calibration import Calibrated, received_head, sent_head
 from fedhpro_flwr.records import CLASS_COUNTS, HYPER_PROTOTYPES, Tensors, Update
 
-WANTS_HEAD_GRADIENTS = "wants-head-gradients"  # [1] int64: whether head gradients are wanted in this round
+WANTS_HEAD_GRADIENTS = "calibrates"  # [1] int64: whether they are in this round; named so in checkpoints of old
 CALIBRATION_PROTOTYPES = "calibration-prototypes"  # F [C, M, D]
 
 

@@ -51,6 +51,21 @@ def refuse_records(method: Method, state: object) -> None:
         )
 
 
+def restored(method: Method, start: object, saved: Tensors) -> object:
+    """The method's state of a checkpoint.
+
+    Raises:
+        ConfigError: the checkpoint lacks a tensor that the method's `restored` asks for.
+    """
+    try:
+        return method.restored(start, saved)
+    except KeyError as missing:
+        raise ConfigError(
+            f"the checkpoint has no {missing.args[0]}, from which method.name = {method.name!r} goes on: it is of "
+            "other code; resume it with that which the run was begun with"
+        ) from missing
+
+
 def checked(step: ServerStep, mean: Tensors, method: Method) -> ServerStep:
     """What `server_step` gave, its metrics as numbers of Python's.
 

@@ -16,13 +16,7 @@ FILES = ("data.path", "data.weights", "data.tokenizer")  # the name says which o
 WEIGHTS = "model.path"  # every run's model has the same name, so the folder says which
 STATE_FOLDER = "clients.state-path"  # where clients keep what does not travel
 COMPARED_RUN = "evaluation.alone"  # the run of each client alone, which it is held against
-MADE_ABSOLUTE = (
-    DATA_FOLDER,
-    *FILES,
-    WEIGHTS,
-    STATE_FOLDER,
-    COMPARED_RUN,
-)  # the run's are where it begins
+MADE_ABSOLUTE = (DATA_FOLDER, *FILES, WEIGHTS, STATE_FOLDER, COMPARED_RUN)  # a run's own are when its folder is made
 UNCOUNTED = (DATA_FOLDER, "data.download")
 HASHING = "hashing"  # data.tokenizer names a folder or this
 

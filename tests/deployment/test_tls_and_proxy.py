@@ -147,12 +147,15 @@ def test_a_node_without_a_registered_key_is_refused(federation: Federation, key:
         through_proxy(federation.cluster, federation.proxy, 2, chosen)
 
 
-@pytest.mark.parametrize("target", REFUSED)
-def test_nothing_but_the_fleet_api_is_let_through(federation: Federation, target: str) -> None:
-    before = asked(federation)
-    status, answer = federation.proxy.ask(f"POST {target} HTTP/1.1")
-    assert status == 404 and "nginx" in answer and "detail" not in answer
-    assert asked(federation) == before
+def test_nothing_but_the_fleet_api_is_let_through(federation: Federation) -> None:
+    """One test of all targets: tests are dealt out to workers, and each that has one of these sets up a federation."""
+
+    def refused(target: str) -> bool:
+        before = asked(federation)
+        status, answer = federation.proxy.ask(f"POST {target} HTTP/1.1")
+        return status == 404 and "nginx" in answer and "detail" not in answer and asked(federation) == before
+
+    assert [target for target in REFUSED if not refused(target)] == []
 
 
 def test_other_methods_headers_and_smuggled_requests_are_no_way_round(federation: Federation) -> None:

@@ -62,5 +62,5 @@ def test_a_head_that_is_no_longer_re_trained_is_not_used_either(make):
     assert imbalance(third.state.class_counts) == 1.0
     assert third.state.gradient_head is None
     assert third.method.tested_head(third.method.broadcast(third.state)) is None
-    assert third.method.broadcast(third.state).keys() == {"hyper-prototypes", "wants-head-gradients"}
-    assert int(third.method.broadcast(third.state)["wants-head-gradients"]) == 0
+    assert third.method.broadcast(third.state).keys() == {"hyper-prototypes", "calibrates"}
+    assert int(third.method.broadcast(third.state)["calibrates"]) == 0

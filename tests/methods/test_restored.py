@@ -7,6 +7,7 @@ import torch
 
 from fedhpro_flwr.config import ConfigError
 from fedhpro_flwr.methods import METHODS, Method, build_method
+from fedhpro_flwr.methods.hook_checks import restored
 from fedhpro_flwr.runs.checkpoint import About, Checkpoint
 from fedhpro_flwr.seeding import Draws
 from fedhpro_flwr.timing import Stopwatch
@@ -103,3 +104,17 @@ def test_a_method_with_a_state_of_its_own_and_no_inverse_says_so(make):
         "method.name = 'fedavg': its class has a state and no `restored`, so its checkpoints could not be resumed; "
         "write one, or set checkpoint.every = 0"
     )
+
+
+@pytest.mark.parametrize("lacking", ["hyper-prototypes", "calibrates"])
+def test_a_checkpoint_that_lacks_a_tensor_is_refused_by_its_name(make, lacking):
+    method = build_method(make.config("fedhpro"))
+    start = method.start(dict(make.model().state_dict()))
+    saved = method.saved(start)
+    with pytest.raises(ConfigError) as refused:
+        restored(method, start, {key: tensor for key, tensor in saved.items() if key != lacking})
+    assert str(refused.value) == (
+        f"the checkpoint has no {lacking}, from which method.name = 'fedhpro' goes on: it is of other code; resume it "
+        "with that which the run was begun with"
+    )
+    assert bits(method.saved(restored(method, start, saved))) == bits(saved)
