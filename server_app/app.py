@@ -2,53 +2,41 @@
 
 from __future__ import annotations
 
-import time
 from logging import INFO, WARNING
-from pathlib import Path
 
 from flwr.app import Context
 from flwr.common.logger import log
 from flwr.serverapp import Grid, ServerApp
 
-from fedhpro_flwr.config import ConfigError, RunConfig
+from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.device import settle
-from fedhpro_flwr.exported.describe import describe, finished, with_tested_head
+from fedhpro_flwr.exported.describe import describe
 from fedhpro_flwr.initial_models import initial_models
 from fedhpro_flwr.methods import build_method
 from fedhpro_flwr.records import array_record
 from fedhpro_flwr.runs.checkpoint import Checkpoint
 from fedhpro_flwr.runs.checkpoints import Checkpoints
-from fedhpro_flwr.runs.curves import draw_curves
-from fedhpro_flwr.runs.failure import failure_told
+from fedhpro_flwr.runs.failure import failure_told, refusal_told
 from fedhpro_flwr.runs.progress import RoundLog
 from fedhpro_flwr.runs.prototype_trace import PrototypeTrace
+from fedhpro_flwr.runs.results import write_results
 from fedhpro_flwr.runs.resume import open_run
-from fedhpro_flwr.runs.run_folder import CURVES_FILE, FAILURE_FILE, RunFolder, read_rounds
-from fedhpro_flwr.runs.summary import judging_data, read_alone, summary
+from fedhpro_flwr.runs.run_folder import RunFolder
+from fedhpro_flwr.runs.summary import read_alone
 from fedhpro_flwr.server.global_evaluation import encoders_of, server_test
 from fedhpro_flwr.server.known_data import known_data
 from fedhpro_flwr.tracking import Trackers
-from fedhpro_flwr.whole_file import write_whole
 
 from .strategy import FedHProStrategy
 
 app = ServerApp()
-UNTESTED = (
-    "no accuracy will be known: the server has nothing to test, and privacy.withhold keeps the clients' own tests"
-)
 
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """One run. Wrong settings or data, or a lost quorum, end it with a sentence in the folder's failure.txt."""
-    named = str(context.run_config.get("run-folder", ""))
-    try:
+    with refusal_told(str(context.run_config.get("run-folder", ""))):
         config = RunConfig.parse(context.run_config)
-    except ConfigError as error:
-        if named:
-            Path(named).mkdir(parents=True, exist_ok=True)
-            write_whole(Path(named) / FAILURE_FILE, str(error).encode())
-        raise
     folder, config, checkpoint = open_run(config)
     with (
         failure_told(folder, goes_on=checkpoint is not None),
@@ -59,7 +47,6 @@ def main(grid: Grid, context: Context) -> None:
 
 def run(grid: Grid, config: RunConfig, folder: RunFolder, trackers: Trackers, checkpoint: Checkpoint | None) -> None:
     """Everything that can be wrong is looked at before the first message leaves."""
-    began = time.time()
     settle(config)
     method = build_method(config)
     known = known_data(config)
@@ -71,8 +58,6 @@ def run(grid: Grid, config: RunConfig, folder: RunFolder, trackers: Trackers, ch
     models = initial_models(config, known.shape, resumed=checkpoint is not None)
     encoders = encoders_of(method.share, models)
     test = server_test(config, method.share, known.test, models, known.breakdown)
-    if test is None and config.privacy.withhold:
-        log(WARNING, "%s", UNTESTED)
     strategy = FedHProStrategy(
         config,
         test=test,
@@ -90,16 +75,7 @@ def run(grid: Grid, config: RunConfig, folder: RunFolder, trackers: Trackers, ch
     strategy.observers += (trace, Checkpoints(strategy, trace, folder.path))
     trackers.start()
     strategy.start(grid, array_record(next(iter(models.values())).state_dict()))
-
-    rounds = read_rounds(folder.path)
-    head = strategy.method.tested_head(strategy.method.broadcast(strategy.state))
-    model, state = with_tested_head(strategy.model, strategy.tensors(), head)
-    folder.models(model, state, finished(described, rounds[-1]["tested"], calibrated=head is not None))
-    trace.write(folder.path)
-    write_whole(folder.path / CURVES_FILE, draw_curves(rounds, config))
-    content = summary(rounds, strategy.tests, strategy.breakdown, known.client_domains, alone, judging_data(config)) | {
-        "seconds": time.time() - began
-    }
-    folder.summary(content)
+    content = write_results(strategy, folder, described, trace, known.client_domains, alone)
+    folder.summary(content)  # last: from here on it is a finished run
     trackers.summary(content)
     log(INFO, "results: %s", folder.path)

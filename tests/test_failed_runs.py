@@ -95,12 +95,12 @@ def test_a_loss_that_overflows_is_unknown_and_no_nan_is_written(tmp_path):
 
 
 def test_a_reason_of_many_lines_is_told_by_its_first(tmp_path, monkeypatch):
-    from server_app import app
+    from fedhpro_flwr.runs import results
 
     def broken(*_):
         raise RuntimeError("no room\nframe 0\nframe 1")
 
-    monkeypatch.setattr(app, "draw_curves", broken)
+    monkeypatch.setattr(results, "draw_curves", broken)
     assert run(tmp_path) == 1
     assert (only_folder(tmp_path) / "failure.txt").read_text() == "RuntimeError: no room"
 
@@ -120,12 +120,12 @@ def test_a_resumed_run_that_misses_nodes_names_the_way_on_and_a_new_one_has_none
 
 
 def test_an_unexpected_exception_ends_with_1_a_reason_and_a_traceback(tmp_path, capsys, monkeypatch):
-    from server_app import app
+    from fedhpro_flwr.runs import results
 
     def broken(*_):
         raise TypeError("a bug")
 
-    monkeypatch.setattr(app, "draw_curves", broken)
+    monkeypatch.setattr(results, "draw_curves", broken)
     assert run(tmp_path) == 1
     told = capsys.readouterr()
     assert told.out.splitlines()[-1] == "fedhpro: the run failed: TypeError: a bug"

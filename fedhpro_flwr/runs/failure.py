@@ -4,11 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from fedhpro_flwr.config import ConfigError
 from fedhpro_flwr.nodes import TooFewNodes
-from fedhpro_flwr.runs.run_folder import RunFolder
+from fedhpro_flwr.runs.run_folder import FAILURE_FILE, RunFolder
 from fedhpro_flwr.server.replies import QuorumError
+from fedhpro_flwr.whole_file import write_whole
+
+
+@contextmanager
+def refusal_told(run_folder: str) -> Iterator[None]:
+    """Settings that are none are told in the folder too, where the settings name one."""
+    try:
+        yield
+    except ConfigError as error:
+        if run_folder:
+            Path(run_folder).mkdir(parents=True, exist_ok=True)
+            write_whole(Path(run_folder) / FAILURE_FILE, str(error).encode())
+        raise
 
 
 @contextmanager

@@ -78,7 +78,6 @@ class RunFolder:
         rounds_before: rounds of an earlier attempt that the run goes on after; what there is of later ones is removed.
         goes_on: it was begun in this folder before, and keeps its name in what clients keep of it: their privacy
             accounts go on where no checkpoint was written yet.
-
         held: the folder's lock, where it is held already.
 
     Raises:
@@ -94,7 +93,7 @@ class RunFolder:
         goes_on: bool = False,
         held: IO[bytes] | None = None,
     ) -> None:
-        self.path, self.rounds_before = path, rounds_before
+        self.path, self.rounds_before, self.began = path, rounds_before, time.time()
         self.run = (_run_of(path) if goes_on else "") or token_hex(4)
         self._checkpoints = config.checkpoint.every > 0
         path.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from logging import WARNING
 
+from flwr.common.logger import log
 from torch import Tensor
 
 from fedhpro_flwr.accuracies import Breakdown, ServerTested
@@ -15,6 +17,9 @@ from fedhpro_flwr.metrics import Evaluation, Scores, evaluate_each
 from fedhpro_flwr.models import Model
 from fedhpro_flwr.settings.sections import Share
 
+UNTESTED = (
+    "no accuracy will be known: the server has nothing to test, and privacy.withhold keeps the clients' own tests"
+)
 # Tests the global model: by its head or, where given, by scores in its place; and by the nearest prototypes.
 ServerTest = Callable[[GlobalModel, Scores | None, Scores | None], ServerTested]
 
@@ -41,9 +46,11 @@ def server_test(
 
     Returns:
         None where encoders stay with their clients, for then there is no global model to test, and where there is
-        nothing to test on.
+        nothing to test on; a warning is logged where the clients' own tests are withheld too.
     """
     if known is None or share not in ("all", "group"):
+        if config.privacy.withhold:
+            log(WARNING, "%s", UNTESTED)
         return None
     device = device_of(config)
     data = known.to(device)

@@ -14,7 +14,7 @@ from fedhpro_flwr.engine import RESIDENT
 from fedhpro_flwr.launch.in_process import run_in_process
 from fedhpro_flwr.methods import METHODS
 from fedhpro_flwr.records import Broadcast, Task
-from server_app.app import UNTESTED
+from fedhpro_flwr.server.global_evaluation import UNTESTED
 from server_app.app import app as server_app
 
 SMALL = {
