@@ -16,7 +16,7 @@ from fedhpro_flwr.runs.checkpoint import About, Checkpoint, RunSoFar
 from fedhpro_flwr.runs.prototype_trace import PrototypeTrace
 from fedhpro_flwr.runs.reports import RoundReport
 from fedhpro_flwr.runs.round_files import round_file, rounds_in
-from fedhpro_flwr.runs.run_folder import CHECKPOINT_FOLDER
+from fedhpro_flwr.runs.run_folder import CHECKPOINT_FOLDER, METRICS_FILE, read_rounds
 from fedhpro_flwr.server.clients import Clients
 
 KEPT_CHECKPOINTS = 2
@@ -80,21 +80,34 @@ class Found:
     """What a run can go on from."""
 
     checkpoint: Checkpoint | None  # None if none was written yet
-    damaged: Sequence[str] = ()  # newer ones that cannot be read, a sentence each
+    passed_over: Sequence[str] = ()  # newer ones that it cannot go on from, a sentence each
 
 
 def newest(folder: Path) -> Found:
-    """The newest good checkpoint of a run's folder.
+    """The newest good checkpoint of a run's folder whose rounds are all in metrics.jsonl.
 
     Raises:
         ValueError: there are some, and none is good.
     """
-    damaged: list[str] = []
+    passed_over: list[str] = []
     for number in reversed(rounds_in(folder / CHECKPOINT_FOLDER)):
+        file = round_file(folder / CHECKPOINT_FOLDER, number)
         try:
-            return Found(Checkpoint.read(round_file(folder / CHECKPOINT_FOLDER, number)), damaged)
+            refuse_lost_rounds(folder, number)
+            return Found(Checkpoint.read(file), passed_over)
         except ValueError as error:
-            damaged.append(str(error))
-    if damaged:
-        raise ValueError("; ".join(damaged))
+            passed_over.append(str(error))
+    if passed_over:
+        raise ValueError("; ".join(passed_over))
     return Found(None)
+
+
+def refuse_lost_rounds(folder: Path, server_round: int) -> None:
+    """A run goes on after a round only if metrics.jsonl tells of it and all before it.
+
+    Raises:
+        ValueError: a line is damaged, or there are others than those.
+    """
+    lines = [line["server_round"] for line in read_rounds(folder, server_round)]
+    if lines != list(range(1, server_round + 1)):
+        raise ValueError(f"{folder / METRICS_FILE} does not hold the {server_round} rounds that were played")

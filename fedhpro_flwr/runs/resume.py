@@ -21,11 +21,9 @@ from fedhpro_flwr.device import settle
 from fedhpro_flwr.runs.checkpoint import Checkpoint, RunSoFar
 from fedhpro_flwr.runs.checkpoints import newest
 from fedhpro_flwr.runs.folder_lock import lock
-from fedhpro_flwr.runs.round_files import round_file
 from fedhpro_flwr.runs.run_folder import (
     CHECKPOINT_FOLDER,
     CONFIG_FILE,
-    METRICS_FILE,
     PARTITION_FILE,
     SUMMARY_FILE,
     RunFolder,
@@ -90,17 +88,15 @@ def _looked_at(folder: Path, begun_with: Mapping[str, Scalar], config: RunConfig
     try:
         found = newest(folder)
     except ValueError as error:
-        raise ConfigError(
-            f"{named}: no checkpoint is left to go on from, {error}; delete {CHECKPOINT_FOLDER} to begin anew"
-        ) from None
-    checkpoint, warnings = found.checkpoint, [f"{damaged}: the one before is used" for damaged in found.damaged]
+        raise ConfigError(f"{named}: no checkpoint is left to go on from, {error}; begin a new run") from None
+    checkpoint, warnings = found.checkpoint, [f"{why}: the checkpoint before is used" for why in found.passed_over]
     refuse_other_settings(checkpoint.about.settings if checkpoint else begun_with, config, named)
     read_alone(config)
     if checkpoint is None:
         _refuse_without_checkpoint(folder, config, named)
         warnings.append("no checkpoint was written yet: the run begins with round 1")
     else:
-        _refuse_lost_rounds(folder, checkpoint, config, named)
+        _refuse_nothing_to_play(folder, checkpoint, config, named)
         if checkpoint.about.code != code_fingerprint():
             warnings.append("the code has changed since: what follows may differ from what it would have been")
         if not checkpoint.about.counted:
@@ -221,15 +217,9 @@ def _refuse_without_checkpoint(folder: Path, config: RunConfig, named: str) -> N
         raise ConfigError(f"{named}: its folder {CHECKPOINT_FOLDER} is gone; begin a new run")
 
 
-def _refuse_lost_rounds(folder: Path, checkpoint: Checkpoint, config: RunConfig, named: str) -> None:
+def _refuse_nothing_to_play(folder: Path, checkpoint: Checkpoint, config: RunConfig, named: str) -> None:
     rounds = checkpoint.about.server_round
     if config.rounds < rounds:
         raise ConfigError(f"{named}: {rounds} rounds were played, rounds = {config.rounds} is fewer")
     if config.rounds == rounds and (folder / SUMMARY_FILE).exists():
         raise ConfigError(f"{named}: {ALREADY_FINISHED} {rounds} rounds; to make it longer set more rounds")
-    lines = [line["server_round"] for line in read_rounds(folder)]
-    if lines[:rounds] != list(range(1, rounds + 1)):
-        raise ConfigError(
-            f"{named}: {METRICS_FILE} does not hold the {rounds} rounds that were played; to go on from the checkpoint "
-            f"before, delete {CHECKPOINT_FOLDER}/{round_file(folder, rounds).name}; or begin a new run"
-        )

@@ -104,8 +104,7 @@ class RunFolder:
             shutil.rmtree(path / CHECKPOINT_FOLDER, ignore_errors=True)
         write_whole(path / CONFIG_FILE, tomli_w.dumps(nest(config.flat())).encode())
         (path / FAILURE_FILE).unlink(missing_ok=True)
-        played = read_rounds(path) if rounds_before else []
-        lines = [json.dumps(line) + "\n" for line in played if line["server_round"] <= rounds_before]
+        lines = [json.dumps(line) + "\n" for line in read_rounds(path, rounds_before)]
         write_whole(path / METRICS_FILE, "".join(lines).encode())
         self._metrics = (path / METRICS_FILE).open("a", encoding="utf-8")
 
@@ -187,14 +186,14 @@ def _run_of(folder: Path) -> str:
         return ""
 
 
-def read_rounds(folder: Path) -> list[dict[str, Any]]:
-    """The complete lines of metrics.jsonl.
+def read_rounds(folder: Path, first: int | None = None) -> list[dict[str, Any]]:
+    """The complete lines of metrics.jsonl, or the first so many of them.
 
     Raises:
         ConfigError: a line is damaged; the message has its number.
     """
     path = folder / METRICS_FILE
-    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+    lines = path.read_bytes().split(b"\n")[:-1][:first] if path.exists() else []
     return [_round(line, f"{path}, line {number}") for number, line in enumerate(lines, start=1) if line]
 
 

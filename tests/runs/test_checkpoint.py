@@ -1,5 +1,6 @@
 """A checkpoint comes back bit for bit or is named as damaged; the last two of a run are kept."""
 
+import json
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -159,12 +160,14 @@ def test_a_file_that_is_named_after_no_round_is_passed_over(tmp_path):
 def test_the_newest_good_one_is_found_and_the_damaged_ones_are_named(tmp_path):
     assert newest(tmp_path).checkpoint is None
     observed(tmp_path, 3, 1)
+    lines = [{"server_round": number, "seconds": 0.1, "received": None, "tested": None} for number in (1, 2, 3)]
+    (tmp_path / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     assert newest(tmp_path).checkpoint.about.server_round == 3
     last = tmp_path / "checkpoint" / "round-3.safetensors"
     last.write_bytes(last.read_bytes()[:-1])
     found = newest(tmp_path)
     assert found.checkpoint.about.server_round == 2
-    assert len(found.damaged) == 1 and str(last) in found.damaged[0]
+    assert len(found.passed_over) == 1 and str(last) in found.passed_over[0]
     (tmp_path / "checkpoint" / "round-2.safetensors").write_bytes(b"")
     with pytest.raises(ValueError, match=r"round-3.* is damaged .*; .*round-2.* is damaged"):
         newest(tmp_path)

@@ -57,7 +57,19 @@ def test_of_a_damaged_checkpoint_the_one_before_is_used_and_it_is_said(stopped, 
     newest.write_bytes(newest.read_bytes()[:-1])
     assert run("--resume", stopped) == 0
     said = capsys.readouterr().out
-    assert f"fedhpro: {newest} is damaged (" in said and "): the one before is used" in said
+    assert f"fedhpro: {newest} is damaged (" in said and "): the checkpoint before is used" in said
+    assert "goes on after round 2" in said
+    assert outcome(stopped) == outcome(three_rounds)
+
+
+@pytest.mark.parametrize("left", [b"", b"{\x00\n"], ids=["gone", "damaged"])
+def test_of_metrics_that_lack_the_last_round_the_run_goes_on_before_it(stopped, three_rounds, capsys, left):
+    metrics = stopped / "metrics.jsonl"
+    metrics.write_bytes(b"".join(metrics.read_bytes().splitlines(keepends=True)[:2]) + left)
+    assert run("--resume", stopped) == 0
+    said = capsys.readouterr().out
+    why = f"{metrics}, line 3 cannot be read" if left else f"{metrics} does not hold the 3 rounds that were played"
+    assert f"fedhpro: {why}" in said and ": the checkpoint before is used" in said
     assert "goes on after round 2" in said
     assert outcome(stopped) == outcome(three_rounds)
 
