@@ -21,6 +21,9 @@ LONGEST_NAME = 100  # characters that a node has for the name of its model, and 
 UNNAMED = -1  # partition id of a node that was given none
 
 
+NODES_NEEDED = "clients.num-nodes = "  # of the sentence
+
+
 class TooFewNodes(ConfigError):
     """They may come yet: a run that was stopped by it can go on.
 
@@ -30,7 +33,7 @@ class TooFewNodes(ConfigError):
     """
 
     def __init__(self, found: str, needed: int) -> None:
-        super().__init__(f"{found}, clients.num-nodes = {needed} {'is' if needed == 1 else 'are'} needed")
+        super().__init__(f"{found}, {NODES_NEEDED}{needed} {'is' if needed == 1 else 'are'} needed")
 
 
 @dataclass(frozen=True)

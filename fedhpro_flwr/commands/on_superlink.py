@@ -18,11 +18,12 @@ from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.launch.connections import direct, flower_home, named
 from fedhpro_flwr.launch.deployment import Deployment
 from fedhpro_flwr.launch.flower import Flower, LaunchError
+from fedhpro_flwr.launch.log_file import LogFile
 from fedhpro_flwr.launch.not_taken import explained
 from fedhpro_flwr.launch.termination import in_order
 from fedhpro_flwr.runs.progress import closing
 from fedhpro_flwr.runs.resume import resumed
-from fedhpro_flwr.runs.run_folder import CONFIG_FILE, SUMMARY_FILE, new_path, refuse_finished
+from fedhpro_flwr.runs.run_folder import CONFIG_FILE, SUMMARY_FILE, new_path, refuse_taken
 
 LOG_FILE = "flower.log"
 RESTARTS = 3  # of a lost run, where --restarts is not given
@@ -92,10 +93,10 @@ def run_on_superlink(options: argparse.Namespace, config: RunConfig, console: Co
     with superlink(options) as flower, ExitStack() as opened:
         config = placed(config, told)
         folder = Path(config.run_folder)
-        log = opened.enter_context(log_of(folder).open("a", encoding="utf-8"))
+        log = opened.enter_context(LogFile(log_of(folder), told))
 
         def say(line: str) -> None:
-            print(line, file=log, flush=True)
+            log.write(line)
             console.print(Text.from_ansi(line), soft_wrap=True)
 
         deployment = Deployment(flower, say, told, RESTARTS if options.restarts is None else options.restarts)
@@ -108,7 +109,7 @@ def run_on_superlink(options: argparse.Namespace, config: RunConfig, console: Co
             return NOT_STARTED
         console.print(
             f"{config.experiment}: run {submitted.run_id} on {options.superlink}, {config.rounds} rounds, results in "
-            f"{folder} on the SuperLink's machine, log in {log.name}",
+            f"{folder} on the SuperLink's machine, log in {log.path}",
             markup=False,
             soft_wrap=True,
         )
@@ -160,7 +161,7 @@ def placed(config: RunConfig, told: Callable[[str], None]) -> RunConfig:
     else:
         results = Path(config.results_dir or "results").resolve()
         folder = Path(config.run_folder).resolve() if config.run_folder else new_path(results, config.experiment)
-        refuse_finished(folder)
+        refuse_taken(folder)
     place = {"run-folder": str(folder), "resume": str(folder) if config.resume else ""}
     return RunConfig.parse(config.flat() | place)
 

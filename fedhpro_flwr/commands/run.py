@@ -72,7 +72,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     """
     began = time.monotonic()
     refuse(options)
-    config = prepare_resumed(options) if options.resume else prepare(options.conf, options.set)
+    config = prepare(options.conf, options.set) if options.resume is None else prepare_resumed(options)
     if options.superlink:
         return run_on_superlink(options, config, console)
     refuse_gpu(options.gpus_per_client, options.engine, config)
@@ -113,7 +113,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     if failure:
         console.print(f"fedhpro: the run failed: {failure}", style="red", markup=False, soft_wrap=True)
         return FAILED
-    console.print(closing(folder, time.monotonic() - began))
+    console.print(closing(folder, time.monotonic() - began, rounds_before))
     return OK
 
 
@@ -123,6 +123,8 @@ def prepare_resumed(options: argparse.Namespace) -> RunConfig:
     Raises:
         ConfigError: an experiment is named beside it, the folder holds no run, or a wrong key or value.
     """
+    if not options.resume:
+        raise ConfigError("--resume is empty: name the folder of the run")
     if options.conf:
         raise ConfigError(f"--resume goes on with the settings in its folder; leave {options.conf} out")
     folder = Path(options.resume).expanduser().resolve()

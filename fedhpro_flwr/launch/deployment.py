@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from fedhpro_flwr.config import RunConfig, Scalar
 from fedhpro_flwr.launch.flower import Flower, LaunchError, UnreachableError
 from fedhpro_flwr.launch.following import follow
-from fedhpro_flwr.launch.submitted_run import SubmittedRun, submit
+from fedhpro_flwr.launch.submitted_run import Status, SubmittedRun, submit
+from fedhpro_flwr.nodes import NODES_NEEDED
+from fedhpro_flwr.runs.progress import HEADING
 from fedhpro_flwr.runs.resume import ALREADY_FINISHED, NOT_BEGUN
 
 PATIENCE = 600.0  # seconds that a SuperLink may be out of reach
@@ -64,10 +66,16 @@ class Deployment:
             LaunchError: it failed, was stopped by somebody, or was lost too often; the message is the reason.
             KeyboardInterrupt: Ctrl-C, after the run was stopped.
         """
-        settings, lost = config.flat(), 0
+        settings, lost, played = config.flat(), 0, False
+
+        def say(line: str) -> None:
+            nonlocal played
+            played = played or HEADING in line  # the line above that of the first round
+            self.say(line)
+
         while True:
             try:
-                status = follow(run, self.say, told=self.told, patience=PATIENCE)
+                status = follow(run, say, told=self.told, patience=PATIENCE)
             except KeyboardInterrupt:
                 self._stopped(run)
                 raise
@@ -80,19 +88,18 @@ class Deployment:
                 return
             if ALREADY_FINISHED in status.sentence and lost:
                 return  # it was lost between its summary and the word that it is done
-            if NOT_BEGUN in status.sentence and lost:
+            if NOT_BEGUN in status.sentence and lost and not played:
                 self.told("nothing was written yet when the run was lost: it begins anew")
                 settings = settings | {"resume": ""}
-            elif not status.lost:
+            elif not status.lost and not (lost and NODES_NEEDED in status.sentence):
                 raise LaunchError(status.sentence)
             elif lost == self.restarts:
-                again = f", {lost + 1} times" if lost else ""
-                raise LaunchError(f"the run was lost with its server{again} ({status.details})")
+                raise LaunchError(_went_away(status, lost + 1))
             else:
                 lost += 1
                 settings = settings | {"resume": config.run_folder if config.checkpoint.every else ""}
                 how = "goes on from its last checkpoint" if settings["resume"] else "begins anew (checkpoint.every = 0)"
-                self.told(f"the run was lost with its server ({status.details}); it {how}: {lost} of {self.restarts}")
+                self.told(f"{_went_away(status)}; it {how}: {lost} of {self.restarts}")
             run = self._submit_again(settings)
 
     def _submit_again(self, settings: dict[str, Scalar]) -> SubmittedRun:
@@ -111,3 +118,10 @@ class Deployment:
             run.stop()
         except LaunchError as error:
             self.told(f"it could not be stopped: {error}")
+
+
+def _went_away(status: Status, times: int = 1) -> str:
+    """Why a run did not end, though it could: its server went away, or its nodes are not back yet."""
+    if not status.lost:
+        return f"the run's nodes are not back yet ({status.sentence})"
+    return f"the run was lost with its server{f', {times} times' if times > 1 else ''} ({status.details})"

@@ -59,8 +59,8 @@ class Flower:
         try:
             answer = dict(json.loads(out))
         except (json.JSONDecodeError, TypeError):
-            said = " ".join((out + errors).split())
-            raise LaunchError(f"`flwr {command}` answered: {said[-LAST_CHARACTERS:]}") from None
+            said = " ".join((out + errors).split())[-LAST_CHARACTERS:] or f"nothing, and ended with {ended(process)}"
+            raise LaunchError(f"`flwr {command}` answered: {said}") from None
         if UNREACHABLE in str(answer.get("error-message", "")):
             raise UnreachableError("the SuperLink does not answer")
         return answer
@@ -78,6 +78,12 @@ class Flower:
             errors="replace",
             start_new_session=True,
         )
+
+
+def ended(process: subprocess.Popen[str]) -> str:
+    """How a process did, for a sentence."""
+    status = process.returncode
+    return f"signal {-status}" if status < 0 else f"status {status}"
 
 
 def reason(answer: dict[str, Any]) -> str:

@@ -51,7 +51,10 @@ def follow(
                         stream.join(AGAIN_SECONDS)  # the last lines may still be on their way
                         return status
                     if status.state == "pending" and now - began > START_TIMEOUT:
-                        raise LaunchError(f"the run is still pending after {START_TIMEOUT:.0f} s")
+                        raise LaunchError(
+                            f"the run is still pending after {START_TIMEOUT:.0f} s: nobody starts its ServerApp; "
+                            "if the SuperLink's flower-superexec is gone, restart the SuperLink"
+                        )
                     if stream.ended:
                         stream.close()
                         stream.open()

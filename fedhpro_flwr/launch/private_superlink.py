@@ -18,6 +18,7 @@ from pathlib import Path
 import tomli_w
 
 from fedhpro_flwr.launch.flower import Flower, LaunchError, environment, tool
+from fedhpro_flwr.launch.parent_death import ends_with_parent
 from fedhpro_flwr.launch.process_groups import groups_with
 
 START_TIMEOUT = 90.0  # seconds for the SuperLink to answer
@@ -55,6 +56,7 @@ class PrivateSuperLink:
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
+                preexec_fn=ends_with_parent(),
             )
         deadline = time.monotonic() + START_TIMEOUT
         try:

@@ -10,6 +10,7 @@ from pathlib import Path
 from fedhpro_flwr.config import Scalar
 from fedhpro_flwr.launch.flower import LaunchError
 from fedhpro_flwr.launch.following import follow
+from fedhpro_flwr.launch.log_file import LogFile
 from fedhpro_flwr.launch.private_superlink import PrivateSuperLink
 from fedhpro_flwr.launch.submitted_run import submit
 from fedhpro_flwr.launch.termination import in_order
@@ -35,13 +36,9 @@ def simulate(settings: Mapping[str, Scalar], *, num_nodes: int, log_file: Path, 
         home = Path(tempfile.mkdtemp(prefix="fedhpro-"))
         superlink = PrivateSuperLink(home, log_file)
         try:
-            with superlink as flower, log_file.open("a", encoding="utf-8") as log:
-
-                def say(line: str) -> None:
-                    print(line, file=log, flush=True)
-
+            with superlink as flower, LogFile(log_file) as log:
                 run = submit(flower, settings, engine)
-                status = follow(run, say, check=superlink.check, patience=PATIENCE)
+                status = follow(run, log.write, check=superlink.check, patience=PATIENCE)
         except LaunchError as error:  # home stays: what lies there tells more of a run that could not be followed
             raise LaunchError(f"{error} (log: {log_file})") from None
         except BaseException:

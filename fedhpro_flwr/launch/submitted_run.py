@@ -63,7 +63,12 @@ class SubmittedRun:
         Raises:
             UnreachableError: the SuperLink does not answer, or not now.
         """
-        answer = self.flower.answer("ls", self.flower.connection, "--run-id", self.run_id)
+        try:
+            answer = self.flower.answer("ls", self.flower.connection, "--run-id", self.run_id)
+        except UnreachableError:
+            raise
+        except LaunchError as error:  # the command was killed, say: that tells nothing of the run
+            raise UnreachableError(f"the SuperLink does not say what became of the run: {error}") from None
         if "runs" in answer:
             run = answer["runs"][0]
             return Status(str(run["status"]), str(run.get("status-details") or ""))

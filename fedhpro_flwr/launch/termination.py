@@ -1,4 +1,6 @@
-"""SIGTERM, which service managers and batch systems send, as an end in order: by itself Python dies where it stands."""
+"""SIGTERM, which service managers and batch systems send, and SIGHUP, of a terminal that closes or a connection that
+breaks, as an end in order: by itself Python dies where it stands, and leaves what it has started.
+"""
 
 from __future__ import annotations
 
@@ -9,25 +11,31 @@ from contextlib import contextmanager
 from threading import current_thread, main_thread
 from types import FrameType
 
+SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 TERMINATED = 143  # as shells say of it: 128 + SIGTERM
 
 
 @contextmanager
 def in_order() -> Iterator[None]:
-    """Inside, the first SIGTERM raises SystemExit with status 143, and further ones do not disturb the end.
+    """Inside, the first of `SIGNALS` raises SystemExit with 128 and its number; further ones do not disturb the end.
 
-    Left alone is a process that handles or ignores it already. So are threads other than the main one, which may not.
+    Left alone is one that the process handles already, or ignores, as under nohup. So are threads other than the main
+    one, which may not.
     """
-    if current_thread() is not main_thread() or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+    if current_thread() is not main_thread():
         yield
         return
-    signal.signal(signal.SIGTERM, _end)
+    taken = [number for number in SIGNALS if signal.getsignal(number) is signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, _end)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    sys.exit(TERMINATED)
+    for each in SIGNALS:
+        signal.signal(each, signal.SIG_IGN)
+    sys.exit(128 + number)

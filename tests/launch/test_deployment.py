@@ -14,6 +14,7 @@ import pytest
 
 from fedhpro_flwr.cli import main
 from fedhpro_flwr.launch import deployment, flower, following
+from fedhpro_flwr.runs.progress import HEADING
 
 # A `flwr` that answers from a list, and notes what it was asked; with an answer in a list it interrupts who asks first.
 FAKE = """#!{python}
@@ -21,6 +22,9 @@ import json, os, pathlib, shutil, signal, sys
 here = pathlib.Path(__file__).parent
 if sys.argv[1] == "log":
     print("Using SuperLink\\n\\x1b[92mINFO\\x1b[0m: round")
+    played = here / "played"
+    if played.exists():
+        print(played.read_text())
     sys.exit()
 answers = json.loads((here / "answers.json").read_text())
 asked = here / "asked.jsonl"
@@ -33,6 +37,8 @@ assert kind == sys.argv[1], (number, kind, sys.argv)
 if isinstance(answer, list):
     os.kill({pid}, signal.SIGINT)
     (answer,) = answer
+if answer == "killed":
+    os.kill(os.getpid(), signal.SIGKILL)
 print(json.dumps(answer))
 """
 TAKEN = ("run", {"success": True, "run-id": "77"})
@@ -162,6 +168,39 @@ def test_a_run_that_was_lost_before_it_wrote_anything_begins_anew(play):
     assert "it begins anew" in said
 
 
+def test_a_run_that_has_played_rounds_does_not_begin_anew_where_its_folder_is_away(play, tmp_path):
+    (tmp_path / "bin" / "played").write_text(f"INFO: {HEADING}")
+    refused = failed("resume = '/x' holds no run that was begun: there is no config.toml in it")
+    status, said, _ = play([TAKEN, NO_HEARTBEAT, TAKEN, refused])
+    assert status == 1
+    assert said.splitlines()[-1].endswith("holds no run that was begun: there is no config.toml in it")
+
+
+def test_a_question_that_was_killed_is_asked_again_and_stops_nothing(play):
+    status, said, _ = play([TAKEN, ("ls", "killed"), COMPLETED])
+    assert status == 0
+    assert "what became of the run: `flwr ls` answered: nothing, and ended with signal 9; waiting" in said
+
+
+def test_a_resumed_run_whose_nodes_are_not_back_yet_is_submitted_again(play):
+    late = failed("0 nodes answered in 60 s, clients.num-nodes = 3 are needed; go on with `fedhpro run --resume /x`")
+    assert play([TAKEN, NO_HEARTBEAT, TAKEN, late, TAKEN, COMPLETED])[0] == 0
+
+
+def test_a_new_run_that_misses_nodes_is_not(play):
+    late = failed("0 nodes answered in 60 s, clients.num-nodes = 3 are needed")
+    assert play([TAKEN, late])[0] == 1
+
+
+def test_a_log_that_finds_no_room_is_said_once_and_the_run_ends_well(play, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "flower.log").symlink_to("/dev/full")
+    status, said, _ = play([TAKEN, state("running"), COMPLETED])
+    assert status == 0
+    assert said.count("flower.log cannot be written (No space left on device): lines of the log are lost there") == 1
+    assert "INFO: round" in said
+
+
 def test_a_run_that_was_lost_after_its_last_word_is_complete(play):
     refused = failed("resume = '/x': the run is finished after 6 rounds; to make it longer set more rounds")
     assert play([TAKEN, NO_HEARTBEAT, TAKEN, refused])[0] == 0
@@ -213,7 +252,10 @@ def test_a_run_that_nobody_begins_with_is_stopped(play, monkeypatch):
     monkeypatch.setattr(following, "START_TIMEOUT", 0.0)
     status, said, _ = play([TAKEN, state("pending"), STOPPED])
     assert status == 1
-    assert said.splitlines()[-1].endswith("the run is still pending after 0 s")
+    assert said.splitlines()[-1].endswith(
+        "the run is still pending after 0 s: nobody starts its ServerApp; if the SuperLink's flower-superexec is gone, "
+        "restart the SuperLink"
+    )
 
 
 def test_a_finished_run_in_the_folder_is_refused_before_anything_is_asked(tmp_path, capsys, monkeypatch):

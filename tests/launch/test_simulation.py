@@ -12,7 +12,7 @@ import pytest
 from fedhpro_flwr.launch import private_superlink
 from fedhpro_flwr.launch.flower import LaunchError
 from fedhpro_flwr.launch.simulation import simulate
-from fedhpro_flwr.launch.termination import in_order
+from fedhpro_flwr.launch.termination import SIGNALS, in_order
 
 
 @pytest.fixture
@@ -27,9 +27,12 @@ def scratch(tmp_path, monkeypatch):
     return tmp_path / "scratch"
 
 
-@pytest.mark.parametrize(("number", "stop"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+@pytest.mark.parametrize(
+    ("number", "stop"),
+    [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit), (signal.SIGHUP, SystemExit)],
+)
 def test_a_signal_takes_the_scratch_folder_away(number, stop, scratch, monkeypatch):
-    before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    before = [signal.getsignal(each) for each in (signal.SIGINT, *SIGNALS)]
     there = []
 
     def interrupted(port):
@@ -41,9 +44,9 @@ def test_a_signal_takes_the_scratch_folder_away(number, stop, scratch, monkeypat
     with pytest.raises(stop) as stopped:
         simulate({}, num_nodes=1, log_file=scratch.parent / "flower.log")
     assert len(there) == 1 and list(scratch.iterdir()) == []
-    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
+    assert [signal.getsignal(each) for each in (signal.SIGINT, *SIGNALS)] == before
     if stop is SystemExit:
-        assert stopped.value.code == 143
+        assert stopped.value.code == 128 + number
 
 
 def test_what_lies_there_stays_where_the_run_could_not_be_followed(scratch, monkeypatch):
@@ -73,6 +76,17 @@ def test_who_handles_sigterm_already_goes_on_doing_so():
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
     assert heard == [signal.SIGTERM]
+
+
+def test_under_nohup_a_closed_terminal_ends_nothing():
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with in_order():
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL  # the other one is taken all the same
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def test_another_thread_than_the_main_one_may_simulate_too():

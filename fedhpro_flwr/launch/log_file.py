@@ -1,0 +1,41 @@
+"""flower.log: what Flower and the apps print. A full disk there is said once, and costs the run nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+
+
+class LogFile:
+    """A log that grows line by line.
+
+    Args:
+        path: of the file; what it holds already stays.
+        told: gets a sentence where it cannot be written.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+
+    def __init__(self, path: Path, told: Callable[[str], None] = lambda sentence: None) -> None:
+        self.path, self._told = path, told
+        self._file = path.open("a", encoding="utf-8")
+        self._failed = False
+
+    def __enter__(self) -> LogFile:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        with suppress(OSError):  # what a full disk did not take is tried once more, and that is all
+            self._file.close()
+
+    def write(self, line: str) -> None:
+        """One line more, on the disk at once."""
+        try:
+            print(line, file=self._file, flush=True)
+        except OSError as error:
+            if not self._failed:
+                self._failed = True
+                self._told(f"{self.path} cannot be written ({error.strerror}): lines of the log are lost there")
