@@ -41,11 +41,17 @@ def ablation_rows(config: RunConfig, only: Sequence[str] = ()) -> tuple[Row, ...
             "frozen orthogonal": ("hyper-prototypes.matching-steps=0", "hyper-prototypes.init=orthogonal"),
             "averaged": ("method.name=averaged",),
         },
-        "margin": {f"margin {reading}": (f"losses.margin={reading}", *without) for reading, without in margins.items()},
+        "margin": {
+            f"margin {reading}": (f"losses.hpcl={hpcl}", f"losses.margin={reading}", *without)
+            for reading, without in margins.items()
+        },
         "k": {f"K = {k}": (f"hyper-prototypes.prototypes-per-class={k}", *counts) for k in (1, 2, 5, 10)},
         "m": {f"M = {m}": (f"hyper-prototypes.matching-steps={m}",) for m in (1, 10, 30, 100)},
         "distance": {
-            f"matching by {distance}": (f"hyper-prototypes.matching-distance={distance}",)
+            f"matching by {distance}": (
+                f"hyper-prototypes.matching-steps={steps}",
+                f"hyper-prototypes.matching-distance={distance}",
+            )
             for distance in ("cosine", "coordinate", "mse")
         },
         "calibration": {
@@ -69,7 +75,7 @@ def read_groups(text: str) -> tuple[str, ...]:
     Raises:
         ConfigError: there is no such group; the message lists those there are.
     """
-    wanted = split(text, ",")
+    wanted = split(text, ",", "--only")
     for name in wanted:
         if name not in GROUPS:
             raise ConfigError(f"--only {name} is no group of ablations, there are: {', '.join(GROUPS)}")

@@ -12,9 +12,9 @@ from fedhpro_flwr.comparison.rows import Column, Row, refuse_elsewhere
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.settings.flat_keys import Scalar
 from fedhpro_flwr.settings.from_command_line import prepare, read_settings
-from fedhpro_flwr.settings.places import OF_THE_RUN, STATE_FOLDER
+from fedhpro_flwr.settings.places import DECIDES_NOTHING, STATE_FOLDER
 
-NOT_COMPARED = frozenset({*OF_THE_RUN, STATE_FOLDER})  # the folder of a grid may be moved
+NOT_COMPARED = DECIDES_NOTHING | {STATE_FOLDER, "checkpoint.every"}  # the folder of a grid may be moved
 LONGEST = 200  # characters of a folder's name: file systems take 255 bytes
 
 Place = tuple[str, str, int]  # labels of row and column, seed

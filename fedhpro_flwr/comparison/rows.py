@@ -47,7 +47,7 @@ def read_rows(text: str) -> tuple[Row, ...]:
     Raises:
         ConfigError: an entry is empty, not of this form, or written twice.
     """
-    rows = tuple(read_row(entry) for entry in split(text, ","))
+    rows = tuple(read_row(entry) for entry in split(text, ",", "--methods"))
     refuse_twice((row.label for row in rows), "--methods")
     return rows
 
@@ -61,7 +61,7 @@ def read_row(entry: str) -> Row:
     if entry.startswith(PRESET) and "=" not in entry:
         return Row(entry, ("method.name=fedhpro", f"preset={entry.removeprefix(PRESET)}"))
     name, colon, settings = (part.strip() for part in entry.partition(":"))
-    changes = split(settings, ";") if colon else []
+    changes = split(settings, ";", f"--methods {entry!r}") if colon else []
     method = name.removesuffix(HYPER)
     if not method or "=" in method or not all("=" in change for change in changes):
         raise ConfigError(
@@ -84,7 +84,7 @@ def read_columns(varied: Sequence[str]) -> tuple[Column, ...]:
         key, equals, values = (part.strip() for part in text.partition("="))
         if not key or not equals:
             raise ConfigError(f"--vary {text}: write it as key=value,value")
-        changes = [f"{key}={value}" for value in split(values, ",")]
+        changes = [f"{key}={value}" for value in split(values, ",", f"--vary {text}")]
         refuse_elsewhere(changes, f"--vary {text}")
         refuse_twice(changes, "--vary")
         choices.append(changes)
@@ -98,7 +98,7 @@ def read_seeds(text: str) -> tuple[int, ...]:
     Raises:
         ConfigError: one is no whole number from 0 on, or written twice.
     """
-    words = split(text, ",")
+    words = split(text, ",", "--seeds")
     if not all(re.fullmatch(r"[0-9]+", word) for word in words):
         raise ConfigError(f"--seeds {text}: write whole numbers from 0 on, separated by commas")
     seeds = tuple(int(word) for word in words)
@@ -106,15 +106,22 @@ def read_seeds(text: str) -> tuple[int, ...]:
     return seeds
 
 
-def split(text: str, separator: str) -> list[str]:
+def split(text: str, separator: str, named: str) -> list[str]:
     """Parts without the blanks around them; a separator between double quotes separates nothing.
+
+    Args:
+        text: to be split.
+        separator: between its parts.
+        named: where the text is from, for the sentence.
 
     Raises:
         ConfigError: a part is empty.
     """
     parts = [part.strip() for part in re.split(rf'{separator}(?=(?:[^"]*"[^"]*")*[^"]*$)', text)]
     if not all(parts):
-        raise ConfigError(f"{text!r}: there is nothing between two of its separators ({separator}), or nothing at all")
+        raise ConfigError(
+            f"{named}: {f'nothing stands between two {separator} of {text!r}' if text.strip() else 'it is empty'}"
+        )
     return parts
 
 

@@ -60,7 +60,7 @@ def run_study(
             except ConfigError as error:
                 raise ConfigError(f"{cell.name}: {error}; nothing was started") from None
         _say(console, f"{len(grid.runs)} runs, {len(waiting)} to do; tables and runs in {grid.folder}")
-        progress = Progress(console, len(grid.runs), len(grid.runs) - len(waiting), jobs)
+        progress = Progress(console, len(grid.runs), len(grid.runs) - len(waiting))
         outcomes = run_cells(waiting, arguments, jobs=jobs, lock=lock, tell=progress.tell, keep=keep_workers)
         failures = {outcome.cell.folder: outcome.failure for outcome in outcomes if outcome.failure}
         runs, missing = read_runs(grid, failures)
@@ -100,9 +100,9 @@ def read_runs(grid: Grid, failures: Mapping[Path, str]) -> tuple[dict[Place, Run
 class Progress:
     """A line for each run that ends, with an estimate of the time left."""
 
-    def __init__(self, console: Console, total: int, done: int, jobs: int) -> None:
+    def __init__(self, console: Console, total: int, done: int) -> None:
         self.console, self.total, self.done = console, total, done
-        self.jobs, self.here, self.began = jobs, 0, time.monotonic()
+        self.here, self.began = 0, time.monotonic()
 
     def tell(self, outcome: Outcome) -> None:
         """One run has ended."""

@@ -104,9 +104,10 @@ def build_table(grid: Grid, runs: Mapping[Place, RunNumbers], baseline: str, tar
     keys = dict.fromkeys([TARGET, *(key for _, _, key in values)])
     entries: dict[tuple[str, str, str], Entry] = {}
     for column in columns:
+        tested_on = {(row, seed): run.tested_on for (row, where, seed), run in runs.items() if where == column}
         for key in keys:
             found = {row.label: values.get((row.label, column, key), {}) for row in grid.rows}
-            for entry in _column(grid, column, measure_of(key), found, baseline):
+            for entry in _column(grid, column, measure_of(key), found, tested_on, baseline):
                 entries[entry.row.label, column, key] = entry
     judged = [run for run in runs.values() if run.accuracy_of != CLIENTS] or list(runs.values())
     fewest = min((len(run.curve) for run in judged), default=0)
@@ -125,15 +126,21 @@ def _numbers(run: RunNumbers | None, target: float | None, base: Sequence[RunNum
     """A run's numbers with its rounds to the target, if it is judged by what the baseline is judged by."""
     if run is None:
         return {}
-    comparable = not base or run.accuracy_of == base[0].accuracy_of
+    of = (run.accuracy_of, run.tested_on)
+    comparable = not base or of == (base[0].accuracy_of, base[0].tested_on)
     reached = rounds_to(run.curve, target) if target is not None and comparable else None
     return dict(run.values) | ({TARGET: reached} if reached is not None else {})
 
 
 def _column(
-    grid: Grid, column: str, measure: Measure, found: Mapping[str, Mapping[int, float]], baseline: str
+    grid: Grid,
+    column: str,
+    measure: Measure,
+    found: Mapping[str, Mapping[int, float]],
+    tested_on: Mapping[tuple[str, int], str],
+    baseline: str,
 ) -> Iterable[Entry]:
-    """A measure of all rows of a column: `found` by row and seed."""
+    """A measure of all rows of a column: `found` by row and seed, and what each of these runs was tested on."""
     entries = []
     for row in grid.rows:
         values = found[row.label]
@@ -141,7 +148,11 @@ def _column(
         whole = len(numbers) == len(grid.seeds) or measure.key != TARGET  # the mean of those that arrive flatters
         against = None
         if any(grid.cells[row.label, column, seed] is not grid.cells[baseline, column, seed] for seed in grid.seeds):
-            both = [seed for seed in values if seed in found[baseline]]
+            both = [
+                seed
+                for seed in values
+                if seed in found[baseline] and tested_on[row.label, seed] == tested_on[baseline, seed]
+            ]
             against = paired(
                 [values[seed] for seed in both],
                 [found[baseline][seed] for seed in both],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import selectors
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from fedhpro_flwr.commands import OK
 from fedhpro_flwr.comparison.child_process import LOG_FILE, end, start_child, stop
 from fedhpro_flwr.comparison.finished import is_finished
 from fedhpro_flwr.comparison.grid import Cell
-from fedhpro_flwr.runs.run_folder import CONFIG_FILE, FAILURE_FILE
+from fedhpro_flwr.runs.run_folder import CHECKPOINT_FOLDER, CONFIG_FILE, FAILURE_FILE
 from fedhpro_flwr.settings.flat_keys import nest
 from fedhpro_flwr.whole_file import write_whole
 
@@ -63,6 +64,7 @@ class Worker:
         cell.folder.mkdir(parents=True, exist_ok=True)
         for name in (FAILURE_FILE, LOG_FILE):  # of an earlier attempt: no reason for this one's failure
             (cell.folder / name).unlink(missing_ok=True)
+        shutil.rmtree(cell.folder / CHECKPOINT_FOLDER, ignore_errors=True)
         write_whole(cell.folder / CONFIG_FILE, tomli_w.dumps(nest(cell.config.flat())).encode())
         self.cell, self.began = cell, time.monotonic()
         assert self.process.stdin is not None

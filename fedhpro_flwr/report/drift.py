@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fedhpro_flwr.config import ConfigError
-from fedhpro_flwr.runs.prototype_trace import PROTOTYPES_FILE
+from fedhpro_flwr.runs.run_folder import PROTOTYPES_FILE
 
 Curve = list[tuple[int, float]]  # (round, value)
 Distance = Callable[[Tensor, Tensor, Tensor], float | None]  # a [C, D], b [C, D], mask [C] -> mean over the classes

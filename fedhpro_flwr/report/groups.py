@@ -7,18 +7,11 @@ from dataclasses import dataclass
 
 from fedhpro_flwr.config import RunConfig, Scalar
 from fedhpro_flwr.report.runs import Run
-from fedhpro_flwr.settings.places import COMPARED_RUN, OF_THE_RUN, STATE_FOLDER, without_places
+from fedhpro_flwr.settings.places import COMPARED_RUN, DECIDES_NOTHING, STATE_FOLDER, without_places
 from fedhpro_flwr.settings.presets import PRESETS
 
-# Where files lie, what was compared with and who else was told say nothing of how a run was trained.
-UNCOMPARED = (
-    "seed",
-    *OF_THE_RUN,
-    STATE_FOLDER,
-    COMPARED_RUN,
-    "clients.num-nodes",
-    "trackers",
-)
+# What was compared with and how often a checkpoint was written say nothing of how a run was trained.
+UNCOMPARED = DECIDES_NOTHING | {"seed", STATE_FOLDER, COMPARED_RUN, "checkpoint.every"}
 METHOD, PRESET, EXPERIMENT = "method.name", "preset", "experiment"
 
 

@@ -1,4 +1,4 @@
-"""Settings that say where something lies, on the machine at hand: each is named here, whoever compares or moves them.
+"""Settings that say where something lies, or decide no result: each is named here, whoever compares or moves them.
 
 Two runs are the same wherever their files lie, and a command's relative paths must hold in the apps' directories.
 """
@@ -18,6 +18,8 @@ STATE_FOLDER = "clients.state-path"  # where clients keep what does not travel
 COMPARED_RUN = "evaluation.alone"  # the run of each client alone, which it is held against
 MADE_ABSOLUTE = (DATA_FOLDER, *FILES, WEIGHTS, STATE_FOLDER, COMPARED_RUN)  # a run's own are when its folder is made
 UNCOUNTED = (DATA_FOLDER, "data.download")
+# No result depends on where a run's own files lie, whom the server tells, how long it waits, and for how many nodes.
+DECIDES_NOTHING = frozenset({*OF_THE_RUN, "trackers", "clients.num-nodes", "clients.retries", "clients.timeout"})
 HASHING = "hashing"  # data.tokenizer names a folder or this
 
 

@@ -235,3 +235,22 @@ def test_ablations_are_what_they_are_called_whatever_is_set_of_margins_and_count
     assert (one.hyper_prototypes.prototypes_per_class, one.hyper_prototypes.counts) == (1, "")
     assert (inner.losses.margin_pairs, inner.losses.margin_schedule) == ("same", "ramp")
     assert (l2.losses.margin_pairs, l2.losses.margin_schedule) == ("far", "ramp")
+
+
+def test_ablations_of_frozen_hyper_prototypes_and_of_a_loss_that_is_off_are_what_they_are_called(tmp_path):
+    """A row that changes how hyper-prototypes are matched matches them; one that changes the margin has its loss."""
+    rows = ablation_rows(prepare("digits-small", ["preset=tuned", "losses.hpcl=off"]), ("distance", "margin"))
+    configs = {row.label: prepare("digits-small", ["preset=tuned", "losses.hpcl=off", *row.changes]) for row in rows}
+    for distance in ("cosine", "coordinate", "mse"):
+        options = configs[f"matching by {distance}"].hyper_prototypes
+        assert (options.matching_steps, options.matching_distance) == (30, distance)
+    assert configs["margin l2"].losses.hpcl == "paper"
+
+
+@pytest.mark.parametrize("key", ["trackers", "clients.timeout", "clients.retries", "checkpoint.every"])
+def test_what_decides_no_result_makes_no_other_run(key, tmp_path):
+    values = {"trackers": "tensorboard"}
+    made = grid(tmp_path)
+    for run in made.runs:
+        finish(run, **{key.replace(".", "__").replace("-", "_"): values.get(key, 7)})
+    assert unfinished(made.runs) == []

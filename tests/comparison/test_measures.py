@@ -24,6 +24,8 @@ def line(number, accuracy, *, domains=None, received=None):
         "client_seconds": {"local-training": 2.0 * number},
         "bytes_up": {"model": 100, "class-gradients": 20},
         "bytes_down": {"model": 100},
+        "clients": [],
+        "method": {},
         "tested": tested,
         "received": received,
     }

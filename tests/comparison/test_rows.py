@@ -50,8 +50,8 @@ def test_seeds():
 @pytest.mark.parametrize(
     ("read", "text", "sentence"),
     [
-        (read_rows, "fedavg,,local", "there is nothing between two of its separators"),
-        (read_rows, "", "there is nothing between two of its separators"),
+        (read_rows, "fedavg,,local", "--methods: nothing stands between two , of 'fedavg,,local'"),
+        (read_rows, "", "--methods: it is empty"),
         (read_rows, "fedavg,local,fedavg", "--methods: fedavg is written 2 times"),
         (read_rows, "fedhpro:reference", "--methods 'fedhpro:reference': write a method as NAME, NAME.hyper, "),
         (read_rows, "preset=reference", "--methods 'preset=reference': write a method as NAME"),
@@ -63,7 +63,7 @@ def test_seeds():
         (read_seeds, "0,one", "write whole numbers from 0 on"),
         (read_seeds, "1,1", "--seeds: 1 is written 2 times"),
         (lambda text: read_columns([text]), "local.lr", "--vary local.lr: write it as key=value,value"),
-        (lambda text: read_columns([text]), "local.lr=", "there is nothing between"),
+        (lambda text: read_columns([text]), "local.lr=", "--vary local.lr=: it is empty"),
         (lambda text: read_columns([text]), "seed=1,2", "seed cannot be set in a grid"),
         (lambda text: read_columns([text]), "local.lr=1,1", "--vary: local.lr=1 is written 2 times"),
         (lambda text: read_columns([text, text]), "local.lr=1,2", "--vary: local.lr is written 2 times"),

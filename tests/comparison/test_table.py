@@ -179,6 +179,19 @@ def test_a_table_of_validation_data_says_so(grid, runs):
     assert "validation" not in " ".join(shown()[1])
 
 
+@pytest.mark.parametrize("of", ["mean over domains", "mean over clients"])
+def test_runs_tested_on_other_data_are_not_held_against_each_other(grid, runs, of):
+    """What both call a mean over domains may be of test data in one and of validation data in the other."""
+    alike = {place: replace(run, accuracy_of=of) for place, run in runs.items() if place[0] != LOCAL}
+    key = "mean-of-last-ten"
+    assert build_table(grid, alike, BASE).entries[GOOD, "", key].against.pairs == 3
+    other = {place: replace(run, tested_on="validation data") for place, run in alike.items() if place[0] == GOOD}
+    table = build_table(grid, alike | other, BASE)
+    assert table.entries[GOOD, "", key].against is None or table.entries[GOOD, "", key].against.pairs == 0
+    assert table.entries[GOOD, "", "rounds-to-target"].mean is None
+    assert not table.entries[GOOD, "", key].is_significant
+
+
 def test_a_mean_of_fewer_than_ten_rounds_is_said_to_be_one(grid, runs):
     def said(rounds):
         curve = [(number, 60.0) for number in range(rounds)]

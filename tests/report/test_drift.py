@@ -22,7 +22,7 @@ from fedhpro_flwr.report.drift import (
 from fedhpro_flwr.report.drift_section import drift_section
 from fedhpro_flwr.report.groups import group_runs
 from fedhpro_flwr.report.runs import Run
-from fedhpro_flwr.runs.prototype_trace import PROTOTYPES_FILE
+from fedhpro_flwr.runs.run_folder import PROTOTYPES_FILE
 
 
 def drawn(seed, rounds=3, classes=5, width=4):
