@@ -102,14 +102,16 @@ def shrink_factors(norms: Tensor, held: Tensor, *, longest: float = math.inf, to
 
     Args:
         norms: [N, G] float64; of models, of the two vectors that each is.
-        held: [N, G] bool, which of them count for the median; of an even number the lower one is taken.
+        held: [N, G] bool, which of them count for the median, unless they are zero: of an even number the lower one is
+            taken. A client that moved nothing has no say in how far others may.
         longest: M that is given.
         to_median: whether the median of a class's clients bounds too.
     """
     bound = torch.full(norms.shape[1:], longest, dtype=norms.dtype, device=norms.device)
     if to_median:
-        ordered = norms.masked_fill(~held, torch.inf).sort(dim=0).values
-        middle = (held.sum(dim=0) - 1).clamp(min=0) // 2  # [G]
+        moved = held & (norms > 0)
+        ordered = norms.masked_fill(~moved, torch.inf).sort(dim=0).values
+        middle = (moved.sum(dim=0) - 1).clamp(min=0) // 2  # [G]
         bound = torch.minimum(bound, ordered.gather(0, middle[None])[0])
     return torch.where(norms > bound, bound / norms, 1.0)
 

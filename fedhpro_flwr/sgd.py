@@ -36,6 +36,10 @@ class LocalSGD:
     def step(self) -> None:
         """Move every parameter that has a gradient."""
         moved = [place for place, parameter in enumerate(self.parameters) if parameter.grad is not None]
+        if self.momentum and any(velocity is not None for velocity in self.velocities):
+            for place in moved:  # one that had no gradient before begins at rest: v = m 0 + g
+                if self.velocities[place] is None:
+                    self.velocities[place] = torch.zeros_like(self.parameters[place])
         velocities = [self.velocities[place] for place in moved]
         sgd(
             [self.parameters[place] for place in moved],

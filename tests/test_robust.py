@@ -119,6 +119,11 @@ def test_factors_bring_down_what_is_longer_than_the_bound_or_the_median():
     assert shrink_factors(norms, held, longest=1.0, to_median=True)[:, 0].tolist() == [1.0, 0.25, 0.5, 0.125]
 
 
+def test_clients_that_did_not_move_hold_nobody_back():
+    norms = torch.tensor([[1.0], [0.0], [5.0], [0.0]], dtype=torch.float64)
+    assert shrink_factors(norms, norms >= 0, to_median=True)[:, 0].tolist() == [1.0, 1.0, 0.2, 1.0]
+
+
 def test_factors_of_updates_that_do_not_move():
     still = torch.zeros(3, 1, dtype=torch.float64)
     assert shrink_factors(still, still == 0, to_median=True).tolist() == [[1.0]] * 3

@@ -54,6 +54,24 @@ def test_a_parameter_without_a_gradient_stays() -> None:
     assert torch.equal(used, torch.full((2,), 1 - 0.1 * 1.1))
 
 
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_a_parameter_may_get_its_first_gradient_later_than_others(momentum: float) -> None:
+    """As of a branch of a model that the first batch did not take."""
+    ours = [torch.ones(2, requires_grad=True) for _ in range(2)]
+    theirs = [torch.ones(2, requires_grad=True) for _ in range(2)]
+    mine = LocalSGD(ours, lr=0.1, momentum=momentum, weight_decay=0.01)
+    torchs = torch.optim.SGD(theirs, lr=0.1, momentum=momentum, weight_decay=0.01)
+    for step in range(4):
+        for place in (0, 1):
+            for parameters in (ours, theirs):
+                absent = place == 1 and step == 0
+                parameters[place].grad = None if absent else torch.full((2,), 0.5 + step + place)
+        mine.step()
+        torchs.step()
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=0.0)
+
+
 def test_a_visit_does_not_import_the_compiler() -> None:
     script = """
 import sys, torch

@@ -55,7 +55,9 @@ class Averaged(PrototypeMethod):
             chosen = known[batch.labels]
             if not bool(chosen.any()):
                 return batch.z.new_zeros(())
-            return loss_of_all(Batch(batch.x[chosen], batch.labels[chosen], batch.z[chosen]))
+            # Means over the batch, as everywhere: the few samples that are known do not count for all.
+            share = chosen.float().mean()
+            return share * loss_of_all(Batch(batch.x[chosen], batch.labels[chosen], batch.z[chosen]))
 
         # Looked at once: choosing in each step would make each wait for the device.
         return loss_of_all if bool(known[arrival.train.labels].all()) else loss_of_some

@@ -2,9 +2,10 @@ r"""FedProto: Tan et al., FedProto: Federated Prototype Learning across Heteroge
 
 .. math::
     L_k = CE + \lambda \frac{1}{B} \sum_i d(z_i, \bar C^{y_i}), \qquad
-    \bar C^c = \frac{1}{|N_c|} \sum_{k \in N_c} \frac{n_k^c}{n^c} C_k^c
+    \bar C^c = \sum_{k \in N_c} \frac{n_k^c}{n^c} C_k^c
 
 with C_k^c the mean feature of class c at client k and N_c the clients that hold it; d is the mean squared difference.
+The publication divides by |N_c| once more, which would make prototypes of means smaller than they are (DEVIATIONS.md).
 As published only prototypes travel (`model.share = "nothing"`); with a shared model it is averaged as in FedAvg.
 """
 

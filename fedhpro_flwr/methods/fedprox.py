@@ -3,13 +3,15 @@ r"""FedProx: Li et al., Federated Optimization in Heterogeneous Networks, MLSys 
 .. math::
     L_k(w) = CE(w) + \frac{\mu}{2} \|w - w^r\|^2
 
-with w^r the model that the client received. The server averages as FedAvg does.
+with w^r what the client received of a model: an encoder that stays with its client (`model.share = "head"`) is pulled
+nowhere. The server averages as FedAvg does.
 """
 
 from __future__ import annotations
 
 import torch
 
+from fedhpro_flwr.exchange import travels
 from fedhpro_flwr.methods.arrival import Arrival, Correction
 from fedhpro_flwr.methods.base import Method, method
 
@@ -19,9 +21,13 @@ class FedProx(Method):
     """The proximal term's gradient mu (w - w^r) is added to each step's; the reported training loss is without it."""
 
     def correction(self, arrival: Arrival) -> Correction:
-        """grad <- grad + mu (w - w^r) for every parameter that is trained."""
+        """grad <- grad + mu (w - w^r) for every parameter that was received and is trained."""
         mu = self.config.fedprox.mu
-        trained = [parameter for parameter in arrival.model.parameters() if parameter.requires_grad]
+        trained = [
+            parameter
+            for name, parameter in arrival.model.named_parameters()
+            if parameter.requires_grad and travels(name, self.share)
+        ]
         received = [parameter.detach().clone() for parameter in trained]
 
         @torch.no_grad()

@@ -5,8 +5,9 @@ r"""MOON: Li et al., Model-Contrastive Federated Learning, CVPR 2021.
     \frac{\exp(\cos(z_i, z_i^r) / \tau)}{\exp(\cos(z_i, z_i^r) / \tau) + \exp(\cos(z_i, z_i^{prev}) / \tau)}
 
 with z^r the feature of the same sample under the received model and z^prev under the client's model after its last
-visit. At its first visit that is the received model, as published, and the term is the constant log 2. The contrast is
-on the features that the head takes; the publication puts a projection head of two layers before it (DEVIATIONS.md).
+visit. At its first visit that is the received model, as published, and the term the constant mu log 2, which has no
+gradient: it is not computed, nor in the reported loss. The contrast is on the features that the head takes; the
+publication puts a projection head of two layers before it (DEVIATIONS.md).
 """
 
 from __future__ import annotations

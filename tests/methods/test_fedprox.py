@@ -40,6 +40,19 @@ def test_what_is_not_trained_is_left_alone(make):
     assert torch.equal(model.head.bias.grad, torch.ones(make.classes))  # not moved yet
 
 
+def test_an_encoder_that_stays_with_its_client_is_pulled_nowhere(make):
+    config, model = make.config("fedprox", fedprox__mu=MU, model__share="head"), make.model()
+    correction = build_method(config).correction(make.arrival(config, model, make.data()))
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+        with torch.no_grad():
+            parameter.add_(1.0)
+    correction()
+    for name, parameter in model.named_parameters():
+        pull = MU if name.startswith("head.") else 0.0
+        torch.testing.assert_close(parameter.grad, torch.full_like(parameter, pull), rtol=1e-4, atol=1e-6)
+
+
 def visit_by_hand(make, mu, *, steps, lr, momentum, decay):
     """Full-batch SGD on CE + mu / 2 |w - w_r|^2 in float64, the term differentiated with the rest."""
     model, train = make.model().double().train(), make.data().train
