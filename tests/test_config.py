@@ -179,9 +179,9 @@ VALID = {
     "local.epochs": counts,
     "local.momentum": st.floats(0, 0.999),
     "local.flip": st.booleans(),
-    "losses.temperature": positive,
+    "losses.temperature": st.floats(1e-4, 1e12),
     "losses.hpal": st.sampled_from(["paper", "unit", "reference", "off", "preset"]),
-    "hyper-prototypes.prototypes-per-class": st.one_of(counts, st.just("preset")),
+    "hyper-prototypes.prototypes-per-class": st.one_of(st.integers(1, 10_000), st.just("preset")),
 }
 
 

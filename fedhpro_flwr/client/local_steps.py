@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fedhpro_flwr.client_data import ClientData
-from fedhpro_flwr.data.augment import Crops, crop_and_flip
+from fedhpro_flwr.data.augment import Crops, crop_and_flip_alike
 from fedhpro_flwr.data.batches import batches
 from fedhpro_flwr.settings.sections import LocalOptions
 
@@ -45,7 +45,7 @@ def epoch(
         if crops is not None:
             x = next(crops).cut(x)
         elif augments:  # the draws of a whole batch are three numbers, which stay with the host
-            x = crop_and_flip(x, draw="per-batch", flip=local.flip, generator=augmentation)
+            x = crop_and_flip_alike(x, flip=local.flip, generator=augmentation)
         yield x, train.labels[chosen]
 
 

@@ -87,6 +87,9 @@ def load(source: DataSource) -> DataSet:
     loader = DATA_SETS.find(source.name)
     refuse_unused(source)
     loaded = loader(source)
+    if not isinstance(loaded, DataSet):
+        given = type(loaded).__name__
+        raise ValueError(f"data.name = {source.name!r}: its loader gave {given}, it must give a DataSet")
     total = len(loaded.train)
     if 0 < source.train_limit < total:
         rng = np.random.default_rng(source.split_seed)

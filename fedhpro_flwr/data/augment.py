@@ -8,13 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-
-Draw = Literal["per-sample", "per-batch"]
 
 
 def to_float(inputs: Tensor, mean: Sequence[float] | Tensor, std: Sequence[float] | Tensor) -> Tensor:
@@ -35,59 +32,34 @@ def to_float(inputs: Tensor, mean: Sequence[float] | Tensor, std: Sequence[float
     return (x - center).div_(scale)
 
 
-def crop_and_flip(
-    x: Tensor,
-    *,
-    draw: Draw = "per-sample",
-    padding: int = 4,
-    flip: bool = True,
-    generator: torch.Generator,
-) -> Tensor:
-    """Pad with zeros, crop a random window of the original size, mirror the width with probability 1/2.
+def crop_and_flip_alike(x: Tensor, *, padding: int = 4, flip: bool = True, generator: torch.Generator) -> Tensor:
+    """Pad with zeros, crop the same random window of every image of a batch, mirror all of them with probability 1/2.
 
     Zeros after normalisation are the mean colour. Row and column of the window are uniform in 0..2*padding.
 
     Args:
         x: normalised images [B, ch, H, W].
-        draw: one draw for every image, or one for the whole batch (the reference).
         padding: pixels on each side.
         flip: whether to mirror.
         generator: on the CPU, so that the draws do not depend on the device.
 
     Returns:
-        Images [B, ch, H, W] on the device of `x`.
-
-    Raises:
-        ValueError: `x` is no batch of images, `padding` is negative, or `draw` is unknown.
+        Images [B, ch, H, W] on the device of `x`, laid out as they are.
     """
-    if x.ndim != 4:
-        raise ValueError(f"crop_and_flip needs images [B, ch, H, W], got {list(x.shape)}")
-    if padding < 0:
-        raise ValueError(f"padding = {padding}: it must be 0 or larger")
-    if draw == "per-batch":
-        return _once_for_the_batch(x, padding, flip, generator)
-    if draw == "per-sample":
-        return _once_for_each_image(x, padding, flip, generator)
-    raise ValueError(f"draw = {draw!r} is unknown, allowed are 'per-sample' and 'per-batch'")
-
-
-def _once_for_the_batch(x: Tensor, padding: int, flip: bool, generator: torch.Generator) -> Tensor:
     height, width = x.shape[-2:]
     row = int(torch.randint(2 * padding + 1, (), generator=generator))
     column = int(torch.randint(2 * padding + 1, (), generator=generator))
     mirrored = flip and float(torch.rand((), generator=generator)) < 0.5
     padded = F.pad(x, (padding, padding, padding, padding))
     window = padded[:, :, row : row + height, column : column + width]
-    return window.flip(-1) if mirrored else window.clone()  # both dense, and laid out as x is
-
-
-def _once_for_each_image(x: Tensor, padding: int, flip: bool, generator: torch.Generator) -> Tensor:
-    return Crops.draw(len(x), padding=padding, flip=flip, generator=generator).to(x.device).cut(x)
+    return window.flip(-1) if mirrored else window.clone()  # both dense
 
 
 @dataclass(frozen=True, eq=False)
 class Crops:
-    """One window for every image of a batch, or of an epoch: where it begins, and whether it is read backwards."""
+    """As `crop_and_flip_alike`, but a window for each image of a batch, or of an epoch: where it begins, and whether it
+    is read backwards.
+    """
 
     rows: Tensor  # [n, 1] int64, of the padded image
     columns: Tensor  # [n, 1] int64

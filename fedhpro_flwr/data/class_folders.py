@@ -79,6 +79,8 @@ def class_folders(
     classes -= {parent for folder in classes for parent in folder.parents}
     parts = {folder.parts[:-1] for folder in classes if folder.parts}  # () or ("train",) and ("test",)
     is_flat = classes <= {PurePosixPath(TRAIN), PurePosixPath(TEST)}  # parts without classes inside
+    if parts == {(TRAIN,), ("val",)}:
+        raise ValueError(f"{place} has the folders train and val; call the one that is tested on {TEST}")
     if is_flat or parts not in ({()}, {(TRAIN,), (TEST,)}):
         raise ValueError(
             f"{place} has no folders of classes: it needs class/picture.png, "

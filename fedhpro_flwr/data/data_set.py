@@ -160,6 +160,13 @@ class DataSet:
                     f"allowed are 0..{self.num_classes - 1} for {self.num_classes} classes"
                 )
         channels = self.input_shape[0] if len(self.input_shape) == 3 else 1
+        if len(self.input_shape) == 3 and channels not in (1, 3) and self.input_shape[2] == len(self.mean):
+            raise ValueError(
+                f"data set {self.name!r}: images must be [N, ch, H, W], these are {list(self.train.inputs.shape)} with "
+                "the channels last: permute(0, 3, 1, 2)"
+            )
+        if twice := sorted({name for name in self.class_names if self.class_names.count(name) > 1}):
+            raise ValueError(f"data set {self.name!r}: two classes are called {twice[0]!r}")
         if len(self.mean) != channels or len(self.std) != channels:
             raise ValueError(
                 f"data set {self.name!r}: mean and std need {channels} numbers each, "

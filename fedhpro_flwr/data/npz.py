@@ -69,6 +69,10 @@ def read_npz(file: Path, *, whole: bool = False) -> tuple[Split, Split | None]:
     Raises:
         ValueError: the file is damaged, no layout fits, or an array cannot be used.
     """
+    with file.open("rb") as begun:
+        head = begun.read(6)
+    if not head.startswith((b"PK", b"\x93NUMPY")) and head:  # NumPy would take it for a pickle, and say how to load it
+        raise ValueError(f"{file} is damaged or no .npz file: its first bytes are not those of an archive")
     try:
         archive = np.load(file, allow_pickle=False)
     except (*DAMAGE, ValueError) as error:
@@ -159,7 +163,7 @@ def samples_of_array(array: npt.NDArray[np.generic]) -> torch.Tensor:
         with np.errstate(over="ignore"):  # beyond [0, 1], as said below
             pixels = array.astype(np.float32)
         if array.size and not (pixels.min() >= 0 and pixels.max() <= 1):
-            raise ValueError("float images must lie in [0, 1]")
+            raise ValueError("float images must lie in [0, 1]" + (" and not be NaN" if np.isnan(pixels).any() else ""))
     else:
         raise ValueError(f"images must be uint8 or floats in [0, 1], vectors numbers [N, F]; got {array.dtype}")
     if pixels.ndim == 3:

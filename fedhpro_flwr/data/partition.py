@@ -30,7 +30,7 @@ from fedhpro_flwr.data.nid1 import nid1
 from fedhpro_flwr.data.quantity import quantity
 from fedhpro_flwr.data.shards import shards
 from fedhpro_flwr.settings.named_counts import named_counts
-from fedhpro_flwr.settings.section import Count, CountOrNone, Positive, Section
+from fedhpro_flwr.settings.section import Clients, Count, CountOrNone, Positive, Section
 
 Scheme = Literal["iid", "dirichlet", "nid1", "shards", "quantity", "domains", "nodes"]
 
@@ -52,7 +52,7 @@ class PartitionPlan(Section):
     """
 
     scheme: Scheme = "dirichlet"
-    num_partitions: Count = 10
+    num_partitions: Clients = 10
     alpha: Positive = 0.5
     classes_per_client: Count = 2
     imbalance: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.0

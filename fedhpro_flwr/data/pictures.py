@@ -190,7 +190,10 @@ def open_picture(pictures: PictureFolder, name: PurePosixPath, *, least_side: in
             with suppress(Exception):  # damaged EXIF data, which raise what they like, cost the orientation alone
                 ImageOps.exif_transpose(opened, in_place=True)
             image = opened if is_deep else opened.convert("L" if opened.mode in GREY_MODES else "RGB")
-    except (*DAMAGE, *ZIP_DAMAGE, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        raise ValueError(f"{pictures.place(name)} has more than {most:,} pixels; shrink it") from error
+    except (*DAMAGE, *ZIP_DAMAGE) as error:
         why = "its format is unknown" if isinstance(error, UnidentifiedImageError) else error  # which names an object
         raise ValueError(f"{pictures.place(name)} is damaged, truncated or no picture ({why})") from error
     if is_deep:

@@ -11,13 +11,13 @@ from fedhpro_flwr.hyper_prototypes import Start, VirtualScale
 from fedhpro_flwr.losses import MarginPairs, MarginReading
 from fedhpro_flwr.settings.flat_keys import ConfigError
 from fedhpro_flwr.settings.named_counts import named_counts
-from fedhpro_flwr.settings.section import Count, CountOrNone, NotNegative, Positive, Section
+from fedhpro_flwr.settings.section import Count, CountOrNone, NotNegative, Positive, Prototypes, Section, Temperature
 
 
 class HyperPrototypeOptions(Section):
     """S [C, K, D] and its server update [P.2] [R.c5]."""
 
-    prototypes_per_class: Count
+    prototypes_per_class: Prototypes
     init: Start
     matching_steps: CountOrNone
     matching_lr: Positive
@@ -42,7 +42,7 @@ class HyperPrototypeOptions(Section):
 class LossOptions(Section):
     """HPCL, HPAL and the client's margin [P.3] [P.4] [R.hpcl] [R.hpal] [R.margin]."""
 
-    temperature: Positive
+    temperature: Temperature
     margin: MarginReading
     hpcl: Literal["paper", "reference", "off"]
     hpal: Literal["paper", "unit", "reference", "off"]
@@ -70,7 +70,7 @@ class CalibrationOptions(Section):
     head: Literal["off", "replace", "separate"]
     from_imbalance: NotNegative
     first_head: Literal["model", "fresh"]
-    prototypes_per_class: Count
+    prototypes_per_class: Prototypes
     matching_steps: CountOrNone
     matching_lr: Positive
     matching_distance: HeadDistance

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from fedhpro_flwr.head_matching import HeadDistance
-from fedhpro_flwr.settings.section import Count, CountOrNone, NotNegative, Positive, Section
+from fedhpro_flwr.settings.section import Count, CountOrNone, NotNegative, Positive, Prototypes, Section, Temperature
 
 
 class FedProxOptions(Section):
@@ -20,7 +20,7 @@ class MoonOptions(Section):
     """Li et al., CVPR 2021: mu from {0.1, 1, 5, 10} for each data set, tau = 0.5."""
 
     mu: NotNegative = 1.0
-    temperature: Positive = 0.5
+    temperature: Temperature = 0.5
 
 
 class FedProtoOptions(Section):
@@ -55,14 +55,14 @@ class FedSAOptions(Section):
 class FPLOptions(Section):
     """Huang et al., CVPR 2023: tau = 0.02; "mean" is what its code takes over the D coordinates, "sum" its formula."""
 
-    temperature: Positive = 0.02
+    temperature: Temperature = 0.02
     consistency: Literal["mean", "sum"] = "mean"
 
 
 class CreffOptions(Section):
     """Shang et al., IJCAI 2022. As in its code: 100 features a class, 100 steps of matching, 300 epochs."""
 
-    prototypes_per_class: Count = 100
+    prototypes_per_class: Prototypes = 100
     matching_steps: CountOrNone = 100
     matching_lr: Positive = 0.1
     matching_distance: HeadDistance = "rowwise"

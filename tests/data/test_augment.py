@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fedhpro_flwr.data.augment import crop_and_flip, to_float
+from fedhpro_flwr.data.augment import Crops, crop_and_flip_alike, to_float
 from fedhpro_flwr.data.batches import batches
 
 
@@ -51,6 +51,10 @@ def loop(x: torch.Tensor, rows: list[int], columns: list[int], mirrored: list[bo
     return out
 
 
+def crop_and_flip_each(x, **given):
+    return Crops.draw(len(x), **given).cut(x)
+
+
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize("shape", [(7, 3, 6, 5), (4, 1, 8, 8), (1, 2, 3, 3)])
@@ -58,7 +62,7 @@ def test_per_sample_by_a_loop(shape, flip, channels_last):
     x = torch.randn(shape, generator=seeded(1))
     if channels_last:
         x = x.contiguous(memory_format=torch.channels_last)
-    out = crop_and_flip(x, padding=2, flip=flip, generator=seeded(9))
+    out = crop_and_flip_each(x, padding=2, flip=flip, generator=seeded(9))
     draws = seeded(9)
     rows = torch.randint(5, (len(x), 1), generator=draws).flatten().tolist()
     columns = torch.randint(5, (len(x), 1), generator=draws).flatten().tolist()
@@ -72,7 +76,7 @@ def test_per_batch_by_a_loop(flip):
     x = torch.randn(5, 3, 6, 7, generator=seeded(1))
     seen = set()
     for seed in range(6):
-        out = crop_and_flip(x, draw="per-batch", flip=flip, generator=seeded(seed))
+        out = crop_and_flip_alike(x, flip=flip, generator=seeded(seed))
         draws = seeded(seed)
         row, column = (int(torch.randint(9, (), generator=draws)) for _ in range(2))
         mirrored = flip and float(torch.rand((), generator=draws)) < 0.5
@@ -82,42 +86,34 @@ def test_per_batch_by_a_loop(flip):
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize("draw", ["per-sample", "per-batch"])
+@pytest.mark.parametrize("draw", [crop_and_flip_each, crop_and_flip_alike])
 def test_mirrored_or_not_an_image_is_laid_out_alike(draw, layout):
     """A convolution rounds otherwise in another layout, and is slower."""
     x = torch.randn(5, 3, 6, 7, generator=seeded(1)).contiguous(memory_format=layout)
-    wanted = torch.channels_last if draw == "per-sample" else layout
+    wanted = torch.channels_last if draw is crop_and_flip_each else layout
     for seed in range(6):
-        assert crop_and_flip(x, draw=draw, generator=seeded(seed)).is_contiguous(memory_format=wanted)
+        assert draw(x, generator=seeded(seed)).is_contiguous(memory_format=wanted)
 
 
 def test_without_padding_and_flip_nothing_changes():
     x = torch.randn(3, 2, 4, 4, generator=seeded())
-    for draw in ("per-sample", "per-batch"):
-        assert torch.equal(crop_and_flip(x, draw=draw, padding=0, flip=False, generator=seeded()), x)
+    for draw in (crop_and_flip_each, crop_and_flip_alike):
+        assert torch.equal(draw(x, padding=0, flip=False, generator=seeded()), x)
 
 
 def test_per_sample_draws_are_uniform():
     x = torch.zeros(1, 1, 9, 9)
     x[..., 4, 4] = 1
-    out = crop_and_flip(x.expand(20_000, 1, 9, 9), generator=seeded(3))
+    out = crop_and_flip_each(x.expand(20_000, 1, 9, 9), generator=seeded(3))
     where = out.sum(0)[0] / 20_000  # the one white pixel lands everywhere with probability 1/81
     assert float((where - 1 / 81).abs().max()) < 5 * (1 / 81 / 20_000) ** 0.5
     assert torch.equal(out.sum((1, 2, 3)), torch.ones(20_000))
 
 
-def test_crop_and_flip_refuses():
-    with pytest.raises(ValueError, match=r"needs images \[B, ch, H, W\], got \[2, 3\]"):
-        crop_and_flip(torch.zeros(2, 3), generator=seeded())
-    with pytest.raises(ValueError, match="padding = -1"):
-        crop_and_flip(torch.zeros(2, 3, 4, 4), padding=-1, generator=seeded())
-    with pytest.raises(ValueError, match="'per-epoch' is unknown, allowed are 'per-sample' and 'per-batch'"):
-        crop_and_flip(torch.zeros(2, 3, 4, 4), draw="per-epoch", generator=seeded())
-
-
 def test_the_global_generator_is_left_alone():
     before = torch.random.get_rng_state()
-    crop_and_flip(torch.zeros(2, 3, 4, 4), generator=seeded())
+    crop_and_flip_each(torch.zeros(2, 3, 4, 4), generator=seeded())
+    crop_and_flip_alike(torch.zeros(2, 3, 4, 4), generator=seeded())
     list(batches(10, 3, seeded()))
     assert torch.equal(torch.random.get_rng_state(), before)
 

@@ -127,6 +127,21 @@ def test_data_set_refuses() -> None:
         DataSet("x", one, one, ("a", "b"), (0.5,), (0.0,))
 
 
+def test_images_with_their_channels_last_and_two_classes_of_one_name_are_named() -> None:
+    last = Split(torch.zeros(6, 8, 8, 3, dtype=torch.uint8), torch.arange(6) % 2)
+    with pytest.raises(ValueError, match=r"these are \[6, 8, 8, 3\] with the channels last: permute\(0, 3, 1, 2\)"):
+        DataSet("w", last, last, ("a", "b"), (0.5,) * 3, (0.5,) * 3)
+    flat = Split(torch.zeros(6, 4), torch.arange(6) % 2)
+    with pytest.raises(ValueError, match="two classes are called 'rain'"):
+        DataSet("w", flat, flat, ("rain", "rain"), (0.0,), (1.0,))
+
+
+def test_a_loader_that_gives_something_else_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(DATA_SETS, "mine", lambda source: None)
+    with pytest.raises(ValueError, match=r"data\.name = 'mine': its loader gave NoneType, it must give a DataSet"):
+        load(DataSource(name="mine"))
+
+
 def test_unknown_name_lists_what_exists() -> None:
     with pytest.raises(ValueError, match=r"'nothing' is unknown, there are: .*cifar10, .*digits.*mnist.*npz"):
         load(DataSource(name="nothing"))

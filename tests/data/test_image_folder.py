@@ -98,6 +98,10 @@ def test_pictures_of_several_sizes_are_resized(source_of) -> None:
         ),
         ({"art/train/cat/1.png": png(), "art/test/cat/1.png": png()}, "if art is a domain, name the folder art alone"),
         ({"a/1.png": png(), "train/a/1.png": png(), "test/a/1.png": png()}, "has no folders of classes"),
+        (
+            {"train/a/1.png": png(), "val/a/1.png": png()},
+            "has the folders train and val; call the one that is",
+        ),
         ({"train/a/1.png": png(), "test/b/1.png": png()}, "the class test/b is in the test part alone"),
         ({"a/1.png": png()}, "leaves no test sample"),
     ],
@@ -106,6 +110,12 @@ def test_refusals(source_of, files: dict[str, bytes], message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         load(source_of(files))
     assert "\n" not in str(caught.value)
+
+
+def test_a_picture_that_is_too_large_is_not_called_damaged(source_of, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    with pytest.raises(ValueError, match=r"a/\d\.png has more than 20 pixels; shrink it$"):
+        load(source_of({"train/a/1.png": png(), "test/a/2.png": png()}))
 
 
 def test_missing_empty_and_damaged_archives(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedhpro_flwr.data.augment import crop_and_flip, to_float
+from fedhpro_flwr.data.augment import Crops, crop_and_flip_alike, to_float
 from fedhpro_flwr.data.batches import batches
 
 SEEDS = st.integers(0, 2**63 - 1)
@@ -17,9 +17,9 @@ SIDES = st.integers(1, 9)
 @settings(deadline=None)
 def test_every_image_is_a_window_of_its_padded_self(count, channels, height, width, padding, flip, seed):
     x = torch.rand(count, channels, height, width, generator=torch.Generator().manual_seed(seed)) + 1
-    for draw in ("per-sample", "per-batch"):
+    for draw in (lambda x, **given: Crops.draw(count, **given).cut(x), crop_and_flip_alike):
         generators = [torch.Generator().manual_seed(seed) for _ in range(2)]
-        out, again = (crop_and_flip(x, draw=draw, padding=padding, flip=flip, generator=g) for g in generators)
+        out, again = (draw(x, padding=padding, flip=flip, generator=g) for g in generators)
         assert out.shape == x.shape and torch.equal(out, again)
         padded = torch.nn.functional.pad(x, (padding,) * 4)
         for image, source in zip(out, padded, strict=True):
