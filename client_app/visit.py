@@ -16,10 +16,11 @@ from fedhpro_flwr.client.replayed_step import as_cuda_graph
 from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.exchange import exchanged, load, personal
 from fedhpro_flwr.methods import Arrival, Batch, Correction, LocalLoss, Method, build_method
+from fedhpro_flwr.methods.hook_checks import refuse_client_hooks, refuse_departure, refuse_loss
 from fedhpro_flwr.metrics import Scores, evaluate_each
 from fedhpro_flwr.models import Model
 from fedhpro_flwr.precision import Precision, forward_in
-from fedhpro_flwr.records import TRAIN_LOSS, Broadcast, OwnTest, Update
+from fedhpro_flwr.records import BEGAN_ANEW, TRAIN_LOSS, Broadcast, OwnTest, Update
 from fedhpro_flwr.seeding import Draws
 from fedhpro_flwr.settings.sections import LocalOptions
 from fedhpro_flwr.sgd import LocalSGD
@@ -55,7 +56,7 @@ def visit(
     config, task = received.config, received.task
     method = method or build_method(config)
     draws, watch = Draws(config.seed, task.server_round, task.partition_id), Stopwatch()
-    kept, memory = split_memory((state and state.before()) or {})
+    kept, memory = split_memory(state.before() if state else {})
     load(model, received.model, method.share, kept)
     arrival = Arrival(model, data, received, draws, memory)
 
@@ -68,17 +69,19 @@ def visit(
         extra_loss = method.local_loss(arrival)
         offsets = method.logit_offsets(arrival)  # FedHPro, if asked to: by how many samples of each class there are
         correction = method.correction(arrival)  # SCAFFOLD, FedProx; FedHPro if asked to
+    refuse_client_hooks(method, upload, extra_loss, offsets, correction, model.num_classes)
     with watch("local-training"), lone_sample_explained(len(arrival.train), config.local):
         train_loss = train(model, data, config.local, extra_loss, draws, correction, offsets)
     with watch("departure"):
         # class means of the methods that average them; FedHPro sends nothing that is measured after training
         departure = method.depart(arrival, config.local.steps(len(arrival.train)))
+        refuse_departure(method, departure)
         upload |= departure.upload
 
     trained = model.state_dict()
-    if state and (stays := {**personal(trained, method.share), **remembered(departure.memory)}):
-        state.keep(stays)
     metrics = {TRAIN_LOSS: train_loss} | {f"{PHASE}{phase}": seconds for phase, seconds in watch.seconds.items()}
+    if state and (stays := {**personal(trained, method.share), **remembered(departure.memory)}) and state.keep(stays):
+        metrics[BEGAN_ANEW] = 1.0
     sent = exchanged(trained, method.share)
     update = Update(task.partition_id, len(arrival.train), sent, upload, metrics, test)
     return protected(update, received, model.num_classes, state)  # as it is, unless `privacy.*` holds something back
@@ -93,7 +96,7 @@ def own_test(model: Model, data: ClientData, received: Broadcast, *, state: Pers
     if received.config.privacy.withhold:
         raise ValueError("privacy.withhold: results on the client's own test data stay with the client")
     method = build_method(received.config)
-    kept, _ = split_memory((state and state.before()) or {})
+    kept, _ = split_memory(state.before() if state else {})
     load(model, received.model, method.share, kept)
     if state:
         state.let_go()  # after the last round: of a round that was repeated, say
@@ -155,4 +158,8 @@ def batch_loss(
     if precision != "float32":
         z, logits = z.float(), logits.float()
     loss = F.cross_entropy(logits if offsets is None else logits + offsets, labels)
-    return loss if extra_loss is None else loss + extra_loss(Batch(x, labels, z))  # [P.5]
+    if extra_loss is None:
+        return loss
+    extra = extra_loss(Batch(x, labels, z))
+    refuse_loss(extra)
+    return loss + extra  # [P.5]

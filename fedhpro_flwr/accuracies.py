@@ -140,6 +140,9 @@ class ClientsTested(ByClassAndDomain):
         )
 
 
+OF_A_TEST = "test-"  # first part of a name in `client_numbers`: a client's own metrics may not pass for one
+
+
 def client_numbers(test: OwnTest) -> dict[str, float]:
     """A client's own line: correct, examples, loss, and correct by prototype where that was measured."""
     numbers = {

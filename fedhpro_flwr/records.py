@@ -35,6 +35,7 @@ HYPER_PROTOTYPES = "hyper-prototypes"
 GLOBAL_PROTOTYPES, KNOWN_CLASSES = "global-prototypes", "known-classes"
 CONFUSION, CONFUSION_BY_PROTOTYPE = "confusion", "confusion-by-prototype"
 TRAIN_LOSS = "train-loss"  # among a client's metrics
+BEGAN_ANEW = "began-anew"  # likewise, 1 where the client did not find what it kept after its last visit that counted
 
 ASKED = "task."  # prefix of the keys in `config` that are about this one message
 
@@ -86,6 +87,11 @@ class Update:
     tensors: Tensors  # of the method, by record name
     metrics: Mapping[str, float] = field(default_factory=dict)
     test: OwnTest | None = None  # of the model as it was received
+
+    @property
+    def began_anew(self) -> bool:
+        """Whether the client did not find what it had kept."""
+        return self.metrics.get(BEGAN_ANEW, 0.0) > 0
 
 
 def pack_broadcast(

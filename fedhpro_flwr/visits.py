@@ -38,6 +38,10 @@ class Visits:
         """The replies of these clients count."""
         self.counted.update(dict.fromkeys(clients, name))
 
+    def void(self) -> None:
+        """What clients have kept so far counts no more: each begins anew."""
+        self.counted.clear()
+
     def keep(self, rounds: Iterable[int]) -> None:
         """There are checkpoints of these rounds: of the one that was just written, and of earlier ones."""
         self.saved = {number: self.saved.get(number, dict(self.counted)) for number in rounds}

@@ -39,6 +39,7 @@ def main(grid: Grid, context: Context) -> None:
         config = RunConfig.parse(context.run_config)
     folder, config, checkpoint = open_run(config)
     with (
+        folder,
         failure_told(folder, goes_on=checkpoint is not None),
         Trackers(config, folder.path, rounds_before=folder.rounds_before) as trackers,
     ):

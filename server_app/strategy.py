@@ -164,6 +164,7 @@ class FedHProStrategy(Strategy):
         Raises:
             QuorumError: fewer good replies, or nodes to ask, than `clients.quorum` needs; nothing has changed then.
         """
+        self.replies = Collected([], [])  # of the round before: its models are not held beside those of this one
         with self.watch("waiting"):
             self._update_roster(timeout)
         messages = self.configure_train(server_round, array_record(self.model.shared), ConfigRecord(), grid)
@@ -190,8 +191,14 @@ class FedHProStrategy(Strategy):
         Raises:
             QuorumError: fewer good replies than `clients.quorum` asks for.
         """
-        limits = (self.num_classes, self.breakdown.num_domains, self.config.aggregation.max_update_norm)
-        unpack = expected_updates(self.model, self.method.expects(self.state), *limits, self.samples)
+        unpack = expected_updates(
+            self.model,
+            self.method.expects(self.state),
+            num_classes=self.num_classes,
+            num_domains=self.breakdown.num_domains,
+            max_update_norm=self.config.aggregation.max_update_norm,
+            samples=self.samples,
+        )
         self.replies = self.clients.collect(replies, unpack)
         if self.config.aggregation.drop_contrary:
             self.replies = without_contrary(self.replies, self.model.shared)
@@ -202,10 +209,13 @@ class FedHProStrategy(Strategy):
         with self.watch("aggregation"):
             mean = sent.mean(updates, self.config.aggregation)  # w = sum_k n_k w_k / sum_k n_k [R.c1]
         # FedHPro: mean class gradients g [C, D], calibration where asked, M matching steps on S [P.2]
-        given = (self.state, sent.shared, mean.shared, updates, Draws(self.config.seed, server_round), self.watch)
-        step = checked(self.method.server_step(*given), mean.shared, self.method)
+        draws = Draws(self.config.seed, server_round)
+        step = self.method.server_step(self.state, sent.shared, mean.shared, updates, draws, self.watch)
+        step = checked(step, mean.shared, self.method)
         self.model, self.state = mean.with_shared(step.model), step.state
         self.clients.visits.count(self.clients.visit, (update.partition_id for update in updates))
+        if step.voids:  # SCAFFOLD, where a client lost its control variate
+            self.clients.visits.void()
         spent = worst_spent(u.metrics for u in updates if self.config.privacy.withhold)
         self.method_metrics = {**step.metrics, **spent}
         return array_record(self.model.shared), train_record(mean_loss(updates))

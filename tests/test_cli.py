@@ -95,7 +95,10 @@ def test_a_resumed_run_with_a_damaged_line_ends_with_2_and_names_it(tmp_path, ca
     (folder / "metrics.jsonl").write_text("[1]\n")
     assert main(["run", "--resume", str(folder), "--set", "rounds=2", "--engine", "in-process"]) == 2
     last = capsys.readouterr().out.splitlines()[-1]
-    assert last.startswith(f"fedhpro: {folder / 'metrics.jsonl'}, line 1 cannot be read: it is no report of a round; ")
+    assert last == (
+        f"fedhpro: resume = {str(folder)!r}: no checkpoint is left to go on from, "
+        f"{folder / 'metrics.jsonl'}, line 1 cannot be read: it is no report of a round; begin a new run"
+    )
 
 
 def test_a_finished_run_is_not_written_over(tmp_path, capsys, no_engine):

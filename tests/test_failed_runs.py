@@ -9,7 +9,10 @@ import pytest
 from small_run import npz, only_folder, run
 
 from fedhpro_flwr import whole_file
+from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.launch import in_process
+from fedhpro_flwr.runs.failure import refusal_told
+from fedhpro_flwr.runs.folder_lock import lock
 from fedhpro_flwr.runs.progress import RoundLog
 from fedhpro_flwr.runs.run_folder import read_rounds
 
@@ -49,14 +52,15 @@ def test_a_rate_that_breaks_every_model_loses_the_quorum_with_every_clients_reas
     assert run(tmp_path, local__lr=1e30) == 1
     said = capsys.readouterr().out.splitlines()[-1]
     assert "round 1: 0 of 3 clients replied well" in said
-    assert "client 2: metric train-loss = nan is not finite" in said
+    assert "client 2: metric train-loss = nan is not finite: training has diverged, lower local.lr or the" in said
 
 
-def test_clients_that_would_reply_so_again_are_no_reason_to_go_on(tmp_path, capsys):
+def test_where_clients_would_reply_so_again_both_ways_on_are_told(tmp_path, capsys):
+    """A full disk at a client can be mended, a setting that is too strict cannot."""
     assert run(tmp_path, aggregation__max_update_norm=0.001) == 1
     said = capsys.readouterr().out.splitlines()[-1]
-    assert "aggregation.max-update-norm = 0.001" in said and "--resume" not in said
-    assert said.endswith("; they would reply so again: begin a new run with other settings")
+    assert "aggregation.max-update-norm = 0.001; they would reply so again: mend that and go on with `fedhpro" in said
+    assert said.endswith("; or begin with other settings")
 
 
 DIVERGING = [
@@ -117,6 +121,19 @@ def test_a_resumed_run_that_misses_nodes_names_the_way_on_and_a_new_one_has_none
         assert said.partition(", on a SuperLink")[0] == f"fedhpro: the run failed: {needed}{way_on}"
         assert run(tmp_path, run_folder=folder, **changes) == 0
         capsys.readouterr()
+
+
+def test_wrong_settings_leave_a_finished_run_and_one_that_is_played_alone(tmp_path):
+    with pytest.raises(ConfigError), refusal_told(str(tmp_path / "new")):
+        RunConfig.parse({"rouns": 1})
+    assert "rouns" in (tmp_path / "new" / "failure.txt").read_text()
+    (tmp_path / "summary.json").write_text("{}")
+    (tmp_path / "played").mkdir()
+    with lock(tmp_path / "played"):
+        for folder in (tmp_path, tmp_path / "played"):
+            with pytest.raises(ConfigError, match="rouns"), refusal_told(str(folder)):
+                RunConfig.parse({"rouns": 1})
+            assert not (folder / "failure.txt").exists()
 
 
 def test_an_unexpected_exception_ends_with_1_a_reason_and_a_traceback(tmp_path, capsys, monkeypatch):

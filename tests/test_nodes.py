@@ -11,6 +11,7 @@ from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.launch.in_process import InProcessGrid
 from fedhpro_flwr.nodes import LONGEST_NAME, Introduction, wait_for_nodes
 from fedhpro_flwr.printable import LONGEST_REASON
+from fedhpro_flwr.runs.checkpoint import RunSoFar
 from fedhpro_flwr.server.roster import Roster
 
 
@@ -46,7 +47,7 @@ def no_pauses(monkeypatch):
 
 
 def begun(grid, **settings):
-    roster = Roster(grid, RunConfig.parse(**settings), "run", 64)
+    roster = Roster(grid, RunConfig.parse(**settings), RunSoFar("run"), 64)
     roster.begin(timeout=0.05)
     return roster
 

@@ -78,6 +78,17 @@ def test_tokens_are_not_normalised():
     ClientData(texts, None, (), ()).refuse_unfit(2)
 
 
+@pytest.mark.parametrize(
+    ("given", "kinds"),
+    [(None, "NoneType"), ((own_data(), new_model()), "ClientData, Model"), (3, "int")],
+)
+def test_a_client_side_that_gives_something_else_is_named(given, kinds):
+    app = make_client_app(lambda config, task, context: given)
+    strategy = FedHProStrategy(RunConfig.parse(partition__num_partitions=CLIENTS))
+    with pytest.raises(ConfigError, match=rf"client_side must give \(Model, ClientData\), it gave {kinds}"):
+        strategy.start(InProcessGrid(app, CLIENTS), array_record(new_model().state_dict()))
+
+
 def test_such_a_client_is_set_aside_untrained_and_the_others_go_on():
     strategy = played(data=lambda: own_data(test=5))
     assert strategy.replies.set_aside == ["client 0: a test label is 4, the model has 3 classes"]

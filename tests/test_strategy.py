@@ -25,8 +25,37 @@ from fedhpro_flwr.aggregation import weighted_mean
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.records import array_record, tensors_of
 from fedhpro_flwr.seeding import sample_partitions
+from fedhpro_flwr.server import replies
 from fedhpro_flwr.settings.presets import PRESETS
 from server_app.strategy import FedHProStrategy
+
+
+def test_a_client_is_named_by_the_message_it_answers_and_not_by_what_it_says():
+    assert replies._named(1, "client 12: out of memory") == "client 1: client 12: out of memory"
+    assert replies._named(1, "client 1: out of memory") == "client 1: out of memory"
+    assert replies._named(1, "client 1 has features of width 5") == "client 1 has features of width 5"
+
+
+def test_the_models_of_a_round_are_let_go_of_before_the_next_ones_come():
+    held = []
+
+    class Watching(Meddling):
+        def send_and_receive(self, messages, **given):
+            held.append(len(run_of[0].replies.good) if run_of else None)
+            return super().send_and_receive(messages, **given)
+
+    run_of = []
+    begin = FedHProStrategy.play
+
+    def noting(strategy, *given, **more):
+        run_of[:] = [strategy]
+        return begin(strategy, *given, **more)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(FedHProStrategy, "play", noting)
+        run = Played(Watching(constant_app()), method__name="fedavg", rounds=3)
+    assert held[-4:-1] == [0, 0, 0]  # the last one is the test after the last round
+    assert len(run.strategy.replies.good) == CLIENTS
 
 
 def test_the_mean_is_weighted_by_samples():

@@ -93,29 +93,38 @@ class PersonalState:
         own = _written(visit_file(folder, task.after)) if task.after else 0
         return cls(folder, task.visit, task.after, tuple(sorted(file for file in there if _written(file) < own)))
 
-    def before(self) -> dict[str, Tensor] | None:
-        """What was kept of the visit that this one goes on from; None where there is none.
+    @property
+    def is_missing(self) -> bool:
+        """Whether there is a visit to go on from and nothing of it: nothing was to be kept, or it is gone."""
+        return bool(self.after) and not visit_file(self.folder, self.after).is_file()
+
+    def before(self) -> dict[str, Tensor]:
+        """What was kept of the visit that this one goes on from; nothing where there is none, or `is_missing`.
 
         Raises:
             ValueError: the file is damaged.
         """
-        if not self.after:
-            return None
+        if not self.after or self.is_missing:
+            return {}
         file = visit_file(self.folder, self.after)
-        if not file.is_file():  # nothing was to be kept, or it is gone: `keep` knows which
-            return None
         try:
             return in_own_memory(load_file(file))
         except (SafetensorError, OSError) as error:
             raise ValueError(f"{file} is damaged ({error}); delete it to let this client begin anew") from error
 
-    def keep(self, tensors: Mapping[str, Tensor]) -> None:
-        """Write the state after this visit, whole or not at all, and let go of what is needed no more."""
-        if self.after and not (file := visit_file(self.folder, self.after)).is_file():
+    def keep(self, tensors: Mapping[str, Tensor]) -> bool:
+        """Write the state after this visit, whole or not at all, and let go of what is needed no more.
+
+        Returns:
+            Whether this visit began anew, because what was kept of the one before is gone.
+        """
+        if began_anew := self.is_missing:
+            file = visit_file(self.folder, self.after)
             log(WARNING, "%s is gone, or on another machine: this client began anew", file)
         self.folder.mkdir(parents=True, exist_ok=True)
         write_whole(visit_file(self.folder, self.visit), file_content(tensors, {}))
         self.let_go()
+        return began_anew
 
     def let_go(self) -> None:
         """Delete what nobody can ask for any more, and what processes that were killed while they wrote left."""

@@ -39,7 +39,11 @@ def prepared(
         ValueError: the data has classes that the model has not, or a folder named for the state cannot be written to;
             and whatever `client_side` raises.
     """
-    model, data = client_side(config, task, context)
+    given = client_side(config, task, context)
+    model, data = given if isinstance(given, tuple) and len(given) == 2 else (given, None)
+    if not (isinstance(model, Model) and isinstance(data, ClientData)):
+        kinds = ", ".join(type(part).__name__ for part in (given if isinstance(given, tuple) else [given]))
+        raise ValueError(f"client_side must give (Model, ClientData), it gave {kinds}")
     data.refuse_unfit(model.num_classes)
     return model, data, PersonalState.of(config, task, context)
 

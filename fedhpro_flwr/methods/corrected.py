@@ -74,7 +74,8 @@ class CorrectedFedHPro(FedHPro):
         state = cast(CorrectedState, state)
         control = self.scaffold.server_step(state.control, sent, model, updates, draws, watch)
         step = super().server_step(state.method, sent, control.model, updates, draws, watch)
-        return ServerStep(step.model, CorrectedState(step.state, control.state), {**step.metrics, **control.metrics})
+        state, metrics = CorrectedState(step.state, control.state), {**step.metrics, **control.metrics}
+        return ServerStep(step.model, state, metrics, voids=control.voids)
 
     def tensors(self, state: object) -> dict[str, Tensor]:
         """FedHPro's: a control variate is of no use after the run."""

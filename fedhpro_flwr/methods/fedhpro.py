@@ -86,8 +86,11 @@ class FedHPro(Method):
     # --- at the client ------------------------------------------------------------------------------------------------
 
     def upload(self, arrival: Arrival) -> dict[str, Tensor]:
-        """Class gradients at the received model [P.1] [R.grads]; class counts alone where no gradients are used."""
+        """Class gradients at the received model [P.1] [R.grads]; class counts alone where the server decides by them
+        whether it wants any, and nothing where nobody does."""
         head_gradients = self._wants_head_gradients(arrival.received.tensors)
+        if not self.sends_of_classes(self.config):
+            return {}
         if not self._matches and not head_gradients:
             counts = count_classes(arrival.train.labels, arrival.model.num_classes)
             ids = counts.nonzero().squeeze(1)
@@ -149,6 +152,8 @@ class FedHPro(Method):
     def expects(self, state: object) -> dict[str, Shape]:
         """The records of `upload`, P classes each."""
         state = cast(FedHProState, state)
+        if not self.sends_of_classes(self.config):
+            return {}
         classes, _, width = state.hyper_prototypes.vectors.shape
         records: dict[str, Shape] = {CLASS_IDS: ("P",), CLASS_COUNTS: ("P",)}
         records |= {CLASS_GRADIENTS: ("P", width)} if self._matches else {}

@@ -22,6 +22,10 @@ A client sends no more than its model: x, y, c and the number of its samples giv
 too, and what bounds a model (`aggregation.*`) bounds it as well. A lie about the number of samples, which A rests on,
 is seen where the server divides the data. A client with data of its own that says 1 makes its change larger.
 
+c is the mean of the c_k as long as each client has the c_k that the server has counted. One that lost it goes on with
+0, one whose number of samples has changed has another weight than the c_k before, and c would be wrong for good. The
+server then begins anew, with c = 0 and all c_k = 0 (`ServerStep.voids`).
+
 A client whose reply did not count (lost, late, set aside) goes on with the c_k that it had before, as with all that
 clients keep (visits.py): else c, which has not felt the change, would never again be the mean of the c_k.
 """
@@ -30,9 +34,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from logging import WARNING
 from typing import ClassVar, cast
 
 import torch
+from flwr.common.logger import log
 from torch import Tensor
 
 from fedhpro_flwr.aggregation import STATISTICS, ModelWeighting, weighted_mean
@@ -136,10 +142,15 @@ class Scaffold(Method):
                 change += weight * self.change(sent, trained, state.control, steps)
             before, total = total_weight(state.weights), total_weight(weights)
             control = state.control * (before / total) + (change / total).float()
+            reweighted = (state.weights > 0) & (state.weights != weights)  # [N]
+            anew = [each.partition_id for each in updates if each.began_anew or reweighted[each.partition_id]]
+            if anew:
+                log(WARNING, "client %d lost its control variate or changed its samples: all begin anew at 0", anew[0])
+                control = torch.zeros_like(control)
             if self.weighting != self.config.aggregation.weighting:
                 model = weighted_mean([update.model for update in updates], examples)
         norm = float(torch.linalg.vector_norm(control))
-        return ServerStep(model, ScaffoldState(control, weights), {"control-variate-norm": norm})
+        return ServerStep(model, ScaffoldState(control, weights), {"control-variate-norm": norm}, voids=bool(anew))
 
     def tensors(self, state: object) -> dict[str, Tensor]:
         """What clients receive."""

@@ -35,6 +35,7 @@ class RunSoFar:
     rounds_before: int = 0  # rounds that need not be played again
     counted: Counted = field(default_factory=dict)  # each client's last visit that counted (visits.py)
     named: tuple[int, ...] = ()  # the clients that a node has named as its own
+    stand_ins: Mapping[int, int] = field(default_factory=dict)  # the node that plays each of the others
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,12 @@ class About:
     code: str  # fingerprint of the sources that wrote it
     data: str  # fingerprint of the partition; "" where clients bring their own data
     named: tuple[int, ...] = ()  # the clients that a node has named as its own
+    stand_ins: Mapping[int, int] = field(default_factory=dict)  # the node that plays each of the others
 
     @property
     def so_far(self) -> RunSoFar:
         """The run as it goes on from here."""
-        return RunSoFar(self.run, self.server_round, self.counted, self.named)
+        return RunSoFar(self.run, self.server_round, self.counted, self.named, self.stand_ins)
 
     @classmethod
     def parse(cls, written: str) -> About:
@@ -64,7 +66,9 @@ class About:
         about = json.loads(written)
         about.pop("resumed_at", None)  # of an older release, which did not know visits
         counted = {int(client): str(name) for client, name in about.get("counted", {}).items()}
-        return cls(**about | {"counted": counted, "named": tuple(map(int, about.get("named", ())))})
+        stand_ins = {int(client): int(node_id) for client, node_id in about.get("stand_ins", {}).items()}
+        named = tuple(map(int, about.get("named", ())))
+        return cls(**about | {"counted": counted, "named": named, "stand_ins": stand_ins})
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,15 +96,19 @@ class Checkpoint:
         """The inverse of `write`.
 
         Raises:
+            PermissionError: it may not be read.
             ValueError: the file is damaged; the message names it.
         """
         try:
+            path.open("rb").close()  # safetensors says of any file that it cannot open that it is not there
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata()
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no mapping
             if checksum(metadata[ABOUT], tensors) != metadata[CHECKSUM]:
                 raise ValueError("its checksum is wrong")
             return cls.of(About.parse(metadata[ABOUT]), in_own_memory(tensors))
+        except PermissionError:
+            raise
         except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} is damaged ({error})") from error
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from fedhpro_flwr.runs.checkpoint import About, Checkpoint, RunSoFar
 from fedhpro_flwr.runs.prototype_trace import PrototypeTrace
 from fedhpro_flwr.runs.reports import RoundReport
 from fedhpro_flwr.runs.round_files import round_file, rounds_in
-from fedhpro_flwr.runs.run_folder import CHECKPOINT_FOLDER, METRICS_FILE, read_rounds
+from fedhpro_flwr.runs.run_folder import CHECKPOINT_FOLDER
 from fedhpro_flwr.server.clients import Clients
 
 KEPT_CHECKPOINTS = 2
@@ -51,7 +51,7 @@ class Checkpoints:
             if number > server.so_far.rounds_before:  # it was damaged; could it be read again, it would be void
                 round_file(self._folder, number).unlink(missing_ok=True)
                 continue
-            with suppress(ValueError):  # a damaged one: nobody goes on from it
+            with suppress(ValueError, OSError):  # a damaged one: nobody goes on from it
                 server.clients.visits.saved[number] = Checkpoint.read(round_file(self._folder, number)).about.counted
 
     def on_round(self, report: RoundReport) -> None:
@@ -62,8 +62,8 @@ class Checkpoints:
             return
         settings = server.config.flat()
         counted = dict(server.clients.visits.counted)
-        named = server.clients.named
-        about = About(number, server.so_far.name, counted, settings, code_fingerprint(), server.data, named)
+        who = (server.clients.named, server.clients.stand_ins)
+        about = About(number, server.so_far.name, counted, settings, code_fingerprint(), server.data, *who)
         method = server.method.saved(server.state)
         self._folder.mkdir(parents=True, exist_ok=True)
         content = Checkpoint(about, server.model.shared, server.model.encoders, method, self._trace.tensors())
@@ -83,31 +83,24 @@ class Found:
     passed_over: Sequence[str] = ()  # newer ones that it cannot go on from, a sentence each
 
 
-def newest(folder: Path) -> Found:
-    """The newest good checkpoint of a run's folder whose rounds are all in metrics.jsonl.
+def newest(folder: Path, refuse: Callable[[Path, int], None] = lambda folder, server_round: None) -> Found:
+    """The newest good checkpoint of a run's folder.
+
+    Args:
+        folder: of the run.
+        refuse: raises ValueError where the folder lacks something else to go on with after a round.
 
     Raises:
+        PermissionError: one may not be read, which is no damage: it can be mended.
         ValueError: there are some, and none is good.
     """
     passed_over: list[str] = []
     for number in reversed(rounds_in(folder / CHECKPOINT_FOLDER)):
-        file = round_file(folder / CHECKPOINT_FOLDER, number)
         try:
-            refuse_lost_rounds(folder, number)
-            return Found(Checkpoint.read(file), passed_over)
+            refuse(folder, number)
+            return Found(Checkpoint.read(round_file(folder / CHECKPOINT_FOLDER, number)), passed_over)
         except ValueError as error:
             passed_over.append(str(error))
     if passed_over:
         raise ValueError("; ".join(passed_over))
     return Found(None)
-
-
-def refuse_lost_rounds(folder: Path, server_round: int) -> None:
-    """A run goes on after a round only if metrics.jsonl tells of it and all before it.
-
-    Raises:
-        ValueError: a line is damaged, or there are others than those.
-    """
-    lines = [line["server_round"] for line in read_rounds(folder, server_round)]
-    if lines != list(range(1, server_round + 1)):
-        raise ValueError(f"{folder / METRICS_FILE} does not hold the {server_round} rounds that were played")

@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fedhpro_flwr.config import ConfigError
 from fedhpro_flwr.nodes import TooFewNodes
-from fedhpro_flwr.runs.run_folder import FAILURE_FILE, RunFolder
+from fedhpro_flwr.runs.folder_lock import lock
+from fedhpro_flwr.runs.run_folder import FAILURE_FILE, SUMMARY_FILE, RunFolder
 from fedhpro_flwr.server.replies import QuorumError
 from fedhpro_flwr.whole_file import write_whole
 
 
 @contextmanager
 def refusal_told(run_folder: str) -> Iterator[None]:
-    """Settings that are none are told in the folder too, where the settings name one."""
+    """Settings that are none are told in the folder too, where they name one that no run has finished or writes in."""
     try:
         yield
     except ConfigError as error:
-        if run_folder:
-            Path(run_folder).mkdir(parents=True, exist_ok=True)
-            write_whole(Path(run_folder) / FAILURE_FILE, str(error).encode())
+        folder = Path(run_folder)
+        if run_folder and not (folder / SUMMARY_FILE).exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            with suppress(ConfigError), lock(folder):
+                write_whole(folder / FAILURE_FILE, str(error).encode())
         raise
 
 
 @contextmanager
 def failure_told(folder: RunFolder, *, goes_on: bool) -> Iterator[None]:
-    """Whatever ends the block is told in the folder; a lost quorum and a full disk are raised with the way on.
+    """Whatever ends the block is told in the folder; what may pass, a full disk say, is raised with the way on.
 
     Args:
         folder: of the run.
@@ -42,6 +45,8 @@ def failure_told(folder: RunFolder, *, goes_on: bool) -> Iterator[None]:
             raise QuorumError(reason) from error
         if isinstance(error, OSError):
             raise OSError(reason) from error
+        if isinstance(error, TooFewNodes):
+            raise ConfigError(reason) from error
         raise
 
 
@@ -55,7 +60,7 @@ def in_a_line(error: Exception, folder: RunFolder, *, goes_on: bool) -> str:
     """
     match error:
         case QuorumError(may_pass=False):
-            return f"{error}; they would reply so again: begin a new run with other settings"
+            return f"{error}; they would reply so again: mend that and {folder.going_on}; or begin with other settings"
         case QuorumError() | OSError():
             return f"{error}; {folder.going_on}"
         case TooFewNodes() if goes_on:

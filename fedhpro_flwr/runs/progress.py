@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from logging import INFO
+from logging import INFO, WARNING
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -18,7 +18,7 @@ from rich.table import Table
 from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.printable import legible
 from fedhpro_flwr.runs.reports import RoundReport, means
-from fedhpro_flwr.runs.run_folder import PARTITION_FILE, SUMMARY_FILE, read_rounds
+from fedhpro_flwr.runs.run_folder import METRICS_FILE, PARTITION_FILE, SUMMARY_FILE, read_rounds
 from fedhpro_flwr.runs.summary import TEST_DATA, told
 
 WIDEST_CLASSES, MOST_CLIENTS = 12, 20  # more than this is summed up: the whole table is in partition.json
@@ -44,6 +44,8 @@ class RunProgress:
         self.folder, self.config = folder, config
         self.console = console or Console(highlight=False)
         self.shown = rounds_before
+        # A run that goes on cuts off the rounds after its checkpoint first, and with them this very file.
+        self.before = _inode(folder / METRICS_FILE) if rounds_before else None
         self.partition_shown = False
         self.ended = Event()
         self.bar = Progress(
@@ -81,14 +83,21 @@ class RunProgress:
             self.partition_shown = True
             self.console.print(partition_table(json.loads((self.folder / PARTITION_FILE).read_text())))
             self.console.print(HEADING, style="bold")
-        rounds = read_rounds(self.folder) if self.partition_shown else []
+        begun = self.partition_shown and _inode(self.folder / METRICS_FILE) != self.before
+        rounds = read_rounds(self.folder) if begun else []
         for line in rounds[self.shown :]:
             self.console.print(round_line(line))
             for reason in line["set_aside"]:
                 self.console.print(f"       set aside: {reason}", style="yellow", markup=False)
+            if clients := line.get("began_anew"):
+                self.console.print(f"       {anew(clients)}", style="yellow", markup=False)
         if len(rounds) > self.shown:
             self.shown = len(rounds)
             self.bar.update(self.task, completed=self.shown, description="training")
+
+
+def _inode(file: Path) -> int | None:
+    return file.stat().st_ino if file.exists() else None
 
 
 def round_line(line: Mapping[str, Any]) -> str:
@@ -105,6 +114,11 @@ def round_line(line: Mapping[str, Any]) -> str:
         size(sum(line["bytes_down"].values())),
         len(line["clients"]),
     )
+
+
+def anew(clients: Sequence[int]) -> str:
+    """Of clients that did not find what they had kept."""
+    return f"what client {', '.join(map(str, clients))} kept is gone, or on another machine: begun anew"
 
 
 def percent(value: float | None) -> str:
@@ -156,8 +170,14 @@ def partition_table(content: Mapping[str, Any]) -> Group:
     return Group(f"training samples by client and class, partition {escape(content['fingerprint'])}", table)
 
 
-def closing(folder: Path, seconds: float) -> Table:
-    """Best, last and mean-of-last-ten accuracy; where the time and the bytes went; where everything lies."""
+def closing(folder: Path, seconds: float, rounds_before: int = 0) -> Table:
+    """Best, last and mean-of-last-ten accuracy; where the time and the bytes went; where everything lies.
+
+    Args:
+        folder: of the run.
+        seconds: that the command took.
+        rounds_before: rounds that it found played.
+    """
     rounds, summary = read_rounds(folder), json.loads((folder / SUMMARY_FILE).read_text())
     table = Table(box=None, show_header=False, title="done", title_justify="left", title_style="bold green")
     table.add_column(style="bold")
@@ -179,8 +199,9 @@ def closing(folder: Path, seconds: float) -> Table:
     for way in ("up", "down"):
         listed = ", ".join(f"{name} {size(value)}" for name, value in means(rounds, f"bytes_{way}").items())
         table.add_row(f"sent {way}", escape(f"{listed} a round"))
-    in_rounds = sum(line["seconds"] for line in rounds)
-    table.add_row("wall clock", f"{seconds:.1f} s, of which {len(rounds)} rounds of {in_rounds / len(rounds):.2f} s")
+    played = [line["seconds"] for line in rounds[rounds_before:]]
+    each = f", of which {len(played)} rounds of {sum(played) / len(played):.2f} s" if played else ""
+    table.add_row("wall clock", f"{seconds:.1f} s{each}")
     table.add_row("results", escape(str(folder)))
     table.add_row("", ", ".join(sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))))
     return table
@@ -216,8 +237,14 @@ def milliseconds(seconds: float) -> str:
 class RoundLog:
     """A line a round in Flower's own log, for whoever started the run with `flwr run`."""
 
+    def __init__(self) -> None:
+        self._headed = False
+
     def on_round(self, report: RoundReport) -> None:
         """Log the numbers of the progress table under its head."""
-        if report.server_round == 1:
+        if not self._headed:
             log(INFO, "%s", HEADING)
+            self._headed = True
         log(INFO, "%s", round_line(report.line()))
+        if report.began_anew:
+            log(WARNING, "round %d: %s", report.server_round, anew(report.began_anew))

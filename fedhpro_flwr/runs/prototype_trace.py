@@ -13,9 +13,9 @@ from fedhpro_flwr.methods.base import Method
 from fedhpro_flwr.prototypes import Prototypes
 from fedhpro_flwr.records import Tensors
 from fedhpro_flwr.runs.reports import RoundReport
+from fedhpro_flwr.runs.run_folder import PROTOTYPES_FILE
 from fedhpro_flwr.whole_file import write_whole
 
-PROTOTYPES_FILE = "prototypes.safetensors"
 MOST_ROUNDS, MOST_BYTES = 100, 50_000_000  # of a trace, however long the run and however wide the features
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
-from fedhpro_flwr.accuracies import ClientsTested, ServerTested, client_numbers
+from fedhpro_flwr.accuracies import OF_A_TEST, ClientsTested, ServerTested, client_numbers
 from fedhpro_flwr.records import TRAIN_LOSS, Update
 from fedhpro_flwr.timing import CLIENT_PHASES, PHASE
 
@@ -25,6 +25,7 @@ class RoundReport:
     bytes_up: Mapping[str, int]
     clients: Sequence[Mapping[str, float]]  # one entry a client: its own numbers, nothing averaged away
     set_aside: Sequence[str] = ()  # replies that did not count, each with its reason
+    began_anew: Sequence[int] = ()  # clients that did not find what they had kept
     train_loss: float | None = None  # mean over the clients, weighted by samples; None with `privacy.withhold`
     received: ClientsTested | None = None  # the models this round began with, on the clients' own test data
     tested: ServerTested | None = None  # the model this round ended with, on the server's test data
@@ -48,9 +49,9 @@ class RoundReport:
         """From a round's replies: each client's numbers as they came, and what they add up to."""
         clients = [
             {
+                **{name: value for name, value in update.metrics.items() if not name.startswith(OF_A_TEST)},
                 "partition-id": update.partition_id,
                 "num-examples": update.num_examples,
-                **update.metrics,
                 **(client_numbers(update.test) if update.test else {}),
             }
             for update in updates
@@ -66,6 +67,7 @@ class RoundReport:
             bytes_up=bytes_up,
             clients=clients,
             set_aside=set_aside,
+            began_anew=[update.partition_id for update in updates if update.began_anew],
             train_loss=mean_loss(updates),
             received=received,
             tested=tested,

@@ -59,4 +59,4 @@ def write_results(
     trace.write(folder.path)
     write_whole(folder.path / CURVES_FILE, draw_curves(rounds, server.config))
     said = summary(rounds, server.tests, server.breakdown, domains, alone, judging_data(server.config))
-    return said | {"seconds": time.time() - folder.began}
+    return said | {"seconds": time.monotonic() - folder.began}

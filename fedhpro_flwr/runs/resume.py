@@ -24,24 +24,21 @@ from fedhpro_flwr.runs.folder_lock import lock
 from fedhpro_flwr.runs.run_folder import (
     CHECKPOINT_FOLDER,
     CONFIG_FILE,
+    METRICS_FILE,
     PARTITION_FILE,
     SUMMARY_FILE,
+    WAY_OUT,
     RunFolder,
     read_rounds,
 )
 from fedhpro_flwr.runs.summary import read_alone
 from fedhpro_flwr.server.known_data import known_data
 from fedhpro_flwr.settings.differing import differing
-from fedhpro_flwr.settings.places import COMPARED_RUN, OF_THE_RUN
+from fedhpro_flwr.settings.places import COMPARED_RUN, DECIDES_NOTHING
 from fedhpro_flwr.settings.recorded import of_recorded, read_recorded
 
 # What may differ from the settings that a run was begun with: how long it goes on, whom it waits for, where things lie.
-FREE = frozenset(
-    {
-        "rounds", *OF_THE_RUN, "resume", "trackers", COMPARED_RUN,
-        "clients.quorum", "clients.retries", "clients.timeout", "clients.num-nodes",
-    }
-)  # fmt: skip
+FREE = DECIDES_NOTHING | {"rounds", "resume", "clients.quorum", COMPARED_RUN}
 NOT_BEGUN, ALREADY_FINISHED = "holds no run that was begun", "the run is finished after"  # of two refusals
 ORPHAN_SECONDS = 90.0  # for a ServerApp that lost its SuperLink to end: once that one answers again, it does
 
@@ -86,7 +83,9 @@ def _begun(config: RunConfig) -> tuple[Path, Mapping[str, Scalar]]:
 def _looked_at(folder: Path, begun_with: Mapping[str, Scalar], config: RunConfig) -> Resumed:
     named = f"resume = {config.resume!r}"
     try:
-        found = newest(folder)
+        found = newest(folder, refuse_lost_rounds)
+    except PermissionError as error:
+        raise ConfigError(f"{named}: {error.filename} cannot be read ({error.strerror})") from None
     except ValueError as error:
         raise ConfigError(f"{named}: no checkpoint is left to go on from, {error}; begin a new run") from None
     checkpoint, warnings = found.checkpoint, [f"{why}: the checkpoint before is used" for why in found.passed_over]
@@ -99,7 +98,7 @@ def _looked_at(folder: Path, begun_with: Mapping[str, Scalar], config: RunConfig
         _refuse_nothing_to_play(folder, checkpoint, config, named)
         if checkpoint.about.code != code_fingerprint():
             warnings.append("the code has changed since: what follows may differ from what it would have been")
-        if not checkpoint.about.counted:
+        if not checkpoint.about.counted and checkpoint.about.code != code_fingerprint():
             warnings.append("the checkpoint is of an older release: what clients kept between rounds is not found")
     settings = config.flat() | {"run-folder": str(folder), "resume": ""}
     return Resumed(folder, RunConfig.parse(settings), checkpoint, tuple(warnings))
@@ -158,13 +157,29 @@ def run_so_far(checkpoint: Checkpoint | None, config: RunConfig, data: str, name
     return checkpoint.about.so_far
 
 
+def refuse_lost_rounds(folder: Path, server_round: int) -> None:
+    """A run goes on after a round only if metrics.jsonl tells of it and of all before it.
+
+    Raises:
+        ValueError: a line is damaged, or there are others than those.
+    """
+    try:
+        lines = [line["server_round"] for line in read_rounds(folder, server_round)]
+    except ConfigError as error:
+        raise ValueError(str(error).removesuffix(WAY_OUT)) from None
+    if lines != list(range(1, server_round + 1)):
+        raise ValueError(f"{folder / METRICS_FILE} does not hold the {server_round} rounds that were played")
+
+
 def refuse_other_settings(begun_with: Mapping[str, Scalar], config: RunConfig, named: str) -> None:
     """A run does not go on with other settings.
 
     Raises:
         ConfigError: some differ that decide the result; the message names them.
     """
-    if other := differing(of_recorded(begun_with).flat(), config.flat(), FREE):
+    # A margin rises until the last round: of a longer run it would have been smaller all along.
+    free = FREE - {"rounds"} if config.losses.margin_schedule == "ramp" else FREE
+    if other := differing(of_recorded(begun_with).flat(), config.flat(), free):
         raise ConfigError(f"{named}: the run was begun with {other}; it goes on with its own settings alone")
 
 
@@ -202,8 +217,10 @@ def _settings(folder: Path, named: str) -> Mapping[str, Scalar]:
     path = folder / CONFIG_FILE
     try:
         return read_recorded(path).flat()
-    except OSError:
+    except FileNotFoundError:
         raise ConfigError(f"{named} {NOT_BEGUN}: there is no {CONFIG_FILE} in it") from None
+    except OSError as error:
+        raise ConfigError(f"{named}: its {CONFIG_FILE} cannot be read ({error.strerror})") from None
     except ValueError as error:
         raise ConfigError(f"{named}: its {CONFIG_FILE} is no good ({error})") from None
 

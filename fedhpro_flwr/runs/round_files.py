@@ -1,4 +1,4 @@
-"""Folders of files round-<r>.safetensors, what was so after round r: the server's checkpoints, a client's own state."""
+"""A folder of files round-<r>.safetensors, each what was so after round r; tensors to and from files."""
 
 from __future__ import annotations
 

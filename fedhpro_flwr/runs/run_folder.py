@@ -23,6 +23,7 @@ from fedhpro_flwr.exported.description import ModelDescription, model_bytes
 from fedhpro_flwr.records import HYPER_PROTOTYPES
 from fedhpro_flwr.runs.folder_lock import lock
 from fedhpro_flwr.runs.reports import RoundReport
+from fedhpro_flwr.runs.round_files import rounds_in
 from fedhpro_flwr.settings.flat_keys import nest
 from fedhpro_flwr.whole_file import naming, remove_unfinished, write_whole
 from fedhpro_flwr.writable import make_folder
@@ -35,7 +36,18 @@ PARTITION_FILE, FAILURE_FILE, CURVES_FILE = "partition.json", "failure.txt", "cu
 MODEL_FILE, HYPER_PROTOTYPES_FILE = "model.safetensors", "hyper-prototypes.safetensors"
 CHECKPOINT_FOLDER = "checkpoint"
 METHOD_FILE = "method.safetensors"  # the state of methods without hyper-prototypes
-ROUND_KEYS = frozenset({"server_round", "seconds", "received", "tested"})  # by which the report of a round is known
+PROTOTYPES_FILE = "prototypes.safetensors"  # of all rounds
+OF_A_FINISHED_RUN = (
+    MODEL_FILE, "model-*.safetensors", HYPER_PROTOTYPES_FILE, METHOD_FILE, PROTOTYPES_FILE, CURVES_FILE,
+)  # fmt: skip
+# By which the report of a round is known; what only newer releases write is not among them.
+ROUND_KEYS = frozenset(
+    {
+        "server_round", "seconds", "received", "tested", "server_seconds", "client_seconds", "bytes_up", "bytes_down",
+        "clients", "method",
+    }
+)  # fmt: skip
+WAY_OUT = "; bring the file back, or begin a new run"  # where one is damaged
 
 
 def new_path(results: Path, experiment: str) -> Path:
@@ -43,25 +55,31 @@ def new_path(results: Path, experiment: str) -> Path:
     return results / experiment / f"{time.strftime('%Y%m%d-%H%M%S')}-{token_hex(2)}"
 
 
-def refuse_finished(folder: Path) -> None:
-    """A finished run is not written over; one that failed or was stopped is begun anew.
+def refuse_taken(folder: Path) -> None:
+    """A run that is finished, or has a checkpoint to go on from, is not written over; another is begun anew.
 
     Raises:
-        ConfigError: the folder holds a summary.
+        ConfigError: the folder holds a summary or a checkpoint.
     """
     if (folder / SUMMARY_FILE).exists():
         raise ConfigError(f"run-folder = {str(folder)!r} holds a finished run; name another folder")
+    if saved := rounds_in(folder / CHECKPOINT_FOLDER):
+        raise ConfigError(
+            f"run-folder = {str(folder)!r} holds a run that was stopped after round {saved[-1]} or later: "
+            f"go on with `fedhpro run --resume {folder}`, delete its folder {CHECKPOINT_FOLDER} to begin anew, "
+            "or name another folder"
+        )
 
 
 def begun_folder(config: RunConfig) -> Path:
     """The folder of a run that begins, made: the one that the settings name, or a new one under the results folder.
 
     Raises:
-        ConfigError: it holds a finished run, or cannot be made or written; the sentence names the key.
+        ConfigError: it holds a run that is finished or can go on, or cannot be made or written; the key is named.
     """
     if config.run_folder:
         folder, named = Path(config.run_folder).resolve(), f"run-folder = {config.run_folder!r}"
-        refuse_finished(folder)
+        refuse_taken(folder)
     else:
         results = config.results_dir or "results"
         folder, named = new_path(Path(results).resolve(), config.experiment), f"results-dir = {results!r}"
@@ -70,7 +88,7 @@ def begun_folder(config: RunConfig) -> Path:
 
 
 class RunFolder:
-    """One run's files. An observer of the strategy.
+    """One run's files, which are this run's alone until the block that it opens has ended. An observer of the strategy.
 
     Args:
         path: the folder; made where it is not there.
@@ -81,7 +99,7 @@ class RunFolder:
         held: the folder's lock, where it is held already.
 
     Raises:
-        ConfigError: another process writes there.
+        ConfigError: another run writes there.
     """
 
     def __init__(
@@ -93,7 +111,7 @@ class RunFolder:
         goes_on: bool = False,
         held: IO[bytes] | None = None,
     ) -> None:
-        self.path, self.rounds_before, self.began = path, rounds_before, time.time()
+        self.path, self.rounds_before, self.began = path, rounds_before, time.monotonic()
         self.run = (_run_of(path) if goes_on else "") or token_hex(4)
         self._checkpoints = config.checkpoint.every > 0
         path.mkdir(parents=True, exist_ok=True)
@@ -102,11 +120,20 @@ class RunFolder:
         (path / SUMMARY_FILE).unlink(missing_ok=True)  # first: from here on this is no finished run
         if not rounds_before:
             shutil.rmtree(path / CHECKPOINT_FOLDER, ignore_errors=True)
+            for file in [file for name in OF_A_FINISHED_RUN for file in path.glob(name)]:
+                file.unlink()  # of another attempt, and so of another model
         write_whole(path / CONFIG_FILE, tomli_w.dumps(nest(config.flat())).encode())
         (path / FAILURE_FILE).unlink(missing_ok=True)
         lines = [json.dumps(line) + "\n" for line in read_rounds(path, rounds_before)]
         write_whole(path / METRICS_FILE, "".join(lines).encode())
         self._metrics = (path / METRICS_FILE).open("a", encoding="utf-8")
+
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._metrics.close()
+        self._lock.close()  # last: another run may begin here
 
     @classmethod
     def of(cls, config: RunConfig, held: IO[bytes] | None = None) -> RunFolder:
@@ -209,4 +236,4 @@ def _round(line: bytes, place: str) -> dict[str, Any]:
         why = "it is no report of a round"
     if isinstance(content, dict) and content.keys() >= ROUND_KEYS and type(content["server_round"]) is int:
         return content
-    raise ConfigError(f"{place} cannot be read: {why}; bring the file back, or begin a new run")
+    raise ConfigError(f"{place} cannot be read: {why}{WAY_OUT}")

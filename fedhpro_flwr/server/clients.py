@@ -49,7 +49,7 @@ class Clients:
         Raises:
             ConfigError: the nodes are not those that the settings need.
         """
-        self.roster = Roster(grid, self._config, self._so_far.name, width, self._so_far.named)
+        self.roster = Roster(grid, self._config, self._so_far, width)
         self.roster.begin(timeout)
 
     @property
@@ -61,6 +61,11 @@ class Clients:
     def named(self) -> tuple[int, ...]:
         """The clients that a node has named as its own: what they keep lies there, and no other node plays them."""
         return tuple(self.roster.named)
+
+    @property
+    def stand_ins(self) -> dict[int, int]:
+        """The node that plays each of the others."""
+        return dict(self.roster.stand_ins)
 
     def new_round(self) -> None:
         """What is sent from here on, in however many attempts, is the next round's."""

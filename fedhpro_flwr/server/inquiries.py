@@ -1,4 +1,4 @@
-"""Nodes are asked who they are, each once. An answer that comes late is fetched later; no round waits for it."""
+"""Nodes are asked who they are, once unless they fail to say it; no round waits for a late answer."""
 
 from __future__ import annotations
 

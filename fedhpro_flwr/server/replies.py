@@ -169,4 +169,5 @@ def bytes_of(messages: Iterable[Message], of: Collection[str] | None = None) -> 
 def _named(client: int, reason: str) -> str:
     if client == NOBODY:
         return f"a reply to no message of this round: {reason}"
-    return reason if reason.startswith(f"client {client}") else f"client {client}: {reason}"
+    own = (f"client {client}: ", f"client {client} ")  # with what follows: client 1 is not client 12
+    return reason if reason.startswith(own) else f"client {client}: {reason}"

@@ -20,6 +20,7 @@ from fedhpro_flwr.records import (
     CONFUSION_BY_PROTOTYPE,
     METRICS,
     MODEL,
+    TRAIN_LOSS,
     OwnTest,
     Shape,
     Tensors,
@@ -31,6 +32,7 @@ from fedhpro_flwr.robust import update_norms
 
 OUT_OF_RANGE = 1e9  # no trained number is near it, and squares of larger ones overflow float32
 LARGEST = 1e100  # of a metric: no float32 is near it, and sums over clients, weighted by samples, stay finite
+DIVERGED = ": training has diverged, lower local.lr or the weights of the losses"
 MOST_METRICS, LONGEST_NAME = 1000, 100
 MOST_SAMPLES = 2**40  # of one client; sums over clients stay far from the end of int64
 MOST_STEPS = 2**31  # that a counter in the model can take in one visit
@@ -54,6 +56,7 @@ class Expected:
 def expected_updates(
     model: GlobalModel,
     records: Mapping[str, Shape],
+    *,
     num_classes: int,
     num_domains: int,
     max_update_norm: float,
@@ -159,7 +162,7 @@ def _check_metrics(metrics: Mapping[str, int | float]) -> None:
         if len(name) > LONGEST_NAME or not name.isprintable():  # it goes to files, trackers and screens
             raise BadReply(f"a metric's name is not printable or longer than {LONGEST_NAME} characters")
         if isinstance(value, float) and not math.isfinite(value):  # NaN and infinity are no JSON
-            raise BadReply(f"metric {name} = {value} is not finite")
+            raise BadReply(f"metric {name} = {value} is not finite{DIVERGED if name == TRAIN_LOSS else ''}")
         if not -LARGEST <= value <= LARGEST:
             raise BadReply(f"metric {name} is beyond {LARGEST:.0e}")
 

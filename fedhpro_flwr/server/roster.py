@@ -24,6 +24,7 @@ from fedhpro_flwr.nodes import (
     width_problem,
 )
 from fedhpro_flwr.records import CONFIG, Task, pack_task
+from fedhpro_flwr.runs.checkpoint import RunSoFar
 from fedhpro_flwr.seeding import sample_partitions
 from fedhpro_flwr.server.inquiries import JOIN_SECONDS, Inquiries
 from fedhpro_flwr.server.stand_ins import dealt, dealt_again
@@ -55,15 +56,14 @@ class Roster:
     Args:
         grid: to ask through.
         config: the settings, which the nodes are told: each builds its model and loads its data once.
-        run: the run's name.
+        so_far: the run when it begins, or goes on: what clients kept lies where they were played.
         width: D of the server's head.
-        named: clients that a node named as its own before the run was stopped: what they kept lies there.
     """
 
-    def __init__(self, grid: Grid, config: RunConfig, run: str, width: int, named: Iterable[int] = ()) -> None:
+    def __init__(self, grid: Grid, config: RunConfig, so_far: RunSoFar, width: int) -> None:
         self.unanswered = Unanswered(grid)
         self._grid, self._config, self._width = grid, config, width
-        settings = pack_task(config.flat(), Task(0, UNNAMED, run=run))
+        settings = pack_task(config.flat(), Task(0, UNNAMED, run=so_far.name))
         self._inquiries = Inquiries(grid, RecordDict({CONFIG: settings}))
         self._clients = config.partition.num_partitions
         self._own_data = config.partition.scheme == "nodes"  # then nobody can stand in for a node
@@ -71,8 +71,8 @@ class Roster:
         self._known: dict[int, Introduction] = {}  # the nodes that are there
         self._refused: dict[int, tuple[int, str]] = {}  # node id -> the client it names, and what is wrong with it
         # client -> the node that names it, or the last one that did
-        self._owners: dict[int, int] = dict.fromkeys(named, NOT_HERE)
-        self._stand_ins: dict[int, int] = {}  # client that no node names -> node id
+        self._owners: dict[int, int] = dict.fromkeys(so_far.named, NOT_HERE)
+        self.stand_ins: dict[int, int] = dict(so_far.stand_ins)  # client that no node names -> node id
         self._players: list[int] = []
 
     def begin(self, timeout: float) -> None:
@@ -103,8 +103,8 @@ class Roster:
         if missing and self._own_data:
             log(WARNING, "no node names %s: not drawn, nor counted in the quorum, until one does", _listed(missing))
         elif missing:
-            self._stand_ins = dealt(missing, self._players)
             log(INFO, "no node names %s: the nodes that are there play them in turn", _listed(missing))
+            self._deal(missing)
 
     def update(self, timeout: float) -> None:
         """Before a round: who has gone, who has come.
@@ -128,11 +128,20 @@ class Roster:
             self._admit(node)
         self._tell(before)
         if not self._own_data and (players := self._in_turn()) != self._players:
-            played = self._stand_ins
-            self._stand_ins = dealt_again(self._without_node(), players, played, self._owners.values())
             self._players = players
-            if moved := [client for client, node_id in self._stand_ins.items() if played.get(client) != node_id]:
-                log(INFO, "%s: another node plays them from now on, without what they kept", _listed(moved))
+            self._deal(self._without_node())
+
+    def _deal(self, clients: Sequence[int]) -> None:
+        """Who plays the clients that no node names, now and after nodes have come or gone, or the run goes on."""
+        before = self.stand_ins
+        if not self._players:  # whoever comes back goes on with what it kept
+            return
+        if not before:
+            self.stand_ins = dealt(clients, self._players)
+            return
+        self.stand_ins = dealt_again(clients, self._players, before, self._owners.values())
+        if moved := [client for client, node_id in self.stand_ins.items() if before.get(client) != node_id]:
+            log(INFO, "%s: another node plays them from now on, without what they kept", _listed(moved))
 
     def draw(self, server_round: int) -> Seats:
         """The clients of a round; drawn, where nodes bring the data, among those that a node has named so far."""
@@ -161,14 +170,18 @@ class Roster:
             if (reason := self._absence(client)) is not None:
                 absent[client] = reason
             else:
-                nodes[client] = self._owners.get(client, self._stand_ins.get(client, -1))
+                nodes[client] = self._node_of(client)
         return Seats(nodes, absent)
+
+    def _node_of(self, client: int) -> int:
+        """The node that plays a client: its own, or the one that stands in where none has named it."""
+        return self._owners.get(client, self.stand_ins.get(client, NOT_HERE))
 
     def pause(self, clients: Iterable[int], timeout: float) -> None:
         """Before a round is repeated: wait until all its clients can be asked, for PAUSE_SECONDS at most; or until the
         last node that is left alone, as it has not answered yet, may be asked again."""
         wanted = list(clients)
-        deadline = max(time.monotonic() + PAUSE_SECONDS, self.unanswered.until(map(self._owners.get, wanted)))
+        deadline = max(time.monotonic() + PAUSE_SECONDS, self.unanswered.until(map(self._node_of, wanted)))
         while True:
             self.update(timeout)
             if not self._seats(wanted).absent or time.monotonic() >= deadline:
@@ -226,7 +239,7 @@ class Roster:
 
     def _absence(self, client: int) -> str | None:
         """Why a client cannot be asked; None if it can."""
-        node_id = self._owners.get(client, self._stand_ins.get(client))
+        node_id = self._node_of(client)
         if node_id in self._known:
             return self.unanswered.busy.get(node_id)
         wrong = next((problem for named, problem in self._refused.values() if named == client), "")

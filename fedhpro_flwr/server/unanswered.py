@@ -69,7 +69,7 @@ class Unanswered:
         late, self._late = self._late, []
         return late
 
-    def until(self, node_ids: Iterable[int | None]) -> float:
+    def until(self, node_ids: Iterable[int]) -> float:
         """When all of these nodes may be asked again, of time.monotonic(); minus infinity if they may be now."""
         wanted = set(node_ids)
         return max((m.until for m in self._open.values() if m.node_id in wanted), default=-math.inf)

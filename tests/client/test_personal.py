@@ -52,16 +52,16 @@ def kept(folder):
 
 def value(state):
     found = state.before()
-    return found and found["w"].item()
+    return found["w"].item() if found else None
 
 
 def test_what_is_kept_comes_back_bit_for_bit_in_a_later_round(tmp_path):
     first = at(tmp_path, name(1))
-    assert first.before() is None
+    assert first.before() == {}
     first.keep(TENSORS)
     found = at(tmp_path, name(2), after=name(1)).before()
     assert all(torch.equal(found[name], value) and found[name].dtype == value.dtype for name, value in TENSORS.items())
-    assert at(tmp_path, name(1, 1)).before() is None  # a round that is played again begins where it began
+    assert at(tmp_path, name(1, 1)).before() == {}  # a round that is played again begins where it began
 
 
 @pytest.mark.parametrize("length", range(1, 17))
@@ -146,10 +146,10 @@ def test_the_test_after_the_last_round_lets_go_of_what_did_not_count(tmp_path):
 
 def test_a_client_whose_state_is_gone_begins_anew_and_says_so(tmp_path, caplog):
     with caplog.at_level("WARNING", "flwr"):
-        assert at(tmp_path, name(3), after=name(2)).before() is None
+        assert at(tmp_path, name(3), after=name(2)).before() == {}
         assert caplog.messages == []  # most clients have nothing to keep
-        at(tmp_path, name(3), after=name(2)).keep(TENSORS)
-        at(tmp_path, name(4), after=name(3), needed=name(3)).keep(TENSORS)
+        assert at(tmp_path, name(3), after=name(2)).keep(TENSORS)
+        assert not at(tmp_path, name(4), after=name(3), needed=name(3)).keep(TENSORS)
     assert caplog.messages == [
         f"{tmp_path}/abc/client-4/visit-{name(2)}.safetensors is gone, or on another machine: this client began anew"
     ]

@@ -121,15 +121,19 @@ def test_the_data_set_on_the_page_works(registries: None, tmp_path: Path) -> Non
     assert load(DataSource(name="weather", root=str(tmp_path))).num_classes == 2
 
 
-def test_the_method_on_the_page_works(registries: None, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["small-features", "centred"])
+def test_the_methods_on_the_page_work(name: str, registries: None, tmp_path: Path) -> None:
     from client_app.app import app as client_app
     from fedhpro_flwr.config import RunConfig
     from fedhpro_flwr.launch.in_process import run_in_process
     from fedhpro_flwr.runs.run_folder import read_rounds
     from server_app.app import app as server_app
 
-    exec(examples("@method"), {})
-    changes = {"rounds": 2, "partition.num-partitions": 3, "local.epochs": 1, "method.name": "small-features"}
+    exec(examples(f'@method("{name}")'), {})
+    changes = {"rounds": 2, "partition.num-partitions": 3, "local.epochs": 1, "method.name": name}
     config = RunConfig.parse(changes | {"run-folder": str(tmp_path)})
     run_in_process(server_app, client_app, 3, config.flat())
-    assert [line["server_round"] for line in read_rounds(tmp_path)] == [1, 2]
+    (tmp_path / "summary.json").unlink()
+    longer = config.flat() | {"resume": str(tmp_path), "rounds": 3}
+    run_in_process(server_app, client_app, 3, longer)
+    assert [line["server_round"] for line in read_rounds(tmp_path)] == [1, 2, 3]

@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from client_app.app import make_client_app
+from client_app.visit import visit
 from fedhpro_flwr.config import ConfigError
 from fedhpro_flwr.launch.in_process import InProcessGrid
-from fedhpro_flwr.methods import Method, ServerStep
+from fedhpro_flwr.methods import METHODS, Departure, Method, ServerStep, method
 from fedhpro_flwr.methods.hook_checks import refuse_records
 from fedhpro_flwr.records import array_record
 from server_app.strategy import FedHProStrategy
@@ -101,6 +102,98 @@ def test_records_are_looked_at_before_round_1(make, expected, broadcast, sentenc
     with pytest.raises(ConfigError) as refused:
         played(make, Sending)
     assert str(refused.value) == f"method.name = 'mine': {sentence}"
+
+
+def own(**hooks):
+    """A method with these hooks of its own."""
+    return type("Own", (Method,), {"name": "mine", **hooks})
+
+
+@pytest.mark.parametrize(
+    ("hooks", "sentence"),
+    [
+        ({"server_step": lambda *_: None}, "server_step gave nothing, it must give a ServerStep"),
+        ({"server_step": lambda *_: {}}, "server_step gave a dict, it must give a ServerStep"),
+        ({"expects": lambda *_: None}, "expects gave nothing, it must give a dict of shapes"),
+        ({"expects": lambda *_: {"x": 3}}, "expects['x'] gave an int, it must give a tuple of sizes"),
+        ({"broadcast": lambda *_: {"x": np.ones(1)}}, "broadcast['x'] gave a ndarray, it must give a tensor"),
+        ({"tensors": lambda *_: None}, "tensors gave nothing, it must give a dict of tensors"),
+    ],
+)
+def test_what_a_hook_of_the_server_must_give_is_said(make, hooks, sentence):
+    with pytest.raises(ConfigError) as refused:
+        played(make, own(**hooks))
+    assert str(refused.value) == f"method.name = 'mine': its {sentence}"
+
+
+@pytest.mark.parametrize(
+    ("hooks", "sentence"),
+    [
+        ({"upload": lambda *_: None}, "upload gave nothing, it must give a dict of tensors"),
+        ({"upload": lambda *_: {"x": 0.5}}, "upload['x'] gave a float, it must give a tensor"),
+        ({"local_loss": lambda *_: torch.ones(())}, "local_loss gave a Tensor, it must give a function or None"),
+        ({"logit_offsets": lambda *_: [0.0]}, "logit_offsets gave a list, it must give a tensor of 4 numbers or None"),
+        (
+            {"logit_offsets": lambda *_: torch.ones(7)},
+            "logit_offsets has shape [7], it must have one number for each of 4 classes",
+        ),
+        ({"correction": lambda *_: 3}, "correction gave an int, it must give a function or None"),
+        ({"depart": lambda *_: None}, "depart gave nothing, it must give a Departure"),
+        (
+            {"depart": lambda *_: Departure(memory={"x": 3})},
+            "depart: memory['x'] gave an int, it must give a tensor",
+        ),
+    ],
+)
+def test_what_a_hook_of_a_client_must_give_is_said(make, hooks, sentence):
+    config, model = make.config("fedavg"), make.model()
+    with pytest.raises(ConfigError) as refused:
+        visit(model, make.data(samples=10), make.received(config, model), own(**hooks)(config))
+    assert str(refused.value) == f"method.name = 'mine': its {sentence}"
+
+
+@pytest.mark.parametrize(
+    ("loss", "given"), [(lambda batch: None, "nothing"), (lambda batch: batch.z, "a tensor of shape [10, 5]")]
+)
+def test_a_loss_is_a_tensor_of_one_number(make, loss, given):
+    config, model = make.config("fedavg"), make.model()
+    with pytest.raises(ConfigError) as refused:
+        visit(model, make.data(samples=10), make.received(config, model), own(local_loss=lambda *_: loss)(config))
+    assert str(refused.value) == (
+        f"what local_loss returned gave {given} for a batch, it must give a tensor of one number"
+    )
+
+
+def test_a_model_that_was_changed_in_place_is_looked_at(make):
+    """Else the clients of the next round would be blamed for it."""
+
+    def spoiled(self, state, sent, model, updates, draws, watch):
+        model[MEAN].mul_(torch.nan)
+        return ServerStep(model, state)
+
+    with pytest.raises(ConfigError, match=rf"its server_step made {MEAN} not finite"):
+        played(make, own(server_step=spoiled))
+
+
+def test_a_misspelt_hook_is_refused_when_the_method_is_registered():
+    def local_los(self, arrival):
+        return None
+
+    with pytest.raises(ConfigError) as refused:
+        method("mine-misspelt")(own(local_los=local_los))
+    assert str(refused.value) == (
+        "method.name = 'mine-misspelt': nobody calls its local_los; did you mean local_loss? If it is its own, begin "
+        "its name with _"
+    )
+    assert "mine-misspelt" not in METHODS
+
+
+def test_a_state_that_cannot_be_restored_is_refused_before_round_1(make, monkeypatch):
+    asked = []
+    monkeypatch.setattr(InProcessGrid, "send_and_receive", lambda *_, **__: asked.append(1))
+    with pytest.raises(ConfigError, match="its class has a state and no `restored`"):
+        played(make, own(start=lambda self, model: 1))
+    assert asked == []
 
 
 def test_what_no_noise_covers_is_named_before_round_1_with_everything_withheld(make):

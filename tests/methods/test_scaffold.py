@@ -144,6 +144,42 @@ def test_a_client_whose_reply_was_lost_goes_back_to_the_control_that_the_server_
         torch.testing.assert_close(strategy.model.shared[name].double(), value.detach(), msg=name, **CLOSE)
 
 
+def test_where_a_client_lost_its_control_all_begin_anew_together(make, states_of_clients, caplog):
+    """Else c, which holds what the client no longer takes off, would be wrong for good."""
+    clients, by_hand = some_clients(make), ByHand(make, 3)
+
+    class Forgetting(InProcessGrid):
+        """Before round 3 what client 1 kept of the second is deleted."""
+
+        def push_messages(self, messages):
+            messages = list(messages)
+            if unpack_task(messages[0])[1].server_round == 3:
+                file = max(states_of_clients.glob("*/client-1/visit-2-*"), key=lambda kept: kept.stat().st_mtime_ns)
+                file.unlink()
+            return super().push_messages(messages)
+
+    strategy = make.run(settings(make, rounds=3), clients, Forgetting)
+    assert [line for line in caplog.messages if "begin anew at 0" in line] == [
+        "client 1 lost its control variate or changed its samples: all begin anew at 0"
+    ]
+    assert not strategy.state.control.any() and strategy.clients.visits.counted == {}
+
+    strategy = make.run(settings(make, rounds=5), clients, Forgetting)
+    for played in range(5):
+        if played == 2:
+            by_hand.controls[1] = {name: torch.zeros_like(value) for name, value in by_hand.controls[1].items()}
+        by_hand.round(clients, [0, 1, 2])
+        if played == 2:
+            by_hand.control = {name: torch.zeros_like(value) for name, value in by_hand.control.items()}
+            by_hand.controls = [dict(by_hand.control) for _ in range(3)]
+    for name, value in by_hand.model.named_parameters():
+        torch.testing.assert_close(strategy.model.shared[name].double(), value.detach(), msg=name, **CLOSE)
+    own = [load_file(*states_of_clients.glob(f"{strategy.so_far.name}/client-{k}/visit-5-*")) for k in range(3)]
+    mean = sum(kept["memory.control-variate"].double() for kept in own) / 3
+    torch.testing.assert_close(strategy.state.control.double(), mean, rtol=1e-5, atol=1e-6)
+    assert strategy.state.control.abs().max() > 0.01
+
+
 def test_buffers_have_no_control(make, states_of_clients):
     strategy = make.run(settings(make), some_clients(make))
     for vector in (strategy.state.control, *(control_of(states_of_clients, k, 2) for k in range(3))):

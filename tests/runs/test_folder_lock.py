@@ -1,5 +1,7 @@
 """One process writes in a folder, from the first look at it to the last line."""
 
+import gc
+import shutil
 import subprocess
 import sys
 
@@ -13,7 +15,7 @@ from fedhpro_flwr.runs.resume import resumed
 
 
 def test_a_run_that_another_process_still_plays_is_refused_and_left_as_it_is(stopped, capsys):
-    script = f"import fcntl, sys; file = open({str(stopped / '.writer')!r}, 'ab'); fcntl.lockf(file, fcntl.LOCK_EX)"
+    script = f"import fcntl, sys; file = open({str(stopped / '.writer')!r}, 'ab'); fcntl.flock(file, fcntl.LOCK_EX)"
     script += "; print('locked', flush=True); sys.stdin.read()"
     other = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
@@ -21,6 +23,7 @@ def test_a_run_that_another_process_still_plays_is_refused_and_left_as_it_is(sto
         with pytest.raises(ConfigError, match="another process still writes this run; wait for it or stop it"):
             resumed(RunConfig.parse(SMALL | {"resume": str(stopped)}))
         metrics = (stopped / "metrics.jsonl").read_bytes()
+        shutil.rmtree(stopped / "checkpoint")
         assert run(**SMALL | {"run-folder": stopped}) == 2  # begun anew in the same folder
         assert "another process still writes this run" in capsys.readouterr().out
         assert (stopped / "metrics.jsonl").read_bytes() == metrics
@@ -56,15 +59,34 @@ def test_between_the_look_at_a_run_and_the_first_line_nobody_else_can_play_it(st
         resume, "known_data", lambda config: (seen.append(refuses_another_process(stopped)), known(config))[1]
     )
     folder, *_ = resume.open_run(RunConfig.parse(SMALL | {"rounds": 4, "resume": str(stopped)}))
-    assert seen == [True] and refuses_another_process(stopped)
-    folder._lock.close()
+    with folder:
+        assert seen == [True] and refuses_another_process(stopped)
+    assert not refuses_another_process(stopped)
 
 
 def test_a_run_that_begins_anew_in_a_folder_holds_it_from_the_first_look_on(stopped, monkeypatch):
+    shutil.rmtree(stopped / "checkpoint")
     seen = watched(monkeypatch, run_folder, "begun_folder", stopped)
     folder, *_ = resume.open_run(RunConfig.parse(SMALL | {"run-folder": str(stopped)}))
+    with folder:
+        assert seen == [True] and refuses_another_process(stopped)
+
+
+def test_a_run_that_ended_takes_no_lock_from_the_one_that_goes_on_after_it(stopped, monkeypatch):
+    """Both in one process; what is left of the first is let go of at some moment of the second."""
+    assert run("--resume", stopped, rounds=4) == 0
+    seen = []
+    write = run_folder.RunFolder.on_round
+
+    def noting(folder, report):
+        gc.collect()
+        seen.append(refuses_another_process(stopped))
+        write(folder, report)
+
+    monkeypatch.setattr(run_folder.RunFolder, "on_round", noting)
+    assert run("--resume", stopped, rounds=5) == 0
     assert seen == [True]
-    folder._lock.close()
+    assert not refuses_another_process(stopped)
 
 
 def test_a_folder_that_is_refused_is_let_go_of(stopped):

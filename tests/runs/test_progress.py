@@ -15,7 +15,7 @@ from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.exchange import GlobalModel
 from fedhpro_flwr.metrics import Evaluation
 from fedhpro_flwr.records import OwnTest
-from fedhpro_flwr.runs.progress import RunProgress, closing, milliseconds, percent, round_line, size
+from fedhpro_flwr.runs.progress import RoundLog, RunProgress, closing, milliseconds, percent, round_line, size
 from fedhpro_flwr.runs.reports import RoundReport
 from fedhpro_flwr.runs.run_folder import RunFolder, read_rounds
 from fedhpro_flwr.runs.summary import summary
@@ -92,6 +92,32 @@ def test_rows_fit_80_columns_and_come_once_each(tmp_path):
     ]
     heading = next(line for line in lines if "accuracy" in line)
     assert heading.split() == ["round", "accuracy", "head/med/tail", "clients'", "loss", "sec", "up", "down", "ok"]
+
+
+def test_a_run_that_goes_on_shows_the_rounds_that_it_plays_and_not_those_that_are_cut_off(tmp_path):
+    with folder_with(tmp_path, report(1), report(2), report(3, seconds=9.0), report(4, seconds=9.0)):
+        pass
+    on = console()
+    progress = RunProgress(tmp_path, CONFIG, on, rounds_before=2)
+    progress.update()
+    assert "9.0" not in shown(on)
+    with RunFolder(tmp_path, CONFIG, rounds_before=2) as folder:
+        progress.update()
+        for number in (3, 4):
+            folder.on_round(report(number, seconds=4.5, began_anew=[7]))
+        progress.update()
+    rows = [line.split() for line in shown(on).splitlines() if "75.0/50.0/25.0" in line]
+    assert [(row[0], row[5]) for row in rows] == [("3", "4.5"), ("4", "4.5")]
+    assert shown(on).count("what client 7 kept is gone, or on another machine: begun anew") == 2
+
+
+def test_flowers_own_log_has_a_heading_whatever_round_the_run_goes_on_with(caplog):
+    caplog.set_level("INFO", "flwr")
+    told = RoundLog()
+    told.on_round(report(5, began_anew=[1, 2]))
+    told.on_round(report(6))
+    assert [line.split()[0] for line in caplog.messages] == ["round", "5", "round", "6"]
+    assert caplog.messages[2].startswith("round 5: what client 1, 2 kept is gone")
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,14 @@ def test_a_line_is_json():
     assert line["set_aside"] == []
 
 
+def test_a_clients_own_metrics_pass_for_no_test_and_for_no_other_client():
+    said = {"train-loss": 0.5, "test-correct": 10.0, "test-examples": 10.0, "partition-id": 7.0, "began-anew": 1.0}
+    given = {"seconds": 1.0, "server_seconds": {}, "bytes_down": {}, "bytes_up": {}, "set_aside": []}
+    report = RoundReport.of(3, updates=[Update(2, 4, {}, {}, said)], received=None, tested=None, method={}, **given)
+    assert report.clients == [{"train-loss": 0.5, "began-anew": 1.0, "partition-id": 2, "num-examples": 4}]
+    assert report.began_anew == [2]
+
+
 def test_a_loss_that_no_client_tells_is_none():
     told, untold = (Update(0, 4, {}, {}, metrics) for metrics in ({"train-loss": 0.5}, {}))
     assert (mean_loss([untold]), mean_loss([told, untold])) == (None, 0.5)

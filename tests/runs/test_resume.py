@@ -83,18 +83,6 @@ def test_a_run_without_a_checkpoint_yet_begins_with_round_1(stopped, three_round
     assert outcome(stopped) == outcome(three_rounds)
 
 
-def test_a_run_begun_anew_in_its_folder_does_not_find_the_old_checkpoints(stopped, monkeypatch):
-    from fedhpro_flwr.runs import resume
-
-    def nothing(*arguments):
-        raise ConfigError("no data")
-
-    monkeypatch.setattr("server_app.app.known_data", nothing)
-    assert run(**SMALL | {"run-folder": stopped}) == 1
-    assert not (stopped / "checkpoint").exists()
-    assert resume.newest(stopped).checkpoint is None
-
-
 def test_the_key_resume_does_the_same_without_the_command(stopped, three_rounds, caplog):
     engine.RESIDENT.entries.clear()
     from client_app.app import app as client_app

@@ -1,8 +1,11 @@
 """What cannot be resumed: finished, damaged, other settings, other data; and that the folder stays as it is."""
 
+import errno
 import json
+import os
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +14,14 @@ from three_rounds import SMALL, run
 
 from fedhpro_flwr import engine
 from fedhpro_flwr.config import ConfigError, RunConfig
-from fedhpro_flwr.runs.resume import open_run, refuse_other_data, refuse_other_samples, refuse_other_settings, resumed
+from fedhpro_flwr.runs.resume import (
+    NOT_BEGUN,
+    open_run,
+    refuse_other_data,
+    refuse_other_samples,
+    refuse_other_settings,
+    resumed,
+)
 from fedhpro_flwr.server.known_data import known_data
 from fedhpro_flwr.settings.flat_keys import nest
 
@@ -77,6 +87,37 @@ def test_lines_of_the_metrics_that_no_checkpoint_can_do_without_are_refused(stop
         ConfigError, match=rf"no checkpoint is left .*{lost.format(3)}; .*{lost.format(2)}; begin a new"
     ):
         resumed(RunConfig.parse(SMALL | {"resume": str(stopped)}))
+
+
+def test_a_checkpoint_that_may_not_be_read_is_no_damaged_one(stopped, monkeypatch):
+    """Called damaged, it would be deleted when the one before is used."""
+    newest, opened = stopped / "checkpoint" / "round-3.safetensors", Path.open
+
+    def refusing(path, *given, **more):
+        if path == newest:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return opened(path, *given, **more)
+
+    monkeypatch.setattr(Path, "open", refusing)
+    with pytest.raises(ConfigError, match=rf"{newest} cannot be read \(Permission denied\)$"):
+        resumed(RunConfig.parse(SMALL | {"resume": str(stopped)}))
+    assert newest.exists()
+
+
+def test_a_folder_that_is_not_there_is_one_that_was_not_begun_and_one_that_cannot_be_read_is_not(stopped, monkeypatch):
+    """The command that looks after a run begins one anew that was not begun."""
+    (stopped / "config.toml").unlink()
+    (stopped / "config.toml").mkdir()
+    with pytest.raises(ConfigError, match=r"its config\.toml cannot be read \(Is a directory\)") as refused:
+        resumed(RunConfig.parse(SMALL | {"resume": str(stopped)}))
+    assert NOT_BEGUN not in str(refused.value)
+
+
+def test_a_margin_that_rises_until_the_last_round_has_the_rounds_it_was_begun_with(tmp_path, capsys):
+    ramp = {"losses.margin-schedule": "ramp", "run-folder": tmp_path / "run", "rounds": 2}
+    assert run(**SMALL | ramp) == 0
+    assert run("--resume", tmp_path / "run", rounds=4) == 2
+    assert "the run was begun with rounds = 2 (here 4)" in " ".join(capsys.readouterr().out.split())
 
 
 def test_places_may_differ_and_what_lies_there_may_not():

@@ -15,7 +15,6 @@ from safetensors.torch import load_file
 
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.exchange import GlobalModel
-from fedhpro_flwr.runs import run_folder
 from fedhpro_flwr.runs.reports import RoundReport
 from fedhpro_flwr.runs.run_folder import RunFolder, begun_folder, read_rounds
 from fedhpro_flwr.server.known_data import KnownData
@@ -72,15 +71,15 @@ def test_what_a_killed_writer_left_is_removed_when_the_run_goes_on(tmp_path):
 
 
 def test_lines_after_the_rounds_before_are_cut_off_bit_for_bit(tmp_path):
-    folder = RunFolder(tmp_path, CONFIG)
-    for number in (1, 2, 3):
-        folder.on_round(report(number))
-    lines = (tmp_path / "metrics.jsonl").read_bytes().splitlines(keepends=True)
-    folder.summary({})
-    again = RunFolder(tmp_path, CONFIG, rounds_before=2)
-    assert (tmp_path / "metrics.jsonl").read_bytes() == b"".join(lines[:2])
-    assert not (tmp_path / "summary.json").exists()
-    again.on_round(report(3))
+    with RunFolder(tmp_path, CONFIG) as folder:
+        for number in (1, 2, 3):
+            folder.on_round(report(number))
+        lines = (tmp_path / "metrics.jsonl").read_bytes().splitlines(keepends=True)
+        folder.summary({})
+    with RunFolder(tmp_path, CONFIG, rounds_before=2) as again:
+        assert (tmp_path / "metrics.jsonl").read_bytes() == b"".join(lines[:2])
+        assert not (tmp_path / "summary.json").exists()
+        again.on_round(report(3))
     assert (tmp_path / "metrics.jsonl").read_bytes() == b"".join(lines)
 
 
@@ -236,10 +235,40 @@ def test_a_finished_run_is_not_written_over(tmp_path):
 
 def test_a_run_that_failed_is_begun_anew(tmp_path):
     config = RunConfig.parse(run_folder=str(tmp_path))
-    folder = RunFolder.of(config)
-    folder.on_round(report(1))
-    folder.failure("no clients")
-    again = RunFolder.of(config)
-    assert not (tmp_path / run_folder.FAILURE_FILE).exists()
-    again.on_round(report(1))
+    groups = GlobalModel({"head.bias": torch.ones(2)}, {"cnn": {"w": torch.zeros(1)}, "mlp": {}}, ["cnn", "mlp"])
+    with RunFolder.of(config) as folder:
+        folder.on_round(report(1))
+        for method in ({"hyper-prototypes": torch.zeros(1)}, {"variate": torch.zeros(1)}):
+            folder.models(groups, method)
+        folder.models(GlobalModel({"w": torch.zeros(1)}), {})
+        for name in ("prototypes.safetensors", "curves.png", "my-notes.txt"):
+            (tmp_path / name).write_text("of the attempt that failed")
+        folder.failure("no clients")
+    with RunFolder.of(config) as again:
+        left = {path.name for path in tmp_path.iterdir()}
+        assert left == {"config.toml", "metrics.jsonl", ".writer", "my-notes.txt"}  # nothing of a model that is none
+        again.on_round(report(1))
     assert len(read_rounds(tmp_path)) == 1
+
+
+def test_a_run_that_can_go_on_is_not_written_over(tmp_path):
+    """Whoever gives the same command again, a batch system say, loses nothing."""
+    config = RunConfig.parse(run_folder=str(tmp_path))
+    with RunFolder.of(config) as folder:
+        folder.on_round(report(1))
+    (tmp_path / "checkpoint").mkdir()
+    (tmp_path / "checkpoint" / "round-1.safetensors").write_bytes(b"")
+    with pytest.raises(ConfigError) as refused:
+        RunFolder.of(config)
+    assert str(refused.value) == (
+        f"run-folder = {str(tmp_path)!r} holds a run that was stopped after round 1 or later: go on with "
+        f"`fedhpro run --resume {tmp_path}`, delete its folder checkpoint to begin anew, or name another folder"
+    )
+    assert len(read_rounds(tmp_path)) == 1
+
+
+def test_two_runs_of_one_process_do_not_share_a_folder(tmp_path):
+    with RunFolder(tmp_path, CONFIG), pytest.raises(ConfigError, match="another process still writes this run"):
+        RunFolder(tmp_path, CONFIG)
+    with RunFolder(tmp_path, CONFIG):  # it was let go of
+        pass

@@ -13,7 +13,7 @@ from client_app.app import make_client_app
 from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.nodes import TooFewNodes
 from fedhpro_flwr.records import array_record
-from fedhpro_flwr.runs.checkpoint import About
+from fedhpro_flwr.runs.checkpoint import About, RunSoFar
 from fedhpro_flwr.runs.checkpoints import Checkpoints, newest
 from fedhpro_flwr.runs.prototype_trace import PrototypeTrace
 from fedhpro_flwr.server import roster
@@ -118,9 +118,19 @@ def test_an_answer_to_the_first_attempt_does_not_count_in_the_second(clock):
     ]
 
 
-def test_a_repeat_waits_for_a_node_that_has_not_answered_as_long_as_it_is_left_alone(clock):
+@pytest.mark.parametrize("named", [True, False], ids=["its own client", "a client that no node names"])
+def test_a_repeat_waits_for_a_node_that_has_not_answered_as_long_as_it_is_left_alone(clock, named, monkeypatch):
     """It answers between one timeout and two: the only repeat is not used up before."""
     grids, needs = [], 560
+    if not named:
+        begin = Faulty.__init__
+
+        def nameless(grid, *given):
+            begin(grid, *given)
+            for context in grid._contexts.values():
+                context.node_config.clear()
+
+        monkeypatch.setattr(Faulty, "__init__", nameless)
 
     def befall(grid, kind, turn):
         if not grids and (kind, turn) == ("train", 3):
@@ -134,11 +144,8 @@ def test_a_repeat_waits_for_a_node_that_has_not_answered_as_long_as_it_is_left_a
             grid.hanging.clear()
         return pull(grid, message_ids)
 
-    Faulty.pull_messages = answered
-    try:
-        run = Played(clock, befall, clients__quorum=1.0, clients__timeout=300, clients__retries=1)
-    finally:
-        Faulty.pull_messages = pull
+    monkeypatch.setattr(Faulty, "pull_messages", answered)
+    run = Played(clock, befall, clients__quorum=1.0, clients__timeout=300, clients__retries=1)
     assert run.clients == [[0, 1, 2]] * 4
 
 
@@ -148,13 +155,57 @@ def test_a_client_whose_node_is_not_back_is_played_by_no_other_after_a_resume(cl
     assert cut.strategy.clients.named == (0, 1, 2)
     about = About(2, "ab", {}, {}, "", "", cut.strategy.clients.named)
     grid = Faulty(clock, lambda *_: None, nodes=2)
-    resumed = Roster(grid, cut.strategy.config, "ab", 4, about.so_far.named)
+    resumed = Roster(grid, cut.strategy.config, about.so_far, 4)
     resumed.begin(10)
     assert resumed.draw(3) == Seats({0: 100, 1: 101}, {2: "its node is gone"})
-    begun = Roster(grid, cut.strategy.config, "cd", 4)
+    begun = Roster(grid, cut.strategy.config, RunSoFar("cd"), 4)
     begun.begin(10)
     assert begun.draw(3) == Seats({0: 100, 1: 101, 2: 100}, {})
     assert About.parse(json.dumps(asdict(about))) == about
+
+
+def test_clients_that_no_node_names_stay_where_they_were_played_after_a_resume(clock):
+    """What they kept lies there; dealt anew, each could go to another machine."""
+    config = RunConfig.parse(CONFIG, partition__num_partitions=6)
+
+    def nodes(*ids):
+        grid = Faulty(clock, lambda *_: None, nodes=3)
+        for context in grid._contexts.values():
+            context.node_config.clear()
+        grid.gone = {100, 101, 102} - set(ids)
+        return grid
+
+    grid = nodes(101, 102)
+    begun = Roster(grid, config, RunSoFar("ab"), 4)
+    begun.begin(10)
+    grid.gone.clear()
+    begun.update(10)
+    before = {0: 101, 1: 102, 2: 101, 3: 102, 4: 100, 5: 100}
+    assert begun.stand_ins == before
+
+    about = About(2, "ab", {}, {}, "", "", (), begun.stand_ins)
+    assert About.parse(json.dumps(asdict(about))) == about
+    resumed = Roster(nodes(100, 101, 102), config, about.so_far, 4)
+    resumed.begin(10)
+    assert resumed.stand_ins == before
+    fewer = Roster(nodes(100, 101), config, about.so_far, 4)
+    fewer.begin(10)
+    assert fewer.stand_ins == {0: 101, 1: 100, 2: 101, 3: 101, 4: 100, 5: 100}
+
+
+def test_clients_of_nodes_that_were_all_away_for_a_while_stay_with_them(clock):
+    grid = Faulty(clock, lambda *_: None, nodes=2)
+    for context in grid._contexts.values():
+        context.node_config.clear()
+    begun = Roster(grid, RunConfig.parse(CONFIG, partition__num_partitions=5), RunSoFar("ab"), 4)
+    begun.begin(10)
+    before = dict(begun.stand_ins)
+    grid.gone.update({100, 101})
+    begun.update(10)
+    assert set(begun.everybody.absent) == set(range(5))
+    grid.gone.clear()
+    begun.update(10)
+    assert begun.stand_ins == before and begun.everybody == Seats(before, {})
 
 
 class Listed(Faulty):
@@ -217,10 +268,10 @@ def test_so_many_nodes_are_waited_for_as_the_settings_name(clock, caplog):
     grid.dead = {102}
     clock.sleep = grid.revived_after(60)
     config = RunConfig.parse(CONFIG, clients__num_nodes=3)
-    waited = Roster(grid, config, "ab", 4)
+    waited = Roster(grid, config, RunSoFar("ab"), 4)
     waited.begin(600)
     assert not [record for record in caplog.records if record.getMessage().startswith("not ready to train")]
     assert waited.draw(1) == Seats({0: 100, 1: 101, 2: 102}, {})
     assert "2 of 3 nodes answered: the others are waited for" in [record.getMessage() for record in caplog.records]
     with pytest.raises(TooFewNodes, match=r"^2 nodes after 0 s, clients\.num-nodes = 3 are needed$"):
-        Roster(Faulty(clock, lambda *_: None, nodes=2), config, "ab", 4).begin(0)
+        Roster(Faulty(clock, lambda *_: None, nodes=2), config, RunSoFar("ab"), 4).begin(0)

@@ -7,7 +7,7 @@ from flwr.app import Array, ConfigRecord, MetricRecord
 from good_reply import EXPECTED, MODEL, SENT, model_with, reply, reply_with
 
 from fedhpro_flwr.records import Update, array_record, pack_update
-from fedhpro_flwr.server.reply_checks import BadReply, Expected, unpack_update
+from fedhpro_flwr.server.reply_checks import DIVERGED, BadReply, Expected, unpack_update
 
 
 def one(name, tensor):
@@ -129,8 +129,8 @@ FAULTS = {
     "num-examples missing": ({"metrics": metrics(num_examples=None)}, "'num-examples' is missing"),
     "partition missing": ({"metrics": metrics(partition_id=None)}, "'partition-id' is missing"),
     "partition float": ({"metrics": metrics(partition_id=2.0)}, "partition-id = 2.0, it must be a whole number"),
-    "metric NaN": ({"metrics": metrics(train_loss=NAN)}, "metric train-loss = nan is not finite"),
-    "metric infinite": ({"metrics": metrics(train_loss=INF)}, "metric train-loss = inf is not finite"),
+    "metric NaN": ({"metrics": metrics(train_loss=NAN)}, f"metric train-loss = nan is not finite{DIVERGED}"),
+    "metric infinite": ({"metrics": metrics(train_loss=INF)}, f"metric train-loss = inf is not finite{DIVERGED}"),
     "metric that sums to infinity": ({"metrics": metrics(train_loss=-1e101)}, "metric train-loss is beyond 1e+100"),
     "metric with a name for the screen": (
         {"metrics": MetricRecord({"num-examples": 6, "partition-id": 2, "a\x1b[2J": 1.0})},
