@@ -25,7 +25,8 @@ from fedhpro_flwr.exchange import GlobalModel
 from fedhpro_flwr.launch.in_process import InProcessGrid
 from fedhpro_flwr.records import Update, array_record, asked_partition, pack_update
 from fedhpro_flwr.server.replies import bytes_of, released
-from fedhpro_flwr.server.roster import Roster, Seats
+from fedhpro_flwr.server.roster import Roster
+from fedhpro_flwr.server.seats import Seats
 from server_app.strategy import FedHProStrategy
 
 CLIENTS, CLASSES = 1000, 10

@@ -40,9 +40,10 @@ def prepared(
             and whatever `client_side` raises.
     """
     given = client_side(config, task, context)
-    model, data = given if isinstance(given, tuple) and len(given) == 2 else (given, None)
+    parts = list(given) if isinstance(given, tuple | list) else [given]
+    model, data = parts if len(parts) == 2 else (None, None)
     if not (isinstance(model, Model) and isinstance(data, ClientData)):
-        kinds = ", ".join(type(part).__name__ for part in (given if isinstance(given, tuple) else [given]))
+        kinds = ", ".join(type(part).__name__ for part in parts)
         raise ValueError(f"client_side must give (Model, ClientData), it gave {kinds}")
     data.refuse_unfit(model.num_classes)
     return model, data, PersonalState.of(config, task, context)

@@ -21,7 +21,7 @@ from fedhpro_flwr.launch.flower import Flower, LaunchError
 from fedhpro_flwr.launch.log_file import LogFile
 from fedhpro_flwr.launch.not_taken import explained
 from fedhpro_flwr.launch.termination import in_order
-from fedhpro_flwr.runs.progress import closing
+from fedhpro_flwr.runs.closing import closing
 from fedhpro_flwr.runs.resume import resumed
 from fedhpro_flwr.runs.run_folder import CONFIG_FILE, SUMMARY_FILE, new_path, refuse_taken
 

@@ -16,8 +16,9 @@ from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.launch.flower import LaunchError
 from fedhpro_flwr.launch.gpu_share import refuse_gpu
 from fedhpro_flwr.launch.simulation import simulate
+from fedhpro_flwr.runs.closing import closing
 from fedhpro_flwr.runs.folder_lock import lock
-from fedhpro_flwr.runs.progress import RunProgress, closing
+from fedhpro_flwr.runs.progress import RunProgress
 from fedhpro_flwr.runs.resume import resumed
 from fedhpro_flwr.runs.run_folder import (
     CONFIG_FILE,

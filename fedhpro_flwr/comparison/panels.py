@@ -10,9 +10,9 @@ from fedhpro_flwr.comparison.measures import OWN, TARGET, Measure, measure_of
 from fedhpro_flwr.comparison.measures import Panel as PanelName
 from fedhpro_flwr.comparison.significance import FEWEST_PAIRS
 from fedhpro_flwr.comparison.table import Entry, Table
-from fedhpro_flwr.runs.progress import size
 from fedhpro_flwr.runs.reports import LAST_ROUNDS
 from fedhpro_flwr.runs.summary import TEST_DATA, VALIDATION_DATA
+from fedhpro_flwr.runs.units import size
 
 NOTHING = "–"
 BETTER, WORSE = "†", "‡"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import ClassVar, TypeVar
 
 from torch import Tensor
@@ -17,6 +16,7 @@ from torch import Tensor
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.head import Head
 from fedhpro_flwr.methods.arrival import Arrival, Correction, Departure, LocalLoss
+from fedhpro_flwr.methods.misspelt import refuse_misspelt
 from fedhpro_flwr.metrics import Scores
 from fedhpro_flwr.prototypes import Prototypes
 from fedhpro_flwr.records import Shape, Tensors, Update
@@ -230,27 +230,11 @@ METHODS: Registry[type[Method]] = Registry("method.name")
 M = TypeVar("M", bound=type[Method])
 
 
-def refuse_misspelt(cls: type[Method], name: str) -> None:
-    """A hook that is misspelt would never be called, and the method be another than it says.
-
-    Raises:
-        ConfigError: a public function of the class is none of a method's, and nearly so.
-    """
-    hooks = [hook for hook in dir(Method) if not hook.startswith("_")]
-    own = [entry for entry in vars(cls) if not entry.startswith("_") and not hasattr(cls.__base__, entry)]
-    for entry in own:
-        if meant := get_close_matches(entry, hooks, n=1, cutoff=0.8):
-            raise ConfigError(
-                f"method.name = {name!r}: nobody calls its {entry}; did you mean {meant[0]}? If it is its own, "
-                "begin its name with _"
-            )
-
-
 def method(name: str) -> Callable[[M], M]:
     """Register the decorated class under `name`."""
 
     def register(cls: M) -> M:
-        refuse_misspelt(cls, name)
+        refuse_misspelt(cls, Method, name)
         cls.name = name
         METHODS.register(name)(cls)
         return cls

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from fedhpro_flwr.class_means import count_classes
 from fedhpro_flwr.features import encode
 from fedhpro_flwr.gradient_matching import ClassGradients, class_gradients
@@ -9,6 +11,7 @@ from fedhpro_flwr.head import head_of
 from fedhpro_flwr.methods.arrival import Arrival
 from fedhpro_flwr.methods.class_samples import draw_class_samples
 from fedhpro_flwr.methods.head_calibration import received_head
+from fedhpro_flwr.records import CLASS_COUNTS, CLASS_IDS
 from fedhpro_flwr.settings.fedhpro_sections import ClassGradientOptions
 
 
@@ -38,3 +41,10 @@ def measured_classes(arrival: Arrival, options: ClassGradientOptions, *, head_gr
         batch_counts=drawn,
         head_gradients=head_gradients,
     )
+
+
+def counted_classes(arrival: Arrival) -> dict[str, Tensor]:
+    """Which classes a client holds [P], and of how many samples [P], by record name."""
+    counts = count_classes(arrival.train.labels, arrival.model.num_classes)
+    ids = counts.nonzero().squeeze(1)
+    return {CLASS_IDS: ids, CLASS_COUNTS: counts[ids]}

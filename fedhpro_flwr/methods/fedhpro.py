@@ -16,7 +16,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fedhpro_flwr.chosen_aggregation import average_classes
-from fedhpro_flwr.class_means import count_classes
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.head import Head, head_of, with_head
 from fedhpro_flwr.hyper_prototypes import HyperPrototypes
@@ -25,7 +24,7 @@ from fedhpro_flwr.losses import Anchors
 from fedhpro_flwr.methods.arrival import Arrival, LocalLoss
 from fedhpro_flwr.methods.base import Method, ServerStep, method
 from fedhpro_flwr.methods.class_samples import refuse_augmented
-from fedhpro_flwr.methods.class_uploads import measured_classes
+from fedhpro_flwr.methods.class_uploads import counted_classes, measured_classes
 from fedhpro_flwr.methods.fedhpro_state import WANTS_HEAD_GRADIENTS, FedHProState
 from fedhpro_flwr.methods.head_calibration import (
     Calibrated,
@@ -86,15 +85,12 @@ class FedHPro(Method):
     # --- at the client ------------------------------------------------------------------------------------------------
 
     def upload(self, arrival: Arrival) -> dict[str, Tensor]:
-        """Class gradients at the received model [P.1] [R.grads]; class counts alone where the server decides by them
-        whether it wants any, and nothing where nobody does."""
+        """Class gradients at the received model [P.1] [R.grads], or class counts, or nothing: what the server uses."""
         head_gradients = self._wants_head_gradients(arrival.received.tensors)
         if not self.sends_of_classes(self.config):
             return {}
         if not self._matches and not head_gradients:
-            counts = count_classes(arrival.train.labels, arrival.model.num_classes)
-            ids = counts.nonzero().squeeze(1)
-            return {CLASS_IDS: ids, CLASS_COUNTS: counts[ids]}
+            return counted_classes(arrival)
         gradients = measured_classes(arrival, self.config.class_gradients, head_gradients=head_gradients)
         upload = {CLASS_IDS: gradients.class_ids, CLASS_COUNTS: gradients.counts, **head_gradient_records(gradients)}
         return upload | ({CLASS_GRADIENTS: gradients.by_features} if self._matches else {})

@@ -1,4 +1,4 @@
-"""What a run shows on a terminal: the client-by-class table, a line a round, a progress bar, where everything lies."""
+"""What a run shows on a terminal while it goes on: the client-by-class table, a line a round, a progress bar."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from rich.table import Table
 
 from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.printable import legible
-from fedhpro_flwr.runs.reports import RoundReport, means
-from fedhpro_flwr.runs.run_folder import METRICS_FILE, PARTITION_FILE, SUMMARY_FILE, read_rounds
-from fedhpro_flwr.runs.summary import TEST_DATA, told
+from fedhpro_flwr.runs.reports import RoundReport
+from fedhpro_flwr.runs.run_folder import METRICS_FILE, PARTITION_FILE, read_rounds
+from fedhpro_flwr.runs.units import percent, size
 
 WIDEST_CLASSES, MOST_CLIENTS = 12, 20  # more than this is summed up: the whole table is in partition.json
 POLL_SECONDS = 0.3
@@ -121,20 +121,6 @@ def anew(clients: Sequence[int]) -> str:
     return f"what client {', '.join(map(str, clients))} kept is gone, or on another machine: begun anew"
 
 
-def percent(value: float | None) -> str:
-    """0.5 -> 50.0."""
-    return "-" if value is None else f"{100 * value:.1f}"
-
-
-def size(count: float) -> str:
-    """Bytes with a unit."""
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} GB"
-
-
 def partition_table(content: Mapping[str, Any]) -> Group:
     """Training samples by client and class; a sentence where only the clients know."""
     names, counts = content["class-names"], content["counts"]
@@ -168,70 +154,6 @@ def partition_table(content: Mapping[str, Any]) -> Group:
     row("all", totals, "bold")
     # A table's own title would be wrapped to the width of the table.
     return Group(f"training samples by client and class, partition {escape(content['fingerprint'])}", table)
-
-
-def closing(folder: Path, seconds: float, rounds_before: int = 0) -> Table:
-    """Best, last and mean-of-last-ten accuracy; where the time and the bytes went; where everything lies.
-
-    Args:
-        folder: of the run.
-        seconds: that the command took.
-        rounds_before: rounds that it found played.
-    """
-    rounds, summary = read_rounds(folder), json.loads((folder / SUMMARY_FILE).read_text())
-    table = Table(box=None, show_header=False, title="done", title_justify="left", title_style="bold green")
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    best, last, mean = (percent(summary["accuracy"][name]) for name in ("best", "last", "mean-of-last-ten"))
-    part = summary.get("tested-on", TEST_DATA)
-    measure = told(summary["accuracy-of"], part)
-    of = "" if measure == TEST_DATA else f" ({measure})"
-    best_round = summary["accuracy"]["best-round"]
-    headline = f"best {best} (round {best_round}), last {last}, mean of last ten {mean}{of}"
-    table.add_row("accuracy", headline if best_round is not None else "nothing was tested")
-    for name, said in accuracy_rows(summary, part):
-        table.add_row(name, escape(said))
-    for side, note in (("client", "a round, clients summed"), ("server", "a round")):
-        phases = means(rounds, f"{side}_seconds")
-        listed = ", ".join(f"{name} {milliseconds(value)}" for name, value in phases.items() if name != "waiting")
-        if listed:  # a client that withholds its results tells no times either
-            table.add_row(f"{side} time", escape(f"{listed} {note}"))
-    for way in ("up", "down"):
-        listed = ", ".join(f"{name} {size(value)}" for name, value in means(rounds, f"bytes_{way}").items())
-        table.add_row(f"sent {way}", escape(f"{listed} a round"))
-    played = [line["seconds"] for line in rounds[rounds_before:]]
-    each = f", of which {len(played)} rounds of {sum(played) / len(played):.2f} s" if played else ""
-    table.add_row("wall clock", f"{seconds:.1f} s{each}")
-    table.add_row("results", escape(str(folder)))
-    table.add_row("", ", ".join(sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))))
-    return table
-
-
-def accuracy_rows(summary: Mapping[str, Any], part: str = TEST_DATA) -> list[tuple[str, str]]:
-    """Rows on the last round: domains, clients, architectures, nearest prototypes, and training alone."""
-    last, clients = summary["last-round"] or {}, summary["clients-tested"] or {}
-    rows = []
-    if by_domain := last.get("domain_accuracy") or clients.get("domain_accuracy"):
-        rows.append(("domains", ", ".join(f"{name} {percent(value)}" for name, value in by_domain.items())))
-    if clients:
-        mean, deviation, worst = (percent(clients[name]) for name in ("accuracy", "deviation", "worst"))
-        who = f"worst {worst} (client {clients['worst_client']})"
-        tested, every = clients["clients"], summary.get("num-clients", 0)
-        some = f" ({tested} of {every})" if tested < every else ""
-        rows.append(("clients", f"on their own {part}{some}: mean {mean}, deviation {deviation}, {who}"))
-    if by_architecture := clients.get("by_architecture"):
-        said = ", ".join(f"{name} {percent(value)}" for name, value in by_architecture.items())
-        rows.append(("architectures", f"mean over their clients: {said}"))
-    if (by_prototype := last.get("by_prototype", clients.get("by_prototype"))) is not None:
-        rows.append(("prototypes", f"by the nearest instead of the head: {percent(by_prototype)}"))
-    if summary["worse-than-alone"] is not None:
-        rows.append(("alone", f"{percent(summary['worse-than-alone'])} % of the clients do worse than training alone"))
-    return rows
-
-
-def milliseconds(seconds: float) -> str:
-    """Seconds with a unit."""
-    return f"{1000 * seconds:.1f} ms" if seconds < 1 else f"{seconds:.1f} s"
 
 
 class RoundLog:

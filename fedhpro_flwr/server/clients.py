@@ -17,8 +17,9 @@ from fedhpro_flwr.records import Task, Tensors, asked_clients
 from fedhpro_flwr.runs.checkpoint import RunSoFar
 from fedhpro_flwr.server.broadcasts import broadcasts
 from fedhpro_flwr.server.replies import Collected, QuorumError, Reply, bytes_of, collect, least
-from fedhpro_flwr.server.roster import Roster, Seats
+from fedhpro_flwr.server.roster import Roster
 from fedhpro_flwr.server.round_repeats import until_quorum
+from fedhpro_flwr.server.seats import Seats
 from fedhpro_flwr.timing import Stopwatch
 from fedhpro_flwr.visits import Visits, new_name
 

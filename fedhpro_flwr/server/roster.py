@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from logging import INFO, WARNING
 
 from flwr.app import RecordDict
@@ -27,7 +26,8 @@ from fedhpro_flwr.records import CONFIG, Task, pack_task
 from fedhpro_flwr.runs.checkpoint import RunSoFar
 from fedhpro_flwr.seeding import sample_partitions
 from fedhpro_flwr.server.inquiries import JOIN_SECONDS, Inquiries
-from fedhpro_flwr.server.stand_ins import dealt, dealt_again
+from fedhpro_flwr.server.seats import Seats
+from fedhpro_flwr.server.stand_ins import who_plays
 from fedhpro_flwr.server.unanswered import Unanswered
 
 PAUSE_SECONDS = 120.0  # at most between two attempts at a round: a machine restarts in less
@@ -35,19 +35,6 @@ POLL_SECONDS = 1.0
 GONE = "its node is gone"
 NOT_HERE = -1  # the node of a client whose node has not come back to a run that goes on
 MOST_NAMED = 10  # clients in a line of the log
-
-
-@dataclass(frozen=True)
-class Seats:
-    """The clients drawn for a round."""
-
-    nodes: Mapping[int, int]  # client -> node id, in drawn order: those who are asked
-    absent: Mapping[int, str]  # client -> why it is not asked
-
-    @property
-    def clients(self) -> list[int]:
-        """All of them."""
-        return [*self.nodes, *self.absent]
 
 
 class Roster:
@@ -134,13 +121,9 @@ class Roster:
     def _deal(self, clients: Sequence[int]) -> None:
         """Who plays the clients that no node names, now and after nodes have come or gone, or the run goes on."""
         before = self.stand_ins
-        if not self._players:  # whoever comes back goes on with what it kept
-            return
-        if not before:
-            self.stand_ins = dealt(clients, self._players)
-            return
-        self.stand_ins = dealt_again(clients, self._players, before, self._owners.values())
-        if moved := [client for client, node_id in self.stand_ins.items() if before.get(client) != node_id]:
+        self.stand_ins = who_plays(clients, self._players, before, self._owners.values())
+        moved = [client for client, node_id in self.stand_ins.items() if before and before.get(client) != node_id]
+        if moved:
             log(INFO, "%s: another node plays them from now on, without what they kept", _listed(moved))
 
     def draw(self, server_round: int) -> Seats:

@@ -9,6 +9,22 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 
+def who_plays(
+    clients: Sequence[int], players: Sequence[int], before: Mapping[int, int], owners: Iterable[int]
+) -> dict[int, int]:
+    """Client -> node id, at the beginning of a run, when it goes on, and after nodes have come or gone.
+
+    Args:
+        clients: those that no node names, ascending.
+        players: node ids. With none of them all stays as it was: whoever comes back goes on with what it kept.
+        before: who played whom; empty at the beginning.
+        owners: the node of each client that one names.
+    """
+    if not players:
+        return dict(before)
+    return dealt_again(clients, players, before, owners) if before else dealt(clients, players)
+
+
 def dealt(clients: Iterable[int], players: Sequence[int]) -> dict[int, int]:
     """Client -> node id, before the first round: client p to player p modulo their number."""
     return {client: players[client % len(players)] for client in clients}

@@ -12,7 +12,7 @@ from flwr.app import Array, ArrayRecord, Error, Message
 
 from client_app.app import app as client_app
 from fedhpro_flwr.launch.in_process import run_in_process
-from fedhpro_flwr.runs.progress import closing
+from fedhpro_flwr.runs.closing import closing
 from fedhpro_flwr.runs.run_folder import read_rounds
 from fedhpro_flwr.server.replies import QuorumError
 from fedhpro_flwr.settings.from_command_line import prepare

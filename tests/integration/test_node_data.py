@@ -18,7 +18,8 @@ from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.engine import RESIDENT
 from fedhpro_flwr.launch.in_process import InProcessGrid, run_in_process
 from fedhpro_flwr.report.build import write_report
-from fedhpro_flwr.runs.progress import RunProgress, closing
+from fedhpro_flwr.runs.closing import closing
+from fedhpro_flwr.runs.progress import RunProgress
 from server_app.app import app as server_app
 
 CLASSES = ([0, 1, 2, 3], [3, 4, 5, 6, 7], [9], [0, 9])  # of each client; nobody has an 8

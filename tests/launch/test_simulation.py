@@ -15,6 +15,14 @@ from fedhpro_flwr.launch.simulation import simulate
 from fedhpro_flwr.launch.termination import SIGNALS, in_order
 
 
+@pytest.fixture(autouse=True)
+def hears_of_a_closed_terminal():
+    """Whatever the tests were started under: after nohup nobody does."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.fixture
 def scratch(tmp_path, monkeypatch):
     """Where the run's folder is made, beside a SuperLink that never answers."""

@@ -22,7 +22,7 @@ from fedhpro_flwr.metrics import Evaluation
 from fedhpro_flwr.models import Model
 from fedhpro_flwr.printable import LONGEST_REASON
 from fedhpro_flwr.records import OwnTest, Tensors, Update, array_record, pack_update
-from fedhpro_flwr.server.roster import Seats
+from fedhpro_flwr.server.seats import Seats
 from server_app.strategy import FedHProStrategy
 
 SPEC = spec_from_file_location("malformed_replies", Path(__file__).with_name("malformed_replies.py"))

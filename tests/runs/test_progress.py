@@ -15,10 +15,12 @@ from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.exchange import GlobalModel
 from fedhpro_flwr.metrics import Evaluation
 from fedhpro_flwr.records import OwnTest
-from fedhpro_flwr.runs.progress import RoundLog, RunProgress, closing, milliseconds, percent, round_line, size
+from fedhpro_flwr.runs.closing import closing
+from fedhpro_flwr.runs.progress import RoundLog, RunProgress, round_line
 from fedhpro_flwr.runs.reports import RoundReport
 from fedhpro_flwr.runs.run_folder import RunFolder, read_rounds
 from fedhpro_flwr.runs.summary import summary
+from fedhpro_flwr.runs.units import milliseconds, percent, size
 from fedhpro_flwr.server.known_data import KnownData
 
 CONFIG = RunConfig.parse(rounds=3)

@@ -17,7 +17,8 @@ from fedhpro_flwr.runs.checkpoint import About, RunSoFar
 from fedhpro_flwr.runs.checkpoints import Checkpoints, newest
 from fedhpro_flwr.runs.prototype_trace import PrototypeTrace
 from fedhpro_flwr.server import roster
-from fedhpro_flwr.server.roster import Roster, Seats
+from fedhpro_flwr.server.roster import Roster
+from fedhpro_flwr.server.seats import Seats
 from server_app.strategy import FedHProStrategy
 
 
