@@ -16,7 +16,7 @@ from fedhpro_flwr.client.replayed_step import as_cuda_graph
 from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.exchange import exchanged, load, personal
 from fedhpro_flwr.methods import Arrival, Batch, Correction, LocalLoss, Method, build_method
-from fedhpro_flwr.methods.hook_checks import refuse_client_hooks, refuse_departure, refuse_loss
+from fedhpro_flwr.methods.hook_results import refuse_client_hooks, refuse_departure, refuse_loss
 from fedhpro_flwr.metrics import Scores, evaluate_each
 from fedhpro_flwr.models import Model
 from fedhpro_flwr.precision import Precision, forward_in
@@ -79,9 +79,10 @@ def visit(
         upload |= departure.upload
 
     trained = model.state_dict()
-    metrics = {TRAIN_LOSS: train_loss} | {f"{PHASE}{phase}": seconds for phase, seconds in watch.seconds.items()}
-    if state and (stays := {**personal(trained, method.share), **remembered(departure.memory)}) and state.keep(stays):
-        metrics[BEGAN_ANEW] = 1.0
+    stays = {**personal(trained, method.share), **remembered(departure.memory)}
+    began_anew = state.keep(stays) if state and stays else False
+    metrics = {TRAIN_LOSS: train_loss, **({BEGAN_ANEW: 1.0} if began_anew else {})}
+    metrics |= {f"{PHASE}{phase}": seconds for phase, seconds in watch.seconds.items()}
     sent = exchanged(trained, method.share)
     update = Update(task.partition_id, len(arrival.train), sent, upload, metrics, test)
     return protected(update, received, model.num_classes, state)  # as it is, unless `privacy.*` holds something back

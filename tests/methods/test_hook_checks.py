@@ -131,11 +131,14 @@ def test_what_a_hook_of_the_server_must_give_is_said(make, hooks, sentence):
     [
         ({"upload": lambda *_: None}, "upload gave nothing, it must give a dict of tensors"),
         ({"upload": lambda *_: {"x": 0.5}}, "upload['x'] gave a float, it must give a tensor"),
-        ({"local_loss": lambda *_: torch.ones(())}, "local_loss gave a Tensor, it must give a function or None"),
-        ({"logit_offsets": lambda *_: [0.0]}, "logit_offsets gave a list, it must give a tensor of 4 numbers or None"),
+        (
+            {"local_loss": lambda *_: torch.ones(())},
+            "local_loss gave a tensor of shape [], it must give a function or None",
+        ),
+        ({"logit_offsets": lambda *_: [0.0]}, "logit_offsets gave a list, it must give a tensor of shape [4] or None"),
         (
             {"logit_offsets": lambda *_: torch.ones(7)},
-            "logit_offsets has shape [7], it must have one number for each of 4 classes",
+            "logit_offsets gave a tensor of shape [7], it must give a tensor of shape [4] or None",
         ),
         ({"correction": lambda *_: 3}, "correction gave an int, it must give a function or None"),
         ({"depart": lambda *_: None}, "depart gave nothing, it must give a Departure"),
@@ -160,7 +163,7 @@ def test_a_loss_is_a_tensor_of_one_number(make, loss, given):
     with pytest.raises(ConfigError) as refused:
         visit(model, make.data(samples=10), make.received(config, model), own(local_loss=lambda *_: loss)(config))
     assert str(refused.value) == (
-        f"what local_loss returned gave {given} for a batch, it must give a tensor of one number"
+        f"what local_loss returned gave {given} for a batch, it must give a tensor of shape []"
     )
 
 
