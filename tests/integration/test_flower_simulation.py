@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from client_app.app import app as client_app
-from fedhpro_flwr.launch.flower import LaunchError
 from fedhpro_flwr.launch.in_process import run_in_process
 from fedhpro_flwr.launch.simulation import simulate
 from fedhpro_flwr.runs.run_folder import read_rounds
@@ -180,16 +179,6 @@ def test_missing_data_ends_with_1_and_the_servers_sentence(tmp_path):
     )
     assert done.stdout.splitlines()[-1] == wanted
     assert not (tmp_path / "run" / "summary.json").exists()
-    assert_nothing_runs()
-
-
-def test_an_unexpected_exception_of_the_server_ends_badly_with_a_reason(tmp_path):
-    folder = tmp_path / "run"
-    (folder / "partition.json").mkdir(parents=True)  # where the server app wants to write a file
-    with pytest.raises(LaunchError, match=r"^finished:failed: .*\(log: .*flower\.log\)$"):
-        simulate(settings(folder), num_nodes=2, log_file=tmp_path / "flower.log")
-    assert (folder / "failure.txt").read_text().startswith("[Errno 21] Is a directory: ")
-    assert "Traceback" in (tmp_path / "flower.log").read_text()
     assert_nothing_runs()
 
 
