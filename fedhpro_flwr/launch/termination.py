@@ -12,7 +12,6 @@ from threading import current_thread, main_thread
 from types import FrameType
 
 SIGNALS = (signal.SIGTERM, signal.SIGHUP)
-TERMINATED = 143  # as shells say of it: 128 + SIGTERM
 
 
 @contextmanager
