@@ -5,7 +5,8 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
-# Tests at a time: one more than the usual two cores, because the real clusters among them mostly wait.
+# Tests at a time: one more than the usual two cores, because the real clusters among them mostly wait. A file's tests stay in
+# one worker, which starts what they share once; conftest.py puts the longest first.
 JOBS   ?= 3
 READY  := $(VENV)/.ready
 
@@ -21,7 +22,7 @@ run: $(READY)
 
 test: $(READY)
 	@echo "== running the tests"
-	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 # Apart from the other tests, whose second process would slow its nodes down. Without a Docker engine it skips and says so.
 cluster: $(READY)

@@ -10,6 +10,7 @@ from types import ModuleType
 from rich.console import Console
 
 from fedhpro_flwr.commands import NOT_STARTED, STOPPED, certs, doctor
+from fedhpro_flwr.commands.complaint import complain
 from fedhpro_flwr.printable import printable
 from fedhpro_flwr.settings.flat_keys import ConfigError
 
@@ -24,10 +25,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = _parser().parse_args(arguments)  # imports the commands, and torch: seconds in which Ctrl-C may come
         return int(options.command(options, console))
     except (ConfigError, OSError) as error:
-        console.print(f"fedhpro: {printable(str(error))}", style="red", markup=False, soft_wrap=True)
+        complain(printable(str(error)))
         return NOT_STARTED
     except KeyboardInterrupt:
-        console.print("fedhpro: stopped", style="red")
+        complain("stopped")
         return STOPPED
 
 
@@ -44,7 +45,7 @@ def _commands() -> list[ModuleType]:
     try:
         from fedhpro_flwr.commands import ablate, compare, export, predict, report, run
     except (ImportError, OSError) as error:
-        print(f"fedhpro: a library does not import ({error}); `fedhpro doctor` says which", file=sys.stderr)
+        complain(f"a library does not import ({error}); `fedhpro doctor` says which")
         return [doctor, certs]
     return [run, compare, ablate, report, predict, export, doctor, certs]
 

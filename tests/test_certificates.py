@@ -198,7 +198,7 @@ def test_a_name_is_held_once():
 def test_mistakes_end_with_2_and_a_sentence(tmp_path, capsys, arguments, sentence):
     (tmp_path / "kept").write_text("mine")
     assert main(["certs", str(tmp_path), *arguments]) == 2
-    said = capsys.readouterr().out
+    said = capsys.readouterr().err
     assert sentence in said
     assert said.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
@@ -236,5 +236,5 @@ def test_nodes_connect_to_the_first_name_that_is_no_wildcard(tmp_path, capsys):
     assert main(["certs", str(tmp_path / "trial"), "--server", "*.example.org,fl.example.org", "--nodes", "1"]) == 0
     assert "flower-supernode --superlink fl.example.org:443 " in capsys.readouterr().out
     assert main(["certs", str(tmp_path / "other"), "--server", "*.example.org", "--nodes", "1"]) == 2
-    assert "nodes cannot connect to a wildcard" in capsys.readouterr().out
+    assert "nodes cannot connect to a wildcard" in capsys.readouterr().err
     assert not (tmp_path / "other").exists()

@@ -54,10 +54,10 @@ def test_a_mistake_ends_with_2_and_a_sentence_and_leaves_nothing(arguments, sent
     flags = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
     changes = [word for word in arguments if word not in files]
     assert main(["run", *files, *flags, *changes, "--engine", "in-process"]) == 2
-    said = capsys.readouterr().out
-    assert said.startswith("fedhpro: ")
-    assert sentence in said
-    assert said.count("\n") == 1
+    told = capsys.readouterr()
+    assert told.out == "" and told.err.startswith("fedhpro: ")
+    assert sentence in told.err
+    assert told.err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
 
@@ -75,7 +75,7 @@ def test_a_bad_file_ends_with_2_and_names_it(content, sentence, tmp_path, capsys
     path = tmp_path / "mine.toml"
     path.write_bytes(content)
     assert run(tmp_path / "results", str(path)) == 2
-    assert sentence in capsys.readouterr().out
+    assert sentence in capsys.readouterr().err
     assert not (tmp_path / "results").exists()
 
 
@@ -83,10 +83,10 @@ def test_a_folder_that_cannot_be_made_ends_with_2_and_names_the_key(tmp_path, ca
     file = tmp_path / "file"
     file.write_text("")
     assert run(file) == 2
-    assert capsys.readouterr().out == f"fedhpro: results-dir = '{file}': {file} is a file; name another folder\n"
+    assert capsys.readouterr().err == f"fedhpro: results-dir = '{file}': {file} is a file; name another folder\n"
     for folder in (file, file / "below"):
         assert run(tmp_path, run_folder=folder) == 2
-        assert f"fedhpro: run-folder = '{folder}': {file} is a file; name another f" in capsys.readouterr().out
+        assert f"fedhpro: run-folder = '{folder}': {file} is a file; name another f" in capsys.readouterr().err
 
 
 def test_a_resumed_run_with_a_damaged_line_ends_with_2_and_names_it(tmp_path, capsys):
@@ -94,7 +94,7 @@ def test_a_resumed_run_with_a_damaged_line_ends_with_2_and_names_it(tmp_path, ca
     folder = only_folder(tmp_path)
     (folder / "metrics.jsonl").write_text("[1]\n")
     assert main(["run", "--resume", str(folder), "--set", "rounds=2", "--engine", "in-process"]) == 2
-    last = capsys.readouterr().out.splitlines()[-1]
+    last = capsys.readouterr().err.splitlines()[-1]
     assert last == (
         f"fedhpro: resume = {str(folder)!r}: no checkpoint is left to go on from, "
         f"{folder / 'metrics.jsonl'}, line 1 cannot be read: it is no report of a round; begin a new run"
@@ -104,7 +104,7 @@ def test_a_resumed_run_with_a_damaged_line_ends_with_2_and_names_it(tmp_path, ca
 def test_a_finished_run_is_not_written_over(tmp_path, capsys, no_engine):
     (tmp_path / "summary.json").write_text("{}")
     assert run(tmp_path, run_folder=tmp_path) == 2
-    assert "holds a finished run" in capsys.readouterr().out
+    assert "holds a finished run" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["summary.json"]
 
 
@@ -167,7 +167,7 @@ def test_own_data_runs(tmp_path):
 )
 def test_an_unknown_name_lists_what_exists_and_nothing_starts(key, name, sentence, tmp_path, capsys):
     assert run(tmp_path, **{key: name}) == 2
-    assert sentence in " ".join(capsys.readouterr().out.split())
+    assert sentence in " ".join(capsys.readouterr().err.split())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -177,7 +177,7 @@ def test_ctrl_c_ends_with_130(tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr(run_command, "_in_process", stopped)
     assert run(tmp_path) == 130
-    assert capsys.readouterr().out.splitlines()[-1] == "fedhpro: stopped"
+    assert capsys.readouterr().err.splitlines()[-1] == "fedhpro: stopped"
 
 
 def test_the_engine_gets_every_setting_and_the_folder(tmp_path, monkeypatch):
@@ -207,6 +207,6 @@ def test_as_a_process(tmp_path):
         )
 
     wrong = process("run", "--set", "rounds=0")
-    assert (wrong.returncode, wrong.stdout) == (2, "fedhpro: rounds = 0: it must be greater than or equal to 1\n")
-    assert wrong.stderr == ""
+    assert (wrong.returncode, wrong.stderr) == (2, "fedhpro: rounds = 0: it must be greater than or equal to 1\n")
+    assert wrong.stdout == ""
     assert list(tmp_path.iterdir()) == []

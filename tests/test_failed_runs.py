@@ -31,7 +31,7 @@ def test_what_only_the_server_can_see_ends_with_1_before_any_client(changes, sen
         in_process.InProcessGrid, "push_messages", lambda *_: pytest.fail("a message was sent to a client")
     )
     assert run(tmp_path, **changes) == 1
-    said = capsys.readouterr().out
+    said = capsys.readouterr().err
     last = said.splitlines()[-1]
     assert last.startswith("fedhpro: the run failed: ")
     assert sentence in last
@@ -44,13 +44,13 @@ def test_what_only_the_server_can_see_ends_with_1_before_any_client(changes, sen
 def test_dsa_on_vectors_is_refused_before_the_first_round(tmp_path, capsys):
     path = npz(tmp_path / "my.npz")
     assert run(tmp_path, preset="reference", data__name="npz", data__path=path, data__train_limit=0) == 1
-    said = capsys.readouterr().out.splitlines()[-1]
+    said = capsys.readouterr().err.splitlines()[-1]
     assert said.endswith("failed: class-gradients.augment = 'dsa' needs images; use 'none' for vectors and text")
 
 
 def test_a_rate_that_breaks_every_model_loses_the_quorum_with_every_clients_reason(tmp_path, capsys):
     assert run(tmp_path, local__lr=1e30) == 1
-    said = capsys.readouterr().out.splitlines()[-1]
+    said = capsys.readouterr().err.splitlines()[-1]
     assert "round 1: 0 of 3 clients replied well" in said
     assert "client 2: metric train-loss = nan is not finite: training has diverged, lower local.lr or the" in said
 
@@ -58,7 +58,7 @@ def test_a_rate_that_breaks_every_model_loses_the_quorum_with_every_clients_reas
 def test_where_clients_would_reply_so_again_both_ways_on_are_told(tmp_path, capsys):
     """A full disk at a client can be mended, a setting that is too strict cannot."""
     assert run(tmp_path, aggregation__max_update_norm=0.001) == 1
-    said = capsys.readouterr().out.splitlines()[-1]
+    said = capsys.readouterr().err.splitlines()[-1]
     assert "aggregation.max-update-norm = 0.001; they would reply so again: mend that and go on with `fedhpro" in said
     assert said.endswith("; or begin with other settings")
 
@@ -85,7 +85,7 @@ DIVERGING = [
 @pytest.mark.parametrize(("changes", "begin", "end"), DIVERGING, ids=["creff", "fedtgp", "fedhpro"])
 def test_what_diverges_on_the_server_ends_the_round_and_the_rate_is_named(changes, begin, end, tmp_path, capsys):
     assert run(tmp_path, **changes) == 1
-    said = capsys.readouterr().out.splitlines()[-1]
+    said = capsys.readouterr().err.splitlines()[-1]
     assert begin in said and said.endswith(end)
     assert read_rounds(only_folder(tmp_path)) == []
 
@@ -117,7 +117,7 @@ def test_a_resumed_run_that_misses_nodes_names_the_way_on_and_a_new_one_has_none
             changes = {"resume": folder, "rounds": 2} if resumed else {}
             assert run(tmp_path, run_folder=folder, clients__timeout=0.1, **changes) == 1
         way_on = f"; go on with `fedhpro run --resume {folder}`" if resumed else ""
-        said = capsys.readouterr().out.splitlines()[-1]
+        said = capsys.readouterr().err.splitlines()[-1]
         assert said.partition(", on a SuperLink")[0] == f"fedhpro: the run failed: {needed}{way_on}"
         assert run(tmp_path, run_folder=folder, **changes) == 0
         capsys.readouterr()
@@ -145,7 +145,7 @@ def test_an_unexpected_exception_ends_with_1_a_reason_and_a_traceback(tmp_path, 
     monkeypatch.setattr(results, "draw_curves", broken)
     assert run(tmp_path) == 1
     told = capsys.readouterr()
-    assert told.out.splitlines()[-1] == "fedhpro: the run failed: TypeError: a bug"
+    assert told.err.splitlines()[-1] == "fedhpro: the run failed: TypeError: a bug"
     assert "Traceback" in told.err
     assert (only_folder(tmp_path) / "failure.txt").read_text() == "TypeError: a bug"
 
@@ -163,7 +163,7 @@ def test_a_full_disk_names_the_file_and_the_way_on(for_the_reason, tmp_path, cap
     monkeypatch.setattr(Path, "write_bytes", full)
     folder = tmp_path / "named"
     assert run(tmp_path, run_folder=folder, rounds=2) == 1
-    said = capsys.readouterr().out.splitlines()[-1]
+    said = capsys.readouterr().err.splitlines()[-1]
     named = f"[Errno {errno.ENOSPC}] {os.strerror(errno.ENOSPC)}: '{folder / 'checkpoint' / 'round-2.safetensors'}'"
     assert said.startswith(f"fedhpro: the run failed: {named}; go on with `fedhpro run --resume {folder}`")
     assert (folder / "failure.txt").exists() == for_the_reason
@@ -182,7 +182,7 @@ def test_the_line_of_a_round_that_finds_no_room_names_its_file(tmp_path, capsys,
 
     monkeypatch.setattr(os, "fsync", full)
     assert run(tmp_path, run_folder=tmp_path / "named") == 1
-    assert f"] full: '{tmp_path / 'named' / 'metrics.jsonl'}'; go on" in capsys.readouterr().out.splitlines()[-1]
+    assert f"] full: '{tmp_path / 'named' / 'metrics.jsonl'}'; go on" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_a_folder_that_is_deleted_while_the_run_goes_on_ends_it_with_that(tmp_path, capsys, monkeypatch):
@@ -195,7 +195,7 @@ def test_a_folder_that_is_deleted_while_the_run_goes_on_ends_it_with_that(tmp_pa
 
     monkeypatch.setattr(RoundLog, "on_round", deleted)
     assert run(tmp_path, run_folder=folder, rounds=4) == 1
-    assert "the run's folder was deleted while it went on: '" in capsys.readouterr().out.splitlines()[-1]
+    assert "the run's folder was deleted while it went on: '" in capsys.readouterr().err.splitlines()[-1]
     assert rounds == [1]
 
 

@@ -88,11 +88,11 @@ def test_a_file_of_another_model_is_refused_with_the_first_tensor_that_differs(t
 def test_a_file_that_is_none_ends_the_run_with_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     (tmp_path / "m.safetensors").write_bytes(b"no")
     assert run(tmp_path, model__path=tmp_path / "m.safetensors") == 1
-    said = capsys.readouterr().out.splitlines()[-1]
+    said = capsys.readouterr().err.splitlines()[-1]
     assert f"the run failed: model.path = '{tmp_path / 'm.safetensors'}' is damaged or no safetensors file (" in said
     (tmp_path / "empty").mkdir()
     assert run(tmp_path, model__path=tmp_path / "empty") == 1
-    assert "the run failed: model.path: " in capsys.readouterr().out.splitlines()[-1]
+    assert "the run failed: model.path: " in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_the_path_of_an_architecture_that_is_built_from_it_is_no_other_ones_model(trained: Path, monkeypatch):

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from fedhpro_flwr.commands import FAILED, NOT_STARTED, OK
+from fedhpro_flwr.commands.complaint import complain
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.launch.connections import direct, flower_home, named
 from fedhpro_flwr.launch.deployment import Deployment
@@ -88,7 +89,7 @@ def run_on_superlink(options: argparse.Namespace, config: RunConfig, console: Co
     began = time.monotonic()
 
     def told(sentence: str) -> None:
-        console.print(f"fedhpro: {sentence}", style="yellow", markup=False, soft_wrap=True)
+        complain(sentence, "yellow")
 
     with superlink(options) as flower, ExitStack() as opened:
         config = placed(config, told)
@@ -103,9 +104,7 @@ def run_on_superlink(options: argparse.Namespace, config: RunConfig, console: Co
         try:
             submitted = deployment.submit(config.flat())
         except LaunchError as error:
-            console.print(
-                f"fedhpro: not submitted: {explained(error, flower)}", style="red", markup=False, soft_wrap=True
-            )
+            complain(f"not submitted: {explained(error, flower)}")
             return NOT_STARTED
         console.print(
             f"{config.experiment}: run {submitted.run_id} on {options.superlink}, {config.rounds} rounds, results in "
@@ -118,7 +117,7 @@ def run_on_superlink(options: argparse.Namespace, config: RunConfig, console: Co
         try:
             deployment.play(submitted, config)
         except LaunchError as error:
-            console.print(f"fedhpro: the run failed: {error}", style="red", markup=False, soft_wrap=True)
+            complain(f"the run failed: {error}")
             return FAILED
     if (folder / SUMMARY_FILE).exists():
         console.print(closing(folder, time.monotonic() - began))

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from fedhpro_flwr.commands import FAILED, NOT_STARTED, OK, UNREAD, Subparsers
+from fedhpro_flwr.commands import FAILED, OK, UNREAD, Subparsers
+from fedhpro_flwr.commands.complaint import complain
 from fedhpro_flwr.printable import printable
 from fedhpro_flwr.settings.flat_keys import ConfigError
 
@@ -42,19 +43,15 @@ def add_needed(command: argparse.ArgumentParser) -> None:
 
 def predict(options: argparse.Namespace, console: Console) -> int:
     """Write a line for each sample; stdout holds these lines alone, everything else is told on stderr."""
-    told = Console(stderr=True, highlight=False)
     try:
-        return _predict(options, told)
+        return _predict(options)
     except BrokenPipeError:
         # `predict ... | head`. Python would write what is left to the pipe when it ends, and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return UNREAD
-    except (ConfigError, OSError) as error:
-        told.print(f"fedhpro: {printable(str(error))}", style="red", markup=False, soft_wrap=True)
-        return NOT_STARTED
 
 
-def _predict(options: argparse.Namespace, told: Console) -> int:
+def _predict(options: argparse.Namespace) -> int:
     # torch takes seconds, and a mistyped command needs none
     from fedhpro_flwr.exported.inputs import batches, refuse_missing
     from fedhpro_flwr.exported.model import load_exported
@@ -81,11 +78,12 @@ def _predict(options: argparse.Namespace, told: Console) -> int:
                 labelled += len(batch.labels)
                 right += int((predictions.labels == batch.labels).sum())
     if labelled:
-        told.print(f"accuracy {100 * right / labelled:.2f} %: {right} of {labelled} samples with a label", markup=False)
+        said = f"accuracy {100 * right / labelled:.2f} %: {right} of {labelled} samples with a label"
+        print(said, file=sys.stderr)
     for problem in problems:
-        told.print(f"fedhpro: {printable(problem)}", style="red", markup=False, soft_wrap=True)
+        complain(printable(problem))
     if problems:
-        told.print(f"fedhpro: {count} predicted, {len(problems)} left out", style="red", markup=False)
+        complain(f"{count} predicted, {len(problems)} left out")
     return FAILED if problems else OK
 
 

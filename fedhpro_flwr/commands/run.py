@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from fedhpro_flwr.commands import FAILED, OK, Subparsers
+from fedhpro_flwr.commands.complaint import complain
 from fedhpro_flwr.commands.on_superlink import add_arguments, refuse, run_on_superlink
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.launch.flower import LaunchError
@@ -82,7 +83,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         known = resumed(config)
         folder, rounds_before = known.folder, known.rounds_before
         for warning in known.warnings:
-            console.print(f"fedhpro: {warning}", style="yellow", markup=False, soft_wrap=True)
+            complain(warning, "yellow")
     else:
         folder = begun_folder(config)
         lock(folder).close()  # before anything is removed that another run still writes
@@ -112,7 +113,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
             said = folder / FAILURE_FILE
             failure = said.read_text() if said.exists() else str(error) or repr(error)
     if failure:
-        console.print(f"fedhpro: the run failed: {failure}", style="red", markup=False, soft_wrap=True)
+        complain(f"the run failed: {failure}")
         return FAILED
     console.print(closing(folder, time.monotonic() - began, rounds_before))
     return OK

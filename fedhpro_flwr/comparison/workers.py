@@ -17,14 +17,13 @@ from pathlib import Path
 import tomli_w
 
 from fedhpro_flwr.commands import OK
+from fedhpro_flwr.commands.complaint import SAID
 from fedhpro_flwr.comparison.child_process import LOG_FILE, end, start_child, stop
 from fedhpro_flwr.comparison.finished import is_finished
 from fedhpro_flwr.comparison.grid import Cell
 from fedhpro_flwr.runs.run_folder import CHECKPOINT_FOLDER, CONFIG_FILE, FAILURE_FILE
 from fedhpro_flwr.settings.flat_keys import nest
 from fedhpro_flwr.whole_file import write_whole
-
-SAID = "fedhpro: "  # how the command line begins its sentences
 
 
 @dataclass(frozen=True)

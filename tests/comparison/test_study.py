@@ -157,7 +157,7 @@ def test_a_cell_that_is_killed_or_fails_takes_no_other_with_it(tmp_path):
 )
 def test_a_mistake_is_one_sentence_and_nothing_is_left(arguments, sentence, tmp_path, capsys):
     assert main(words(tmp_path / "grid", *arguments)) == 2
-    said = capsys.readouterr().out
+    said = capsys.readouterr().err
     assert sentence in said
     assert said.count("\n") == 1
     assert not (tmp_path / "grid").exists()
@@ -165,7 +165,7 @@ def test_a_mistake_is_one_sentence_and_nothing_is_left(arguments, sentence, tmp_
 
 def test_a_result_of_other_settings_is_refused_before_anything_runs(whole, capsys):
     assert main(words(whole, "fedprox,fedavg", "--set", "local.lr=0.5")) == 2
-    said = capsys.readouterr().out
+    said = capsys.readouterr().err
     assert "local.lr = 0.05 (here 0.5); a result of other settings is not mixed in" in said
     assert not (whole / "fedprox").exists()
 
@@ -216,9 +216,9 @@ def test_a_file_in_the_place_of_the_folder_and_a_method_beside_the_rows_are_refu
     file = tmp_path / "file"
     file.write_text("")
     assert main(words(file, command=command)) == 2
-    assert capsys.readouterr().out == f"fedhpro: --folder {file}: {file} is a file; name another folder\n"
+    assert capsys.readouterr().err == f"fedhpro: --folder {file}: {file} is a file; name another folder\n"
     assert main(words(tmp_path / "grid", "fedavg,fedhpro", "--set", "method.name=fedavg", command=command)) == 2
-    assert capsys.readouterr().out.startswith("fedhpro: --set: method.name cannot be set in a grid whose rows all set")
+    assert capsys.readouterr().err.startswith("fedhpro: --set: method.name cannot be set in a grid whose rows all set")
     assert not (tmp_path / "grid").exists()
 
 
@@ -228,7 +228,7 @@ def test_a_gpu_that_is_not_there_is_named_before_the_first_run(tmp_path, capsys,
     refused = (
         "fedhpro: fedhpro:device=cuda seed 0: device = 'cuda': torch sees no CUDA device here; use 'cpu' or 'auto'"
     )
-    assert capsys.readouterr().out == f"{refused}; nothing was started\n"
+    assert capsys.readouterr().err == f"{refused}; nothing was started\n"
     assert not list(tmp_path.rglob("metrics.jsonl"))
 
 

@@ -29,7 +29,7 @@ from fedhpro_flwr.launch.private_superlink import accepts, free_port
 
 CONNECTION = "cluster"  # the name of the SuperLink in Flower's config.toml
 START_SECONDS = 120.0
-STATUS_SECONDS = 2.0  # `flwr ls` is a process that takes seconds of a core
+STATUS_SECONDS = 8.0  # `flwr ls` is a process that takes seconds of a core, which the nodes need
 LAST_LINES = 60  # of each log in `logs`
 
 

@@ -25,7 +25,7 @@ CONNECTION = "local-docker"
 SUPERNODES = ("supernode-0", "supernode-1", "supernode-2")
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 UP_SECONDS, BUILD_SECONDS = 300.0, 1800.0
-STATUS_SECONDS = 3.0
+STATUS_SECONDS = 8.0  # `flwr ls` is a process that takes seconds of a core, which the nodes need
 LAST_LINES = "60"  # of each container in `said`
 
 

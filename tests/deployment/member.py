@@ -97,8 +97,14 @@ def marked(mark: str) -> Iterator[int]:
             continue
 
 
-def until(ready: Callable[[], object], what: str, seconds: float = 300.0) -> None:
+def until(ready: Callable[[], object], what: str, seconds: float = 300.0, pause: float = POLL_SECONDS) -> None:
     """Wait until something is so.
+
+    Args:
+        ready: looks whether it is.
+        what: for the sentence.
+        seconds: at most.
+        pause: seconds between two looks.
 
     Raises:
         AssertionError: it was not so in time.
@@ -106,4 +112,4 @@ def until(ready: Callable[[], object], what: str, seconds: float = 300.0) -> Non
     deadline = time.monotonic() + seconds
     while not ready():
         assert time.monotonic() < deadline, f"after {seconds:.0f} s still not: {what}"
-        time.sleep(POLL_SECONDS)
+        time.sleep(pause)

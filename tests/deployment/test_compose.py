@@ -6,6 +6,7 @@ engine can be had.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -25,6 +26,7 @@ EVERYONE = {0, 1, 2}
 THREE_CLIENTS = "partition.num-partitions=3 clients.num-nodes=3"  # of docker/README.md
 KILLED, CUT = 1, 2  # partitions
 REFUSED = "[code: 2004]"  # Flower's code for a key that is not registered
+until_seen = functools.partial(until, pause=1.0)  # a look asks the engine, by a process
 ROUNDS = 6  # one for each fault, and some for nodes to come back
 
 
@@ -132,16 +134,18 @@ def test_mnist_goes_on_when_a_supernode_is_killed_and_another_cut_off_and_takes_
     before = {name: cluster.visits(name) for name in SUPERNODES}
     run_id = cluster.submit(conf)
 
-    until(lambda: cluster.visits(killed) > before[killed], "supernode-1 trains in round 1")
+    until_seen(lambda: cluster.visits(killed) > before[killed], "supernode-1 trains in round 1")
     cluster.compose("kill", killed)
     cluster.compose("start", killed)
-    until(lambda: cluster.played("mnist-small"), "round 1 ends without it")
-    until(lambda: any(KILLED in players for players in cluster.played("mnist-small")), "the killed one trains again")
+    until_seen(lambda: cluster.played("mnist-small"), "round 1 ends without it")
+    until_seen(
+        lambda: any(KILLED in players for players in cluster.played("mnist-small")), "the killed one trains again"
+    )
 
     visits = cluster.visits(cut)
-    until(lambda: cluster.visits(cut) > visits, "supernode-2 trains")
+    until_seen(lambda: cluster.visits(cut) > visits, "supernode-2 trains")
     cluster.cut(cut)
-    until(lambda: CUT not in cluster.played("mnist-small")[-1], "a round ends without it")
+    until_seen(lambda: CUT not in cluster.played("mnist-small")[-1], "a round ends without it")
     cluster.heal(cut)
     cluster.wait(run_id)
 
@@ -165,7 +169,7 @@ def test_with_tls_registered_supernodes_alone_are_let_in(cluster):
 
     cluster.up("superlink")
     cluster.compose("up", "--detach", "supernode-2")
-    until(lambda: REFUSED in cluster.log("supernode-2"), "a SuperNode whose key is not registered is refused")
+    until_seen(lambda: REFUSED in cluster.log("supernode-2"), "a SuperNode whose key is not registered is refused")
     cluster.compose("rm", "--stop", "--force", "supernode-2")
     for name in ("node-0", "node-1", "node-2"):
         cluster.flwr("supernode", "register", str(cluster.certificates / f"{name}.pub"), CONNECTION)

@@ -6,7 +6,7 @@ import pytest
 from cluster import Cluster
 from member import until
 
-from fedhpro_flwr.runs.run_folder import read_rounds
+from fedhpro_flwr.runs.run_folder import FAILURE_FILE, read_rounds
 from fedhpro_flwr.settings.from_command_line import prepare
 
 pytestmark = pytest.mark.simulation
@@ -37,7 +37,7 @@ def test_a_node_that_is_killed_and_one_that_hangs_take_part_again(tmp_path):
         cluster.superlink()
         nodes = [cluster.supernode(partition) for partition in range(3)]
         run_id = cluster.submit(settings)
-        until(lambda: played(1) or cluster.status(run_id).startswith("finished"), "round 1", 240)
+        until(lambda: played(1) or (folder / FAILURE_FILE).exists(), "round 1", 240)
         assert played(1), cluster.keep_log(run_id) + cluster.logs()
         nodes[1].kill()  # while round 2 is played
         again = cluster.supernode(1)

@@ -19,6 +19,7 @@ from fedhpro_flwr.runs.run_folder import read_rounds
 from fedhpro_flwr.settings.from_command_line import prepare
 from server_app.app import app as server_app
 
+pytestmark = pytest.mark.simulation
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = {
     "rounds": 5,

@@ -29,7 +29,7 @@ from fedhpro_flwr.settings.from_command_line import prepare
 from server_app.app import app as server_app
 
 needs_nginx = pytest.mark.skipif(NGINX is None, reason="no nginx on the path: the way in for nodes is not tested")
-pytestmark = needs_nginx
+pytestmark = [needs_nginx, pytest.mark.simulation]
 NODES = 2
 SMALL = {
     "rounds": 2,
@@ -210,7 +210,7 @@ def test_a_run_that_is_submitted_the_wrong_way_says_which(
     address = f"localhost:{federation.cluster.port if at == 'the SuperLink' else federation.proxy.port}"
     trusted = ["--root-certificates", str(federation.certificates / roots)] if roots else []
     assert main(["run", "--set", f"run-folder={tmp_path}", "--superlink", address, *trusted]) == 2
-    assert sentence in capsys.readouterr().out
+    assert sentence in capsys.readouterr().err
 
 
 def test_nginx_trusts_no_other_server_on_the_superlinks_port(federation: Federation, tmp_path: Path) -> None:

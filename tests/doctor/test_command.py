@@ -79,7 +79,7 @@ def test_json(find, capsys):
 def test_mistakes_end_with_2_and_a_sentence(find, capsys, arguments, sentence):
     asked = find(ok("a", "fine"))
     assert main(["doctor", *arguments]) == 2
-    assert sentence in capsys.readouterr().out
+    assert sentence in capsys.readouterr().err
     assert asked == []
 
 

@@ -123,7 +123,7 @@ def test_a_head_is_joined_to_a_clients_pretrained_encoder(pretrained, run_of, tm
     out = tmp_path / "client-1.safetensors"
     join = ["export", str(run.folder), "--state", str(state), "--out", str(out)]
     assert main(join) == 2 and not out.exists()
-    assert "the model needs bert, which its run used; say where it lies by --encoder" in capfd.readouterr().out
+    assert "the model needs bert, which its run used; say where it lies by --encoder" in capfd.readouterr().err
     assert main([*join, "--encoder", str(pretrained.bert)]) == 0
     test = federation(run.config).client(1).test
     found = load_exported(out, encoder=pretrained.bert, tokenizer=pretrained.bert).of_inputs(test.inputs).labels

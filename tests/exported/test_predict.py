@@ -211,7 +211,7 @@ def test_export_copies_says_what_it_is_and_refuses_to_write_over_itself(digits, 
     )
     assert out.read_bytes() == (digits.folder / "model.safetensors").read_bytes()
     assert main(["export", str(out), "--out", str(out)]) == 2
-    assert "is the model itself" in capfd.readouterr().out
+    assert "is the model itself" in capfd.readouterr().err
 
 
 def test_a_run_on_validation_data_does_not_call_it_test_data(run_of, tmp_path, capfd):

@@ -177,7 +177,7 @@ def test_missing_data_ends_with_1_and_the_servers_sentence(tmp_path):
     wanted = (
         "fedhpro: the run failed: data.path = '/no/such.npz' does not exist; put your data there or correct the path"
     )
-    assert done.stdout.splitlines()[-1] == wanted
+    assert done.stderr.splitlines()[-1] == wanted
     assert not (tmp_path / "run" / "summary.json").exists()
     assert_nothing_runs()
 
@@ -185,7 +185,7 @@ def test_missing_data_ends_with_1_and_the_servers_sentence(tmp_path):
 def test_a_lost_quorum_ends_with_1_and_every_clients_reason(tmp_path):
     done = fedhpro(tmp_path / "run", local__lr=1e30, partition__num_partitions=3)
     assert done.returncode == 1
-    said = done.stdout.splitlines()[-1]
+    said = done.stderr.splitlines()[-1]
     assert "round 1: 0 of 3 clients replied well, clients.quorum = 0.5 needs 2; " in said
     for client in range(3):
         assert f"client {client}: metric train-loss = nan is not finite" in said

@@ -21,6 +21,7 @@ import pytest
 from fedhpro_flwr.cli import main
 from fedhpro_flwr.runs.run_folder import read_rounds
 
+pytestmark = pytest.mark.simulation
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = {
     "rounds": 6,

@@ -80,8 +80,8 @@ def play(tmp_path, monkeypatch, capsys):
         status = main(["run", *flags, "--superlink", "127.0.0.1:9", "--insecure", *arguments])
         asked = [json.loads(line) for line in (command.parent / "asked.jsonl").read_text().splitlines()]
         assert [kind for kind, _ in asked] == [kind for kind, _ in answers]
-        said = capsys.readouterr().out
-        return status, said, [tomllib.loads(config) for kind, config in asked if kind == "run"]
+        told = capsys.readouterr()
+        return status, told.out + told.err, [tomllib.loads(config) for kind, config in asked if kind == "run"]
 
     return played
 
@@ -263,4 +263,4 @@ def test_a_finished_run_in_the_folder_is_refused_before_anything_is_asked(tmp_pa
     (tmp_path / "summary.json").write_text("{}")
     status = main(["run", "--set", f"run-folder={tmp_path}", "--superlink", "host:1"])
     assert status == 2
-    assert "holds a finished run" in capsys.readouterr().out
+    assert "holds a finished run" in capsys.readouterr().err

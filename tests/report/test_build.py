@@ -122,7 +122,7 @@ def test_a_real_run_with_features_and_central_means(tmp_path: Path, capsys):
 def test_the_command_refuses_a_place_without_a_run(name, tmp_path: Path, capsys):
     (tmp_path / "empty").mkdir()
     assert main(["report", str(tmp_path / name)]) == 2
-    said = capsys.readouterr().out
+    said = capsys.readouterr().err
     assert said.startswith(f"fedhpro: {tmp_path / name} ")
     assert said.count("\n") == 1
     assert not (tmp_path / name / "report").exists()
@@ -133,5 +133,5 @@ def test_a_file_in_the_place_of_the_reports_folder_is_refused(make_run, tmp_path
     (tmp_path / "file").write_text("mine")
     assert main(["report", str(folder), "--out", str(tmp_path / "file")]) == 2
     out = tmp_path / "file"
-    assert capsys.readouterr().out == f"fedhpro: --out {out}: {out} is a file; name another folder\n"
+    assert capsys.readouterr().err == f"fedhpro: --out {out}: {out} is a file; name another folder\n"
     assert out.read_text() == "mine"

@@ -25,7 +25,7 @@ def test_a_run_that_another_process_still_plays_is_refused_and_left_as_it_is(sto
         metrics = (stopped / "metrics.jsonl").read_bytes()
         shutil.rmtree(stopped / "checkpoint")
         assert run(**SMALL | {"run-folder": stopped}) == 2  # begun anew in the same folder
-        assert "another process still writes this run" in capsys.readouterr().out
+        assert "another process still writes this run" in capsys.readouterr().err
         assert (stopped / "metrics.jsonl").read_bytes() == metrics
     finally:
         other.communicate()

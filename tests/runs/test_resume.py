@@ -56,9 +56,10 @@ def test_of_a_damaged_checkpoint_the_one_before_is_used_and_it_is_said(stopped, 
     newest = stopped / "checkpoint" / "round-3.safetensors"
     newest.write_bytes(newest.read_bytes()[:-1])
     assert run("--resume", stopped) == 0
-    said = capsys.readouterr().out
+    told = capsys.readouterr()
+    said = told.err
     assert f"fedhpro: {newest} is damaged (" in said and "): the checkpoint before is used" in said
-    assert "goes on after round 2" in said
+    assert "goes on after round 2" in told.out
     assert outcome(stopped) == outcome(three_rounds)
 
 
@@ -67,10 +68,11 @@ def test_of_metrics_that_lack_the_last_round_the_run_goes_on_before_it(stopped, 
     metrics = stopped / "metrics.jsonl"
     metrics.write_bytes(b"".join(metrics.read_bytes().splitlines(keepends=True)[:2]) + left)
     assert run("--resume", stopped) == 0
-    said = capsys.readouterr().out
+    told = capsys.readouterr()
+    said = told.err
     why = f"{metrics}, line 3 cannot be read" if left else f"{metrics} does not hold the 3 rounds that were played"
     assert f"fedhpro: {why}" in said and ": the checkpoint before is used" in said
-    assert "goes on after round 2" in said
+    assert "goes on after round 2" in told.out
     assert outcome(stopped) == outcome(three_rounds)
 
 
@@ -79,7 +81,7 @@ def test_a_run_without_a_checkpoint_yet_begins_with_round_1(stopped, three_round
     metrics = stopped / "metrics.jsonl"
     metrics.write_text(metrics.read_text().splitlines()[0][:20])
     assert run("--resume", stopped) == 0
-    assert "no checkpoint was written yet: the run begins with round 1" in capsys.readouterr().out
+    assert "no checkpoint was written yet: the run begins with round 1" in capsys.readouterr().err
     assert outcome(stopped) == outcome(three_rounds)
 
 

@@ -42,15 +42,15 @@ REFUSED = [
 def test_what_is_refused_and_leaves_the_folder_alone(finished, capsys, changes, sentence):
     before = {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
     assert run("--resume", finished, **changes) == 2
-    assert f"fedhpro: resume = '{finished}': {sentence}" in " ".join(capsys.readouterr().out.split())
+    assert f"fedhpro: resume = '{finished}': {sentence}" in " ".join(capsys.readouterr().err.split())
     assert {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()} == before
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path, capsys):
     assert run("--resume", tmp_path) == 2
-    assert "no run was begun there, there is no config.toml" in capsys.readouterr().out
+    assert "no run was begun there, there is no config.toml" in capsys.readouterr().err
     assert run("--resume", tmp_path, "digits") == 2
-    assert "--resume goes on with the settings in its folder; leave digits out" in capsys.readouterr().out
+    assert "--resume goes on with the settings in its folder; leave digits out" in capsys.readouterr().err
     with pytest.raises(ConfigError, match=r"holds no run that was begun: there is no config\.toml in it"):
         resumed(RunConfig.parse(resume=str(tmp_path)))
     assert list(tmp_path.iterdir()) == []
@@ -117,7 +117,7 @@ def test_a_margin_that_rises_until_the_last_round_has_the_rounds_it_was_begun_wi
     ramp = {"losses.margin-schedule": "ramp", "run-folder": tmp_path / "run", "rounds": 2}
     assert run(**SMALL | ramp) == 0
     assert run("--resume", tmp_path / "run", rounds=4) == 2
-    assert "the run was begun with rounds = 2 (here 4)" in " ".join(capsys.readouterr().out.split())
+    assert "the run was begun with rounds = 2 (here 4)" in " ".join(capsys.readouterr().err.split())
 
 
 def test_places_may_differ_and_what_lies_there_may_not():
@@ -158,7 +158,7 @@ def test_the_command_does_not_go_on_with_a_file_that_was_changed(tmp_path, capsy
     write(2)
     monkeypatch.setattr(engine, "RESIDENT", engine.Resident())  # another process reads the file anew
     assert run("--resume", tmp_path / "run", rounds=4) == 1
-    assert "the run failed: the data has changed: the run was begun with samples" in capsys.readouterr().out
+    assert "the run failed: the data has changed: the run was begun with samples" in capsys.readouterr().err
 
 
 def test_a_run_on_other_data_is_refused_before_its_folder_is_touched(stopped, tmp_path, monkeypatch):
@@ -176,5 +176,5 @@ def test_a_run_on_other_data_is_refused_before_its_folder_is_touched(stopped, tm
 def test_a_refusal_leaves_the_summary_of_a_finished_run(finished, capsys):
     before = {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
     assert run("--resume", finished, rounds=4, **{"evaluation.alone": "/wrong"}) == 2
-    assert "evaluation.alone = '/wrong' holds no finished run" in capsys.readouterr().out
+    assert "evaluation.alone = '/wrong' holds no finished run" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()} == before

@@ -44,7 +44,7 @@ def test_a_run_with_a_wrong_tracker_is_not_started(change, tmp_path, monkeypatch
     monkeypatch.setitem(sys.modules, "wandb", None)
     arguments = ["run", "--engine", "in-process", "--set", f"results-dir={tmp_path / 'results'}", "--set", change]
     assert main(arguments) == 2
-    assert capsys.readouterr().out.startswith("fedhpro: trackers = ")
+    assert capsys.readouterr().err.startswith("fedhpro: trackers = ")
     assert not (tmp_path / "results").exists()
     with pytest.raises(ConfigError, match="trackers = "):
         prepare(None, [change])

@@ -1,0 +1,13 @@
+"""What is wrong, in a sentence on stderr: a command's output can be kept apart from it."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+SAID = "fedhpro: "  # how its sentences begin
+
+
+def complain(sentence: str, style: str = "red") -> None:
+    """Tell what is wrong; in yellow what is not the end."""
+    # Made each time: a progress display, or a test, may have put another stderr in its place.
+    Console(stderr=True, highlight=False).print(f"{SAID}{sentence}", style=style, markup=False, soft_wrap=True)
