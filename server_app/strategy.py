@@ -262,5 +262,5 @@ class FedHProStrategy(Strategy):
 
     def _update_roster(self, timeout: float) -> None:
         """Who plays the clients now; a node that came may have brought an architecture of its own."""
-        self.clients.roster.update(timeout)
+        self.clients.update(timeout)
         self.breakdown = self.breakdown.by_architecture(self.clients.roster.architectures)

@@ -42,6 +42,7 @@ class Clients:
         self.seats = Seats({}, {})  # the clients that were drawn, and who of them is asked
         self.visit = ""  # the name of theirs; "" for a test, of which nothing is kept
         self.asked: Sequence[Message] = ()
+        self._failed: Collection[int] = ()  # those that answered with an error
         self.new_round()
 
     def begin(self, grid: Grid, width: int, timeout: float) -> None:
@@ -72,6 +73,11 @@ class Clients:
         """What is sent from here on, in however many attempts, is the next round's."""
         self.bytes_down: Counter[str] = Counter()  # by record
         self.bytes_up: Counter[str] = Counter()
+
+    def update(self, timeout: float) -> None:
+        """Who plays the clients now: nodes have come and gone, or are another client's."""
+        self.roster.update(timeout, self._failed)
+        self._failed = ()
 
     def draw(self, server_round: int) -> None:
         """Those of a round, for a visit that no other attempt at it has.
@@ -121,7 +127,9 @@ class Clients:
 
     def collect(self, replies: Iterable[Message], unpack: Callable[[Message, int], Reply]) -> Collected[Reply]:
         """Which replies count, and why the others do not; of those, too, who could not be asked."""
-        return collect(replies, asked_clients(self.asked), unpack, self.seats.absent)
+        collected = collect(replies, asked_clients(self.asked), unpack, self.seats.absent)
+        self._failed = collected.failed
+        return collected
 
     def until_quorum(
         self, attempt: Callable[[], Attempt], timeout: float, watch: Stopwatch
@@ -134,6 +142,7 @@ class Clients:
 
         def pause() -> None:
             with watch("waiting"):
+                self.update(timeout)
                 self.roster.pause(self.seats.clients, timeout)
 
         return until_quorum(attempt, self._config.clients.retries, pause)

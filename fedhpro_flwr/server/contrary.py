@@ -11,6 +11,7 @@ coordinate-wise median of the clients' (Yin et al., ICML 2018), as the server ne
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -35,7 +36,7 @@ def without_contrary(replies: Collected[Update], sent: Mapping[str, Tensor]) -> 
         for update, cosine in zip(replies.good, directions, strict=True)
         if cosine < 0
     ]
-    return Collected(good, [*replies.set_aside, *left_out], replies.unheard)
+    return replace(replies, good=good, set_aside=[*replies.set_aside, *left_out])
 
 
 def agreement(models: Sequence[Mapping[str, Tensor]], sent: Mapping[str, Tensor]) -> list[float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Collection, Iterable
 from logging import WARNING
@@ -13,6 +14,7 @@ from flwr.serverapp import Grid
 from fedhpro_flwr.nodes import Answers, TooFewNodes, read_answers, wait_for_nodes
 
 JOIN_SECONDS = 30.0  # that anybody is held up by a new node; one takes 7 to 10 to answer
+AGAIN_SECONDS = 30.0  # between two questions to a node that is there and whose answer is in doubt
 POLL_SECONDS = 1.0
 
 
@@ -28,6 +30,7 @@ class Inquiries:
         self._grid, self._question = grid, question
         self._open: dict[str, int] = {}  # message id -> node id
         self._since: dict[str, float] = {}  # message id -> time.monotonic() when it was sent, or waited for at last
+        self._asked_at: dict[int, float] = {}  # node id -> time.monotonic() of its last question
         self._failed: set[int] = set()  # nodes that answered with an error
 
     def all_answers(self, num_nodes: int, timeout: float) -> Answers:
@@ -60,11 +63,12 @@ class Inquiries:
         self._note(questions)
         return self._read(replies)
 
-    def fetch(self, there: Collection[int], timeout: float) -> Answers:
+    def fetch(self, there: Collection[int], timeout: float, doubted: Collection[int] = ()) -> Answers:
         """What was answered in the meantime. Nodes that answered with an error are asked once more, without waiting.
 
         Args:
             there: the nodes that are there; the others need no answer any more.
+            doubted: those that are asked once more too, every AGAIN_SECONDS at most.
             timeout: seconds after which a question counts as lost, and its node is asked again too: one with a key that
                 restarts while it answers keeps its id, and knows nothing of the question.
         """
@@ -74,6 +78,7 @@ class Inquiries:
         lost = {asked for asked in self._open if time.monotonic() - self._since[asked] >= timeout}
         again |= {self._open.pop(asked) for asked in lost}
         self._since = {asked: self._since[asked] for asked in self._open}
+        again |= {node_id for node_id in doubted if node_id in there and self._may_be_asked_again(node_id)}
         if questions := self._questions(again):
             self._grid.push_messages(questions)
             self._note(questions)
@@ -84,6 +89,10 @@ class Inquiries:
         """The nodes that need not be asked now: an answer is due, or was an error."""
         return {*self._open.values(), *self._failed}
 
+    def _may_be_asked_again(self, node_id: int) -> bool:
+        last = self._asked_at.get(node_id, -math.inf)
+        return node_id not in self._open.values() and time.monotonic() - last >= AGAIN_SECONDS
+
     def _questions(self, node_ids: Iterable[int]) -> list[Message]:
         return [Message(self._question, dst_node_id=node_id, message_type="query") for node_id in sorted(node_ids)]
 
@@ -91,6 +100,7 @@ class Inquiries:
         for question in questions:
             self._open[question.metadata.message_id] = question.metadata.dst_node_id
             self._since[question.metadata.message_id] = time.monotonic()
+            self._asked_at[question.metadata.dst_node_id] = time.monotonic()
 
     def _read(self, replies: list[Message]) -> Answers:
         answers = read_answers(replies, self._open)

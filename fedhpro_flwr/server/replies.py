@@ -53,6 +53,7 @@ class Collected(Generic[Reply]):
     good: Sequence[Reply]  # those that count, in partition order, so that float sums come out the same every time
     set_aside: Sequence[str]  # the others, each with its client and reason
     unheard: int = 0  # clients that said nothing: their node is gone, hangs, or Flower lost what was sent
+    failed: Collection[int] = ()  # clients that answered with an error of their own
 
     def tell(self, when: str) -> None:
         """Log who was set aside, and why."""
@@ -114,6 +115,7 @@ def collect(
     problems = dict.fromkeys(asked.values(), "did not reply") | dict(absent)
     unheard = set(problems)
     seen: set[int] = set()
+    failed: set[int] = set()
     for reply in replies:
         if reply.has_error() and not reply.metadata.reply_to_message_id:
             continue  # what the SuperLink says of a message that it did not take: its node had just gone
@@ -127,6 +129,7 @@ def collect(
             if not reply.has_error() or reply.error.code in OF_THE_CLIENT:
                 unheard.discard(client)
             if reply.has_error():
+                failed.update({client} - unheard)
                 raise BadReply(error_reason(reply))
             unpacked = unpack(reply, client)
             if unpacked.partition_id != client:
@@ -140,6 +143,7 @@ def collect(
         [good[client] for client in sorted(good)],
         [_named(client, legible(problems[client])) for client in sorted(problems)],
         len(unheard),
+        failed,
     )
 
 

@@ -1,7 +1,7 @@
 """Who plays the clients, brought up to date before every round: nodes go, come back under another id, and join late.
 
 A client is played by the node that names it (its partition-id). A Flower node that restarts without an authentication
-key is a new node to the SuperLink, with a new id: it is asked who it is, once, and takes its client up again.
+key is a new node to the SuperLink, with a new id: it is asked who it is, and takes its client up again.
 """
 
 from __future__ import annotations
@@ -15,17 +15,11 @@ from flwr.common.logger import log
 from flwr.serverapp import Grid
 
 from fedhpro_flwr.config import ConfigError, RunConfig
-from fedhpro_flwr.nodes import (
-    UNNAMED,
-    Introduction,
-    code_problem,
-    refuse,
-    width_problem,
-)
+from fedhpro_flwr.nodes import UNNAMED, Introduction
 from fedhpro_flwr.records import CONFIG, Task, pack_task
 from fedhpro_flwr.runs.checkpoint import RunSoFar
 from fedhpro_flwr.seeding import sample_partitions
-from fedhpro_flwr.server.inquiries import JOIN_SECONDS, Inquiries
+from fedhpro_flwr.server.attendance import Attendance
 from fedhpro_flwr.server.seats import Seats
 from fedhpro_flwr.server.stand_ins import who_plays
 from fedhpro_flwr.server.unanswered import Unanswered
@@ -49,14 +43,12 @@ class Roster:
 
     def __init__(self, grid: Grid, config: RunConfig, so_far: RunSoFar, width: int) -> None:
         self.unanswered = Unanswered(grid)
-        self._grid, self._config, self._width = grid, config, width
+        self._config = config
         settings = pack_task(config.flat(), Task(0, UNNAMED, run=so_far.name))
-        self._inquiries = Inquiries(grid, RecordDict({CONFIG: settings}))
+        self._attendance = Attendance(grid, RecordDict({CONFIG: settings}), width)
         self._clients = config.partition.num_partitions
         self._own_data = config.partition.scheme == "nodes"  # then nobody can stand in for a node
         self._architectures = config.model.architectures(self._clients)  # by the run's groups
-        self._known: dict[int, Introduction] = {}  # the nodes that are there
-        self._refused: dict[int, tuple[int, str]] = {}  # node id -> the client it names, and what is wrong with it
         # client -> the node that names it, or the last one that did
         self._owners: dict[int, int] = dict.fromkeys(so_far.named, NOT_HERE)
         self.stand_ins: dict[int, int] = dict(so_far.stand_ins)  # client that no node names -> node id
@@ -70,11 +62,9 @@ class Roster:
                 partition, two clients whose features have different widths, or, where nodes bring the data, none that
                 names a client.
         """
-        answers = self._inquiries.all_answers(self._config.clients.num_nodes, timeout)
-        refuse(answers, self._width, timeout)
-        self._known = {node.node_id: node for node in answers.introduced}
+        introduced = self._attendance.begin(self._config.clients.num_nodes, timeout)
         self._owners |= {
-            node.partition_id: node.node_id for node in answers.introduced if 0 <= node.partition_id < self._clients
+            node.partition_id: node.node_id for node in introduced if 0 <= node.partition_id < self._clients
         }
         if self._own_data and not self._owners:
             raise ConfigError("partition.scheme = 'nodes': no node names its client; give each a partition-id")
@@ -83,7 +73,7 @@ class Roster:
                 log(WARNING, "client %d: its node has not come back; no other one has what the client kept", client)
             else:
                 log(INFO, "client %d: node %d", client, node_id)
-        for node in answers.introduced:
+        for node in introduced:
             self._note_architecture(node)
         self._players = self._in_turn()
         missing = self._without_node()
@@ -93,26 +83,18 @@ class Roster:
             log(INFO, "no node names %s: the nodes that are there play them in turn", _listed(missing))
             self._deal(missing)
 
-    def update(self, timeout: float) -> None:
-        """Before a round: who has gone, who has come.
+    def update(self, timeout: float, failed: Iterable[int] = ()) -> None:
+        """Before a round: who has gone, who has come, who is another client's node now.
 
-        One request to the SuperLink where nothing has changed; nodes that are known are not asked again. A node seen
-        for the first time is waited for, for JOIN_SECONDS at most; what it says later counts from the next round on.
+        Args:
+            timeout: seconds after which a question to a node counts as lost.
+            failed: clients that answered with an error: their nodes, and those that play nobody, are asked again.
         """
         self.unanswered.look()
-        there = set(self._grid.get_node_ids())
         before = self._played()
-        for node_id in self._known.keys() - there:
-            del self._known[node_id]
-        for node_id in self._refused.keys() - there:
-            del self._refused[node_id]
-        late = self._inquiries.fetch(there, timeout)
-        known = {*self._known, *self._refused, *(node.node_id for node in late.introduced)}
-        came = self._inquiries.ask(there - known - self._inquiries.asked, min(JOIN_SECONDS, timeout))
-        for problem in (*late.problems, *came.problems):
-            log(WARNING, "a node did not introduce itself: %s", problem)
-        for node in (*late.introduced, *came.introduced):
-            self._admit(node)
+        idle = self._known.keys() - {*self._owners.values(), *self.stand_ins.values()}
+        for node in self._attendance.update(timeout, idle.union(map(self._node_of, failed))):
+            self._note(node)
         self._tell(before)
         if not self._own_data and (players := self._in_turn()) != self._players:
             self._players = players
@@ -172,6 +154,10 @@ class Roster:
             time.sleep(POLL_SECONDS)
 
     @property
+    def _known(self) -> Mapping[int, Introduction]:
+        return self._attendance.known
+
+    @property
     def _drawable(self) -> list[int]:
         return sorted(self._owners) if self._own_data else list(range(self._clients))
 
@@ -180,17 +166,14 @@ class Roster:
         """Of each client [N]: the run's groups, unless a node brings its own."""
         return tuple(self._architectures)
 
-    def _admit(self, node: Introduction) -> None:
-        """A node that introduced itself while the run goes on: a wrong one is set aside, the run is not ended."""
-        if problem := code_problem(node) or width_problem([node], self._width):
-            self._refused[node.node_id] = (node.partition_id, problem)
-            log(WARNING, "set aside: %s", problem)
-            return
-        if node.problem:
-            log(WARNING, "not ready to train: %s", node.problem)
-        self._known[node.node_id] = node
+    def _note(self, node: Introduction) -> None:
+        """What a node says of itself while the run goes on."""
         self._note_architecture(node)
         client = node.partition_id
+        for other, node_id in self._owners.items():
+            if node_id == node.node_id and other != client:
+                log(WARNING, "node %d does not say partition-id = %d any more, but %d", node_id, other, client)
+                self._owners[other] = NOT_HERE
         if self._owners.get(client) in self._known and self._owners[client] != node.node_id:
             log(
                 WARNING,
@@ -225,8 +208,7 @@ class Roster:
         node_id = self._node_of(client)
         if node_id in self._known:
             return self.unanswered.busy.get(node_id)
-        wrong = next((problem for named, problem in self._refused.values() if named == client), "")
-        return wrong or (GONE if client in self._owners else "no node plays it")
+        return self._attendance.problem_of(client) or (GONE if client in self._owners else "no node plays it")
 
     def _without_node(self) -> list[int]:
         return [client for client in range(self._clients) if client not in self._owners]

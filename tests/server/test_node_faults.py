@@ -12,7 +12,7 @@ from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.config import ConfigError
 from fedhpro_flwr.nodes import Introduction
 from fedhpro_flwr.seeding import sample_partitions
-from fedhpro_flwr.server import roster
+from fedhpro_flwr.server import inquiries, roster
 
 
 @pytest.fixture(autouse=True)
@@ -88,6 +88,89 @@ def test_a_node_that_comes_back_with_other_code_is_set_aside(clock, monkeypatch)
     assert run.set_aside[3][0].startswith("client 1: node 555 runs other code (feed) than the server (")
 
 
+def changed(grid, node_id, **node_config):
+    """The node restarts with its key, so quickly that the SuperLink never misses it."""
+    grid._contexts[node_id].node_config.update(node_config)
+    grid.clock.sleep(inquiries.AGAIN_SECONDS)
+
+
+OWN_DATA = {"partition__scheme": "nodes", "data__classes": "3", "data__input_shape": "5", "data__name": "npz"}
+
+
+def test_a_node_that_named_no_client_of_the_run_and_now_does_is_asked_again(clock, caplog):
+    caplog.set_level(logging.INFO, logger="flwr")
+    events = once(("train", 2, lambda grid: changed(grid, 102, **{"partition-id": 2})))
+
+    def mistaken(grid, kind, turn):
+        if kind == "query" and turn == 0 and not grid.sent:
+            grid._contexts[102].node_config["partition-id"] = 20
+        events(grid, kind, turn)
+
+    run = Played(clock, mistaken, rounds=5, **OWN_DATA)
+    assert run.clients == [[0, 1], [0, 1], [0, 1], [0, 1, 2], [0, 1, 2]]  # asked before round 3, heard before round 4
+    assert "client 2 joined, as node 102" in [record.getMessage() for record in caplog.records]
+    assert [node for kind, _, node in run.grid.sent if kind == "query"] == [100, 101, 102]  # no round waited for it
+
+
+def test_a_node_that_plays_nobody_is_asked_again_every_half_minute_at_most(clock):
+    asked = []
+
+    def befall(grid, kind, turn):
+        if not grid.sent:
+            grid._contexts[102].node_config["partition-id"] = 20
+        if kind == "train":
+            grid.clock.sleep(inquiries.AGAIN_SECONDS / 2)
+
+    class Counting(Faulty):
+        def push_messages(self, messages):
+            messages = list(messages)
+            asked.extend(m.metadata.dst_node_id for m in messages if m.metadata.message_type == "query")
+            return super().push_messages(messages)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("faulty_grid.Faulty", Counting)
+        run = Played(clock, befall, rounds=6, **OWN_DATA)
+    assert run.clients == [[0, 1]] * 6
+    assert asked == [100, 101, 102] + [102] * 3
+
+
+def test_a_node_with_other_code_that_is_brought_up_to_date_under_its_id_plays_again(clock, monkeypatch, caplog):
+    mine = Introduction.pack
+
+    def restart(grid):
+        grid.restart(101, 555)
+        monkeypatch.setattr(
+            Introduction, "pack", lambda self: mine(Introduction(0, self.partition_id, "feed", "cnn", WIDTH))
+        )
+
+    def mended(grid):
+        monkeypatch.setattr(Introduction, "pack", mine)
+        grid.clock.sleep(inquiries.AGAIN_SECONDS)
+
+    run = Played(clock, once(("train", 1, restart), ("train", 3, mended)), rounds=5)
+    assert run.clients == [[0, 2]] * 4 + [[0, 1, 2]]
+
+
+def test_a_node_whose_client_fails_since_it_is_another_clients_now_plays_that_one(clock, caplog):
+    """Client 2's machine is gone for good; client 1's is given its data and its number, and keeps its key."""
+
+    def client_side(config, task, context):
+        if (mine := context.node_config["partition-id"]) != task.partition_id:
+            raise ValueError(f"the node that is to play it holds the data of client {mine} alone")
+        return new_model(), client_data(mine)
+
+    events = once(
+        ("train", 1, lambda grid: grid.gone.add(102)),
+        ("train", 2, lambda grid: changed(grid, 101, **{"partition-id": 2})),
+    )
+    run = Played(clock, events, app=make_client_app(client_side), rounds=5, clients__quorum=0.3, **OWN_DATA)
+    assert run.clients == [[0, 1], [0], [0], [0, 2], [0, 2]]
+    assert run.set_aside[1][0] == "client 1: the node that is to play it holds the data of client 2 alone"
+    assert run.set_aside[3] == ["client 1: its node is gone"]
+    said = [record.getMessage() for record in caplog.records]
+    assert "node 101 does not say partition-id = 1 any more, but 2" in said
+
+
 def test_what_an_unnamed_node_played_is_taken_over(clock):
     def nameless(grid, kind, turn):
         for context in grid._contexts.values():
@@ -154,7 +237,7 @@ def test_a_node_that_answers_nothing_delays_a_round_once(clock):
         grid.hanging.add(555)
 
     run = Played(clock, once(("train", 1, silent), ("train", 3, lambda grid: grid.hanging.clear())))
-    assert clock.now == roster.JOIN_SECONDS
+    assert clock.now == inquiries.JOIN_SECONDS
     assert run.clients == [[0, 1, 2]] * 4
 
 
@@ -214,9 +297,9 @@ def test_the_test_after_the_last_round_waits_for_nodes_where_the_server_has_noth
     listed = roster.Roster.pause
 
     def pause(self, clients, timeout):
-        self._grid.restart(101, 201)
-        self._grid.restart(102, 202)
-        self._grid.befall = lambda *_: None
+        self.unanswered._grid.restart(101, 201)
+        self.unanswered._grid.restart(102, 202)
+        self.unanswered._grid.befall = lambda *_: None
         listed(self, clients, timeout)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -272,14 +355,18 @@ def test_what_a_client_kept_of_a_round_that_did_not_count_is_void(clock, monkeyp
         pause, update = roster.Roster.pause, roster.Roster.update
 
         def back(self, clients, timeout):
-            self._grid.restart(101, 201)
-            self._grid.restart(102, 202)
+            self.unanswered._grid.restart(101, 201)
+            self.unanswered._grid.restart(102, 202)
             pause(self, clients, timeout)
 
-        def joined(self, timeout):
-            if len(tries) == attempts and 100 in self._grid.gone and 200 not in self._grid._contexts:
-                self._grid.restart(100, 200)
-            update(self, timeout)
+        def joined(self, timeout, failed=()):
+            if (
+                len(tries) == attempts
+                and 100 in self.unanswered._grid.gone
+                and 200 not in self.unanswered._grid._contexts
+            ):
+                self.unanswered._grid.restart(100, 200)
+            update(self, timeout, failed)
 
         with monkeypatch.context() as patch:
             patch.setattr(Faulty, "push_messages", push)
