@@ -10,10 +10,12 @@ from rich.console import Console
 
 from fedhpro_flwr.commands import Subparsers
 from fedhpro_flwr.commands.run import add_settings
-from fedhpro_flwr.comparison.grid import Grid, build_grid
+from fedhpro_flwr.comparison.grid import NO_CHOICES, Choices, Grid, build_grid
+from fedhpro_flwr.comparison.panels import overview
 from fedhpro_flwr.comparison.rows import Row, read_columns, read_rows, read_seeds
 from fedhpro_flwr.comparison.study import run_study
 from fedhpro_flwr.comparison.table import baseline_of
+from fedhpro_flwr.comparison.tuning import Tuning
 from fedhpro_flwr.config import ConfigError
 from fedhpro_flwr.launch.gpu_share import refuse_gpu
 from fedhpro_flwr.settings.from_command_line import read_settings
@@ -38,6 +40,16 @@ def add_grid(command: argparse.ArgumentParser) -> None:
     command.add_argument("--seeds", default="0,1,2", metavar="0,1,2", help="(default: 0,1,2)")
     command.add_argument(
         "--vary", action="append", default=[], metavar="KEY=V1,V2", help="a column of the table for each value"
+    )
+    command.add_argument(
+        "--tune",
+        action="append",
+        default=[],
+        metavar="KEY=V1,V2",
+        help="each row takes the value that does best for it on validation data; given twice, the best pair",
+    )
+    command.add_argument(
+        "--tune-seeds", metavar="3,4", help="of the runs that choose (default: one, the first above those of --seeds)"
     )
     add_settings(command)
     command.add_argument("--jobs", type=int, default=1, help="runs at a time (default: 1)")
@@ -68,21 +80,27 @@ def run_grid(options: argparse.Namespace, console: Console, rows: tuple[Row, ...
         raise ConfigError(f"--jobs {options.jobs}: at least one run at a time")
     if options.target is not None and not 0 < options.target <= 1:
         raise ConfigError(f"--target {options.target}: write an accuracy between 0 and 1, as 0.9")
-    arguments = ["--engine", options.engine, "--gpus-per-client", str(options.gpus_per_client)]
-    return run_study(
-        grid_of(options, rows),
-        arguments,
-        console,
+    played = partial(
+        run_study,
+        arguments=["--engine", options.engine, "--gpus-per-client", str(options.gpus_per_client)],
+        console=console,
         baseline=baseline,
         target=None if options.target is None else 100 * options.target,
         jobs=options.jobs,
         keep_workers=options.engine == "in-process",
         refuse=partial(refuse_gpu, options.gpus_per_client, options.engine),
     )
+    grid, tuning = grid_of(options, rows), tuning_of(options)
+    if tuning:
+        trials = tuning.grid(options.conf, options.set, grid.rows, grid.columns, grid.folder)
+        console.print("first what each row does best with, on validation data:", markup=False)
+        tried = played(trials, shown=overview)
+        grid = grid_of(options, rows, tuning.choose(grid.rows, grid.columns, tried.runs, tried.missing))
+    return played(grid).status
 
 
-def grid_of(options: argparse.Namespace, rows: tuple[Row, ...]) -> Grid:
-    """All runs that the arguments ask for."""
+def grid_of(options: argparse.Namespace, rows: tuple[Row, ...], chosen: Choices = NO_CHOICES) -> Grid:
+    """All runs that the arguments ask for; with what was chosen for the rows, if anything was."""
     experiment = str(read_settings(options.conf, options.set)["experiment"])
     default = Path("results") / experiment / options.command.__name__
     return build_grid(
@@ -92,4 +110,26 @@ def grid_of(options: argparse.Namespace, rows: tuple[Row, ...]) -> Grid:
         columns=read_columns(options.vary),
         seeds=read_seeds(options.seeds),
         folder=(Path(options.folder).expanduser() if options.folder else default).resolve(),
+        chosen=chosen,
     )
+
+
+def tuning_of(options: argparse.Namespace) -> Tuning | None:
+    """What is tried for each row before the table, if anything is.
+
+    Raises:
+        ConfigError: seeds without anything to try, one that the table has too, or a key that is varied as well.
+    """
+    if not options.tune:
+        if options.tune_seeds is not None:
+            raise ConfigError(f"--tune-seeds {options.tune_seeds}: there is nothing to choose without --tune")
+        return None
+    seeds = read_seeds(options.seeds)
+    own = (max(seeds) + 1,) if options.tune_seeds is None else read_seeds(options.tune_seeds, "--tune-seeds")
+    if both := sorted(set(own) & set(seeds)):
+        raise ConfigError(f"--tune-seeds: {both[0]} is a seed of the table too; choose on others")
+    tried = read_columns(options.tune, "--tune")
+    varied = {key for column in read_columns(options.vary) for key in Row("", column.changes).keys}
+    if twice := sorted(varied & Row("", tried[0].changes).keys):
+        raise ConfigError(f"--tune: {twice[0]} is varied by --vary too; leave one of them out")
+    return Tuning(tried, own)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
@@ -46,6 +46,24 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class Chosen:
+    """What `--tune` chose for a row in a column.
+
+    Args:
+        changes: key=value, as after --set.
+        at_end: whether one of them is the smallest or the largest number that was tried: a better one may lie beyond.
+    """
+
+    changes: tuple[str, ...]
+    at_end: bool = False
+
+
+Choices = Mapping[tuple[str, str], Chosen]  # by the labels of row and column
+NO_CHOICES: Choices = {}
+NOTHING_CHOSEN = Chosen(())
+
+
+@dataclass(frozen=True)
 class Grid:
     """All runs. Two rows with the same settings share their runs."""
 
@@ -54,6 +72,7 @@ class Grid:
     columns: tuple[Column, ...]
     seeds: tuple[int, ...]
     cells: Mapping[Place, Cell]
+    chosen: Choices = field(default_factory=dict)
 
     @property
     def runs(self) -> tuple[Cell, ...]:
@@ -69,8 +88,10 @@ def build_grid(
     columns: Sequence[Column],
     seeds: Sequence[int],
     folder: Path,
+    chosen: Choices = NO_CHOICES,
 ) -> Grid:
-    """Every run's settings, read as `fedhpro run` reads them; those of rows and columns win over --set.
+    """Every run's settings, read as `fedhpro run` reads them; those of rows and columns, and what was chosen for them,
+    win over --set.
 
     Raises:
         ConfigError: a run that cannot be started, by its name; a key that a row and a column both set, or a change and
@@ -83,7 +104,7 @@ def build_grid(
     for row in rows:
         for column in columns:
             if both := sorted(row.keys & Row("", column.changes).keys):
-                raise ConfigError(f"{row.label} sets {both[0]}, and --vary varies it: leave one of them out")
+                raise ConfigError(f"{row.label} sets {both[0]}, and --vary or --tune varies it: leave one of them out")
     cells: dict[Place, Cell] = {}
     known: dict[tuple[tuple[str, Scalar], ...], Cell] = {}
     folders: dict[Path, Cell] = {}
@@ -91,17 +112,19 @@ def build_grid(
         for column in columns:
             for row in rows:
                 path = folder.joinpath(slug(row.label), *filter(None, [slug(column.label)]), f"seed-{seed}")
-                cell = _cell(conf, changes, row, column, seed, path)
+                own = chosen.get((row.label, column.label), NOTHING_CHOSEN)
+                changed = [*changes, *column.changes, *row.changes, *own.changes]
+                cell = _cell(conf, changed, row, column, seed, path)
                 same = known.setdefault(tuple(cell.settings.items()), cell)
                 if same is cell and folders.setdefault(path, cell) is not cell:
                     raise ConfigError(f"{folders[path].name} and {cell.name} would share the folder {path}; rename one")
                 cells[row.label, column.label, seed] = same
-    return Grid(folder, tuple(rows), tuple(columns), tuple(seeds), cells)
+    return Grid(folder, tuple(rows), tuple(columns), tuple(seeds), cells, chosen)
 
 
 def _cell(conf: str | None, changes: Sequence[str], row: Row, column: Column, seed: int, path: Path) -> Cell:
     try:
-        config = prepare(conf, [*changes, *column.changes, *row.changes])
+        config = prepare(conf, changes)
         own: dict[str, Scalar] = {"seed": seed, "run-folder": str(path), "results-dir": ""}
         # As `fedhpro run` does, so that the folder's config.toml says the same.
         own["clients.num-nodes"] = config.partition.num_partitions

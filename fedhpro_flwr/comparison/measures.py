@@ -26,6 +26,7 @@ TARGET = "rounds-to-target"
 CLIENTS = "mean over clients"  # summary.json: of what the headline is where there is no global model
 DOMAIN = "domain "
 OWN = "own "  # prefix of a measure of the clients' own models where there is no global one: another measure than its
+HEADLINES = ("mean-of-last-ten", f"{OWN}mean-of-last-ten", "clients")  # what rows are compared by
 
 
 @dataclass(frozen=True)

@@ -6,17 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-from fedhpro_flwr.comparison.measures import OWN, TARGET, Measure, measure_of
+from fedhpro_flwr.comparison.grid import Chosen
+from fedhpro_flwr.comparison.measures import HEADLINES, OWN, TARGET, Measure, measure_of
 from fedhpro_flwr.comparison.measures import Panel as PanelName
 from fedhpro_flwr.comparison.significance import FEWEST_PAIRS
 from fedhpro_flwr.comparison.table import Entry, Table
+from fedhpro_flwr.comparison.tuning import FOLDER
 from fedhpro_flwr.runs.reports import LAST_ROUNDS
 from fedhpro_flwr.runs.summary import TEST_DATA, VALIDATION_DATA
 from fedhpro_flwr.runs.units import size
 
 NOTHING = "–"
 BETTER, WORSE = "†", "‡"
-HEADLINES = ("mean-of-last-ten", f"{OWN}mean-of-last-ten", "clients")  # what rows are compared by
 
 
 @dataclass(frozen=True)
@@ -42,14 +43,7 @@ class Panel:
 def panels(table: Table) -> list[Panel]:
     """All panels: over the varied values, then for each of them accuracies, domains, costs, differences."""
     headlines = [measure for measure in table.measures if measure.key in HEADLINES]
-    found = []
-    if len(table.columns) > 1:
-        for measure in headlines:
-            there = [column for column in table.columns if _is_there(table, column, measure)]
-            if there:
-                found.append(
-                    _panel(table, _on(table, titled(measure)), [(column, column, measure) for column in there])
-                )
+    found = overview(table) if len(table.columns) > 1 else []
     for column in table.columns:
         for title in get_args(PanelName):
             shown = [m for m in table.measures if m.panel == title and _is_there(table, column, m)]
@@ -57,7 +51,26 @@ def panels(table: Table) -> list[Panel]:
                 heads = [(measure.title, column, measure) for measure in shown]
                 found.append(_panel(table, ": ".join(filter(None, [column, _on(table, title)])), heads))
         found += [_differences(table, column, measure) for measure in headlines if _is_there(table, column, measure)]
+    return [*found, *([_chosen(table)] if table.chosen else [])]
+
+
+def overview(table: Table) -> list[Panel]:
+    """What rows are compared by, over the varied values."""
+    found = []
+    for measure in (measure for measure in table.measures if measure.key in HEADLINES):
+        if there := [column for column in table.columns if _is_there(table, column, measure)]:
+            found.append(_panel(table, _on(table, titled(measure)), [(column, column, measure) for column in there]))
     return found
+
+
+def _chosen(table: Table) -> Panel:
+    """What `--tune` chose for each row, in each column."""
+    lines = [(row.label, [_choice(table.chosen[row.label, column]) for column in table.columns]) for row in table.rows]
+    return Panel("chosen on validation data", [column or "values" for column in table.columns], lines)
+
+
+def _choice(chosen: Chosen) -> Shown:
+    return Shown("; ".join(chosen.changes), note="an end" if chosen.at_end else "")
 
 
 def _is_there(table: Table, column: str, measure: Measure) -> bool:
@@ -149,6 +162,15 @@ def notes(table: Table) -> list[str]:
     if VALIDATION_DATA in table.tested_on:
         some = "Some runs" if len(table.tested_on) > 1 else "All runs"
         said.append(f"{some} were tested on {VALIDATION_DATA} (data.validation-share), not on the {TEST_DATA}.")
+    if table.chosen:
+        said.append(
+            "Each row has the values that did best for it on validation data, in runs of seeds that are not here; "
+            f"{FOLDER}/table.md has them all."
+        )
+        if any(chosen.at_end for chosen in table.chosen.values()):
+            said.append(
+                "Where that is an end, the smallest or the largest that was tried, a better one may lie beyond."
+            )
     if table.fewest_tested == 1:
         said.append(
             "Runs were tested in one round alone: mean of last ten, last and best are one number, and no target is "

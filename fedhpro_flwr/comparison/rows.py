@@ -73,8 +73,12 @@ def read_row(entry: str) -> Row:
     return row
 
 
-def read_columns(varied: Sequence[str]) -> tuple[Column, ...]:
+def read_columns(varied: Sequence[str], option: str = "--vary") -> tuple[Column, ...]:
     """`key=v1,v2` for each varied key: every combination of their values, the last key fastest.
+
+    Args:
+        varied: as the command line has them.
+        option: that they were given by, for the sentence.
 
     Raises:
         ConfigError: one is not of this form, a value or a key is written twice.
@@ -83,26 +87,30 @@ def read_columns(varied: Sequence[str]) -> tuple[Column, ...]:
     for text in varied:
         key, equals, values = (part.strip() for part in text.partition("="))
         if not key or not equals:
-            raise ConfigError(f"--vary {text}: write it as key=value,value")
-        changes = [f"{key}={value}" for value in split(values, ",", f"--vary {text}")]
-        refuse_elsewhere(changes, f"--vary {text}")
-        refuse_twice(changes, "--vary")
+            raise ConfigError(f"{option} {text}: write it as key=value,value")
+        changes = [f"{key}={value}" for value in split(values, ",", f"{option} {text}")]
+        refuse_elsewhere(changes, f"{option} {text}")
+        refuse_twice(changes, option)
         choices.append(changes)
-    refuse_twice((changes[0].partition("=")[0] for changes in choices), "--vary")
+    refuse_twice((changes[0].partition("=")[0] for changes in choices), option)
     return tuple(Column(", ".join(chosen), chosen) for chosen in itertools.product(*choices))
 
 
-def read_seeds(text: str) -> tuple[int, ...]:
+def read_seeds(text: str, option: str = "--seeds") -> tuple[int, ...]:
     """`0,1,2`.
+
+    Args:
+        text: as the command line has it.
+        option: that it was given by, for the sentence.
 
     Raises:
         ConfigError: one is no whole number from 0 on, or written twice.
     """
-    words = split(text, ",", "--seeds")
+    words = split(text, ",", option)
     if not all(re.fullmatch(r"[0-9]+", word) for word in words):
-        raise ConfigError(f"--seeds {text}: write whole numbers from 0 on, separated by commas")
+        raise ConfigError(f"{option} {text}: write whole numbers from 0 on, separated by commas")
     seeds = tuple(int(word) for word in words)
-    refuse_twice(map(str, seeds), "--seeds")
+    refuse_twice(map(str, seeds), option)
     return seeds
 
 

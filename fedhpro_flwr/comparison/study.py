@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -12,9 +13,9 @@ from fedhpro_flwr.commands import FAILED, OK
 from fedhpro_flwr.comparison.child_process import locked
 from fedhpro_flwr.comparison.finished import of_other_samples, unfinished
 from fedhpro_flwr.comparison.grid import Grid, Place
-from fedhpro_flwr.comparison.measures import RunNumbers, read_numbers
-from fedhpro_flwr.comparison.panels import HEADLINES, NOTHING, notes, panels
-from fedhpro_flwr.comparison.table import build_table
+from fedhpro_flwr.comparison.measures import HEADLINES, RunNumbers, read_numbers
+from fedhpro_flwr.comparison.panels import NOTHING, Panel, notes, panels
+from fedhpro_flwr.comparison.table import Table, build_table
 from fedhpro_flwr.comparison.table_files import write_files
 from fedhpro_flwr.comparison.table_text import terminal
 from fedhpro_flwr.comparison.workers import Outcome, run_cells
@@ -22,6 +23,24 @@ from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.writable import make_folder
 
 UNREADABLE = (OSError, ValueError, LookupError, TypeError)  # what files that somebody has changed raise
+
+
+@dataclass(frozen=True)
+class Study:
+    """What came of a grid.
+
+    Args:
+        runs: the numbers of its finished runs.
+        missing: why others have none.
+    """
+
+    runs: Mapping[Place, RunNumbers]
+    missing: Mapping[Place, str]
+
+    @property
+    def status(self) -> int:
+        """The exit status."""
+        return FAILED if self.missing else OK
 
 
 def run_study(
@@ -34,8 +53,9 @@ def run_study(
     jobs: int,
     keep_workers: bool,
     refuse: Callable[[RunConfig], None],
-) -> int:
-    """Run a grid and write its tables; the exit status.
+    shown: Callable[[Table], Sequence[Panel]] = panels,
+) -> Study:
+    """Run a grid and write its tables.
 
     Args:
         grid: all runs, looked at.
@@ -46,6 +66,7 @@ def run_study(
         jobs: runs at a time.
         keep_workers: whether a process runs several of them.
         refuse: looks at the settings of a run that is to be started, on this machine.
+        shown: which panels the console gets; the files have all.
 
     Raises:
         ConfigError: a folder holds a finished run of other settings, somebody else works in the grid's folder, or it
@@ -66,7 +87,7 @@ def run_study(
         runs, missing = read_runs(grid, failures)
         table = build_table(grid, runs, baseline, target)
         write_files(grid, table, runs, missing)
-    for panel in panels(table):
+    for panel in shown(table):
         console.print()
         console.print(terminal(panel))
     _say(console, "\n" + "\n".join(notes(table)))
@@ -79,7 +100,7 @@ def run_study(
         if place in missing and cell.folder not in told:
             _say(console, f"left out: {cell.name}: {missing[place]}", style="red")
     _say(console, f"tables in {grid.folder}: table.md, table.tex, table.csv, runs.csv")
-    return FAILED if missing else OK
+    return Study(runs, missing)
 
 
 def read_runs(grid: Grid, failures: Mapping[Path, str]) -> tuple[dict[Place, RunNumbers], dict[Place, str]]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from fedhpro_flwr.comparison.grid import Grid, Place
+from fedhpro_flwr.comparison.grid import Choices, Grid, Place
 from fedhpro_flwr.comparison.measures import CLIENTS, OWN, TARGET, Measure, RunNumbers, in_order, measure_of, rounds_to
 from fedhpro_flwr.comparison.rows import Row
 from fedhpro_flwr.comparison.significance import FEWEST_PAIRS, LEVEL, Paired, holm, paired
@@ -54,6 +54,7 @@ class Table:
     entries: Mapping[tuple[str, str, str], Entry]  # labels of row and column, key of the measure
     fewest_tested: int  # rounds of a run in which its model, or where none is global its clients', was tested
     tested_on: Sequence[str] = ()  # what its runs were tested on: test data, validation data, or some on either
+    chosen: Choices = field(default_factory=dict)
 
     def runs(self, row: str, column: str) -> int:
         """Finished runs of a row in a column: each has seconds."""
@@ -112,7 +113,7 @@ def build_table(grid: Grid, runs: Mapping[Place, RunNumbers], baseline: str, tar
     judged = [run for run in runs.values() if run.accuracy_of != CLIENTS] or list(runs.values())
     fewest = min((len(run.curve) for run in judged), default=0)
     parts = sorted({run.tested_on for run in runs.values()})
-    return Table(grid.rows, columns, grid.seeds, baseline, targets, entries, fewest, parts)
+    return Table(grid.rows, columns, grid.seeds, baseline, targets, entries, fewest, parts, grid.chosen)
 
 
 def _default_target(base: Sequence[RunNumbers]) -> float | None:

@@ -71,7 +71,7 @@ def test_rows_with_the_same_settings_share_their_runs(tmp_path):
         ({"changes": ["method.name=moon"]}, "^--set: method.name cannot be set in a grid whose rows all set it; leave"),
         (
             {"methods": "fedavg,fedhpro:preset=paper", "vary": ["preset=paper,reference"]},
-            "fedhpro:preset=paper sets preset, and --vary varies it",
+            "fedhpro:preset=paper sets preset, and --vary or --tune varies it",
         ),
     ],
 )
