@@ -8,14 +8,15 @@ from pathlib import Path
 
 from rich.console import Console
 
-from fedhpro_flwr.commands import Subparsers
+from fedhpro_flwr.commands import FAILED, Subparsers
+from fedhpro_flwr.commands.complaint import complain
 from fedhpro_flwr.commands.run import add_settings
 from fedhpro_flwr.comparison.grid import NO_CHOICES, Choices, Grid, build_grid
 from fedhpro_flwr.comparison.panels import overview
 from fedhpro_flwr.comparison.rows import Row, read_columns, read_rows, read_seeds
 from fedhpro_flwr.comparison.study import run_study
 from fedhpro_flwr.comparison.table import baseline_of
-from fedhpro_flwr.comparison.tuning import Tuning
+from fedhpro_flwr.comparison.tuning import SHARE, NothingChosenError, Tuning
 from fedhpro_flwr.config import ConfigError
 from fedhpro_flwr.launch.gpu_share import refuse_gpu
 from fedhpro_flwr.settings.from_command_line import read_settings
@@ -95,7 +96,13 @@ def run_grid(options: argparse.Namespace, console: Console, rows: tuple[Row, ...
         trials = tuning.grid(options.conf, options.set, grid.rows, grid.columns, grid.folder)
         console.print("first what each row does best with, on validation data:", markup=False)
         tried = played(trials, shown=overview)
-        grid = grid_of(options, rows, tuning.choose(grid.rows, grid.columns, tried.runs, tried.missing))
+        try:
+            chosen = tuning.choose(grid.rows, grid.columns, tried.runs, tried.missing)
+        except NothingChosenError as error:
+            complain(str(error))
+            return FAILED
+        options.set = [*options.set, f"{SHARE}=0"]  # the table is of test data, whatever the choice was made on
+        grid = grid_of(options, rows, chosen)
     return played(grid).status
 
 

@@ -51,11 +51,13 @@ class Chosen:
 
     Args:
         changes: key=value, as after --set.
-        at_end: whether one of them is the smallest or the largest number that was tried: a better one may lie beyond.
+        at_end: those of them that are the smallest or the largest number that was tried: a better one may lie beyond.
+        failed: what was tried and cannot be taken, as its runs did not all end well.
     """
 
     changes: tuple[str, ...]
-    at_end: bool = False
+    at_end: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
 
 
 Choices = Mapping[tuple[str, str], Chosen]  # by the labels of row and column
@@ -111,8 +113,9 @@ def build_grid(
     for seed in seeds:
         for column in columns:
             for row in rows:
-                path = folder.joinpath(slug(row.label), *filter(None, [slug(column.label)]), f"seed-{seed}")
                 own = chosen.get((row.label, column.label), NOTHING_CHOSEN)
+                below = map(slug, (column.label, ", ".join(own.changes)))  # with another choice it is another run
+                path = folder.joinpath(slug(row.label), *filter(None, below), f"seed-{seed}")
                 changed = [*changes, *column.changes, *row.changes, *own.changes]
                 cell = _cell(conf, changed, row, column, seed, path)
                 same = known.setdefault(tuple(cell.settings.items()), cell)

@@ -70,7 +70,8 @@ def _chosen(table: Table) -> Panel:
 
 
 def _choice(chosen: Chosen) -> Shown:
-    return Shown("; ".join(chosen.changes), note="an end" if chosen.at_end else "")
+    said = [f"{change} is an end" for change in chosen.at_end] + [f"{label} failed" for label in chosen.failed]
+    return Shown("; ".join(chosen.changes), note="; ".join(said))
 
 
 def _is_there(table: Table, column: str, measure: Measure) -> bool:
@@ -168,9 +169,7 @@ def notes(table: Table) -> list[str]:
             f"{FOLDER}/table.md has them all."
         )
         if any(chosen.at_end for chosen in table.chosen.values()):
-            said.append(
-                "Where that is an end, the smallest or the largest that was tried, a better one may lie beyond."
-            )
+            said.append("Where one is an end, the smallest or the largest that was tried, a better one may lie beyond.")
     if table.fewest_tested == 1:
         said.append(
             "Runs were tested in one round alone: mean of last ten, last and best are one number, and no target is "

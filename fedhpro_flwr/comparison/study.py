@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from fedhpro_flwr.commands import FAILED, OK
+from fedhpro_flwr.commands.complaint import complain
 from fedhpro_flwr.comparison.child_process import locked
 from fedhpro_flwr.comparison.finished import of_other_samples, unfinished
 from fedhpro_flwr.comparison.grid import Grid, Place
@@ -93,12 +94,12 @@ def run_study(
     _say(console, "\n" + "\n".join(notes(table)))
     for outcome in outcomes:
         if outcome.failure:
-            _say(console, f"failed: {outcome.cell.name}: {outcome.failure}", style="red")
+            complain(f"failed: {outcome.cell.name}: {outcome.failure}")
     told = {outcome.cell.folder for outcome in outcomes if outcome.failure}
     for cell in grid.runs:
         place = (cell.row, cell.column, cell.seed)
         if place in missing and cell.folder not in told:
-            _say(console, f"left out: {cell.name}: {missing[place]}", style="red")
+            complain(f"left out: {cell.name}: {missing[place]}")
     _say(console, f"tables in {grid.folder}: table.md, table.tex, table.csv, runs.csv")
     return Study(runs, missing)
 

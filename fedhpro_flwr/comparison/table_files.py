@@ -87,8 +87,9 @@ def runs_csv(grid: Grid, runs: Mapping[Place, RunNumbers], missing: Mapping[Plac
         run = runs.get(place)
         numbers = [run.values.get(key) if run else None for key in keys]
         state = "finished" if run else missing.get(place, "missing")
-        lines.append([*place, state, cell.folder.relative_to(grid.folder), *numbers])
-    return _csv(("method", "varied", "seed", "state", "folder", *keys), lines)
+        chosen = "; ".join(grid.chosen[place[:2]].changes) if grid.chosen else None
+        lines.append([*place, chosen, state, cell.folder.relative_to(grid.folder), *numbers])
+    return _csv(("method", "varied", "seed", "chosen", "state", "folder", *keys), lines)
 
 
 def _csv(heads: Sequence[str], lines: Sequence[Sequence[object]]) -> str:

@@ -15,11 +15,18 @@ from fedhpro_flwr.comparison.grid import Choices, Chosen, Grid, Place, build_gri
 from fedhpro_flwr.comparison.measures import HEADLINES, RunNumbers
 from fedhpro_flwr.comparison.rows import Column, Row
 from fedhpro_flwr.config import ConfigError
+from fedhpro_flwr.settings.declared_data import NODES
 from fedhpro_flwr.settings.from_command_line import read_settings
 
 SHARE = "data.validation-share"
 DEFAULT_SHARE = 0.2
 FOLDER = "tuning"  # below the grid's
+OF_THE_TASK = ("data.", "partition.", "evaluation.")  # keys that make it easier or harder, or tested otherwise
+FEWEST_VALUES = 3  # of which one can lie between others
+
+
+class NothingChosenError(RuntimeError):
+    """No value of a row can be taken; the message says which row and why."""
 
 
 @dataclass(frozen=True)
@@ -40,15 +47,24 @@ class Tuning:
         """The runs that decide, below the folder of the grid; tested on validation data.
 
         Raises:
-            ConfigError: as `build_grid` does.
+            ConfigError: a key that decides what a run is tested on is tuned, or a row or a column sets how many samples
+                decide; clients with data of their own; and as `build_grid` does.
         """
-        share = float(read_settings(conf, changes)[SHARE])
+        settings = read_settings(conf, changes)
+        for key in sorted(Row("", self.tried[0].changes).keys):
+            if key.startswith(OF_THE_TASK):
+                raise ConfigError(f"--tune: {key} is of the task, which all rows share; leave it out")
+        for each in (*rows, *(Row(f"--vary {column.label}", column.changes) for column in columns)):
+            if SHARE in each.keys:
+                raise ConfigError(f"{each.label} sets {SHARE}, and --tune chooses on that part: give it by --set")
+        if settings["partition.scheme"] == NODES:
+            raise ConfigError("--tune needs validation data, and clients with data of their own have none")
         both = [
             Column(_joined(column, trial), (*column.changes, *trial.changes))
             for column in columns
             for trial in self.tried
         ]
-        changes = changes if share else [*changes, f"{SHARE}={DEFAULT_SHARE}"]
+        changes = changes if float(settings[SHARE]) else [*changes, f"{SHARE}={DEFAULT_SHARE}"]
         return build_grid(conf, changes, rows=rows, columns=both, seeds=self.seeds, folder=folder / FOLDER)
 
     def choose(
@@ -69,22 +85,33 @@ class Tuning:
             missing: why others have none.
 
         Raises:
-            ConfigError: all combinations failed for a row.
+            NothingChosenError: there is none for a row.
         """
-        chosen: dict[tuple[str, str], Chosen] = {}
-        for row in rows:
-            for column in columns:
-                accuracies: dict[Column, float] = {}
-                for trial in self.tried:
-                    places = [(row.label, _joined(column, trial), seed) for seed in self.seeds]
-                    if all(place in runs for place in places):
-                        accuracies[trial] = statistics.fmean(headline(runs[place]) for place in places)
-                if not accuracies:
-                    why = next(reason for (label, _, _), reason in missing.items() if label == row.label)
-                    raise ConfigError(f"{row.label}: no run of --tune ended well, so nothing can be chosen ({why})")
-                best = max(accuracies, key=accuracies.__getitem__).changes
-                chosen[row.label, column.label] = Chosen(best, any(map(self._is_end, range(len(best)), best)))
-        return chosen
+        return {
+            (row.label, column.label): self._choose(row, column, runs, missing) for row in rows for column in columns
+        }
+
+    def _choose(
+        self, row: Row, column: Column, runs: Mapping[Place, RunNumbers], missing: Mapping[Place, str]
+    ) -> Chosen:
+        accuracies: dict[Column, float] = {}
+        failed: dict[Column, str] = {}
+        for trial in self.tried:
+            places = [(row.label, _joined(column, trial), seed) for seed in self.seeds]
+            numbers = [headline(runs[place]) for place in places if place in runs]
+            known = [number for number in numbers if number is not None]
+            if len(known) == len(places):
+                accuracies[trial] = statistics.fmean(known)
+            else:
+                reasons = (missing[place] for place in places if place in missing)
+                failed[trial] = next(reasons, "no model of it was tested")
+        if not accuracies:
+            who = " ".join(filter(None, [row.label, column.label]))
+            said = "; ".join(f"{trial.label}: {reason}" for trial, reason in failed.items())
+            raise NothingChosenError(f"{who}: there is no value of --tune that can be taken: {said}")
+        best = max(accuracies, key=accuracies.__getitem__).changes
+        ends = tuple(change for place, change in enumerate(best) if self._is_end(place, change))
+        return Chosen(best, ends, tuple(trial.label for trial in failed))
 
     def _is_end(self, place: int, change: str) -> bool:
         """Whether the value of the key at this place is the smallest or the largest of several numbers."""
@@ -92,16 +119,12 @@ class Tuning:
             numbers = {float(trial.changes[place].partition("=")[2]) for trial in self.tried}
         except ValueError:
             return False  # words have no order
-        return len(numbers) > 1 and float(change.partition("=")[2]) in (min(numbers), max(numbers))
+        return len(numbers) >= FEWEST_VALUES and float(change.partition("=")[2]) in (min(numbers), max(numbers))
 
 
-def headline(run: RunNumbers) -> float:
-    """What a run is compared by, in percent.
-
-    Raises:
-        StopIteration: never: each finished run has one of them.
-    """
-    return next(run.values[key] for key in HEADLINES if key in run.values)
+def headline(run: RunNumbers) -> float | None:
+    """What a run is compared by, in percent; None where none of its models was tested."""
+    return next((run.values[key] for key in HEADLINES if key in run.values), None)
 
 
 def _joined(column: Column, trial: Column) -> str:

@@ -31,6 +31,7 @@ class Attendance:
         self._grid, self._width = grid, width
         self._inquiries = Inquiries(grid, question)
         self.known: dict[int, Introduction] = {}  # those that are there, by node id
+        self._told: set[str] = set()  # what was wrong with answers, said once
         self._refused: dict[int, tuple[int, str]] = {}  # node id -> the client it names, and what is wrong with it
 
     def begin(self, num_nodes: int, timeout: float) -> list[Introduction]:
@@ -64,8 +65,9 @@ class Attendance:
         late = self._inquiries.fetch(there, timeout, {*doubted, *self._refused})
         asked = {*self.known, *self._refused, *(node.node_id for node in late.introduced), *self._inquiries.asked}
         came = self._inquiries.ask(there - asked, min(JOIN_SECONDS, timeout))
-        for problem in (*late.problems, *came.problems):
+        for problem in sorted({*late.problems, *came.problems} - self._told):
             log(WARNING, "a node did not introduce itself: %s", problem)
+            self._told.add(problem)
         return [node for node in (*late.introduced, *came.introduced) if self._admit(node)]
 
     def problem_of(self, client: int) -> str:

@@ -64,16 +64,17 @@ class Inquiries:
         return self._read(replies)
 
     def fetch(self, there: Collection[int], timeout: float, doubted: Collection[int] = ()) -> Answers:
-        """What was answered in the meantime. Nodes that answered with an error are asked once more, without waiting.
+        """What was answered in the meantime. Nodes that answered with an error are asked again, without waiting.
 
         Args:
             there: the nodes that are there; the others need no answer any more.
-            doubted: those that are asked once more too, every AGAIN_SECONDS at most.
+            doubted: those that are asked again too. Of both a node is asked every AGAIN_SECONDS at most.
             timeout: seconds after which a question counts as lost, and its node is asked again too: one with a key that
                 restarts while it answers keeps its id, and knows nothing of the question.
         """
         self._open = {asked: node_id for asked, node_id in self._open.items() if node_id in there}
-        again, self._failed = self._failed.intersection(there), set()
+        again = {node_id for node_id in self._failed if node_id in there and self._may_be_asked_again(node_id)}
+        self._failed = self._failed.intersection(there) - again
         answers = self._read(list(self._grid.pull_messages(list(self._open))) if self._open else [])
         lost = {asked for asked in self._open if time.monotonic() - self._since[asked] >= timeout}
         again |= {self._open.pop(asked) for asked in lost}

@@ -88,13 +88,14 @@ class Roster:
 
         Args:
             timeout: seconds after which a question to a node counts as lost.
-            failed: clients that answered with an error: their nodes, and those that play nobody, are asked again.
+            failed: clients that answered with an error: their nodes, and those that play nobody, are asked again
+                unless they are at work.
         """
         self.unanswered.look()
         before = self._played()
         idle = self._known.keys() - {*self._owners.values(), *self.stand_ins.values()}
-        for node in self._attendance.update(timeout, idle.union(map(self._node_of, failed))):
-            self._note(node)
+        doubted = idle.union(map(self._node_of, failed)) - self.unanswered.busy.keys()
+        self._note(self._attendance.update(timeout, doubted))
         self._tell(before)
         if not self._own_data and (players := self._in_turn()) != self._players:
             self._players = players
@@ -166,23 +167,26 @@ class Roster:
         """Of each client [N]: the run's groups, unless a node brings its own."""
         return tuple(self._architectures)
 
-    def _note(self, node: Introduction) -> None:
-        """What a node says of itself while the run goes on."""
-        self._note_architecture(node)
-        client = node.partition_id
-        for other, node_id in self._owners.items():
-            if node_id == node.node_id and other != client:
-                log(WARNING, "node %d does not say partition-id = %d any more, but %d", node_id, other, client)
-                self._owners[other] = NOT_HERE
-        if self._owners.get(client) in self._known and self._owners[client] != node.node_id:
-            log(
-                WARNING,
-                "node %d says partition-id = %d as node %d does: it is set aside for as long as that one is there",
-                node.node_id, client, self._owners[client],
-            )  # fmt: skip
+    def _note(self, news: Sequence[Introduction]) -> None:
+        """What nodes say of themselves while the run goes on."""
+        says = {node.node_id: node.partition_id for node in news}
+        for client, node_id in self._owners.items():
+            if (now := says.get(node_id, client)) != client:
+                named = "names no client" if now == UNNAMED else f"says partition-id = {now}"
+                log(WARNING, "node %d played client %d and %s now", node_id, client, named)
+                self._owners[client] = NOT_HERE
+        for node in news:
+            self._note_architecture(node)  # of one that plays its client already
+            client = node.partition_id
+            if self._owners.get(client) in self._known and self._owners[client] != node.node_id:
+                log(
+                    WARNING,
+                    "node %d says partition-id = %d as node %d does: it is set aside for as long as that one is there",
+                    node.node_id, client, self._owners[client],
+                )  # fmt: skip
 
     def _note_architecture(self, node: Introduction) -> None:
-        if node.architecture and 0 <= node.partition_id < self._clients:
+        if node.architecture and self._owners.get(node.partition_id) == node.node_id:
             self._architectures[node.partition_id] = node.architecture
 
     def _tell(self, before: Mapping[int, int]) -> None:
@@ -192,6 +196,7 @@ class Roster:
             client = node.partition_id
             if 0 <= client < self._clients and self._owners.get(client) not in self._known:
                 self._owners[client] = node_id
+                self._note_architecture(node)
         now = self._played()
         for client, node_id in now.items():
             if before.get(client) != node_id:

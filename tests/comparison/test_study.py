@@ -237,7 +237,7 @@ def test_runs_on_a_file_that_has_changed_are_told_and_left_out(tmp_path, capsys)
         np.savez(tmp_path / "mine.npz", images=np.full((60, 4, 4), value, np.uint8), labels=np.arange(60) % 3)
         own = ("--set", "data.name=npz", "--set", f"data.path={tmp_path / 'mine.npz'}", "--set", "data.train-limit=0")
         status = main(words(tmp_path / "grid", methods, *own))
-        return status, capsys.readouterr().out
+        return status, capsys.readouterr().err
 
     assert compared(1, "fedavg")[0] == 0
     status, said = compared(2, "fedavg,fedhpro")

@@ -168,7 +168,70 @@ def test_a_node_whose_client_fails_since_it_is_another_clients_now_plays_that_on
     assert run.set_aside[1][0] == "client 1: the node that is to play it holds the data of client 2 alone"
     assert run.set_aside[3] == ["client 1: its node is gone"]
     said = [record.getMessage() for record in caplog.records]
-    assert "node 101 does not say partition-id = 1 any more, but 2" in said
+    assert "node 101 played client 1 and says partition-id = 2 now" in said
+
+
+def test_two_nodes_that_are_each_others_clients_now_are_no_conflict(clock, caplog):
+    def client_side(config, task, context):
+        if (mine := context.node_config["partition-id"]) != task.partition_id:
+            raise ValueError(f"the node that is to play it holds the data of client {mine} alone")
+        return new_model(), client_data(mine)
+
+    def swap(grid):
+        changed(grid, 101, **{"partition-id": 2})
+        changed(grid, 102, **{"partition-id": 1})
+
+    run = Played(
+        clock, once(("train", 2, swap)), app=make_client_app(client_side), rounds=5, clients__quorum=0.3, **OWN_DATA
+    )
+    assert run.clients == [[0, 1, 2], [0], [0], [0, 1, 2], [0, 1, 2]]
+    said = [record.getMessage() for record in caplog.records]
+    assert "node 102 played client 2 and says partition-id = 1 now" in said
+    assert not [line for line in said if "set aside for as long as" in line]
+
+
+def test_a_node_that_lost_its_number_names_no_client(clock, caplog):
+    def client_side(config, task, context):
+        if context.node_config["partition-id"] < 0:
+            raise ValueError("the node that is to play it holds the data of a client it does not name")
+        return new_model(), client_data(task.partition_id)
+
+    events = once(("train", 2, lambda grid: changed(grid, 101, **{"partition-id": -1})))
+    run = Played(clock, events, app=make_client_app(client_side), rounds=4, **OWN_DATA)
+    assert run.clients == [[0, 1, 2], [0, 2], [0, 2], [0, 2]]
+    assert "node 101 played client 1 and names no client now" in [record.getMessage() for record in caplog.records]
+
+
+def test_a_node_that_fails_to_say_who_it_is_is_asked_every_half_minute_at_most_and_told_once(clock, caplog):
+    asked, questions = [], []
+
+    def client_side(config, task, context):
+        if context.node_config.get("broken"):
+            raise TypeError("a bug")
+        return new_model(), client_data(task.partition_id)
+
+    def befall(grid, kind, turn):
+        if kind == "train":
+            grid.clock.sleep(10)  # a round
+            if questions:
+                asked.append(10 * turn)
+            questions.clear()
+        if (kind, turn) == ("train", 2):
+            grid._contexts[101].node_config["broken"] = True
+
+    class Counting(Faulty):
+        def push_messages(self, messages):
+            messages = list(messages)
+            questions.extend(m for m in messages if m.metadata.message_type == "query")
+            return super().push_messages(messages)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("faulty_grid.Faulty", Counting)
+        run = Played(clock, befall, app=make_client_app(client_side), rounds=12)
+    assert run.clients == [[0, 1, 2]] + [[0, 2]] * 11
+    assert asked == [10, 40, 70, 100]  # at the start, and from then on node 101 alone
+    said = [record.getMessage() for record in caplog.records]
+    assert len([line for line in said if line.startswith("a node did not introduce itself")]) == 1
 
 
 def test_what_an_unnamed_node_played_is_taken_over(clock):
