@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 # Tests at a time: one more than the usual two cores, because the real clusters among them mostly wait. A file's tests stay in
-# one worker, which starts what they share once; conftest.py puts the longest first.
+# one worker, which starts what they share once; tests/conftest.py puts Flower's real processes first.
 JOBS   ?= 3
 READY  := $(VENV)/.ready
 

@@ -101,18 +101,19 @@ def run_grid(options: argparse.Namespace, console: Console, rows: tuple[Row, ...
         except NothingChosenError as error:
             complain(str(error))
             return FAILED
-        options.set = [*options.set, f"{SHARE}=0"]  # the table is of test data, whatever the choice was made on
         grid = grid_of(options, rows, chosen)
     return played(grid).status
 
 
 def grid_of(options: argparse.Namespace, rows: tuple[Row, ...], chosen: Choices = NO_CHOICES) -> Grid:
-    """All runs that the arguments ask for; with what was chosen for the rows, if anything was."""
+    """All runs that the arguments ask for. With what was chosen for the rows, if anything was, they are tested on the
+    test data, whatever part the choice was made on."""
+    changes = [*options.set, f"{SHARE}=0"] if chosen else options.set
     experiment = str(read_settings(options.conf, options.set)["experiment"])
     default = Path("results") / experiment / options.command.__name__
     return build_grid(
         options.conf,
-        options.set,
+        changes,
         rows=rows,
         columns=read_columns(options.vary),
         seeds=read_seeds(options.seeds),

@@ -142,7 +142,6 @@ class Clients:
 
         def pause() -> None:
             with watch("waiting"):
-                self.update(timeout)
                 self.roster.pause(self.seats.clients, timeout)
 
         return until_quorum(attempt, self._config.clients.retries, pause)

@@ -1,4 +1,4 @@
-"""Nodes are asked who they are, once unless they fail to say it; no round waits for a late answer."""
+"""Nodes are asked who they are, once unless they fail to say it or it is in doubt; no round waits for a late answer."""
 
 from __future__ import annotations
 
@@ -68,9 +68,9 @@ class Inquiries:
 
         Args:
             there: the nodes that are there; the others need no answer any more.
-            doubted: those that are asked again too. Of both a node is asked every AGAIN_SECONDS at most.
             timeout: seconds after which a question counts as lost, and its node is asked again too: one with a key that
                 restarts while it answers keeps its id, and knows nothing of the question.
+            doubted: those that are asked again as well; they and those with an error every AGAIN_SECONDS at most.
         """
         self._open = {asked: node_id for asked, node_id in self._open.items() if node_id in there}
         again = {node_id for node_id in self._failed if node_id in there and self._may_be_asked_again(node_id)}

@@ -126,10 +126,11 @@ def collect(
             if client in seen:
                 raise BadReply("replied twice")  # neither counts: which came first is chance
             seen.add(client)
-            if not reply.has_error() or reply.error.code in OF_THE_CLIENT:
+            if reply.has_error() and reply.error.code in OF_THE_CLIENT:
+                failed.add(client)
+            if not reply.has_error() or client in failed:
                 unheard.discard(client)
             if reply.has_error():
-                failed.update({client} - unheard)
                 raise BadReply(error_reason(reply))
             unpacked = unpack(reply, client)
             if unpacked.partition_id != client:

@@ -148,8 +148,6 @@ def test_a_node_without_a_registered_key_is_refused(federation: Federation, key:
 
 
 def test_nothing_but_the_fleet_api_is_let_through(federation: Federation) -> None:
-    """One test of all targets: tests are dealt out to workers, and each that has one of these sets up a federation."""
-
     def refused(target: str) -> bool:
         before = asked(federation)
         status, answer = federation.proxy.ask(f"POST {target} HTTP/1.1")
