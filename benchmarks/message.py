@@ -33,7 +33,7 @@ PARTS = {
     "Python": "import sys",
     "NumPy": "import numpy",
     "Flower": "import flwr.app, flwr.clientapp\nfrom flwr.app import Context, RecordDict",
-    "torch": "import torch",
+    "torch": "import fedhpro_flwr.torch_at_once",
     "this app": "import client_app.app\nfrom fedhpro_flwr.client.configured_client import configured_client\n"
     "from client_app.visit import visit\nfrom fedhpro_flwr.code_fingerprint import code_fingerprint\n"
     "from fedhpro_flwr.device import settle\n"
