@@ -9,7 +9,9 @@ from fedhpro_flwr.launch.flower import LaunchError, UnreachableError
 from fedhpro_flwr.launch.submitted_run import Status, SubmittedRun
 
 POLL_SECONDS = 0.2
-STATUS_SECONDS = 15.0  # `flwr ls` is a process that takes seconds of a core: the end of the log stream tells sooner
+# `flwr ls` is a process that takes seconds of a core, which the run needs, and the end of the log stream tells sooner.
+# While that lasts it is asked after the first, and after twice as long each time up to the second.
+FIRST_SECONDS, LONGEST_SECONDS = 15.0, 120.0
 AGAIN_SECONDS = 3.0  # between two questions where the stream has ended
 START_TIMEOUT = 90.0  # seconds for a submitted run to leave "pending"
 
@@ -36,12 +38,13 @@ def follow(
         LaunchError: nobody begins with the run.
     """
     began = asked = time.monotonic()
+    pause = FIRST_SECONDS
     away_since: float | None = None
     with run.log(say) as stream:
         while True:
             check()
             now = time.monotonic()
-            if now - asked > (AGAIN_SECONDS if stream.ended else STATUS_SECONDS):
+            if now - asked > (AGAIN_SECONDS if stream.ended else pause):
                 try:
                     status = run.status()
                     if away_since is not None:
@@ -64,5 +67,5 @@ def follow(
                         told(f"{error}; waiting for it, {patience:.0f} s at most")
                     if now - away_since >= patience:
                         raise UnreachableError(f"{error}, for {now - away_since:.0f} s") from None
-                asked = time.monotonic()
+                asked, pause = time.monotonic(), min(2 * pause, LONGEST_SECONDS)
             time.sleep(POLL_SECONDS)
