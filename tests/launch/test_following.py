@@ -5,24 +5,12 @@ from __future__ import annotations
 from contextlib import contextmanager
 
 import pytest
+from faulty_grid import Clock
 
 from fedhpro_flwr.launch import following
 from fedhpro_flwr.launch.flower import LaunchError
 from fedhpro_flwr.launch.following import follow
 from fedhpro_flwr.launch.submitted_run import Status
-
-
-class Clock:
-    """Time that passes while somebody sleeps."""
-
-    def __init__(self):
-        self.now = 0.0
-
-    def monotonic(self):
-        return self.now
-
-    def sleep(self, seconds):
-        self.now += seconds
 
 
 class Stream:
