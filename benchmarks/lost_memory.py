@@ -1,4 +1,4 @@
-"""What it costs in accuracy where clients lose what they keep between rounds: the table of docs/faults.md.
+"""What it costs in accuracy where clients lose what they keep between rounds (docs/faults.md).
 
     python benchmarks/lost_memory.py                                        # Digits-4, `tuned` and SCAFFOLD, 3 seeds
     python benchmarks/lost_memory.py --conf digits-small --seeds 0          # any experiment, any seeds

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-import fedhpro_flwr.torch_at_once  # noqa: F401 - before what imports it
+import fedhpro_flwr.torch_at_once  # noqa: F401 - first: the others import torch
 from fedhpro_flwr.client.configured_client import configured_client
 from fedhpro_flwr.client.faults import answered
 from fedhpro_flwr.client.personal import PersonalState

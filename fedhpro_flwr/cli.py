@@ -43,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
 def _commands() -> list[ModuleType]:
     """In the order of `fedhpro --help`; where torch does not import, those alone that do without."""
     try:
-        import fedhpro_flwr.torch_at_once  # noqa: F401 - before what imports it
+        import fedhpro_flwr.torch_at_once  # noqa: F401 - first: the others import torch
         from fedhpro_flwr.commands import ablate, compare, export, predict, report, run
     except (ImportError, OSError) as error:
         complain(f"a library does not import ({error}); `fedhpro doctor` says which")

@@ -8,7 +8,7 @@ from flwr.app import Context
 from flwr.common.logger import log
 from flwr.serverapp import Grid, ServerApp
 
-import fedhpro_flwr.torch_at_once  # noqa: F401 - before what imports it
+import fedhpro_flwr.torch_at_once  # noqa: F401 - first: the others import torch
 from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.device import settle
 from fedhpro_flwr.exported.describe import describe
