@@ -28,7 +28,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
 from client_app.app import make_client_app  # noqa: E402
 from fedhpro_flwr.client.configured_client import configured_client  # noqa: E402
 from fedhpro_flwr.client_data import ClientData  # noqa: E402
-from fedhpro_flwr.config import RunConfig, Scalar  # noqa: E402
+from fedhpro_flwr.config import RunConfig  # noqa: E402
 from fedhpro_flwr.launch.in_process import run_in_process  # noqa: E402
 from fedhpro_flwr.models import Model  # noqa: E402
 from fedhpro_flwr.records import Task  # noqa: E402
@@ -36,11 +36,11 @@ from fedhpro_flwr.runs.run_folder import SUMMARY_FILE, read_rounds  # noqa: E402
 from fedhpro_flwr.settings.from_command_line import prepare  # noqa: E402
 from server_app.app import app as server_app  # noqa: E402
 
-ROWS: Mapping[str, dict[str, Scalar]] = {
-    "fedavg": {"method.name": "fedavg"},
-    "scaffold": {"method.name": "scaffold"},
-    "tuned": {"preset": "tuned"},
-    "tuned, not corrected": {"preset": "tuned", "losses.correction": "none"},
+ROWS: Mapping[str, tuple[str, ...]] = {
+    "fedavg": ("method.name=fedavg",),
+    "scaffold": ("method.name=scaffold",),
+    "tuned": ("preset=tuned",),
+    "tuned, not corrected": ("preset=tuned", "losses.correction=none"),
 }
 NEVER = 0
 
@@ -91,7 +91,7 @@ def main() -> None:
         keeps = row in ("scaffold", "tuned")
         for every in options.every if keeps else [NEVER]:
             accuracies = [
-                measured(RunConfig.parse(prepare(options.conf, options.set).flat() | changes | {"seed": seed}), every)
+                measured(prepare(options.conf, [*options.set, *changes, f"seed={seed}"]), every)
                 for seed in options.seeds
             ]
             mean, low, high = statistics.fmean(accuracies), min(accuracies), max(accuracies)
