@@ -32,6 +32,7 @@ from fedhpro_flwr.settings.rival_sections import (
     FedTGPOptions,
     FPLOptions,
     MoonOptions,
+    ScaffoldOptions,
 )
 from fedhpro_flwr.settings.section import Count, Section, Seed, TextOrCount
 from fedhpro_flwr.settings.sections import (
@@ -73,6 +74,7 @@ class RunConfig(Section):
     method: MethodChoice = MethodChoice()
     fedprox: FedProxOptions = FedProxOptions()
     moon: MoonOptions = MoonOptions()
+    scaffold: ScaffoldOptions = ScaffoldOptions()
     fedproto: FedProtoOptions = FedProtoOptions()
     fedtgp: FedTGPOptions = FedTGPOptions()
     fedsa: FedSAOptions = FedSAOptions()

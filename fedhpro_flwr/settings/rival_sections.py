@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from fedhpro_flwr.aggregation import ModelWeighting
 from fedhpro_flwr.head_matching import HeadDistance
 from fedhpro_flwr.settings.section import Count, CountOrNone, NotNegative, Positive, Prototypes, Section, Temperature
 
@@ -21,6 +22,12 @@ class MoonOptions(Section):
 
     mu: NotNegative = 1.0
     temperature: Temperature = 0.5
+
+
+class ScaffoldOptions(Section):
+    """Karimireddy et al., ICML 2020: every client of a round counts once in the means of models and control variates."""
+
+    weighting: ModelWeighting = "clients"
 
 
 class FedProtoOptions(Section):

@@ -39,9 +39,10 @@ def bits(tensors):
     return {name: tensor.numpy().tobytes() for name, tensor in tensors.items()}
 
 
-def test_without_the_losses_and_with_plain_means_it_is_scaffold(make, states_of_clients):
-    ours = make.run(config(make, aggregation__weighting="clients", **NO_LOSSES), clients(make))
-    theirs = make.run(config(make, "scaffold"), clients(make))
+@pytest.mark.parametrize("weighting", ["clients", "samples"])
+def test_without_the_losses_it_is_scaffold_with_the_same_means(make, states_of_clients, weighting):
+    ours = make.run(config(make, aggregation__weighting=weighting, **NO_LOSSES), clients(make))
+    theirs = make.run(config(make, "scaffold", scaffold__weighting=weighting), clients(make))
     assert bits(ours.model.shared) == bits(theirs.model.shared)
     assert torch.equal(ours.state.control.control, theirs.state.control)
     assert ours.method_metrics["control-variate-norm"] == theirs.method_metrics["control-variate-norm"] > 0
