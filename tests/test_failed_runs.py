@@ -52,15 +52,15 @@ def test_a_rate_that_breaks_every_model_loses_the_quorum_with_every_clients_reas
     assert run(tmp_path, local__lr=1e30) == 1
     said = capsys.readouterr().err.splitlines()[-1]
     assert "round 1: 0 of 3 clients replied well" in said
-    assert "client 2: metric train-loss = nan is not finite: training has diverged, lower local.lr or the" in said
+    assert "clients 1, 2: metric train-loss = nan is not finite: training has diverged, lower local.lr or the" in said
 
 
 def test_where_clients_would_reply_so_again_both_ways_on_are_told(tmp_path, capsys):
     """A full disk at a client can be mended, a setting that is too strict cannot."""
     assert run(tmp_path, aggregation__max_update_norm=0.001) == 1
     said = capsys.readouterr().err.splitlines()[-1]
-    assert "aggregation.max-update-norm = 0.001; they would reply so again: mend that and go on with `fedhpro" in said
-    assert said.endswith("; or begin with other settings")
+    assert "aggregation.max-update-norm = 0.001; they would reply so again: begin with other settings; or," in said
+    assert "mend it and go on with `fedhpro" in said
 
 
 DIVERGING = [

@@ -92,17 +92,21 @@ def run_grid(options: argparse.Namespace, console: Console, rows: tuple[Row, ...
         refuse=partial(refuse_gpu, options.gpus_per_client, options.engine),
     )
     grid, tuning = grid_of(options, rows), tuning_of(options)
-    if tuning:
-        trials = tuning.grid(options.conf, options.set, grid.rows, grid.columns, grid.folder)
-        console.print("first what each row does best with, on validation data:", markup=False)
-        tried = played(trials, shown=overview)
-        try:
-            chosen = tuning.choose(grid.rows, grid.columns, tried.runs, tried.missing)
-        except NothingChosenError as error:
-            complain(str(error))
-            return FAILED
-        grid = grid_of(options, rows, chosen)
-    return played(grid).status
+    try:
+        if tuning:
+            trials = tuning.grid(options.conf, options.set, grid.rows, grid.columns, grid.folder)
+            console.print("first what each row does best with, on validation data:", markup=False)
+            tried = played(trials, shown=overview)
+            try:
+                chosen = tuning.choose(grid.rows, grid.columns, tried.runs, tried.missing)
+            except NothingChosenError as error:
+                complain(str(error))
+                return FAILED
+            grid = grid_of(options, rows, chosen)
+        return played(grid).status
+    except KeyboardInterrupt:
+        complain("runs that have finished stay; the same command does the others and writes the table")
+        raise
 
 
 def grid_of(options: argparse.Namespace, rows: tuple[Row, ...], chosen: Choices = NO_CHOICES) -> Grid:

@@ -6,6 +6,7 @@ import argparse
 import json
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -60,8 +61,13 @@ def doctor(options: argparse.Namespace, console: Console) -> int:
     """Run the checks and show each finding as it comes; the exit status tells whether there is a problem.
 
     Raises:
-        ConfigError: --superlink or --node-config cannot be read.
+        ConfigError: --superlink, --node-config or --data cannot be read.
     """
+    if options.data:
+        with suppress(ImportError):  # of torch: a finding
+            from fedhpro_flwr.settings.from_command_line import read_settings
+
+            read_settings(options.data, [])
     link = options.superlink and Contact(options.superlink, options.root_certificates, insecure=options.insecure)
     subject = Subject(
         role=options.role,

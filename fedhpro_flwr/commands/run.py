@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 import traceback
 from logging import WARNING, getLogger
 from pathlib import Path
 
+from flwr.common.logger import update_console_handler
 from rich.console import Console
 
 from fedhpro_flwr.commands import FAILED, OK, Subparsers
@@ -142,4 +144,5 @@ def _in_process(config: RunConfig, nodes: int) -> None:
     from fedhpro_flwr.launch.in_process import run_in_process
 
     getLogger("flwr").setLevel(WARNING)
+    update_console_handler(colored=sys.stderr.isatty() and not Console(stderr=True).no_color)
     run_in_process(sibling("server_app.app").app, sibling("client_app.app").app, nodes, config.flat())

@@ -53,11 +53,13 @@ class Chosen:
         changes: key=value, as after --set.
         at_end: those of them that are the smallest or the largest number that was tried: a better one may lie beyond.
         failed: what was tried and cannot be taken, as its runs did not all end well.
+        alike: whether all that was tried did as well to the last digit, as where the row's method does not read it.
     """
 
     changes: tuple[str, ...]
     at_end: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
+    alike: bool = False
 
 
 Choices = Mapping[tuple[str, str], Chosen]  # by the labels of row and column

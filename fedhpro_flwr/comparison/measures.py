@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fedhpro_flwr.accuracies import ClientsTested
+from fedhpro_flwr.client.privacy import EPSILON, EPSILON_IF_SECRET
 from fedhpro_flwr.runs.reports import means
-from fedhpro_flwr.runs.run_folder import SUMMARY_FILE, read_rounds
+from fedhpro_flwr.runs.run_folder import METRICS_FILE, SUMMARY_FILE, read_rounds
 from fedhpro_flwr.runs.summary import TEST_DATA, judged_by
 
 Panel = Literal[
@@ -20,8 +21,9 @@ Panel = Literal[
     "accuracy by domain",
     "accuracy by frequency of the class",
     "cost a round",
+    "privacy",
 ]  # shown together
-Unit = Literal["%", "bytes", "seconds", "rounds"]
+Unit = Literal["%", "bytes", "seconds", "rounds", "epsilon"]
 TARGET = "rounds-to-target"
 CLIENTS = "mean over clients"  # summary.json: of what the headline is where there is no global model
 DOMAIN = "domain "
@@ -63,6 +65,8 @@ MEASURES = {
         Measure("client-seconds", "clients, s", "seconds", more_is_better=False, panel="cost a round"),
         Measure("server-seconds", "server, s", "seconds", more_is_better=False, panel="cost a round"),
         Measure("seconds", "round, s", "seconds", more_is_better=False, panel="cost a round"),
+        Measure(EPSILON, "epsilon", "epsilon", more_is_better=False, panel="privacy"),
+        Measure(EPSILON_IF_SECRET, "epsilon, were the noise secret", "epsilon", more_is_better=False, panel="privacy"),
     )
 }
 
@@ -92,14 +96,23 @@ class RunNumbers:
     tested_on: str = TEST_DATA  # or validation data
 
 
-def read_numbers(folder: Path) -> RunNumbers:
+def read_numbers(folder: Path, num_rounds: int | None = None) -> RunNumbers:
     """The numbers of a finished run.
 
+    Args:
+        folder: of the run.
+        num_rounds: that it must have; None where that is not known.
+
     Raises:
-        OSError, ValueError, KeyError: the folder holds no finished run.
+        OSError, ValueError, KeyError: the folder holds no finished run, or not all of one.
     """
-    summary = json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8"))
+    try:
+        summary = json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{SUMMARY_FILE}: {error}") from None
     rounds = read_rounds(folder)
+    if num_rounds is not None and len(rounds) != num_rounds:
+        raise ValueError(f"{METRICS_FILE} has {len(rounds)} of {num_rounds} rounds")
     clients, tested = summary["clients-tested"], summary["last-round"] or summary["clients-tested"] or {}
     accuracy_of, part = summary["accuracy-of"], summary.get("tested-on", TEST_DATA)
     shares: dict[str, float | None] = {name: summary["accuracy"][name] for name in ("mean-of-last-ten", "last", "best")}
@@ -112,16 +125,21 @@ def read_numbers(folder: Path) -> RunNumbers:
         shares |= {name: clients[key] for name, key in names_of.items()}
     percent = {name: 100 * share for name, share in shares.items() if share is not None}
     _, curve = judged_by(rounds, ClientsTested(**clients) if clients else None)
-    return RunNumbers(percent | costs(rounds), accuracy_of, [(number, 100 * share) for number, share in curve], part)
+    values = percent | costs(rounds) | summary.get("privacy", {})
+    return RunNumbers(values, accuracy_of, [(number, 100 * share) for number, share in curve], part)
 
 
 def costs(rounds: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Bytes and seconds, means over the rounds; clients are summed, and waiting for them is no work of the server."""
+    """Bytes and seconds, means over the rounds; clients are summed, and waiting for them is no work of the server.
+
+    Without the clients' seconds where none told them (`privacy.withhold`).
+    """
     server = {phase: value for phase, value in means(rounds, "server_seconds").items() if phase != "waiting"}
+    clients = means(rounds, "client_seconds").values()
     return {
         "bytes-up": sum(means(rounds, "bytes_up").values()),
         "bytes-down": sum(means(rounds, "bytes_down").values()),
-        "client-seconds": sum(means(rounds, "client_seconds").values()),
+        **({"client-seconds": sum(clients)} if clients else {}),
         "server-seconds": sum(server.values()),
         "seconds": statistics.fmean(line["seconds"] for line in rounds),
     }

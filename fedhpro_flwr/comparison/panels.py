@@ -71,6 +71,8 @@ def _chosen(table: Table) -> Panel:
 
 def _choice(chosen: Chosen) -> Shown:
     said = [f"{change} is an end" for change in chosen.at_end] + [f"{label} failed" for label in chosen.failed]
+    if chosen.alike:
+        said.append("all did alike: the row may not read it")
     return Shown("; ".join(chosen.changes), note="; ".join(said))
 
 
@@ -113,8 +115,9 @@ def show(entry: Entry, runs: int) -> Shown:
     if entry.mean is None:
         return Shown(NOTHING, note=note)
     mark = (BETTER if entry.is_better else WORSE) if entry.is_significant else ""
-    if entry.measure.unit == "bytes":
-        return Shown(size(entry.mean), note=note, is_best=entry.is_best)
+    if entry.measure.unit in ("bytes", "epsilon"):  # of the settings alone: seeds do not change them
+        value = size(entry.mean) if entry.measure.unit == "bytes" else f"{entry.mean:,.4g}"
+        return Shown(value, note=note, is_best=entry.is_best)
     digits = 3 if entry.measure.unit == "seconds" else 1
     deviation = "" if entry.deviation is None else f"{entry.deviation:.{digits}f}"
     return Shown(f"{entry.mean:.{digits}f}", deviation, mark, note, entry.is_best)

@@ -112,9 +112,10 @@ def read_runs(grid: Grid, failures: Mapping[Path, str]) -> tuple[dict[Place, Run
         if cell.folder in reasons:
             continue
         try:
-            numbers[cell.folder] = read_numbers(cell.folder)
+            numbers[cell.folder] = read_numbers(cell.folder, cell.config.rounds)
         except UNREADABLE as error:
-            reasons[cell.folder] = f"{cell.folder} cannot be read: {type(error).__name__}: {error}"
+            said = str(error) if type(error) in (OSError, ValueError) else f"{type(error).__name__}: {error}"
+            reasons[cell.folder] = f"{cell.folder} is damaged ({said}); delete it to have it run again"
     runs = {place: numbers[cell.folder] for place, cell in grid.cells.items() if cell.folder in numbers}
     return runs, {place: reasons[cell.folder] for place, cell in grid.cells.items() if cell.folder in reasons}
 

@@ -110,8 +110,9 @@ class Tuning:
             said = "; ".join(f"{trial.label}: {reason}" for trial, reason in failed.items())
             raise NothingChosenError(f"{who}: there is no value of --tune that can be taken: {said}")
         best = max(accuracies, key=accuracies.__getitem__).changes
-        ends = tuple(change for place, change in enumerate(best) if self._is_end(place, change))
-        return Chosen(best, ends, tuple(trial.label for trial in failed))
+        alike = len(accuracies) > 1 and len(set(accuracies.values())) == 1  # a method that does not read it
+        ends = () if alike else tuple(change for place, change in enumerate(best) if self._is_end(place, change))
+        return Chosen(best, ends, tuple(trial.label for trial in failed), alike)
 
     def _is_end(self, place: int, change: str) -> bool:
         """Whether the value of the key at this place is the smallest or the largest of several numbers."""

@@ -9,7 +9,8 @@ with x the received model, y the trained one, N all clients and S those of the r
 1. Without momentum A is the number of local steps, as published. A step of momentum m is felt in all that follow, so
 there A = sum_t (1 - m^t) / (1 - m) over the steps: (x - y) / (eta A) is again a mean of the gradients that were taken.
 
-That is `scaffold.weighting = "clients"`. With "samples" (and in corrected.py) both means are weighted by the n_k samples of the clients:
+That is `scaffold.weighting = "clients"`. With "samples" (and in corrected.py) both means are weighted by the n_k
+samples of the clients:
 
 .. math::
     x \leftarrow x + \frac{\sum_{k \in S} n_k (y_k - x)}{\sum_{k \in S} n_k}, \qquad

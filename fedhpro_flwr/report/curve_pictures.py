@@ -17,7 +17,7 @@ def accuracy_picture(groups: Sequence[Group]) -> Picture | None:
         (group.name, [[(r, 100 * value) for r, value in run.accuracies()] for run in group.runs]) for group in groups
     ]
     measures = " or ".join(dict.fromkeys(run.measure for group in groups for run in group.runs if run.accuracies()))
-    caption = f"Accuracy ({measures}) after each round: mean over seeds, and a band of one deviation."
+    caption = f"Accuracy ({measures}) after each round: mean over the seeds that got there, a band of one deviation."
     return curves_picture("accuracy", measured, "accuracy, %", caption)
 
 

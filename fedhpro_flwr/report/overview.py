@@ -46,14 +46,18 @@ def overview(groups: Sequence[Group], notes: Sequence[str]) -> Section:
     """
     configs = [group.runs[0].config for group in groups]
     facts = [(name, _fact([say(config) for config in configs])) for name, say in FACTS.items()]
-    measures = " or ".join(dict.fromkeys(run.measure for group in groups for run in group.runs if run.accuracies()))
+    measures = [_measures(group) for group in groups]
+    several = len(set(filter(None, measures))) > 1
     text = (
-        f"Accuracy is of: {measures or 'nothing yet'}. Numbers are mean ± deviation over seeds "
-        "(of a sample, n - 1 in its denominator); bytes are those of all clients together."
+        f"Accuracy is of: {' or '.join(dict.fromkeys(filter(None, measures))) or 'nothing yet'}. "
+        "Numbers are mean ± deviation over seeds (of a sample, n - 1 in its denominator), accuracies over those that "
+        "have finished where any has; bytes are those of all clients together."
     )
-    rows = [_row(group) for group in groups]
+    rows = [
+        [*_row(group), *([measure or "–"] if several else [])] for group, measure in zip(groups, measures, strict=True)
+    ]
     colors = [page_color(number) for number in range(len(groups))]
-    table = Table(("", *HEADINGS), rows, colors)
+    table = Table(("", *HEADINGS, *(["accuracy of"] if several else [])), rows, colors)
     return Section("overview", "Overview", (text,), facts, table, notes=notes)
 
 
@@ -65,12 +69,17 @@ def _fact(values: Sequence[str]) -> str:
     )
 
 
+def _measures(group: Group) -> str:
+    """What the accuracies of a group are of; "" where nothing was tested."""
+    return " or ".join(dict.fromkeys(run.measure for run in group.runs if run.accuracies()))
+
+
 def _row(group: Group) -> list[str]:
-    results = [run.headline() for run in group.runs]
+    results = [run.headline() for run in [run for run in group.runs if run.finished] or group.runs]
     rounds = dict.fromkeys(f"{len(run.rounds)}" for run in group.runs)
     return [
         group.name,
-        ", ".join(map(str, group.seeds)),
+        ", ".join(f"{run.config.seed}" if run.finished else f"{run.config.seed} (unfinished)" for run in group.runs),
         ", ".join(rounds),
         *(
             _number(Spread.of(_percent(result[key]) for result in results), 2)

@@ -10,10 +10,12 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
+from fedhpro_flwr.client.privacy import EPSILON
 from fedhpro_flwr.runs.reports import means
-from fedhpro_flwr.runs.run_folder import SUMMARY_FILE, read_rounds
+from fedhpro_flwr.runs.run_folder import CONFIG_FILE, SUMMARY_FILE, read_rounds
 from fedhpro_flwr.runs.summary import TEST_DATA, told
 from fedhpro_flwr.runs.units import milliseconds, percent, size
+from fedhpro_flwr.settings.recorded import read_recorded
 
 
 def closing(folder: Path, seconds: float, rounds_before: int = 0) -> Table:
@@ -37,6 +39,10 @@ def closing(folder: Path, seconds: float, rounds_before: int = 0) -> Table:
     table.add_row("accuracy", headline if best_round is not None else "nothing was tested")
     for name, said in accuracy_rows(summary, part):
         table.add_row(name, escape(said))
+    for name, spent in summary.get("privacy", {}).items():
+        delta = read_recorded(folder / CONFIG_FILE).privacy.delta
+        if_secret = "" if name == EPSILON else ", were the noise secret"
+        table.add_row("privacy", f"epsilon {spent:,.4g} at delta {delta:g}{if_secret}; of the client that spent most")
     for side, note in (("client", "a round, clients summed"), ("server", "a round")):
         phases = means(rounds, f"{side}_seconds")
         listed = ", ".join(f"{name} {milliseconds(value)}" for name, value in phases.items() if name != "waiting")

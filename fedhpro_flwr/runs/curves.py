@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
+from fedhpro_flwr.accuracies import ClientsTested
 from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.runs.reports import means
 from fedhpro_flwr.runs.summary import judging_data
@@ -13,23 +15,26 @@ from fedhpro_flwr.runs.summary import judging_data
 ALL_CLASSES, OVER_DOMAINS, OWN_DATA = "all classes", "mean over domains", "on the clients' own "
 
 
-def draw_curves(rounds: Sequence[Mapping[str, Any]], config: RunConfig) -> bytes:
-    """A PNG of one run, from the lines of its metrics.jsonl."""
+def draw_curves(rounds: Sequence[Mapping[str, Any]], config: RunConfig, final: ClientsTested | None = None) -> bytes:
+    """A PNG of one run, from the lines of its metrics.jsonl and the clients' own tests after the last round."""
     from matplotlib.figure import Figure  # imported here: a client never draws
 
     figure = Figure(figsize=(11, 6.2), layout="constrained")
     accuracy, losses, seconds, traffic = figure.subplots(2, 2).flat
+    losses.sharex(accuracy)  # a single test at the end stands there
     figure.suptitle(f"{config.experiment}: {config.method.name}, preset {config.preset}, seed {config.seed}")
 
-    for name, curve in accuracy_curves(rounds, config).items():
+    for name, curve in accuracy_curves(rounds, config, final).items():
         style: dict[str, Any] = {"lw": 2} if name in (ALL_CLASSES, OVER_DOMAINS) else {"lw": 1}
         style |= {"ls": "--", "color": "grey"} if name.startswith(OWN_DATA) else {}
         accuracy.plot(*zip(*curve, strict=True), marker=".", label=name, **style)
-    accuracy.set(title="accuracy", xlabel="round", ylabel="%")
+    accuracy.set(title=f"accuracy on {judging_data(config)}", xlabel="round", ylabel="%")
     accuracy.xaxis.get_major_locator().set_params(integer=True)
     if accuracy.lines:
         for text in accuracy.legend(fontsize=8, loc="best").get_texts():
             text.set_parse_math(False)  # the name of a domain with dollar signs is no formula
+    else:
+        accuracy.text(0.5, 0.5, "not tested yet", ha="center", va="center", transform=accuracy.transAxes)
     accuracy.grid(alpha=0.3)
 
     # With `privacy.withhold` no client tells its loss.
@@ -58,12 +63,13 @@ def draw_curves(rounds: Sequence[Mapping[str, Any]], config: RunConfig) -> bytes
 
 
 def accuracy_curves(
-    rounds: Sequence[Mapping[str, Any]], config: RunConfig
+    rounds: Sequence[Mapping[str, Any]], config: RunConfig, final: ClientsTested | None = None
 ) -> dict[str, list[tuple[int, float | None]]]:
     """(round, percent) of everything that was measured: in total, by domain, group of classes, and architecture."""
     tested = [(line["server_round"], line["tested"]) for line in rounds if line["tested"]]
     # A round reports the clients' tests of the models it began with, those that the round before ended with.
     received = [(line["server_round"] - 1, line["received"]) for line in rounds if line["received"]]
+    received += [(rounds[-1]["server_round"], asdict(final))] if final else []
     domains = tested[0][1]["domain_accuracy"] if tested else {}
     curves = {OVER_DOMAINS if domains else ALL_CLASSES: _of(tested, "mean_over_domains" if domains else "accuracy")}
     curves |= {name: _of(tested, "domain_accuracy", name) for name in domains}
@@ -91,8 +97,12 @@ def _bars(axes: Any, values: Mapping[str, float], title: str) -> None:
         list(values.values()),
         color=["#4878a8" if name.startswith(("client", "down")) else "#d08a3a" for name in values],
     )
-    axes.bar_label(bars, labels=[f"{value:,.1f}" for value in values.values()], fontsize=8, padding=3)
-    axes.set(title=title, xscale="log" if any(value > 0 for value in values.values()) else "linear")
+    labels = [f"{value:,.1f}" if value >= 0.1 or not value else f"{value:.1g}" for value in values.values()]
+    axes.bar_label(bars, labels=labels, fontsize=8, padding=3)
+    if any(value > 0 for value in values.values()):  # a bar for milliseconds beside one for seconds
+        axes.set(title=f"{title}, log scale", xscale="log")
+    else:
+        axes.set(title=title, xticks=[])
     axes.invert_yaxis()
     axes.tick_params(axis="y", labelsize=8)
     for text in axes.get_yticklabels():

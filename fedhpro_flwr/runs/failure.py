@@ -60,7 +60,10 @@ def in_a_line(error: Exception, folder: RunFolder, *, goes_on: bool) -> str:
     """
     match error:
         case QuorumError(may_pass=False):
-            return f"{error}; they would reply so again: mend that and {folder.going_on}; or begin with other settings"
+            return (
+                f"{error}; they would reply so again: begin with other settings; or, where it is not for them to mend, "
+                f"as a full disk at the clients, mend it and {folder.going_on}"
+            )
         case QuorumError() | OSError():
             return f"{error}; {folder.going_on}"
         case TooFewNodes() if goes_on:

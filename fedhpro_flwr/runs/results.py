@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from fedhpro_flwr.accuracies import Breakdown
+from fedhpro_flwr.accuracies import Breakdown, ClientsTested
 from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.exchange import GlobalModel
 from fedhpro_flwr.exported.describe import finished, with_tested_head
@@ -57,6 +57,7 @@ def write_results(
     model, state = with_tested_head(server.model, server.method.tensors(server.state), head)
     folder.models(model, state, finished(described, rounds[-1]["tested"], calibrated=head is not None))
     trace.write(folder.path)
-    write_whole(folder.path / CURVES_FILE, draw_curves(rounds, server.config))
+    final = ClientsTested.of(server.tests, server.breakdown)
+    write_whole(folder.path / CURVES_FILE, draw_curves(rounds, server.config, final))
     said = summary(rounds, server.tests, server.breakdown, domains, alone, judging_data(server.config))
     return said | {"seconds": time.monotonic() - folder.began}

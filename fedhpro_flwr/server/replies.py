@@ -28,6 +28,7 @@ Reply = TypeVar("Reply", Update, OwnTest)
 
 OF_EVERY_REPLY = (MODEL, CONFUSION, CONFUSION_BY_PROTOTYPE)  # records, beside the method's
 OTHER = "other"  # records that nobody asked for
+CLIENT = "client "  # with its number, before a reason
 NOBODY = -1  # the partition of a reply that answers none of the round's messages
 NOT_ABSENT: Mapping[int, str] = {}
 
@@ -70,7 +71,7 @@ class Collected(Generic[Reply]):
         if len(self.good) < needed:
             raise QuorumError(
                 f"round {server_round}: {len(self.good)} of {asked} clients replied well, clients.quorum = {share} "
-                f"needs {needed}; {'; '.join(self.set_aside)}",
+                f"needs {needed}; {together(self.set_aside)}",
                 self.set_aside,
                 may_pass=len(self.good) + self.unheard >= needed,
             )
@@ -85,7 +86,7 @@ class Collected(Generic[Reply]):
         if heard < needed:
             raise QuorumError(
                 f"{what}: {heard} of {asked} clients replied, clients.quorum = {share} needs {needed}; "
-                f"{'; '.join(self.set_aside)}",
+                f"{together(self.set_aside)}",
                 self.set_aside,
                 may_pass=True,
             )
@@ -171,8 +172,21 @@ def bytes_of(messages: Iterable[Message], of: Collection[str] | None = None) -> 
     return total
 
 
+def together(set_aside: Iterable[str]) -> str:
+    """The reasons as one sentence: what several clients have said alike stands there once, behind their numbers."""
+    clients: dict[str, list[str]] = {}
+    for said in set_aside:
+        who, found, reason = said.removeprefix(CLIENT).partition(": ")
+        alone = not found or not said.startswith(CLIENT) or not who.isdecimal()
+        clients.setdefault(said if alone else reason, []).extend([] if alone else [who])
+    return "; ".join(
+        f"{CLIENT if len(who) == 1 else 'clients '}{', '.join(who)}: {reason}" if who else reason
+        for reason, who in clients.items()
+    )
+
+
 def _named(client: int, reason: str) -> str:
     if client == NOBODY:
         return f"a reply to no message of this round: {reason}"
-    own = (f"client {client}: ", f"client {client} ")  # with what follows: client 1 is not client 12
-    return reason if reason.startswith(own) else f"client {client}: {reason}"
+    own = (f"{CLIENT}{client}: ", f"{CLIENT}{client} ")  # with what follows: client 1 is not client 12
+    return reason if reason.startswith(own) else f"{CLIENT}{client}: {reason}"

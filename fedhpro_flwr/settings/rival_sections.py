@@ -25,7 +25,7 @@ class MoonOptions(Section):
 
 
 class ScaffoldOptions(Section):
-    """Karimireddy et al., ICML 2020: every client of a round counts once in the means of models and control variates."""
+    """Karimireddy et al., ICML 2020: each client of a round counts once in the means of models and control variates."""
 
     weighting: ModelWeighting = "clients"
 

@@ -53,6 +53,14 @@ def test_a_run_with_a_global_model(tmp_path):
     assert run.curve == [(1, 50.0), (3, 25.0)] and run.tested_on == "test data"
 
 
+def test_of_a_run_that_withholds_its_epsilon_is_read_and_no_seconds_of_clients(tmp_path):
+    rounds = [line(number, 0.5) | {"client_seconds": {}} for number in (1, 2)]
+    summary = {"accuracy": headline(0.5, 0.5, 0.5), "accuracy-of": "test data", "clients-tested": None}
+    run = read_numbers(folder(tmp_path, rounds, summary | {"privacy": {"epsilon": 7.5}}))
+    assert "client-seconds" not in run.values
+    assert run.values["epsilon"] == 7.5
+
+
 def test_what_a_run_was_tested_on_is_read(tmp_path):
     said = {"accuracy": headline(0.5, 0.5, 0.5), "accuracy-of": "validation data", "tested-on": "validation data"}
     run = read_numbers(folder(tmp_path, [line(1, 0.5)], said | {"clients-tested": None}))
@@ -99,7 +107,7 @@ def test_measures_stand_in_order_and_name_their_panel():
 def test_of_costs_of_rounds_to_the_target_and_of_the_deviation_over_clients_less_is_better():
     assert [key for key, measure in MEASURES.items() if not measure.more_is_better] == [
         "clients-deviation", "rounds-to-target",
-        "bytes-up", "bytes-down", "client-seconds", "server-seconds", "seconds",
+        "bytes-up", "bytes-down", "client-seconds", "server-seconds", "seconds", "epsilon", "epsilon-if-secret",
     ]  # fmt: skip
     own_tests = {key for key, measure in MEASURES.items() if measure.panel == "clients on their own test data"}
     assert own_tests == {"clients", "clients-deviation", "worst-client"}

@@ -1,6 +1,7 @@
 """What is chosen for each row on validation data, and that the table is then of it."""
 
 import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -68,6 +69,16 @@ def test_of_equals_the_first_is_taken_and_what_failed_once_is_not():
     chosen = TUNING.choose(ROWS, NOT_VARIED, found, {("fedhpro", "local.lr=1", 4): "no disk"})
     assert [each.changes for each in chosen.values()] == [("local.lr=0.01",), ("local.lr=0.1",)]
     assert [each.failed for each in chosen.values()] == [(), ("local.lr=1",)]
+
+
+def test_where_all_do_alike_that_is_said_and_none_is_an_end():
+    found = runs(fedavg=[(50, 51)] * 3, fedhpro=[(1, 2), (3, 4), (1, 2)])
+    chosen = TUNING.choose(ROWS, NOT_VARIED, found, {})
+    assert chosen["fedavg", ""] == Chosen(("local.lr=0.01",), alike=True)
+    assert not chosen["fedhpro", ""].alike
+    grid = build_grid("digits-small", [], rows=ROWS, columns=NOT_VARIED, seeds=(0,), folder=Path("x"), chosen=chosen)
+    page = markdown(panels(build_table(grid, {}, "fedavg")), [], [])
+    assert "| fedavg | local.lr=0.01 (all did alike: the row may not read it) |" in page
 
 
 def test_each_column_has_its_own():

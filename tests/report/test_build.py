@@ -62,6 +62,24 @@ def test_what_is_unfinished_or_double_is_said(make_run, tmp_path: Path):
     assert "20260102 is not shown: another run has its settings and its seed" in text
 
 
+def test_accuracies_of_a_group_are_those_of_its_finished_runs(make_run, tmp_path: Path):
+    make_run("a", [0.5, 0.75])
+    make_run("b", [0.25], finished=False, seed=1, rounds=2)
+    text = write_report([tmp_path / "runs"], tmp_path / "out").read_text(encoding="utf-8")
+    row = re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", text[text.index("mean of last ten, %") :])
+    assert "0, 1 (unfinished)" in row
+    assert row[row.index("0, 1 (unfinished)") + 2 :][:3] == ["75.00", "75.00", "62.50"]
+    assert "accuracy of" not in row  # one measure: the text above says it
+
+
+def test_each_row_says_what_its_accuracy_is_of_where_they_differ(make_run, tmp_path: Path):
+    make_run("a", [0.5])
+    make_run("b", [0.5], data__domains="north,south")
+    text = write_report([tmp_path / "runs"], tmp_path / "out").read_text(encoding="utf-8")
+    cells = re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", text)
+    assert cells.index("accuracy of") < cells.index("test data") < cells.index("mean over domains")
+
+
 def test_runs_of_a_grid_are_called_by_more_than_their_seed(make_run, tmp_path: Path):
     make_run("fedavg/seed-0", [0.5], method__name="fedavg")
     make_run("fedhpro/seed-0", [], finished=False, failure="power cut")

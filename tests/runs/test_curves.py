@@ -90,3 +90,8 @@ def test_every_curve_by_hand():
     assert accuracy_curves(found, of_validation)["on the clients' own validation data"] == [(0, 25.0), (1, 25.0)]
     without_a_global_model = lines(2, tested=False, received=None)
     assert accuracy_curves(without_a_global_model, RunConfig.parse()) == {}
+    assert accuracy_curves(without_a_global_model, RunConfig.parse(), received) == {
+        "on the clients' own test data": [(2, 25.0)],
+        "clients with cnn": [(2, 50.0)],
+        "clients with mlp": [(2, 0.0)],
+    }

@@ -232,7 +232,7 @@ def test_below_the_quorum_of_the_last_test_the_run_stops_and_says_who_is_missing
     )
     assert str(run.lost) == (
         "the test after the last round: 1 of 3 clients replied, clients.quorum = 0.6 needs 2; "
-        "client 1: Error: Node Unavailable; client 2: Error: Node Unavailable"
+        "clients 1, 2: Error: Node Unavailable"
     )
     assert len(run.reports) == 4
 

@@ -4,7 +4,7 @@ import pytest
 from flwr.app import Error, Message
 from meddling_grid import Meddling, Played, constant_app
 
-from fedhpro_flwr.server.replies import QuorumError
+from fedhpro_flwr.server.replies import QuorumError, together
 
 
 def test_too_few_good_replies_end_the_run_with_round_and_clients():
@@ -41,3 +41,9 @@ def test_the_quorum_is_rounded_up_but_not_by_the_error_of_floats(quorum, needed)
     run(needed)
     with pytest.raises(QuorumError, match=f"needs {needed};"):
         run(needed - 1)
+
+
+def test_what_several_clients_say_alike_stands_in_the_sentence_once():
+    said = ["client 0: full: disk", "client 2: late", "client 10: full: disk", "a reply to no message: from node 5"]
+    assert together(said) == "clients 0, 10: full: disk; client 2: late; a reply to no message: from node 5"
+    assert together(["client 3 has no data"]) == "client 3 has no data"
