@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
+from flwr.app import ArrayRecord
 from torch import Tensor
 from torch.nn import Module
 
 from fedhpro_flwr.chosen_aggregation import average_models
 from fedhpro_flwr.first_difference import first_difference
-from fedhpro_flwr.records import Tensors, Update
+from fedhpro_flwr.records import Tensors, Update, array_record
 from fedhpro_flwr.settings.flat_keys import ConfigError
 from fedhpro_flwr.settings.sections import AggregationOptions, Share
 
@@ -95,6 +97,11 @@ class GlobalModel:
         return cls(
             exchanged(initial, "head"), {name: personal(model, "head") for name, model in encoders.items()}, members
         )
+
+    @cached_property
+    def arrays(self) -> ArrayRecord:
+        """The shared tensors as messages carry them: a copy, made once for all who ask."""
+        return array_record(self.shared)
 
     @property
     def groups(self) -> tuple[str, ...]:

@@ -17,6 +17,12 @@ class Stopwatch:
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self._began = time.perf_counter()
+
+    @property
+    def elapsed(self) -> float:
+        """Since it was made, whatever was measured apart."""
+        return time.perf_counter() - self._began
 
     @contextmanager
     def __call__(self, phase: str) -> Iterator[None]:

@@ -6,32 +6,19 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from fedhpro_flwr.code_fingerprint import code_fingerprint
-from fedhpro_flwr.config import RunConfig
-from fedhpro_flwr.exchange import GlobalModel
-from fedhpro_flwr.methods.base import Method
-from fedhpro_flwr.runs.checkpoint import About, Checkpoint, RunSoFar
+from fedhpro_flwr.runs.checkpoint import About, Checkpoint
 from fedhpro_flwr.runs.prototype_trace import PrototypeTrace
 from fedhpro_flwr.runs.reports import RoundReport
 from fedhpro_flwr.runs.round_files import round_file, rounds_in
 from fedhpro_flwr.runs.run_folder import CHECKPOINT_FOLDER
-from fedhpro_flwr.server.clients import Clients
+
+if TYPE_CHECKING:
+    from server_app.strategy import FedHProStrategy
 
 KEPT_CHECKPOINTS = 2
-
-
-class Server(Protocol):
-    """What is saved of the strategy."""
-
-    config: RunConfig
-    method: Method
-    model: GlobalModel
-    state: object
-    so_far: RunSoFar
-    clients: Clients
-    data: str
 
 
 class Checkpoints:
@@ -45,7 +32,7 @@ class Checkpoints:
         folder: of the run.
     """
 
-    def __init__(self, server: Server, trace: PrototypeTrace, folder: Path) -> None:
+    def __init__(self, server: FedHProStrategy, trace: PrototypeTrace, folder: Path) -> None:
         self._server, self._trace, self._folder = server, trace, folder / CHECKPOINT_FOLDER
         for number in rounds_in(self._folder) if server.so_far.rounds_before else ():
             if number > server.so_far.rounds_before:  # it was damaged; could it be read again, it would be void

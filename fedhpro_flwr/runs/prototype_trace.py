@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from fedhpro_flwr.methods.base import Method
 from fedhpro_flwr.prototypes import Prototypes
 from fedhpro_flwr.records import Tensors
 from fedhpro_flwr.runs.reports import RoundReport
 from fedhpro_flwr.runs.run_folder import PROTOTYPES_FILE
 from fedhpro_flwr.whole_file import write_whole
 
+if TYPE_CHECKING:
+    from server_app.strategy import FedHProStrategy
+
 MOST_ROUNDS, MOST_BYTES = 100, 50_000_000  # of a trace, however long the run and however wide the features
-
-
-class Server(Protocol):
-    """What is looked at of the strategy."""
-
-    method: Method
-    state: object
 
 
 def kept_every(num_rounds: int, round_bytes: int) -> int:
@@ -51,7 +46,7 @@ class PrototypeTrace:
         before: `tensors` of the rounds that the run goes on after; of a run that was made longer some may go.
     """
 
-    def __init__(self, server: Server, num_rounds: int, before: Tensors | None = None) -> None:
+    def __init__(self, server: FedHProStrategy, num_rounds: int, before: Tensors | None = None) -> None:
         self._server, self._num_rounds = server, num_rounds
         self._rounds: list[int] = []
         self._vectors: list[Tensor] = []  # [C, D] each

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
-from fedhpro_flwr.accuracies import OF_A_TEST, ClientsTested, ServerTested, client_numbers
+from fedhpro_flwr.accuracies import OF_A_TEST, Breakdown, ClientsTested, ServerTested, client_numbers
 from fedhpro_flwr.records import TRAIN_LOSS, Update
-from fedhpro_flwr.timing import CLIENT_PHASES, PHASE
+from fedhpro_flwr.timing import CLIENT_PHASES, PHASE, Stopwatch
 
 LAST_ROUNDS = 10  # "mean of the last ten", as the reference's log is read
 
@@ -36,13 +36,12 @@ class RoundReport:
         cls,
         server_round: int,
         *,
-        seconds: float,
-        server_seconds: Mapping[str, float],
+        watch: Stopwatch,
         bytes_down: Mapping[str, int],
         bytes_up: Mapping[str, int],
         updates: Sequence[Update],
         set_aside: Sequence[str],
-        received: ClientsTested | None,
+        breakdown: Breakdown,
         tested: ServerTested | None,
         method: Mapping[str, float],
     ) -> RoundReport:
@@ -60,16 +59,16 @@ class RoundReport:
         phases = [phase for phase in CLIENT_PHASES if any(f"{PHASE}{phase}" in client for client in clients)]
         return cls(
             server_round=server_round,
-            seconds=seconds,
-            server_seconds=dict(server_seconds),
+            seconds=watch.elapsed,
+            server_seconds=dict(watch.seconds),
             client_seconds={phase: sum(client.get(f"{PHASE}{phase}", 0.0) for client in clients) for phase in phases},
-            bytes_down=bytes_down,
-            bytes_up=bytes_up,
+            bytes_down=dict(bytes_down),
+            bytes_up=dict(bytes_up),
             clients=clients,
             set_aside=set_aside,
             began_anew=[update.partition_id for update in updates if update.began_anew],
             train_loss=mean_loss(updates),
-            received=received,
+            received=ClientsTested.of([update.test for update in updates if update.test], breakdown),
             tested=tested,
             method=method,
         )

@@ -4,35 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from fedhpro_flwr.accuracies import Breakdown, ClientsTested
-from fedhpro_flwr.config import RunConfig
-from fedhpro_flwr.exchange import GlobalModel
+from fedhpro_flwr.accuracies import ClientsTested
 from fedhpro_flwr.exported.describe import finished, with_tested_head
 from fedhpro_flwr.exported.description import ModelDescription
-from fedhpro_flwr.methods.base import Method
-from fedhpro_flwr.records import OwnTest
 from fedhpro_flwr.runs.curves import draw_curves
 from fedhpro_flwr.runs.prototype_trace import PrototypeTrace
 from fedhpro_flwr.runs.run_folder import CURVES_FILE, RunFolder, read_rounds
 from fedhpro_flwr.runs.summary import Line, judging_data, summary
 from fedhpro_flwr.whole_file import write_whole
 
-
-class Server(Protocol):
-    """What is looked at of the strategy once it has ended."""
-
-    config: RunConfig
-    method: Method
-    model: GlobalModel
-    state: object
-    tests: Sequence[OwnTest]
-    breakdown: Breakdown
+if TYPE_CHECKING:
+    from server_app.strategy import FedHProStrategy
 
 
 def write_results(
-    server: Server,
+    server: FedHProStrategy,
     folder: RunFolder,
     described: Mapping[str, ModelDescription],
     trace: PrototypeTrace,

@@ -13,10 +13,10 @@ from fedhpro_flwr.code_fingerprint import code_fingerprint
 from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.exchange import GlobalModel
 from fedhpro_flwr.nodes import UNNAMED
-from fedhpro_flwr.records import Task, Tensors, asked_clients
+from fedhpro_flwr.records import Task, Tensors, Update, asked_clients
 from fedhpro_flwr.runs.checkpoint import RunSoFar
 from fedhpro_flwr.server.broadcasts import broadcasts
-from fedhpro_flwr.server.replies import Collected, QuorumError, Reply, bytes_of, collect, least
+from fedhpro_flwr.server.replies import OF_EVERY_REPLY, Collected, QuorumError, Reply, bytes_of, collect, least
 from fedhpro_flwr.server.roster import Roster
 from fedhpro_flwr.server.round_repeats import until_quorum
 from fedhpro_flwr.server.seats import Seats
@@ -43,14 +43,15 @@ class Clients:
         self.visit = ""  # the name of theirs; "" for a test, of which nothing is kept
         self.asked: Sequence[Message] = ()
         self._failed: Collection[int] = ()  # those that answered with an error
-        self.new_round()
+        self.new_round(Stopwatch())
 
     def begin(self, grid: Grid, width: int, timeout: float) -> None:
-        """Before the first round; `width` is D of the server's head.
+        """Before the first round; `width` is D of the server's head, `timeout` how long a reply may take.
 
         Raises:
             ConfigError: the nodes are not those that the settings need.
         """
+        self._timeout = timeout
         self.roster = Roster(grid, self._config, self._so_far, width)
         self.roster.begin(timeout)
 
@@ -69,14 +70,16 @@ class Clients:
         """The node that plays each of the others."""
         return dict(self.roster.stand_ins)
 
-    def new_round(self) -> None:
-        """What is sent from here on, in however many attempts, is the next round's."""
+    def new_round(self, watch: Stopwatch) -> None:
+        """What is sent from here on, in however many attempts, and the seconds of waiting, are the next round's."""
+        self._watch = watch
         self.bytes_down: Counter[str] = Counter()  # by record
         self.bytes_up: Counter[str] = Counter()
 
-    def update(self, timeout: float) -> None:
+    def update(self) -> None:
         """Who plays the clients now: nodes have come and gone, or are another client's."""
-        self.roster.update(timeout, self._failed)
+        with self._watch("waiting"):
+            self.roster.update(self._timeout, self._failed)
         self._failed = ()
 
     def draw(self, server_round: int) -> None:
@@ -119,10 +122,11 @@ class Clients:
         self.bytes_down.update(bytes_of(self.asked))
         return self.asked
 
-    def send_and_receive(self, messages: Iterable[Message], timeout: float, records: Collection[str]) -> list[Message]:
-        """The replies, as they came; bytes of records that are not among `records` count as "other"."""
-        replies = self.roster.unanswered.send_and_receive(list(messages), timeout)
-        self.bytes_up.update(bytes_of(replies, of=records))
+    def send_and_receive(self, messages: Iterable[Message], records: Collection[str] = ()) -> list[Message]:
+        """The replies, as they came; bytes of records that neither every reply has nor `records` count as "other"."""
+        with self._watch("waiting"):
+            replies = self.roster.unanswered.send_and_receive(list(messages), self._timeout)
+        self.bytes_up.update(bytes_of(replies, of=(*OF_EVERY_REPLY, *records)))
         return replies
 
     def collect(self, replies: Iterable[Message], unpack: Callable[[Message, int], Reply]) -> Collected[Reply]:
@@ -131,9 +135,13 @@ class Clients:
         self._failed = collected.failed
         return collected
 
-    def until_quorum(
-        self, attempt: Callable[[], Attempt], timeout: float, watch: Stopwatch
-    ) -> tuple[Attempt, tuple[str, ...]]:
+    def count(self, updates: Iterable[Update], *, voids: bool) -> None:
+        """These replies count, and what the clients kept in this visit; with `voids` all of them begin anew."""
+        self.visits.count(self.visit, (update.partition_id for update in updates))
+        if voids:
+            self.visits.void()
+
+    def until_quorum(self, attempt: Callable[[], Attempt]) -> tuple[Attempt, tuple[str, ...]]:
         """Below the quorum once more, `clients.retries` times at most; with it, who was set aside before.
 
         Raises:
@@ -141,7 +149,7 @@ class Clients:
         """
 
         def pause() -> None:
-            with watch("waiting"):
-                self.roster.pause(self.seats.clients, timeout)
+            with self._watch("waiting"):
+                self.roster.pause(self.seats.clients, self._timeout)
 
         return until_quorum(attempt, self._config.clients.retries, pause)

@@ -56,11 +56,10 @@ class Expected:
 def expected_updates(
     model: GlobalModel,
     records: Mapping[str, Shape],
-    *,
     num_classes: int,
     num_domains: int,
     max_update_norm: float,
-    samples: Sequence[int] = (),
+    samples: Sequence[int],
 ) -> Callable[[Message, int], Update]:
     """`unpack_update` for the clients of a round: of each is expected what its group received.
 

@@ -182,7 +182,7 @@ def test_missing_data_ends_with_1_and_the_servers_sentence(tmp_path):
     assert_nothing_runs()
 
 
-def test_a_lost_quorum_ends_with_1_and_every_clients_reason(tmp_path):
+def test_a_lost_quorum_ends_with_1_and_the_clients_reasons(tmp_path):
     done = fedhpro(tmp_path / "run", local__lr=1e30, partition__num_partitions=3)
     assert done.returncode == 1
     said = done.stderr.splitlines()[-1]

@@ -4,9 +4,10 @@ import json
 
 import pytest
 
-from fedhpro_flwr.accuracies import ServerTested
+from fedhpro_flwr.accuracies import NO_BREAKDOWN, ServerTested
 from fedhpro_flwr.records import Update
 from fedhpro_flwr.runs.reports import RoundReport, headline, mean_loss, means
+from fedhpro_flwr.timing import Stopwatch
 
 
 def test_best_is_the_first_of_equals():
@@ -54,8 +55,8 @@ def test_a_line_is_json():
 
 def test_a_clients_own_metrics_pass_for_no_test_and_for_no_other_client():
     said = {"train-loss": 0.5, "test-correct": 10.0, "test-examples": 10.0, "partition-id": 7.0, "began-anew": 1.0}
-    given = {"seconds": 1.0, "server_seconds": {}, "bytes_down": {}, "bytes_up": {}, "set_aside": []}
-    report = RoundReport.of(3, updates=[Update(2, 4, {}, {}, said)], received=None, tested=None, method={}, **given)
+    given = {"watch": Stopwatch(), "breakdown": NO_BREAKDOWN, "bytes_down": {}, "bytes_up": {}, "set_aside": []}
+    report = RoundReport.of(3, updates=[Update(2, 4, {}, {}, said)], tested=None, method={}, **given)
     assert report.clients == [{"train-loss": 0.5, "began-anew": 1.0, "partition-id": 2, "num-examples": 4}]
     assert report.began_anew == [2]
 
