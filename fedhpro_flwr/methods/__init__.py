@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fedhpro_flwr.config import RunConfig
-from fedhpro_flwr.methods import (
+from fedhpro_flwr.methods import (  # noqa: F401  they register themselves
     averaged,
     creff,
     fedavg,
@@ -31,20 +31,8 @@ __all__ = [
     "LocalLoss",
     "Method",
     "ServerStep",
-    "averaged",
     "build_method",
-    "creff",
-    "fedavg",
-    "fedhpro",
-    "fedproto",
-    "fedprox",
-    "fedsa",
-    "fedtgp",
-    "fpl",
-    "local",
     "method",
-    "moon",
-    "scaffold",
 ]
 
 

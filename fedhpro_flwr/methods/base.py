@@ -1,8 +1,8 @@
 """What a federated method adds to local SGD and weighted averaging: its hooks at the client and on the server.
 
-A new method is one file with a subclass under the decorator `@method("name")`, and its name in the import and in
-`__all__` of methods/__init__.py. The base class is FedAvg (McMahan et al., AISTATS 2017): clients minimise
-cross-entropy, the server averages models.
+A new method is one file with a subclass under the decorator `@method("name")`, and its name in the import of
+methods/__init__.py. The base class is FedAvg (McMahan et al., AISTATS 2017): clients minimise cross-entropy, the server
+averages models.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 
-from fedhpro_flwr.models import (
+from fedhpro_flwr.models import (  # noqa: F401  they register themselves
     cnn,
     fasttext,
     hf_encoder,
@@ -29,18 +29,8 @@ __all__ = [
     "Model",
     "ModelShape",
     "build",
-    "cnn",
-    "fasttext",
-    "hf_encoder",
-    "mlp",
-    "mobilenet",
     "model",
-    "projection",
     "refuse_other_features",
-    "resnet",
-    "text_cnn",
-    "text_transformer",
-    "vit",
 ]
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
+from logging import WARNING
 from typing import TypeVar
 
 from flwr.app import ArrayRecord, Message
+from flwr.common.logger import log
 from flwr.serverapp import Grid
 
 from fedhpro_flwr.code_fingerprint import code_fingerprint
@@ -18,7 +20,6 @@ from fedhpro_flwr.runs.checkpoint import RunSoFar
 from fedhpro_flwr.server.broadcasts import broadcasts
 from fedhpro_flwr.server.replies import OF_EVERY_REPLY, Collected, QuorumError, Reply, bytes_of, collect, least
 from fedhpro_flwr.server.roster import Roster
-from fedhpro_flwr.server.round_repeats import until_quorum
 from fedhpro_flwr.server.seats import Seats
 from fedhpro_flwr.timing import Stopwatch
 from fedhpro_flwr.visits import Visits, new_name
@@ -142,14 +143,27 @@ class Clients:
             self.visits.void()
 
     def until_quorum(self, attempt: Callable[[], Attempt]) -> tuple[Attempt, tuple[str, ...]]:
-        """Below the quorum once more, `clients.retries` times at most; with it, who was set aside before.
+        """Below the quorum once more, `clients.retries` times at most, after a pause for nodes to come.
+
+        Nothing of an attempt below the quorum has touched the server's state; what its clients have kept of the round
+        does not count (visits.py). A round is not repeated for clients that replied badly: they would do so again.
+
+        Returns:
+            What the attempt returned, and who was set aside in earlier ones.
 
         Raises:
             QuorumError: of the last attempt.
         """
-
-        def pause() -> None:
+        earlier: list[str] = []
+        number = 1
+        while True:
+            try:
+                return attempt(), tuple(earlier)
+            except QuorumError as lost:
+                if number > self._config.clients.retries or not lost.may_pass:
+                    raise
+                log(WARNING, "%s; the round is repeated", lost)
+                earlier += [f"attempt {number}: {reason}" for reason in lost.set_aside]
             with self._watch("waiting"):
                 self.roster.pause(self.seats.clients, self._timeout)
-
-        return until_quorum(attempt, self._config.clients.retries, pause)
+            number += 1
