@@ -29,21 +29,26 @@ def kept_every(num_rounds: int, round_bytes: int) -> int:
         round_bytes: size of the prototypes of one round.
 
     Returns:
-        ceil(R / n), where n is the most rounds that a trace holds: 100, or fewer where those would take over 50 MB.
+        The least power of two by which no more are kept than a trace holds: 100, or fewer where those would take over
+        50 MB. A power of two, so that what a longer run keeps was kept by the shorter one.
     """
     most = max(1, min(MOST_ROUNDS, MOST_BYTES // max(round_bytes, 1)))
-    return -(-num_rounds // most)
+    every = 1
+    while -(-num_rounds // every) > most:  # the multiples of `every`, and the last round where it is none
+        every *= 2
+    return every
 
 
 class PrototypeTrace:
     """Keeps the prototypes that a round ended with. An observer of the strategy; nothing for methods without any.
 
-    The last round is always kept, and every `kept_every`-th before it.
+    The last round is always kept, and before it those whose number `kept_every` divides.
 
     Args:
         server: the strategy that is observed.
         num_rounds: R of the run.
-        before: `tensors` of the rounds that the run goes on after; of a run that was made longer some may go.
+        before: `tensors` of the rounds that the run goes on after; of a run that was made longer those go that it would
+            not have kept, had it been begun so long.
     """
 
     def __init__(self, server: FedHProStrategy, num_rounds: int, before: Tensors | None = None) -> None:
@@ -80,7 +85,7 @@ class PrototypeTrace:
 
     def _keep(self, server_round: int, prototypes: Prototypes) -> None:
         size = prototypes.vectors.numel() * 4 + prototypes.known.numel()
-        if (self._num_rounds - server_round) % kept_every(self._num_rounds, size) == 0:
+        if server_round == self._num_rounds or server_round % kept_every(self._num_rounds, size) == 0:
             self._rounds.append(server_round)
             self._vectors.append(prototypes.vectors.detach().to("cpu", torch.float32, copy=True))
             self._known.append(prototypes.known.detach().to("cpu", torch.bool, copy=True))

@@ -28,10 +28,11 @@ class Counting(Method):
         return Prototypes(sent["count"].expand(2, 3), torch.tensor([True, bool(sent["count"] > 1)]))
 
 
-def traced(rounds, method=None):
+def traced(rounds, method=None, *, played=None, after=0, before=None):
     server = SimpleNamespace(method=method or Counting(RunConfig.parse()), state=torch.zeros(1, dtype=torch.float64))
-    trace = PrototypeTrace(server, rounds)
-    for server_round in range(1, rounds + 1):
+    server.state += after
+    trace = PrototypeTrace(server, rounds, before)
+    for server_round in range(after + 1, (played or rounds) + 1):
         server.state += 1  # in place: what was kept must be a copy
         trace.on_round(SimpleNamespace(server_round=server_round))
     return trace
@@ -50,17 +51,29 @@ def test_every_round_of_a_short_run(tmp_path):
     assert kept["known"].tolist() == [[True, False], [True, True], [True, True]]
 
 
-def test_a_long_run_keeps_its_last_round_and_every_third_before():
+def test_a_long_run_keeps_its_last_round_and_every_fourth_before():
     rounds = traced(250).tensors()["rounds"].tolist()
-    assert rounds == list(range(1, 251, 3))
-    assert traced(251).tensors()["rounds"].tolist()[-2:] == [248, 251]
+    assert rounds == [*range(4, 249, 4), 250]
+    assert traced(252).tensors()["rounds"].tolist()[-2:] == [248, 252]
+
+
+@pytest.mark.parametrize(
+    ("first", "played", "longer"),
+    [(150, 150, 151), (150, 150, 155), (100, 100, 101), (101, 101, 102), (200, 200, 450), (250, 77, 250)],
+)
+def test_a_run_that_goes_on_keeps_what_it_would_have_kept_uninterrupted(first, played, longer):
+    before = traced(first, played=played).tensors()
+    gone_on, whole = traced(longer, after=played, before=before).tensors(), traced(longer).tensors()
+    assert len(whole["rounds"]) > 50
+    for name, tensor in whole.items():
+        assert torch.equal(gone_on[name], tensor), name
 
 
 def test_wide_prototypes_are_kept_less_often():
     assert kept_every(100, 10) == 1
     assert kept_every(101, 10) == 2
-    assert kept_every(100, MOST_BYTES // 20) == 5
-    assert kept_every(100, 10 * MOST_BYTES) == 100  # one round is always kept
+    assert kept_every(100, MOST_BYTES // 20) == 8
+    assert kept_every(100, 10 * MOST_BYTES) == 128  # the last round is always kept
 
 
 @given(rounds=st.integers(1, 5000), size=st.integers(1, MOST_BYTES))
