@@ -132,8 +132,11 @@ class RunFolder:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._metrics.close()
-        self._lock.close()  # last: another run may begin here
+        try:
+            with suppress(OSError):  # of a line that a full disk had no room for: `on_round` has told it
+                self._metrics.close()
+        finally:
+            self._lock.close()  # last: another run may begin here
 
     @classmethod
     def of(cls, config: RunConfig, held: IO[bytes] | None = None) -> RunFolder:

@@ -1,5 +1,6 @@
 """The files of a run: whole or not there at all."""
 
+import errno
 import json
 import os
 import re
@@ -15,6 +16,8 @@ from safetensors.torch import load_file
 
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.exchange import GlobalModel
+from fedhpro_flwr.runs.failure import failure_told
+from fedhpro_flwr.runs.folder_lock import lock
 from fedhpro_flwr.runs.reports import RoundReport
 from fedhpro_flwr.runs.run_folder import RunFolder, begun_folder, read_rounds
 from fedhpro_flwr.server.known_data import KnownData
@@ -265,6 +268,18 @@ def test_a_run_that_can_go_on_is_not_written_over(tmp_path):
         f"`fedhpro run --resume {tmp_path}`, delete its folder checkpoint to begin anew, or name another folder"
     )
     assert len(read_rounds(tmp_path)) == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device here is always full")
+def test_a_line_that_a_full_disk_has_no_room_for_is_told_with_the_way_on_and_the_folder_is_let_go_of(tmp_path):
+    """Closed, the file is written to once more."""
+    run = RunFolder(tmp_path, CONFIG)
+    with pytest.raises(OSError) as failed, run, failure_told(run, goes_on=False), open("/dev/full", "wb") as disk:
+        os.dup2(disk.fileno(), run._metrics.fileno())
+        run.on_round(report(1))
+    no_room = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path / "metrics.jsonl"))
+    assert str(failed.value) == f"{no_room}; {run.going_on}"
+    lock(tmp_path).close()
 
 
 def test_two_runs_of_one_process_do_not_share_a_folder(tmp_path):
