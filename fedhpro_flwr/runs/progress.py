@@ -17,8 +17,9 @@ from rich.table import Table
 
 from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.printable import legible
+from fedhpro_flwr.runs.appended_rounds import AppendedRounds
 from fedhpro_flwr.runs.reports import RoundReport
-from fedhpro_flwr.runs.run_folder import METRICS_FILE, PARTITION_FILE, read_rounds
+from fedhpro_flwr.runs.run_folder import METRICS_FILE, PARTITION_FILE
 from fedhpro_flwr.runs.units import percent, size
 
 WIDEST_CLASSES, MOST_CLIENTS = 12, 20  # more than this is summed up: the whole table is in partition.json
@@ -43,7 +44,7 @@ class RunProgress:
     ) -> None:
         self.folder, self.config = folder, config
         self.console = console or Console(highlight=False)
-        self.shown = rounds_before
+        self.rounds, self.shown = AppendedRounds(folder), rounds_before
         # A run that goes on cuts off the rounds after its checkpoint first, and with them this very file.
         self.before = _inode(folder / METRICS_FILE) if rounds_before else None
         self.partition_shown = False
@@ -84,15 +85,15 @@ class RunProgress:
             self.console.print(partition_table(json.loads((self.folder / PARTITION_FILE).read_text())))
             self.console.print(HEADING, style="bold")
         begun = self.partition_shown and _inode(self.folder / METRICS_FILE) != self.before
-        rounds = read_rounds(self.folder) if begun else []
-        for line in rounds[self.shown :]:
+        for line in self.rounds.new() if begun else []:
+            if line["server_round"] <= self.shown:
+                continue
             self.console.print(round_line(line))
             for reason in line["set_aside"]:
                 self.console.print(f"       set aside: {reason}", style="yellow", markup=False)
             if clients := line.get("began_anew"):
                 self.console.print(f"       {anew(clients)}", style="yellow", markup=False)
-        if len(rounds) > self.shown:
-            self.shown = len(rounds)
+            self.shown = line["server_round"]
             self.bar.update(self.task, completed=self.shown, description="training")
 
 

@@ -224,10 +224,15 @@ def read_rounds(folder: Path, first: int | None = None) -> list[dict[str, Any]]:
     """
     path = folder / METRICS_FILE
     lines = path.read_bytes().split(b"\n")[:-1][:first] if path.exists() else []
-    return [_round(line, f"{path}, line {number}") for number, line in enumerate(lines, start=1) if line]
+    return [round_of(line, f"{path}, line {number}") for number, line in enumerate(lines, start=1) if line]
 
 
-def _round(line: bytes, place: str) -> dict[str, Any]:
+def round_of(line: bytes, place: str) -> dict[str, Any]:
+    """The report that a line of metrics.jsonl holds.
+
+    Raises:
+        ConfigError: it is damaged; the message names the `place`.
+    """
     content: object = None
     try:
         content = json.loads(line.decode())

@@ -96,6 +96,18 @@ def test_rows_fit_80_columns_and_come_once_each(tmp_path):
     assert heading.split() == ["round", "accuracy", "head/med/tail", "clients'", "loss", "sec", "up", "down", "ok"]
 
 
+def test_a_line_that_was_shown_is_not_read_again(tmp_path):
+    """Or a run of thousands of rounds would be parsed whole three times a second."""
+    progress = RunProgress(tmp_path, CONFIG, console())
+    folder = folder_with(tmp_path, report(1))
+    progress.update()
+    with (tmp_path / "metrics.jsonl").open("rb+") as same:
+        same.write(b"no JSON")  # whoever reads it again cannot
+    folder.on_round(report(2))
+    progress.update()
+    assert progress.shown == 2
+
+
 def test_a_run_that_goes_on_shows_the_rounds_that_it_plays_and_not_those_that_are_cut_off(tmp_path):
     with folder_with(tmp_path, report(1), report(2), report(3, seconds=9.0), report(4, seconds=9.0)):
         pass
