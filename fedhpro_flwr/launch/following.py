@@ -49,6 +49,7 @@ def follow(
                     status = run.status()
                     if away_since is not None:
                         told("the SuperLink answers again")
+                        began = now  # nobody could begin with the run while it was away
                     away_since = None
                     if status.finished:
                         stream.join(AGAIN_SECONDS)  # the last lines may still be on their way

@@ -8,7 +8,7 @@ import pytest
 from faulty_grid import Clock
 
 from fedhpro_flwr.launch import following
-from fedhpro_flwr.launch.flower import LaunchError
+from fedhpro_flwr.launch.flower import LaunchError, UnreachableError
 from fedhpro_flwr.launch.following import follow
 from fedhpro_flwr.launch.submitted_run import Status
 
@@ -34,7 +34,9 @@ class Run:
 
     def status(self):
         self.asked.append(self.clock.now)
-        return Status(self.states.pop(0), "")
+        if (state := self.states.pop(0)) == "away":
+            raise UnreachableError("the SuperLink does not answer")
+        return Status(state, "")
 
 
 @pytest.fixture
@@ -56,3 +58,16 @@ def test_a_run_that_nobody_begins_with_is_given_up_after_a_minute_and_a_half(clo
     with pytest.raises(LaunchError, match="still pending after 90 s"):
         follow(run, print)
     assert 90 < clock.now < 110
+
+
+def test_the_time_without_a_superlink_does_not_count_against_a_run_that_is_about_to_begin(clock):
+    run = Run(clock, *["away"] * 3, "pending", "running", "finished:completed")
+    assert follow(run, print, patience=600.0).completed
+    assert run.asked[3] > following.START_TIMEOUT
+
+
+def test_a_run_that_nobody_begins_with_after_its_superlink_is_back_is_given_up_too(clock):
+    run = Run(clock, *["away"] * 3, *["pending"] * 9)
+    with pytest.raises(LaunchError, match="still pending after 90 s"):
+        follow(run, print, patience=600.0)
+    assert run.states  # and not for ever
