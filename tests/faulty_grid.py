@@ -50,10 +50,13 @@ CLIENT_APP = make_client_app(lambda config, task, context: (new_model(), client_
 
 
 class Clock:
-    """Time that passes only where something is waited for."""
+    """Time that passes only where something is waited for; the wall clock may be set, to be `ahead`."""
 
     def __init__(self):
-        self.now = 0.0
+        self.now = self.ahead = 0.0
+
+    def time(self):
+        return self.now + self.ahead
 
     def monotonic(self):
         return self.now

@@ -41,14 +41,14 @@ class Unanswered:
 
     def send_and_receive(self, messages: list[Message], timeout: float) -> list[Message]:
         """As the grid's, noting whose time was up."""
-        began = time.monotonic()
+        gives_up = time.time() + timeout  # Flower's wait goes by this clock, which may be set in the meantime
         replies = list(self._grid.send_and_receive(messages, timeout=timeout))
-        ended = time.monotonic()
-        if ended - began >= timeout:
+        if time.time() >= gives_up:  # else what has no reply was never sent: Flower found the request too large
+            until = time.monotonic() + timeout
             answered = {reply.metadata.reply_to_message_id for reply in replies}
             self._open |= {
                 message.metadata.message_id: Open(
-                    message.metadata.dst_node_id, asked_partition(message), asked_round(message), ended + timeout
+                    message.metadata.dst_node_id, asked_partition(message), asked_round(message), until
                 )
                 for message in messages
                 if message.metadata.message_id not in answered
