@@ -101,10 +101,10 @@ def test_the_order_of_the_replies_does_not_matter(preset):
         assert [test.partition_id for test in run.strategy.tests] == [0, 1, 2, 3]
 
 
-def test_after_the_last_round_clients_test_what_would_enter_the_next_one():
-    """What a client kept of its own in the last round counts, and only what it kept before the round it is told of."""
+def test_the_test_after_the_last_round_is_told_as_that_rounds():
+    """A node that does not answer it in time "has not answered round 2", of two."""
     run = Played(rounds=2)
-    assert [turn for kind, turn, _ in run.grid.seen if kind == "evaluate"] == [3] * CLIENTS
+    assert [turn for kind, turn, _ in run.grid.seen if kind == "evaluate"] == [2] * CLIENTS
 
 
 def test_a_rounds_seconds_are_its_own():

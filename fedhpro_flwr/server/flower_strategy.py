@@ -56,9 +56,8 @@ class FlowerStrategy(Strategy):
     ) -> Iterable[Message]:
         """The model to every client, for its own test data."""
         self.clients.call(nobody=self.config.privacy.withhold)  # own tests have no noise
-        # As in a round, a client tests what would enter the next one: what it kept after this one is part of it.
         state = self.method.broadcast(self.state)
-        return self.clients.messages("evaluate", server_round + 1, self.model, arrays, state, evaluate=True)
+        return self.clients.messages("evaluate", server_round, self.model, arrays, state, evaluate=True)
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
         """Mean over the clients of their accuracy on their own test data; `tests` keeps each client's results.

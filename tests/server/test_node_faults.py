@@ -228,7 +228,7 @@ def test_the_test_after_the_last_round_waits_for_nodes_where_the_server_has_noth
 
 def test_below_the_quorum_of_the_last_test_the_run_stops_and_says_who_is_missing(clock):
     run = Played(
-        clock, once(("evaluate", 5, lambda grid: grid.gone.update({101, 102}))), clients__retries=0, fails=True
+        clock, once(("evaluate", 4, lambda grid: grid.gone.update({101, 102}))), clients__retries=0, fails=True
     )
     assert str(run.lost) == (
         "the test after the last round: 1 of 3 clients replied, clients.quorum = 0.6 needs 2; "
