@@ -1,5 +1,6 @@
 """The command line: exit statuses, one sentence for a mistake, and no folder that pretends to be a run."""
 
+import errno
 import json
 import os
 import subprocess
@@ -178,6 +179,33 @@ def test_ctrl_c_ends_with_130(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(run_command, "_in_process", stopped)
     assert run(tmp_path) == 130
     assert capsys.readouterr().err.splitlines()[-1] == "fedhpro: stopped"
+
+
+def full_disk():
+    return open("/dev/full", "w", encoding="utf-8")
+
+
+def ended_reader():
+    reader, writer = os.pipe()
+    os.close(reader)
+    return open(writer, "w", encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("stdout", "said"),
+    [
+        (full_disk, f"the output cannot be written ({os.strerror(errno.ENOSPC)}): the run goes on unshown"),
+        (ended_reader, ""),
+    ],
+)
+def test_a_run_whose_output_cannot_be_written_ends_as_well_as_it_does(stdout, said, tmp_path, capsys, monkeypatch):
+    with stdout() as output:  # closing it writes what is left, as Python does when it ends
+        monkeypatch.setattr(sys, "stdout", output)
+        assert run(tmp_path) == 0
+    assert (only_folder(tmp_path) / "summary.json").exists()
+    assert [line for line in capsys.readouterr().err.splitlines() if "fedhpro: " in line] == (
+        [f"fedhpro: {said}"] if said else []
+    )
 
 
 def test_the_engine_gets_every_setting_and_the_folder(tmp_path, monkeypatch):

@@ -15,6 +15,7 @@ from rich.console import Console
 from fedhpro_flwr.commands import FAILED, OK, Subparsers
 from fedhpro_flwr.commands.complaint import complain
 from fedhpro_flwr.commands.on_superlink import add_arguments, refuse, run_on_superlink
+from fedhpro_flwr.commands.unshown import until_it_fails
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.launch.flower import LaunchError
 from fedhpro_flwr.launch.gpu_share import refuse_gpu
@@ -74,7 +75,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         ConfigError: a wrong key or value, a folder that holds a finished run, one that another process still writes, or
             one that cannot be resumed or made; nothing was started.
     """
-    began = time.monotonic()
+    began, console.file = time.monotonic(), until_it_fails(console.file)
     refuse(options)
     config = prepare(options.conf, options.set) if options.resume is None else prepare_resumed(options)
     if options.superlink:
