@@ -20,6 +20,7 @@ from fedhpro_flwr.config import ConfigError, RunConfig, Scalar
 from fedhpro_flwr.device import settle
 from fedhpro_flwr.runs.checkpoint import Checkpoint, RunSoFar
 from fedhpro_flwr.runs.checkpoints import newest
+from fedhpro_flwr.runs.copied_run import refuse_copied_run
 from fedhpro_flwr.runs.folder_lock import lock
 from fedhpro_flwr.runs.run_folder import (
     CHECKPOINT_FOLDER,
@@ -67,7 +68,8 @@ def resumed(config: RunConfig, patience: float = 0.0) -> Resumed:
 
     Raises:
         ConfigError: the folder holds no run, no good checkpoint, or a run with other settings, which are named; there
-            is nothing left to play; another process still plays it; or `evaluation.alone` is no such run.
+            is nothing left to play; another process still plays it; it is a copy of a run that is still there, and
+            shares what its clients keep; or `evaluation.alone` is no such run.
     """
     folder, begun_with = _begun(config)
     lock(folder, patience).close()
@@ -90,6 +92,7 @@ def _looked_at(folder: Path, begun_with: Mapping[str, Scalar], config: RunConfig
         raise ConfigError(f"{named}: no checkpoint is left to go on from, {error}; begin a new run") from None
     checkpoint, warnings = found.checkpoint, [f"{why}: the checkpoint before is used" for why in found.passed_over]
     refuse_other_settings(checkpoint.about.settings if checkpoint else begun_with, config, named)
+    refuse_copied_run(folder, str(begun_with["run-folder"]), config)
     read_alone(config)
     if checkpoint is None:
         _refuse_without_checkpoint(folder, config, named)

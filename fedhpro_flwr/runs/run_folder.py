@@ -112,7 +112,7 @@ class RunFolder:
         held: IO[bytes] | None = None,
     ) -> None:
         self.path, self.rounds_before, self.began = path, rounds_before, time.monotonic()
-        self.run = (_run_of(path) if goes_on else "") or token_hex(4)
+        self.run = (run_of(path) if goes_on else "") or token_hex(4)
         self._checkpoints = config.checkpoint.every > 0
         path.mkdir(parents=True, exist_ok=True)
         self._lock = held or lock(path)
@@ -208,7 +208,7 @@ class RunFolder:
             write_whole(self.path / FAILURE_FILE, reason.encode())
 
 
-def _run_of(folder: Path) -> str:
+def run_of(folder: Path) -> str:
     """The run's name in what clients keep of it; "" where it was not written down, or is damaged."""
     try:
         return str(json.loads((folder / PARTITION_FILE).read_text(encoding="utf-8")).get("run", ""))

@@ -46,6 +46,26 @@ def test_what_is_refused_and_leaves_the_folder_alone(finished, capsys, changes, 
     assert {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.parametrize(("method", "refused"), [("scaffold", True), ("fedavg", False)])
+def test_a_copy_does_not_take_from_the_original_what_its_clients_keep(method, refused, tmp_path, capsys):
+    original, state = tmp_path / "run", tmp_path / "state"
+    kept_there = {"run-folder": original, "clients.state-path": state, "method.name": method, "rounds": 1}
+    assert run(**SMALL | kept_there) == 0
+    copy = shutil.copytree(original, tmp_path / "copy")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert run("--resume", copy, rounds=2) == (2 if refused else 0)
+    if refused:
+        (kept,) = state.iterdir()
+        assert capsys.readouterr().err.splitlines()[-1] == (
+            f"fedhpro: {copy} is a copy of {original}, which holds the same run: both would go on with what clients "
+            f"keep in {kept}, and each would delete what the other one needs; go on in {original}, or remove it first"
+        )
+        assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+        assert run("--resume", original, rounds=2) == 0
+        shutil.rmtree(original)
+        assert run("--resume", copy, rounds=2) == 0
+
+
 def test_a_folder_without_a_run_is_refused(tmp_path, capsys):
     assert run("--resume", tmp_path) == 2
     assert "no run was begun there, there is no config.toml" in capsys.readouterr().err

@@ -1,0 +1,33 @@
+"""A copy of a run's folder is the same run to its clients: of the two only one can go on with what they keep."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fedhpro_flwr.config import ConfigError, RunConfig
+from fedhpro_flwr.runs.run_folder import run_of
+
+
+def refuse_copied_run(folder: Path, recorded: str, config: RunConfig) -> None:
+    """Refuse a copy whose original is still there, where both find the same files of their clients.
+
+    In a simulation without `clients.state-path` these lie in the run's folder, and were copied with it. What nodes keep
+    on other machines cannot be seen from here.
+
+    Args:
+        folder: that the run shall go on in.
+        recorded: where the settings in it say that it lies.
+        config: the settings.
+
+    Raises:
+        ConfigError: both folders are named.
+    """
+    run, original, state = run_of(folder), Path(recorded), config.clients.state_path
+    if not run or not recorded or not state or run_of(original) != run or original.samefile(folder):
+        return
+    kept = Path(state).expanduser() / run
+    if any(path.is_file() for path in kept.rglob("*")):
+        raise ConfigError(
+            f"{folder} is a copy of {original}, which holds the same run: both would go on with what clients keep in "
+            f"{kept}, and each would delete what the other one needs; go on in {original}, or remove it first"
+        )
