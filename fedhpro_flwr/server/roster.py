@@ -88,13 +88,15 @@ class Roster:
 
         Args:
             timeout: seconds after which a question to a node counts as lost.
-            failed: clients that answered with an error: their nodes, and those that play nobody, are asked again
-                unless they are at work.
+            failed: clients that answered with an error: their nodes, those that play nobody, and those whose client
+                one of these names, are asked again unless they are at work.
         """
         self.unanswered.look()
         before = self._played()
         idle = self._known.keys() - {*self._owners.values(), *self.stand_ins.values()}
-        doubted = idle.union(map(self._node_of, failed)) - self.unanswered.busy.keys()
+        # Two nodes that name one client: the one that plays it may be another's since it restarted, and never fails.
+        held = (self._owners.get(self._known[node_id].partition_id, NOT_HERE) for node_id in idle)
+        doubted = idle.union(map(self._node_of, failed), held) - self.unanswered.busy.keys()
         self._note(self._attendance.update(timeout, doubted))
         self._tell(before)
         if not self._own_data and (players := self._in_turn()) != self._players:

@@ -100,6 +100,29 @@ def test_a_node_whose_client_fails_since_it_is_another_clients_now_plays_that_on
     assert "node 101 played client 1 and says partition-id = 2 now" in said
 
 
+def test_a_node_whose_client_another_one_names_is_asked_again_though_it_never_fails(clock, caplog):
+    """Where settings divide the data any node can play any client: the one that is client 2's now goes on as 1."""
+    caplog.set_level(logging.INFO, logger="flwr")
+
+    def moved(grid):
+        grid.gone.add(102)
+        grid.restart(101, 555)
+        grid.gone.discard(101)
+        grid._contexts[101].node_config["partition-id"] = 2
+
+    def befall(grid, kind, turn):
+        if kind == "train":
+            grid.clock.sleep(inquiries.AGAIN_SECONDS)  # what a round takes
+        events(grid, kind, turn)
+
+    events = once(("train", 2, moved))
+    run = Played(clock, befall, rounds=5)
+    assert run.clients == [[0, 1, 2], [0, 1], [0, 1], [0, 1], [0, 1, 2]]  # heard of before 3, asked before 4
+    assert [node for kind, turn, node in run.grid.sent if (kind, turn) == ("train", 5)] == [100, 555, 101]
+    said = [record.getMessage() for record in caplog.records]
+    assert {"client 1 is back, as node 555", "client 2 is back, as node 101"} <= set(said)
+
+
 def test_two_nodes_that_are_each_others_clients_now_are_no_conflict(clock, caplog):
     def client_side(config, task, context):
         if (mine := context.node_config["partition-id"]) != task.partition_id:
