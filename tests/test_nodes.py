@@ -12,6 +12,7 @@ from fedhpro_flwr.launch.in_process import InProcessGrid
 from fedhpro_flwr.nodes import LONGEST_NAME, Introduction, wait_for_nodes
 from fedhpro_flwr.printable import LONGEST_REASON
 from fedhpro_flwr.runs.checkpoint import RunSoFar
+from fedhpro_flwr.server import inquiries
 from fedhpro_flwr.server.roster import Roster
 
 
@@ -44,6 +45,7 @@ class FakeGrid(InProcessGrid):
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch):
     monkeypatch.setattr(nodes, "POLL_SECONDS", 0.0)
+    monkeypatch.setattr(inquiries, "POLL_SECONDS", 0.0)
 
 
 def begun(grid, **settings):

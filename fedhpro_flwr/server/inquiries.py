@@ -12,8 +12,10 @@ from flwr.common.logger import log
 from flwr.serverapp import Grid
 
 from fedhpro_flwr.nodes import Answers, TooFewNodes, read_answers, wait_for_nodes
+from fedhpro_flwr.server.listed import listed
 
 JOIN_SECONDS = 30.0  # that anybody is held up by a new node; one takes 7 to 10 to answer
+QUIET_SECONDS = 10.0  # without an answer, after JOIN_SECONDS: then a run begins without the nodes that are left
 AGAIN_SECONDS = 30.0  # between two questions to a node that is there and whose answer is in doubt
 POLL_SECONDS = 1.0
 
@@ -34,25 +36,44 @@ class Inquiries:
         self._failed: set[int] = set()  # nodes that answered with an error
 
     def all_answers(self, num_nodes: int, timeout: float) -> Answers:
-        """Of all nodes before the first round, and of `num_nodes` at least: one that is listed may be dead.
+        """Of the nodes before the first round; those that answer later join the run.
+
+        All of them have JOIN_SECONDS. Then `num_nodes` answers are waited for; where that is 0, one, and more for as
+        long as they keep coming: in a simulation on few cores nodes answer one after the other.
 
         Raises:
             TooFewNodes: so many did not answer in time.
         """
         deadline = time.monotonic() + timeout
-        answers = self.ask(wait_for_nodes(self._grid, num_nodes, timeout), timeout)
-        if answers.heard < num_nodes:
-            log(WARNING, "%d of %d nodes answered: the others are waited for", answers.heard, num_nodes)
-        while answers.heard < num_nodes:
+        answers = self.ask(wait_for_nodes(self._grid, num_nodes, timeout), min(JOIN_SECONDS, timeout))
+        heard_at, told_at, told = time.monotonic(), -math.inf, list[int]()
+        while self._waits(answers, num_nodes, time.monotonic() - heard_at):
+            missing = sorted({*self._open.values(), *answers.unheard})
             if time.monotonic() >= deadline:
-                raise TooFewNodes(f"{answers.heard} nodes answered in {timeout:.0f} s", num_nodes)
+                if num_nodes:
+                    raise TooFewNodes(f"{answers.heard} nodes answered in {timeout:.0f} s", num_nodes)
+                break
+            if missing != told and time.monotonic() - told_at >= JOIN_SECONDS:
+                wanted = num_nodes or answers.heard + len(missing)
+                log(WARNING, "%d of %d nodes answered, waited for: %s", answers.heard, wanted, listed("node", missing))
+                told_at, told = time.monotonic(), missing
             time.sleep(POLL_SECONDS)
             there = set(self._grid.get_node_ids())
-            late = self.fetch(there, min(JOIN_SECONDS, timeout))
+            late = self.fetch(there, math.inf)  # where they answer one after the other a second question delays them
             known = {node.node_id for node in (*answers.introduced, *late.introduced)}
             came = self.ask(there - known - self.asked, min(JOIN_SECONDS, timeout))
-            answers = answers.and_then(late, there).and_then(came, there)
+            before, answers = answers.heard, answers.and_then(late, there).and_then(came, there)
+            if answers.heard > before:
+                heard_at = time.monotonic()
+        if self._open:
+            log(WARNING, "the run begins without an answer of %s", listed("node", sorted(self._open.values())))
         return answers
+
+    def _waits(self, answers: Answers, num_nodes: int, quiet: float) -> bool:
+        """Whether a run that begins waits for more than these answers, the last of which came `quiet` seconds ago."""
+        if num_nodes:
+            return answers.heard < num_nodes
+        return bool(self._open) and (not answers.introduced or quiet < QUIET_SECONDS)
 
     def ask(self, node_ids: Iterable[int], timeout: float) -> Answers:
         """Ask nodes and wait for their answers."""

@@ -20,6 +20,7 @@ from fedhpro_flwr.records import CONFIG, Task, pack_task
 from fedhpro_flwr.runs.checkpoint import RunSoFar
 from fedhpro_flwr.seeding import sample_partitions
 from fedhpro_flwr.server.attendance import Attendance
+from fedhpro_flwr.server.listed import listed
 from fedhpro_flwr.server.seats import Seats
 from fedhpro_flwr.server.stand_ins import who_plays
 from fedhpro_flwr.server.unanswered import Unanswered
@@ -28,7 +29,6 @@ PAUSE_SECONDS = 120.0  # at most between two attempts at a round: a machine rest
 POLL_SECONDS = 1.0
 GONE = "its node is gone"
 NOT_HERE = -1  # the node of a client whose node has not come back to a run that goes on
-MOST_NAMED = 10  # clients in a line of the log
 
 
 class Roster:
@@ -78,9 +78,13 @@ class Roster:
         self._players = self._in_turn()
         missing = self._without_node()
         if missing and self._own_data:
-            log(WARNING, "no node names %s: not drawn, nor counted in the quorum, until one does", _listed(missing))
+            log(
+                WARNING,
+                "no node names %s: not drawn, nor counted in the quorum, until one does",
+                listed("client", missing),
+            )
         elif missing:
-            log(INFO, "no node names %s: the nodes that are there play them in turn", _listed(missing))
+            log(INFO, "no node names %s: the nodes that are there play them in turn", listed("client", missing))
             self._deal(missing)
 
     def update(self, timeout: float, failed: Iterable[int] = ()) -> None:
@@ -109,7 +113,7 @@ class Roster:
         self.stand_ins = who_plays(clients, self._players, before, self._owners.values())
         moved = [client for client, node_id in self.stand_ins.items() if before and before.get(client) != node_id]
         if moved:
-            log(INFO, "%s: another node plays them from now on, without what they kept", _listed(moved))
+            log(INFO, "%s: another node plays them from now on, without what they kept", listed("client", moved))
 
     def draw(self, server_round: int) -> Seats:
         """The clients of a round; drawn, where nodes bring the data, among those that a node has named so far."""
@@ -226,10 +230,3 @@ class Roster:
         seconds = {node_id for node_id, client in named.items() if self._owners.get(client, node_id) != node_id}
         rest = sorted(self._known.keys() - named.keys())
         return sorted(named.keys() - seconds, key=named.__getitem__) + rest
-
-
-def _listed(clients: Sequence[int]) -> str:
-    """For a sentence."""
-    named = ", ".join(map(str, clients[:MOST_NAMED]))
-    more = len(clients) - MOST_NAMED
-    return f"client {named}" + (f" and {more} more" if more > 0 else "")

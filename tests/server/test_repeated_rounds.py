@@ -273,6 +273,6 @@ def test_so_many_nodes_are_waited_for_as_the_settings_name(clock, caplog):
     waited.begin(600)
     assert not [record for record in caplog.records if record.getMessage().startswith("not ready to train")]
     assert waited.draw(1) == Seats({0: 100, 1: 101, 2: 102}, {})
-    assert "2 of 3 nodes answered: the others are waited for" in [record.getMessage() for record in caplog.records]
+    assert "2 of 3 nodes answered, waited for: node 102" in [record.getMessage() for record in caplog.records]
     with pytest.raises(TooFewNodes, match=r"^2 nodes after 0 s, clients\.num-nodes = 3 are needed$"):
         Roster(Faulty(clock, lambda *_: None, nodes=2), config, RunSoFar("ab"), 4).begin(0)
