@@ -15,7 +15,7 @@ from fedhpro_flwr.nodes import Answers, TooFewNodes, read_answers, wait_for_node
 from fedhpro_flwr.server.listed import listed
 
 JOIN_SECONDS = 30.0  # that anybody is held up by a new node; one takes 7 to 10 to answer
-QUIET_SECONDS = 10.0  # without an answer, after JOIN_SECONDS: then a run begins without the nodes that are left
+QUIET_SECONDS = 30.0  # without an answer, after JOIN_SECONDS: then a run begins without the nodes that are left
 AGAIN_SECONDS = 30.0  # between two questions to a node that is there and whose answer is in doubt
 POLL_SECONDS = 1.0
 
