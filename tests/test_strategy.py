@@ -221,6 +221,9 @@ def test_what_becomes_of_the_calibrated_head():
     assert tests["off"].heads == tests["replace"].heads == [None]
     (scores,), z = tests["separate"].heads, torch.randn(3, calibrated.width)
     assert torch.equal(scores(z), calibrated.scores(z))
+    # and what the caller gets: the model that was tested
+    given = tensors_of(separate.result.arrays)
+    assert torch.equal(given["head.weight"], calibrated.weight) and torch.equal(given["head.bias"], calibrated.bias)
     assert (
         set(off.method.broadcast(off.state)) == set(replaced.method.broadcast(replaced.state)) == {"hyper-prototypes"}
     )

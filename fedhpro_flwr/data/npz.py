@@ -16,6 +16,7 @@ import zipfile
 import zlib
 from collections.abc import Collection, Mapping
 from contextlib import suppress
+from logging import getLogger
 from pathlib import Path
 from tokenize import TokenError
 
@@ -29,6 +30,7 @@ from fedhpro_flwr.data.npz_layout import Header, Pair, layout, refuse_unread
 from fedhpro_flwr.data.own_format import OwnSamples, own_format, own_path
 from fedhpro_flwr.data.registry import DataSource
 
+MOST_COUNTED = 32  # in a vector of uint8; more look like the pixels of a picture
 MOST_CLASSES = 10**6  # more than data.classes can declare: a mistyped label should not ask for their memory
 # What reading a damaged archive raises; RuntimeError: it is encrypted, or packed in a way that zipfile does not know.
 DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, TokenError)
@@ -138,6 +140,11 @@ def _split(file: Path, pair: Pair, arrays: Mapping[str, npt.NDArray[np.generic]]
         raise ValueError(f"{file}: {inputs_name} is a single number, samples [N, ...] are needed")
     if len(labels) != len(inputs):
         raise ValueError(f"{file}: {inputs_name} has {len(inputs)} samples but {labels_name} has {len(labels)} labels")
+    if inputs.ndim == 2 and inputs.dtype == np.uint8 and inputs.size and inputs.max() > MOST_COUNTED:
+        getLogger("flwr").warning(
+            "%s: %s holds vectors of whole numbers up to %d, which are taken as they are, and models hardly learn from "
+            "such; if they are pixels, divide them by 255, or give pictures [N, H, W]", file, inputs_name, inputs.max()
+        )  # fmt: skip
     try:
         return Split(samples_of_array(inputs), torch.from_numpy(labels.astype(np.int64)))
     except ValueError as error:

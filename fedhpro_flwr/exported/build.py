@@ -19,7 +19,7 @@ def built(file: Path, described: ModelDescription, tensors: Mapping[str, Tensor]
     """In eval mode, on the CPU, its convolutions laid out channels_last as in the run.
 
     Built without numbers, on torch's meta device, and compared with the file before memory is spent: a file that claims
-    a huge width costs nothing. Numbers then come from the file alone.
+    a huge width costs nothing. All that the file holds then comes from it alone.
 
     Args:
         file: that was read, for sentences.
@@ -34,17 +34,11 @@ def built(file: Path, described: ModelDescription, tensors: Mapping[str, Tensor]
     try:
         # A pre-trained encoder is read from its folder, which the user vouches for, and overwritten.
         with nullcontext() if start else torch.device("meta"):
-            model = build(
-                described.architecture,
-                input_shape=described.input_shape,
-                num_classes=len(described.class_names),
-                width=described.width,
-                vocabulary=described.vocabulary,
-                path=str(start or ""),
-                seed=0,
-            )
+            model = _model(described, start)
     except ValueError as error:
         raise ConfigError(f"{file}: {error}") from error
+    except (NotImplementedError, RuntimeError):  # a builder of somebody's own that looks at its tensors' numbers
+        model = _model(described, start)
     if difference := first_difference(model.state_dict(), tensors):
         raise ConfigError(
             f"{file}: its tensors are not those of a {described.architecture} for {described.takes} and "
@@ -56,5 +50,19 @@ def built(file: Path, described: ModelDescription, tensors: Mapping[str, Tensor]
             f"{file}: {broken} holds NaN or infinite numbers, so every prediction would be NaN; the file is "
             "damaged, or its run diverged"
         )
+    if not start:
+        model = _model(described, start)  # with the numbers that are in no file: buffers that are not saved, say
     model.load_state_dict(tensors, assign=True)
     return model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+
+
+def _model(described: ModelDescription, start: Path | None) -> Model:
+    return build(
+        described.architecture,
+        input_shape=described.input_shape,
+        num_classes=len(described.class_names),
+        width=described.width,
+        vocabulary=described.vocabulary,
+        path=str(start or ""),
+        seed=0,
+    )

@@ -20,7 +20,7 @@ from fedhpro_flwr.exported.samples import of_array, of_pictures, of_texts
 from fedhpro_flwr.models import Model
 from fedhpro_flwr.settings.flat_keys import ConfigError
 
-Samples = Tensor | npt.NDArray[np.generic] | Sequence[str] | Sequence[Path]
+Samples = Tensor | npt.NDArray[np.generic] | Sequence[str] | Sequence[Path] | str | Path
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,8 +83,8 @@ class ExportedModel:
         """The classes of samples.
 
         Args:
-            samples: an array or tensor of them, as a .npz file may hold it (fedhpro_flwr/data/npz.py); paths of
-                picture files; or texts, for a model of texts.
+            samples: an array or tensor of them, as a .npz file may hold it (fedhpro_flwr/data/npz.py); the path of a
+                picture file, or a list of them; or a text or a list of them, for a model of texts.
             batch_size: samples at a time; 0 for the run's own, which repeats its test bit for bit on such a device.
 
         Raises:
@@ -99,12 +99,19 @@ class ExportedModel:
             ValueError: as `predict`.
         """
         if isinstance(samples, Tensor):
-            return of_array(samples.cpu().numpy(), self.description)
+            values = samples.detach().cpu()
+            return of_array((values.float() if values.is_floating_point() else values).numpy(), self.description)
         if isinstance(samples, np.ndarray):
             return of_array(samples, self.description)
+        given: list[object] = [samples] if isinstance(samples, str | Path) else list(samples)
+        if not given:
+            raise ValueError("there is nothing to predict: an empty list of samples")
+        if other := next((type(each).__name__ for each in given if not isinstance(each, str | Path)), ""):
+            raise ValueError(f"samples are an array, or paths or texts in a list; got a list with a {other}")
+        said = [str(each) for each in given]
         if self.description.input_kind == "text":
-            return of_texts([str(text) for text in samples], self.description, self.tokenizer)
-        return of_pictures([Path(file) for file in samples], self.description, self.frozen)
+            return of_texts(said, self.description, self.tokenizer)
+        return of_pictures([Path(file) for file in said], self.description, self.frozen)
 
     @torch.no_grad()
     def of_inputs(self, inputs: Tensor, *, batch_size: int = 0) -> Predictions:

@@ -56,6 +56,14 @@ def refuse_records(method: Method, state: object) -> None:
             f"which needs a record {CLASS_IDS} that says which they are"
         )
     bare = sorted(expected.keys() - {*CLASS_TENSORS, CLASS_IDS, CLASS_COUNTS})
+    privacy = method.config.privacy
+    of_classes = [name for name in bare if "P" in expected[name]]
+    if of_classes and (privacy.min_samples > 1 or privacy.class_clip > 0):
+        raise ConfigError(
+            f"privacy.min-samples, privacy.class-clip: they act on {', '.join(sorted(CLASS_TENSORS))}, and not on "
+            f"{of_classes[0]}, which method.name = {method.name!r} sends of each class; give its record one of these "
+            "names, or leave the settings at their defaults"
+        )
     if method.config.privacy.withhold and bare:
         raise ConfigError(
             f"privacy.withhold = true: no noise covers {bare[0]}, which method.name = {method.name!r} sends; set it to "

@@ -13,8 +13,9 @@ from flwr.serverapp.strategy import Result, Strategy
 from fedhpro_flwr.accuracies import Breakdown, ClientsTested
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.exchange import GlobalModel
+from fedhpro_flwr.head import with_head
 from fedhpro_flwr.methods import Method
-from fedhpro_flwr.records import TRAIN_LOSS, OwnTest
+from fedhpro_flwr.records import TRAIN_LOSS, OwnTest, array_record
 from fedhpro_flwr.runs.reports import RoundReport
 from fedhpro_flwr.server.clients import Clients
 from fedhpro_flwr.server.global_evaluation import ServerTest
@@ -84,9 +85,11 @@ class FlowerStrategy(Strategy):
         self.note_model(report.server_round)
 
     def note_model(self, server_round: int) -> None:
-        """The model after a round, and the caller's own test of it: before the first one and after every one."""
-        self.result.arrays = self.model.arrays
-        if self.evaluate_fn and (extra := self.evaluate_fn(server_round, self.model.arrays)) is not None:
+        """The model after a round under the head that decides in its tests, and the caller's own test of it: before
+        the first round and after every one."""
+        head = self.method.tested_head(self.method.broadcast(self.state))
+        self.result.arrays = self.model.arrays if head is None else array_record(with_head(self.model.shared, head))
+        if self.evaluate_fn and (extra := self.evaluate_fn(server_round, self.result.arrays)) is not None:
             self.result.evaluate_metrics_serverapp.setdefault(server_round, MetricRecord()).update(extra)
 
     def summary(self) -> None:

@@ -144,6 +144,15 @@ def test_vectors(tmp_path: Path) -> None:
     assert torch.equal(loaded.train.inputs, torch.from_numpy(vectors.astype(np.float32)))
 
 
+@pytest.mark.parametrize(("largest", "warned"), [(255, True), (7, False)])
+def test_pixels_given_as_vectors_are_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, largest: int, warned: bool
+) -> None:
+    load_arrays(tmp_path, images=np.full((10, 4), largest, np.uint8), labels=LABELS)
+    said = [record.getMessage() for record in caplog.records]
+    assert any("whole numbers up to 255" in line and "divide them by 255" in line for line in said) == warned
+
+
 def test_a_column_of_labels_is_a_list_of_labels(tmp_path: Path) -> None:
     loaded = load_arrays(tmp_path, images=pixels(10, 4, 4), labels=LABELS[:, None].astype(np.uint8))
     assert loaded.train.labels.dtype == torch.int64 and loaded.num_classes == 3

@@ -212,3 +212,16 @@ def test_what_no_noise_covers_is_named_before_round_1_with_everything_withheld(m
         ConfigError, match=r"^privacy\.withhold = true: no noise covers sizes, which method\.name = 'mine'"
     ):
         refuse_records(method, None)
+
+
+@pytest.mark.parametrize(("key", "value"), [("privacy__min_samples", 5), ("privacy__class_clip", 1.0)])
+def test_what_holds_back_classes_does_not_pass_over_a_record_of_another_name(make, key, value):
+    class Sending(Method):
+        name = "mine"
+
+        def expects(self, state):
+            return {"class-ids": ("P",), "my-rows": ("P", 4)}
+
+    refuse_records(Sending(make.config("fedavg")), None)
+    with pytest.raises(ConfigError, match=r"and not on my-rows, which method\.name = 'mine' sends of each class; give"):
+        refuse_records(Sending(make.config("fedavg", **{key: value})), None)

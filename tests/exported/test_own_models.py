@@ -1,0 +1,76 @@
+"""The exported file of models of somebody's own: what no file holds comes from their builder."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from fedhpro_flwr import load_exported
+from fedhpro_flwr.models import MODELS, Model, model
+
+
+class Scaled(nn.Module):
+    """An encoder of vectors that divides by numbers of its own, which it keeps as `how` says."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.layer = nn.Linear(6, 8)
+        scales = torch.linspace(0.5, 1.5, 6)
+        if how == "buffer":
+            self.register_buffer("scales", scales, persistent=False)
+        elif how == "attribute":
+            self.scales = scales
+        else:  # a number of Python's, which a tensor without numbers has none of
+            self.scales = torch.tensor([scale.item() for scale in scales])
+
+    def forward(self, x):
+        return torch.relu(self.layer(x / self.scales))
+
+
+@pytest.fixture
+def registered():
+    """A name under which the builder is registered for one test."""
+    names = []
+
+    def register(how):
+        names.append(f"scaled-{how}")
+        model(names[-1])(lambda shape: Model(Scaled(how), nn.Linear(8, shape.num_classes)))
+        return names[-1]
+
+    yield register
+    for name in names:
+        del MODELS[name]
+
+
+@pytest.mark.parametrize("how", ["buffer", "attribute", "item"])
+def test_numbers_that_are_in_no_file_are_the_builders(how, registered, vectors, run_of, tmp_path):
+    own = {key: vectors.config.flat()[key] for key in ("data.name", "data.path", "data.train-limit", "method.name")}
+    run = run_of(tmp_path / "run", **own, **{"model.name": registered(how), "rounds": 2})
+    predicted = load_exported(run.folder).predict(run.test.inputs).logits.argmax(1)
+    assert (predicted == run.test.labels).double().mean() == run.tested["accuracy"]
+
+
+def test_one_text_is_one_sample_and_what_is_none_is_a_sentence(texts, vectors):
+    reader = load_exported(texts.folder)
+    assert reader.predict("apple pear plum").names == reader.predict(["apple pear plum"]).names
+    assert len(reader.predict("apple pear plum").names) == 1
+    for samples, sentence in (([], "there is nothing to predict"), ([3.5], "got a list with a float")):
+        with pytest.raises(ValueError, match=sentence):
+            reader.predict(samples)
+
+
+def test_one_picture_and_tensors_of_any_float(digits, vectors, tmp_path):
+    from PIL import Image
+
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "a.png")
+    reader = load_exported(digits.folder)
+    one, many = reader.predict(tmp_path / "a.png"), reader.predict([tmp_path / "a.png"])
+    assert torch.equal(one.logits, many.logits) and torch.equal(
+        reader.predict(str(tmp_path / "a.png")).logits, one.logits
+    )
+    inputs = torch.ones(2, 6)
+    expected = load_exported(vectors.folder).predict(inputs).logits
+    for given in (inputs.bfloat16(), inputs.double(), inputs.clone().requires_grad_()):
+        assert torch.equal(load_exported(vectors.folder).predict(given).logits, expected)
