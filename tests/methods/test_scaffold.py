@@ -153,7 +153,8 @@ def test_where_a_client_lost_its_control_all_begin_anew_together(make, states_of
 
         def push_messages(self, messages):
             messages = list(messages)
-            if unpack_task(messages[0])[1].server_round == 3:
+            training = messages[0].metadata.message_type == "train"
+            if training and unpack_task(messages[0])[1].server_round == 3:
                 file = max(states_of_clients.glob("*/client-1/visit-2-*"), key=lambda kept: kept.stat().st_mtime_ns)
                 file.unlink()
             return super().push_messages(messages)
