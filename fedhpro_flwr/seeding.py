@@ -9,7 +9,6 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -71,24 +70,9 @@ def sample_partitions(
     count = per_round or num_partitions
     pool = list(range(num_partitions)) if among is None else list(among)
     if sampling == "stream":
-        stream = _stream_after(server_round - 1, seed, num_partitions, count)
+        stream = np.random.RandomState(seed)
+        for _ in range(server_round - 1):
+            stream.choice(list(range(num_partitions)), count, replace=False)
         return [int(partition) for partition in stream.choice(pool, min(count, len(pool)), replace=False)]
     rng = Draws(seed, server_round).numpy("clients")
     return sorted(pool[place] for place in rng.choice(len(pool), min(count, len(pool)), replace=False))
-
-
-_reached: dict[tuple[int, int, int], tuple[int, Any]] = {}  # a run's stream -> how many draws were made, its state then
-
-
-def _stream_after(draws: int, seed: int, num_partitions: int, count: int) -> np.random.RandomState:
-    """The reference's generator before the next draw; round after round the earlier ones are not made again."""
-    stream, run = np.random.RandomState(seed), (seed, num_partitions, count)
-    made, state = _reached.get(run, (0, stream.get_state()))
-    if made <= draws:
-        stream.set_state(state)
-    else:
-        made = 0
-    for _ in range(draws - made):
-        stream.choice(list(range(num_partitions)), count, replace=False)
-    _reached[run] = draws, stream.get_state()
-    return stream

@@ -85,28 +85,3 @@ def test_stream_takes_the_nth_draw_of_one_legacy_generator():
     wanted = [stream.choice(list(range(12)), 4, replace=False).tolist() for _ in range(5)]
     got = [sample_partitions(12, 4, seed=11, server_round=turn, sampling="stream") for turn in range(1, 6)]
     assert got == wanted
-
-
-def test_a_round_of_the_stream_is_the_same_whichever_round_was_drawn_before_it():
-    def drawn(turn, among=None):
-        return sample_partitions(12, 4, seed=12, server_round=turn, sampling="stream", among=among)
-
-    stream = np.random.RandomState(12)
-    wanted = {turn: stream.choice(list(range(12)), 4, replace=False).tolist() for turn in range(1, 8)}
-    for turn in (3, 3, 7, 2, 1, 5):
-        assert drawn(turn) == wanted[turn]
-        drawn(turn, among=[1, 2, 5])  # of the clients that are there: the rounds after it are as they were
-
-
-def test_the_stream_makes_no_earlier_draw_again(monkeypatch):
-    made = []
-
-    class Counted(np.random.RandomState):
-        def choice(self, *args, **kwargs):
-            made.append(args)
-            return super().choice(*args, **kwargs)
-
-    monkeypatch.setattr(np.random, "RandomState", Counted)
-    for turn in range(1, 51):
-        sample_partitions(12, 4, seed=13, server_round=turn, sampling="stream")
-    assert len(made) == 50 + 49  # each round's own, and the step past the one before
