@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 import traceback
 from logging import WARNING, getLogger
@@ -145,5 +144,6 @@ def _in_process(config: RunConfig, nodes: int) -> None:
     from fedhpro_flwr.launch.in_process import run_in_process
 
     getLogger("flwr").setLevel(WARNING)
-    update_console_handler(colored=sys.stderr.isatty() and not Console(stderr=True).no_color)
+    stderr = Console(stderr=True)
+    update_console_handler(colored=stderr.is_terminal and not (stderr.no_color or stderr.is_dumb_terminal))
     run_in_process(sibling("server_app.app").app, sibling("client_app.app").app, nodes, config.flat())

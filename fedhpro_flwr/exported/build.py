@@ -34,11 +34,9 @@ def built(file: Path, described: ModelDescription, tensors: Mapping[str, Tensor]
     try:
         # A pre-trained encoder is read from its folder, which the user vouches for, and overwritten.
         with nullcontext() if start else torch.device("meta"):
-            model = _model(described, start)
-    except ValueError as error:
-        raise ConfigError(f"{file}: {error}") from error
+            model = _model(file, described, start)
     except (NotImplementedError, RuntimeError):  # a builder of somebody's own that looks at its tensors' numbers
-        model = _model(described, start)
+        model = _model(file, described, start)
     if difference := first_difference(model.state_dict(), tensors):
         raise ConfigError(
             f"{file}: its tensors are not those of a {described.architecture} for {described.takes} and "
@@ -51,18 +49,21 @@ def built(file: Path, described: ModelDescription, tensors: Mapping[str, Tensor]
             "damaged, or its run diverged"
         )
     if not start:
-        model = _model(described, start)  # with the numbers that are in no file: buffers that are not saved, say
+        model = _model(file, described, start)  # with the numbers that are in no file: buffers that are not saved, say
     model.load_state_dict(tensors, assign=True)
     return model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
 
-def _model(described: ModelDescription, start: Path | None) -> Model:
-    return build(
-        described.architecture,
-        input_shape=described.input_shape,
-        num_classes=len(described.class_names),
-        width=described.width,
-        vocabulary=described.vocabulary,
-        path=str(start or ""),
-        seed=0,
-    )
+def _model(file: Path, described: ModelDescription, start: Path | None) -> Model:
+    try:
+        return build(
+            described.architecture,
+            input_shape=described.input_shape,
+            num_classes=len(described.class_names),
+            width=described.width,
+            vocabulary=described.vocabulary,
+            path=str(start or ""),
+            seed=0,
+        )
+    except ValueError as error:
+        raise ConfigError(f"{file}: {error}") from error

@@ -22,11 +22,6 @@ class Group:
     name: str
     runs: Sequence[Run]
 
-    @property
-    def seeds(self) -> list[int]:
-        """Of its runs."""
-        return [run.config.seed for run in self.runs]
-
 
 def compared(config: RunConfig) -> dict[str, Scalar]:
     """The settings that must be equal within a group; of a data file its name counts, not where it lies."""

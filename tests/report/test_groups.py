@@ -7,7 +7,8 @@ from fedhpro_flwr.report.runs import Run
 
 
 def names(*folders):
-    return [(group.name, group.seeds) for group in group_runs([Run.read(folder) for folder in folders])[0]]
+    groups, _ = group_runs([Run.read(folder) for folder in folders])
+    return [(group.name, [run.config.seed for run in group.runs]) for group in groups]
 
 
 def test_seeds_and_places_make_no_group(make_run):
