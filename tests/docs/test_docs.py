@@ -50,6 +50,24 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert missing == []
 
 
+def anchors(page: Path) -> set[str]:
+    """The headings of a page, as GitHub makes anchors of them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), flags=re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_to_a_heading_find_it(page: Path) -> None:
+    found = re.findall(r"\]\(([^)#:]*)#([^)]+)\)", page.read_text(encoding="utf-8"))
+    markdown = [(page.parent / target if target else page, anchor) for target, anchor in found]
+    assert [anchor for target, anchor in markdown if target.suffix == ".md" and anchor not in anchors(target)] == []
+
+
+def test_every_experiment_stands_on_its_page() -> None:
+    page = (ROOT / "docs" / "experiments.md").read_text(encoding="utf-8")
+    assert [path.stem for path in (ROOT / "conf").glob("*.toml") if f"`{path.stem}`" not in page] == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_settings_on_the_page_exist(page: Path) -> None:
     named = re.findall(r"--set ([a-z.-]+)=", page.read_text(encoding="utf-8"))
