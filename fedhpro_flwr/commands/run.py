@@ -97,7 +97,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     console.print(
         f"{config.experiment}: {config.method.name} (preset {config.preset}), {config.data.name}, {nodes} clients, "
         f"{config.partition.scheme} split, {config.rounds} rounds, engine {options.engine}; "
-        f"{f'goes on after round {rounds_before} in' if config.resume else 'results in'} {folder}",
+        f"{f'goes on after round {rounds_before} in' if rounds_before else 'results in'} {folder}",
         markup=False,
         soft_wrap=True,
     )

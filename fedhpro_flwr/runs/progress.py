@@ -45,8 +45,8 @@ class RunProgress:
         self.folder, self.config = folder, config
         self.console = console or Console(highlight=False)
         self.rounds, self.shown = AppendedRounds(folder), rounds_before
-        # A run that goes on cuts off the rounds after its checkpoint first, and with them this very file.
-        self.before = _inode(folder / METRICS_FILE) if rounds_before else None
+        # A run cuts off the rounds of an earlier attempt that it plays again first, and with them this very file.
+        self.before = _inode(folder / METRICS_FILE)
         self.partition_shown = False
         self.ended = Event()
         self.bar = Progress(

@@ -108,21 +108,22 @@ def test_a_line_that_was_shown_is_not_read_again(tmp_path):
     assert progress.shown == 2
 
 
-def test_a_run_that_goes_on_shows_the_rounds_that_it_plays_and_not_those_that_are_cut_off(tmp_path):
-    with folder_with(tmp_path, report(1), report(2), report(3, seconds=9.0), report(4, seconds=9.0)):
+@pytest.mark.parametrize("before", [0, 2])  # rounds that a checkpoint is of; 0: it was stopped before the first one
+def test_a_run_that_goes_on_shows_the_rounds_that_it_plays_and_not_those_that_are_cut_off(tmp_path, before):
+    with folder_with(tmp_path, *(report(number, seconds=1.5 if number <= before else 9.0) for number in (1, 2, 3, 4))):
         pass
     on = console()
-    progress = RunProgress(tmp_path, CONFIG, on, rounds_before=2)
+    progress = RunProgress(tmp_path, CONFIG, on, rounds_before=before)
     progress.update()
     assert "9.0" not in shown(on)
-    with RunFolder(tmp_path, CONFIG, rounds_before=2) as folder:
+    with RunFolder(tmp_path, CONFIG, rounds_before=before) as folder:
         progress.update()
-        for number in (3, 4):
+        for number in range(before + 1, 5):
             folder.on_round(report(number, seconds=4.5, began_anew=[7]))
         progress.update()
     rows = [line.split() for line in shown(on).splitlines() if "75.0/50.0/25.0" in line]
-    assert [(row[0], row[5]) for row in rows] == [("3", "4.5"), ("4", "4.5")]
-    assert shown(on).count("what client 7 kept is gone, or on another machine: begun anew") == 2
+    assert [(row[0], row[5]) for row in rows] == [(str(number), "4.5") for number in range(before + 1, 5)]
+    assert shown(on).count("what client 7 kept is gone, or on another machine: begun anew") == 4 - before
 
 
 def test_flowers_own_log_has_a_heading_whatever_round_the_run_goes_on_with(caplog):
@@ -168,8 +169,9 @@ def test_a_round_without_a_test_shows_dashes():
 def test_why_replies_were_set_aside_is_shown_as_it_is(tmp_path):
     on = console(200)
     reason = "client 2: shape [5], [4] was expected [/bold] [red]"
+    progress = RunProgress(tmp_path, CONFIG, on)
     folder_with(tmp_path, report(1, set_aside=[reason]))
-    RunProgress(tmp_path, CONFIG, on).update()
+    progress.update()
     assert f"       set aside: {reason}\n" in shown(on)
 
 

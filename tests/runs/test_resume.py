@@ -81,7 +81,9 @@ def test_a_run_without_a_checkpoint_yet_begins_with_round_1(stopped, three_round
     metrics = stopped / "metrics.jsonl"
     metrics.write_text(metrics.read_text().splitlines()[0][:20])
     assert run("--resume", stopped) == 0
-    assert "no checkpoint was written yet: the run begins with round 1" in capsys.readouterr().err
+    told = capsys.readouterr()
+    assert "no checkpoint was written yet: the run begins with round 1" in told.err
+    assert f"results in {stopped}" in told.out
     assert outcome(stopped) == outcome(three_rounds)
 
 
