@@ -72,7 +72,7 @@ def sample_partitions(
     if sampling == "stream":
         stream = np.random.RandomState(seed)
         for _ in range(server_round - 1):
-            stream.choice(list(range(num_partitions)), count, replace=False)
+            stream.choice(num_partitions, count, replace=False)
         return [int(partition) for partition in stream.choice(pool, min(count, len(pool)), replace=False)]
     rng = Draws(seed, server_round).numpy("clients")
     return sorted(pool[place] for place in rng.choice(len(pool), min(count, len(pool)), replace=False))
