@@ -30,7 +30,6 @@ OF_EVERY_REPLY = (MODEL, CONFUSION, CONFUSION_BY_PROTOTYPE)  # records, beside t
 OTHER = "other"  # records that nobody asked for
 CLIENT = "client "  # with its number, before a reason
 NOBODY = -1  # the partition of a reply that answers none of the round's messages
-NOT_ABSENT: Mapping[int, str] = {}
 
 
 class QuorumError(RuntimeError):
@@ -101,7 +100,7 @@ def collect(
     replies: Iterable[Message],
     asked: Mapping[str, int],
     unpack: Callable[[Message, int], Reply],
-    absent: Mapping[int, str] = NOT_ABSENT,
+    absent: Mapping[int, str],
 ) -> Collected[Reply]:
     """Check every reply before it touches the state.
 

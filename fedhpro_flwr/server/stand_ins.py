@@ -40,12 +40,10 @@ def dealt_again(
 
     Args:
         clients: those that no node names, ascending.
-        players: node ids, the first ones first among equals; with none of them nobody plays.
+        players: node ids, one at least, the first ones first among equals.
         before: who played whom.
         owners: the node of each client that one names, which is a client of its own for it.
     """
-    if not players:
-        return {}
     now = {client: before[client] for client in clients if before.get(client) in players}
     load = Counter({player: 0 for player in players})
     load.update(player for player in (*now.values(), *owners) if player in load)

@@ -19,7 +19,6 @@ def test_before_the_first_round_clients_are_dealt_in_turn():
         ([7, 8], [], {0: 7, 1: 8, 2: 7, 3: 8}),  # 8 came for 9
         ([7, 8, 9], [], {0: 7, 1: 9, 2: 7, 3: 8}),  # 8 came too: it takes one client
         ([5, 7], [5], {0: 7, 1: 5, 2: 7, 3: 5}),  # 9 is gone, and 5 has a client of its own
-        ([], [], {}),
     ],
 )
 def test_a_client_moves_only_where_it_must(players, owners, wanted):
