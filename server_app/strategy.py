@@ -102,7 +102,7 @@ class FedHProStrategy(FlowerStrategy):
         """
         refuse_settings(train_config, evaluate_config)
         self.result, self.evaluate_fn = Result(), evaluate_fn
-        config, before = self.config, self.so_far.rounds_before
+        config, before = self.config, self.so_far.server_round
         num_rounds = config.rounds if num_rounds is None else num_rounds
         self.summary()
         initial = tensors_of(initial_arrays)

@@ -31,30 +31,20 @@ ABOUT, CHECKSUM = "about", "checksum"  # the file's metadata
 class RunSoFar:
     """A run when it begins, or goes on after rounds that were played."""
 
-    name: str  # names the run in what clients keep of it
-    rounds_before: int = 0  # rounds that need not be played again
+    run: str  # names it in what clients keep of it
+    server_round: int = 0  # the last one that was finished; 0 before the first
     counted: Counted = field(default_factory=dict)  # each client's last visit that counted (visits.py)
     named: tuple[int, ...] = ()  # the clients that a node has named as its own
     stand_ins: Mapping[int, int] = field(default_factory=dict)  # the node that plays each of the others
 
 
-@dataclass(frozen=True)
-class About:
+@dataclass(frozen=True, kw_only=True)
+class About(RunSoFar):
     """What a checkpoint is of."""
 
-    server_round: int  # the last one that was finished
-    run: str  # names the run in what clients keep of it
-    counted: Counted  # each client's last visit that counted (visits.py)
     settings: Mapping[str, Scalar]
     code: str  # fingerprint of the sources that wrote it
     data: str  # fingerprint of the partition; "" where clients bring their own data
-    named: tuple[int, ...] = ()  # the clients that a node has named as its own
-    stand_ins: Mapping[int, int] = field(default_factory=dict)  # the node that plays each of the others
-
-    @property
-    def so_far(self) -> RunSoFar:
-        """The run as it goes on from here."""
-        return RunSoFar(self.run, self.server_round, self.counted, self.named, self.stand_ins)
 
     @classmethod
     def parse(cls, written: str) -> About:

@@ -34,8 +34,8 @@ class Checkpoints:
 
     def __init__(self, server: FedHProStrategy, trace: PrototypeTrace, folder: Path) -> None:
         self._server, self._trace, self._folder = server, trace, folder / CHECKPOINT_FOLDER
-        for number in rounds_in(self._folder) if server.so_far.rounds_before else ():
-            if number > server.so_far.rounds_before:  # it was damaged; could it be read again, it would be void
+        for number in rounds_in(self._folder) if server.so_far.server_round else ():
+            if number > server.so_far.server_round:  # it was damaged; could it be read again, it would be void
                 round_file(self._folder, number).unlink(missing_ok=True)
                 continue
             with suppress(ValueError, OSError):  # a damaged one: nobody goes on from it
@@ -47,10 +47,16 @@ class Checkpoints:
         every = server.config.checkpoint.every
         if every == 0 or (number % every and number != server.config.rounds):
             return
-        settings = server.config.flat()
-        counted = dict(server.clients.visits.counted)
-        who = (server.clients.named, server.clients.stand_ins)
-        about = About(number, server.so_far.name, counted, settings, code_fingerprint(), server.data, *who)
+        about = About(
+            server.so_far.run,
+            number,
+            dict(server.clients.visits.counted),
+            server.clients.named,
+            server.clients.stand_ins,
+            settings=server.config.flat(),
+            code=code_fingerprint(),
+            data=server.data,
+        )
         method = server.method.saved(server.state)
         self._folder.mkdir(parents=True, exist_ok=True)
         content = Checkpoint(about, server.model.shared, server.model.encoders, method, self._trace.tensors())

@@ -59,12 +59,8 @@ class Resumed:
         return self.checkpoint.about.server_round if self.checkpoint else 0
 
 
-def resumed(config: RunConfig, patience: float = 0.0) -> Resumed:
+def resumed(config: RunConfig) -> Resumed:
     """What `resume` asks for, looked at before anything in the folder is touched.
-
-    Args:
-        config: the settings.
-        patience: seconds that another process may take to leave the folder.
 
     Raises:
         ConfigError: the folder holds no run, no good checkpoint, or a run with other settings, which are named; there
@@ -72,7 +68,7 @@ def resumed(config: RunConfig, patience: float = 0.0) -> Resumed:
             shares what its clients keep; or `evaluation.alone` is no such run.
     """
     folder, begun_with = _begun(config)
-    lock(folder, patience).close()
+    lock(folder).close()
     return _looked_at(folder, begun_with, config)
 
 
@@ -157,7 +153,7 @@ def run_so_far(checkpoint: Checkpoint | None, config: RunConfig, data: str, name
         return RunSoFar(name or token_hex(4))
     refuse_other_settings(checkpoint.about.settings, config, "resume")
     refuse_other_data(checkpoint, data)
-    return checkpoint.about.so_far
+    return checkpoint.about
 
 
 def refuse_lost_rounds(folder: Path, server_round: int) -> None:

@@ -117,7 +117,7 @@ class Clients:
             state: by record name.
             evaluate: whether the received model is tested on the client's own data.
         """
-        task = Task(server_round, UNNAMED, evaluate, code_fingerprint(), self._data, self._so_far.name, self.visit)
+        task = Task(server_round, UNNAMED, evaluate, code_fingerprint(), self._data, self._so_far.run, self.visit)
         flat = self._config.flat()
         self.asked = broadcasts(kind, self.seats.nodes, task, self.visits, model, shared, state, flat)
         self.bytes_down.update(bytes_of(self.asked))

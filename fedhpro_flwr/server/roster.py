@@ -44,7 +44,7 @@ class Roster:
     def __init__(self, grid: Grid, config: RunConfig, so_far: RunSoFar, width: int) -> None:
         self.unanswered = Unanswered(grid)
         self._config = config
-        settings = pack_task(config.flat(), Task(0, UNNAMED, run=so_far.name))
+        settings = pack_task(config.flat(), Task(0, UNNAMED, run=so_far.run))
         self._attendance = Attendance(grid, RecordDict({CONFIG: settings}), width)
         self._clients = config.partition.num_partitions
         self._own_data = config.partition.scheme == "nodes"  # then nobody can stand in for a node

@@ -175,7 +175,7 @@ def test_where_a_client_lost_its_control_all_begin_anew_together(make, states_of
             by_hand.controls = [dict(by_hand.control) for _ in range(3)]
     for name, value in by_hand.model.named_parameters():
         torch.testing.assert_close(strategy.model.shared[name].double(), value.detach(), msg=name, **CLOSE)
-    own = [load_file(*states_of_clients.glob(f"{strategy.so_far.name}/client-{k}/visit-5-*")) for k in range(3)]
+    own = [load_file(*states_of_clients.glob(f"{strategy.so_far.run}/client-{k}/visit-5-*")) for k in range(3)]
     mean = sum(kept["memory.control-variate"].double() for kept in own) / 3
     torch.testing.assert_close(strategy.state.control.double(), mean, rtol=1e-5, atol=1e-6)
     assert strategy.state.control.abs().max() > 0.01

@@ -16,12 +16,12 @@ from fedhpro_flwr.runs.round_files import rounds_in
 from fedhpro_flwr.visits import Visits
 
 ABOUT = About(
-    7,
     "0a1b2c3d",
+    7,
     {0: "7-0a1b2c3d", 4: "5-00112233"},
-    RunConfig.parse(local__lr=0.1, data__path='ü "b"').flat(),
-    "code",
-    "data",
+    settings=RunConfig.parse(local__lr=0.1, data__path='ü "b"').flat(),
+    code="code",
+    data="data",
 )
 SHARED = {"head.weight": torch.randn(3, 4), "head.bias": torch.tensor([1.0, float("nan"), -0.0])}
 ENCODERS = {

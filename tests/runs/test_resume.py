@@ -127,7 +127,7 @@ def test_a_folder_may_be_named_by_a_link_and_from_where_one_is(stopped, tmp_path
 def test_the_strategy_of_an_own_app_refuses_them_too(stopped):
     known = resumed(RunConfig.parse(SMALL | {"resume": str(stopped)}))
     longer = RunConfig.parse(known.config.flat() | {"rounds": 9})
-    assert FedHProStrategy(longer, resume=known.checkpoint, data=known.checkpoint.about.data).so_far.rounds_before == 3
+    assert FedHProStrategy(longer, resume=known.checkpoint, data=known.checkpoint.about.data).so_far.server_round == 3
     with pytest.raises(ConfigError, match=r"^the data has changed"):
         FedHProStrategy(longer, resume=known.checkpoint)
     strategy = FedHProStrategy(longer, resume=known.checkpoint, data=known.checkpoint.about.data)
@@ -150,7 +150,7 @@ def test_a_newer_checkpoint_that_was_damaged_when_the_run_went_on_is_gone_from_t
     file.write_bytes(good[:100])
     known = resumed(RunConfig.parse(SMALL | {"resume": str(stopped)}))
     strategy = FedHProStrategy(known.config, resume=known.checkpoint, data=known.checkpoint.about.data)
-    assert strategy.so_far.rounds_before == 2
+    assert strategy.so_far.server_round == 2
     Checkpoints(strategy, PrototypeTrace(strategy, 3, {}), stopped)
     assert not file.exists() and list(strategy.clients.visits.saved) == [2]
 

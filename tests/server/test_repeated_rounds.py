@@ -154,9 +154,9 @@ def test_a_client_whose_node_is_not_back_is_played_by_no_other_after_a_resume(cl
     """What it kept lies there, and another node would begin anew in its name."""
     cut = Played(clock, rounds=2)
     assert cut.strategy.clients.named == (0, 1, 2)
-    about = About(2, "ab", {}, {}, "", "", cut.strategy.clients.named)
+    about = About("ab", 2, {}, cut.strategy.clients.named, settings={}, code="", data="")
     grid = Faulty(clock, lambda *_: None, nodes=2)
-    resumed = Roster(grid, cut.strategy.config, about.so_far, 4)
+    resumed = Roster(grid, cut.strategy.config, about, 4)
     resumed.begin(10)
     assert resumed.draw(3) == Seats({0: 100, 1: 101}, {2: "its node is gone"})
     begun = Roster(grid, cut.strategy.config, RunSoFar("cd"), 4)
@@ -184,12 +184,12 @@ def test_clients_that_no_node_names_stay_where_they_were_played_after_a_resume(c
     before = {0: 101, 1: 102, 2: 101, 3: 102, 4: 100, 5: 100}
     assert begun.stand_ins == before
 
-    about = About(2, "ab", {}, {}, "", "", (), begun.stand_ins)
+    about = About("ab", 2, {}, (), begun.stand_ins, settings={}, code="", data="")
     assert About.parse(json.dumps(asdict(about))) == about
-    resumed = Roster(nodes(100, 101, 102), config, about.so_far, 4)
+    resumed = Roster(nodes(100, 101, 102), config, about, 4)
     resumed.begin(10)
     assert resumed.stand_ins == before
-    fewer = Roster(nodes(100, 101), config, about.so_far, 4)
+    fewer = Roster(nodes(100, 101), config, about, 4)
     fewer.begin(10)
     assert fewer.stand_ins == {0: 101, 1: 100, 2: 101, 3: 101, 4: 100, 5: 100}
 
