@@ -96,6 +96,14 @@ class Faulty(InProcessGrid):
             1, new_id, {**context.node_config, **node_config}, RecordDict(), dict(context.run_config)
         )
 
+    def push_messages(self, messages):
+        messages = list(messages)
+        message_ids = super().push_messages(messages)
+        for message, message_id in zip(messages, message_ids, strict=True):
+            if message.metadata.dst_node_id in self.hanging - self.gone:
+                self.held[message_id] = (message.metadata.dst_node_id, self._replies.pop(message_id))
+        return message_ids
+
     def pull_messages(self, message_ids):
         for message_id in list(self.held):
             if self.held[message_id][0] not in self.hanging:
@@ -115,8 +123,6 @@ class Faulty(InProcessGrid):
             if node_id in self.gone:
                 replies.append(Message(Error(code=UNAVAILABLE, reason="Error: Node Unavailable"), reply_to=message))
                 self._replies.pop(message_id)
-            elif node_id in self.hanging:
-                self.held[message_id] = (node_id, self._replies.pop(message_id))
         replies += super().pull_messages([message.metadata.message_id for message in messages])
         if len(replies) < len(messages):
             self.clock.sleep(timeout)

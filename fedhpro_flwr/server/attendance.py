@@ -31,6 +31,7 @@ class Attendance:
         self._grid, self._width = grid, width
         self._inquiries = Inquiries(grid, question)
         self.known: dict[int, Introduction] = {}  # those that are there, by node id
+        self.heard: Collection[int] = ()  # those that said who they are at the last update
         self._told: set[str] = set()  # what was wrong with answers, said once
         self._refused: dict[int, tuple[int, str]] = {}  # node id -> the client it names, and what is wrong with it
 
@@ -68,7 +69,9 @@ class Attendance:
         for problem in sorted({*late.problems, *came.problems} - self._told):
             log(WARNING, "a node did not introduce itself: %s", problem)
             self._told.add(problem)
-        return [node for node in (*late.introduced, *came.introduced) if self._admit(node)]
+        said = [*late.introduced, *came.introduced]
+        self.heard = {node.node_id for node in said}
+        return [node for node in said if self._admit(node)]
 
     def problem_of(self, client: int) -> str:
         """What is wrong with the node that names a client, where one does and is set aside; else ""."""

@@ -93,7 +93,7 @@ class Roster:
         Args:
             timeout: seconds after which a question to a node counts as lost.
             failed: clients that answered with an error: their nodes, those that play nobody, and those whose client
-                one of these names, are asked again unless they are at work.
+                one of these names, are asked again unless they are at work; so are those at work for too long.
         """
         self.unanswered.look()
         before = self._played()
@@ -101,7 +101,8 @@ class Roster:
         # Two nodes that name one client: the one that plays it may be another's since it restarted, and never fails.
         held = (self._owners.get(self._known[node_id].partition_id, NOT_HERE) for node_id in idle)
         doubted = idle.union(map(self._node_of, failed), held) - self.unanswered.busy.keys()
-        self._note(self._attendance.update(timeout, doubted))
+        self._note(self._attendance.update(timeout, doubted | self.unanswered.overdue()))
+        self.unanswered.free(self._attendance.heard)
         self._tell(before)
         if not self._own_data and (players := self._in_turn()) != self._players:
             self._players = players
@@ -151,9 +152,9 @@ class Roster:
 
     def pause(self, clients: Iterable[int], timeout: float) -> None:
         """Before a round is repeated: wait until all its clients can be asked, for PAUSE_SECONDS at most; or until the
-        last node that is left alone, as it has not answered yet, may be asked again."""
+        last node that is left alone, as it has not answered yet, has had a timeout to say who it is."""
         wanted = list(clients)
-        deadline = max(time.monotonic() + PAUSE_SECONDS, self.unanswered.until(map(self._node_of, wanted)))
+        deadline = max(time.monotonic() + PAUSE_SECONDS, self.unanswered.until(map(self._node_of, wanted)) + timeout)
         while True:
             self.update(timeout)
             if not self._seats(wanted).absent or time.monotonic() >= deadline:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from flwr.app import Message
@@ -24,14 +24,15 @@ class Open:
     node_id: int
     client: int
     server_round: int
-    until: float  # of time.monotonic(): from then on the node is asked again, as the message may be lost
+    until: float  # of time.monotonic(): from then on the message may be lost
 
 
 class Unanswered:
     """What is left open by the rounds so far.
 
     A node that has not answered by the timeout is sent nothing new for as long again: it is still at work, or hangs,
-    and a second message would wait behind the first one. Its clients are set aside at once in the meantime.
+    and a second message would wait behind the first one. After that it is asked who it is, and is given work again once
+    it says so: one that hangs for good costs a run one timeout. Its clients are set aside at once in the meantime.
     """
 
     def __init__(self, grid: Grid) -> None:
@@ -56,13 +57,21 @@ class Unanswered:
         return replies
 
     def look(self) -> None:
-        """Fetch what was answered too late, and give up waiting where it has been too long."""
+        """Fetch what was answered too late."""
         for reply in self._grid.pull_messages(list(self._open)) if self._open else []:
             late = self._open.pop(reply.metadata.reply_to_message_id, None)
             if late and not reply.has_error():  # an error says that the node or the message is gone
                 self._late.append(f"client {late.client}: its answer to round {late.server_round} came too late")
+
+    def overdue(self) -> set[int]:
+        """The nodes whose message may be lost."""
         now = time.monotonic()
-        self._open = {asked: message for asked, message in self._open.items() if message.until > now}
+        return {message.node_id for message in self._open.values() if message.until <= now}
+
+    def free(self, node_ids: Collection[int]) -> None:
+        """These nodes answer questions: where a message is overdue it is lost."""
+        lost = self.overdue().intersection(node_ids)
+        self._open = {asked: message for asked, message in self._open.items() if message.node_id not in lost}
 
     def told(self) -> list[str]:
         """The late answers since the last call, a sentence each."""
@@ -70,7 +79,7 @@ class Unanswered:
         return late
 
     def until(self, node_ids: Iterable[int]) -> float:
-        """When all of these nodes may be asked again, of time.monotonic(); minus infinity if they may be now."""
+        """When all of these nodes are overdue, of time.monotonic(); minus infinity if none is left alone."""
         wanted = set(node_ids)
         return max((m.until for m in self._open.values() if m.node_id in wanted), default=-math.inf)
 

@@ -136,17 +136,6 @@ def test_a_node_that_hangs_is_left_alone_until_it_answers_and_that_answer_does_n
     assert Played(clock, gone).clients[:3] == run.clients[:3]
 
 
-def test_a_node_that_stays_silent_is_asked_again_after_another_timeout(clock):
-    def befall(grid, kind, turn):
-        if kind == "train":
-            grid.clock.sleep(0.7 * 3600)  # what a round takes
-        if (kind, turn) == ("train", 1):
-            grid.hanging.add(101)
-
-    run = Played(clock, befall)
-    assert [turn for kind, turn, node_id in run.grid.sent if kind == "train" and node_id == 101] == [1, 4]
-
-
 def test_a_node_that_answers_nothing_delays_a_round_once(clock):
     def silent(grid):
         grid.restart(102, 555)

@@ -119,10 +119,11 @@ def test_an_answer_to_the_first_attempt_does_not_count_in_the_second(clock):
     ]
 
 
+@pytest.mark.parametrize("needs", [560, 860])
 @pytest.mark.parametrize("named", [True, False], ids=["its own client", "a client that no node names"])
-def test_a_repeat_waits_for_a_node_that_has_not_answered_as_long_as_it_is_left_alone(clock, named, monkeypatch):
-    """It answers between one timeout and two: the only repeat is not used up before."""
-    grids, needs = [], 560
+def test_a_repeat_waits_for_a_node_that_has_not_answered_as_long_as_it_is_left_alone(clock, named, needs, monkeypatch):
+    """It answers between one timeout and three: the only repeat is not used up before."""
+    grids = []
     if not named:
         begin = Faulty.__init__
 

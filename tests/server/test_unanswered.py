@@ -34,6 +34,25 @@ def test_a_node_at_work_is_left_alone_though_the_clock_was_set_meanwhile(clock, 
     assert run.set_aside[2:] == [["client 1: its node has not answered round 2 yet"]] * 2
 
 
+@pytest.mark.parametrize(("restarted", "asked"), [(False, [1]), (True, [1, 5, 6])])
+def test_a_node_that_stays_silent_is_given_work_again_once_it_says_who_it_is(clock, restarted, asked):
+    """Restarted with its key it keeps its id and knows nothing of the round; of one that hangs nobody waits again."""
+
+    def befall(grid, kind, turn):
+        if kind == "train":
+            grid.clock.sleep(0.7 * TIMEOUT)  # what a round takes
+        if (kind, turn) == ("train", 1):
+            grid.hanging.add(101)
+        if (kind, turn) == ("train", 2) and restarted:
+            grid.held.clear()
+            grid.hanging.clear()
+
+    run = Played(clock, befall, rounds=6, clients__timeout=TIMEOUT)
+    assert sent_to_101(run) == asked
+    assert run.set_aside[3] == ["client 1: its node has not answered round 1 yet"]
+    assert clock.now == pytest.approx((6 * 0.7 + 1) * TIMEOUT)
+
+
 def test_a_request_that_flower_could_not_send_leaves_no_node_at_work(clock, monkeypatch):
     """It logs an error and returns at once, without replies."""
     sends = Faulty.send_and_receive
