@@ -30,9 +30,9 @@ class Inquiries:
 
     def __init__(self, grid: Grid, question: RecordDict) -> None:
         self._grid, self._question = grid, question
-        self._open: dict[str, int] = {}  # message id -> node id
-        self._since: dict[str, float] = {}  # message id -> time.monotonic() when it was sent, or waited for at last
-        self._asked_at: dict[int, float] = {}  # node id -> time.monotonic() of its last question
+        self._open: dict[str, int] = {}  # message id -> node id, each once at most
+        # node id -> time.monotonic() when its last question was sent, or waited for at last
+        self._asked_at: dict[int, float] = {}
         self._failed: set[int] = set()  # nodes that answered with an error
 
     def all_answers(self, num_nodes: int, timeout: float) -> Answers:
@@ -97,9 +97,9 @@ class Inquiries:
         again = {node_id for node_id in self._failed if node_id in there and self._may_be_asked_again(node_id)}
         self._failed = self._failed.intersection(there) - again
         answers = self._read(list(self._grid.pull_messages(list(self._open))) if self._open else [])
-        lost = {asked for asked in self._open if time.monotonic() - self._since[asked] >= timeout}
+        now = time.monotonic()
+        lost = {asked for asked, node_id in self._open.items() if now - self._asked_at[node_id] >= timeout}
         again |= {self._open.pop(asked) for asked in lost}
-        self._since = {asked: self._since[asked] for asked in self._open}
         again |= {node_id for node_id in doubted if node_id in there and self._may_be_asked_again(node_id)}
         if questions := self._questions(again):
             self._grid.push_messages(questions)
@@ -121,7 +121,6 @@ class Inquiries:
     def _note(self, questions: Iterable[Message]) -> None:
         for question in questions:
             self._open[question.metadata.message_id] = question.metadata.dst_node_id
-            self._since[question.metadata.message_id] = time.monotonic()
             self._asked_at[question.metadata.dst_node_id] = time.monotonic()
 
     def _read(self, replies: list[Message]) -> Answers:
