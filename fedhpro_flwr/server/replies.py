@@ -126,12 +126,12 @@ def collect(
             if client in seen:
                 raise BadReply("replied twice")  # neither counts: which came first is chance
             seen.add(client)
-            if reply.has_error() and reply.error.code in OF_THE_CLIENT:
-                failed.add(client)
-            if not reply.has_error() or client in failed:
-                unheard.discard(client)
             if reply.has_error():
+                if reply.error.code in OF_THE_CLIENT:
+                    failed.add(client)
+                    unheard.discard(client)
                 raise BadReply(error_reason(reply))
+            unheard.discard(client)
             unpacked = unpack(reply, client)
             if unpacked.partition_id != client:
                 raise BadReply(f"says that it is client {unpacked.partition_id}")
