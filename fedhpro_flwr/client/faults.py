@@ -23,8 +23,9 @@ def answered(message: Message, who: str, job: Callable[[], RecordDict]) -> Messa
 
 def in_words(who: str, error: Exception) -> str:
     """A fault for the server's log; one that says more by its kind and its place has both, the place in this log."""
+    said = str(error).encode(errors="backslashreplace").decode()  # a file's name may be no UTF-8, messages are
     if not isinstance(error, (KeyError, RuntimeError)):
-        return f"{who}: {error}"
-    reason = f"{who}: {type(error).__name__}: {error}"
+        return f"{who}: {said}"
+    reason = f"{who}: {type(error).__name__}: {said}"
     log(ERROR, "%s", reason, exc_info=error)
     return reason

@@ -7,6 +7,7 @@ into normalised floats on the device. Text is token ids, padded with 0.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -114,13 +115,14 @@ class DataSet:
         name: the name it was loaded by.
         train, test: splits whose samples have the same shape.
         class_names: one name a class, its position is the label.
-        mean, std: normalisation per channel of inputs scaled to [0, 1] (one number for vectors, not used for text).
+        mean, std: normalisation per channel of inputs scaled to [0, 1] (one number for vectors, not used for text);
+            lists and arrays become tuples.
         domain_names: one name a domain, its position is the domain id; empty where the splits have none.
         vocabulary: of text, how many token ids there are, PADDING included; 0 for anything else.
 
     Raises:
-        ValueError: splits of different shapes, labels, domains or tokens outside their range, mean or std of the
-            wrong length, std <= 0.
+        ValueError: splits of different shapes, labels, domains or tokens outside their range, names that are no text,
+            mean or std of the wrong length or not finite, std <= 0.
     """
 
     name: str
@@ -133,6 +135,11 @@ class DataSet:
     vocabulary: int = 0
 
     def __post_init__(self) -> None:
+        for field in ("class_names", "domain_names"):
+            object.__setattr__(self, field, tuple(getattr(self, field)))
+        for field in ("mean", "std"):
+            numbers = np.asarray(getattr(self, field), dtype=np.float64)
+            object.__setattr__(self, field, tuple(numbers.reshape(-1).tolist()))
         if self.train.inputs.shape[1:] != self.test.inputs.shape[1:]:
             raise ValueError(
                 f"data set {self.name!r}: training samples have shape {list(self.train.inputs.shape[1:])}, "
@@ -159,21 +166,29 @@ class DataSet:
                     f"data set {self.name!r}: a {part} label is {largest}, "
                     f"allowed are 0..{self.num_classes - 1} for {self.num_classes} classes"
                 )
+        for called in (*self.class_names, *self.domain_names):
+            if not isinstance(called, str) or (not called.isascii() and re.search("[\ud800-\udfff]", called)):
+                raise ValueError(
+                    f"data set {self.name!r}: a class or domain is called {called!r}, which is no UTF-8 text; rename it"
+                )
         channels = self.input_shape[0] if len(self.input_shape) == 3 else 1
-        if len(self.input_shape) == 3 and channels not in (1, 3) and self.input_shape[2] == len(self.mean):
+        is_given = len(self.mean) == len(self.std) == channels
+        if not is_given and len(self.input_shape) == 3 and self.input_shape[2] == len(self.mean):
             raise ValueError(
                 f"data set {self.name!r}: images must be [N, ch, H, W], these are {list(self.train.inputs.shape)} with "
                 "the channels last: permute(0, 3, 1, 2)"
             )
         if twice := sorted({name for name in self.class_names if self.class_names.count(name) > 1}):
             raise ValueError(f"data set {self.name!r}: two classes are called {twice[0]!r}")
-        if len(self.mean) != channels or len(self.std) != channels:
+        if not is_given:
             raise ValueError(
                 f"data set {self.name!r}: mean and std need {channels} numbers each, "
                 f"got {len(self.mean)} and {len(self.std)}"
             )
-        if min(self.std) <= 0:
-            raise ValueError(f"data set {self.name!r}: std must be larger than 0, got {self.std}")
+        if not np.isfinite((*self.mean, *self.std)).all() or min(self.std) <= 0:
+            raise ValueError(
+                f"data set {self.name!r}: mean {self.mean} and std {self.std} must be finite, and std larger than 0"
+            )
 
     @cached_property
     def content(self) -> str:

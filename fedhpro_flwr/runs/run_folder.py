@@ -205,7 +205,7 @@ class RunFolder:
     def failure(self, reason: str) -> None:
         """Why the run stopped, in a sentence. Where there is no room for it either, the exception alone says why."""
         with suppress(OSError):
-            write_whole(self.path / FAILURE_FILE, reason.encode())
+            write_whole(self.path / FAILURE_FILE, reason.encode(errors="backslashreplace"))
 
 
 def run_of(folder: Path) -> str:

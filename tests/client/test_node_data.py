@@ -11,6 +11,7 @@ from PIL import Image
 
 from client_app.app import app as client_app
 from fedhpro_flwr.client.configured_client import configured_client
+from fedhpro_flwr.client.faults import in_words
 from fedhpro_flwr.client.node_data import client_data, client_place, refuse_without_client, server_data
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.engine import federation
@@ -201,3 +202,7 @@ def test_a_file_beside_a_folder_of_the_same_client_is_refused(tmp_path: Path) ->
     config = nodes(tmp_path, data__name="image-folder")
     with pytest.raises(ValueError, match=r"holds both client-0\.zip and the folder client-0; delete or rename one"):
         client_place(config, 0, node())
+
+
+def test_what_a_client_says_of_a_file_whose_name_is_no_utf8_can_be_sent() -> None:
+    assert in_words("client 0", ValueError("caf\udce9.png is damaged")) == r"client 0: caf\udce9.png is damaged"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from math import inf, nan
 from pathlib import Path
 
 import numpy as np
@@ -123,8 +125,19 @@ def test_data_set_refuses() -> None:
         DataSet("x", one, Split(images(1), labels(2)), ("a", "b"), (0.5,), (0.5,))
     with pytest.raises(ValueError, match="mean and std need 3 numbers"):
         DataSet("x", three, three, ("a", "b"), (0.5,), (0.5,))
-    with pytest.raises(ValueError, match="std must be larger than 0"):
-        DataSet("x", one, one, ("a", "b"), (0.5,), (0.0,))
+    for mean, std in ((0.5, 0.0), (nan, 1.0), (0.5, nan), (0.5, inf)):
+        with pytest.raises(ValueError, match=rf"mean \({mean},\) and std \({std},\) must be finite, and std larg"):
+            DataSet("x", one, one, ("a", "b"), (mean,), (std,))
+    for wrong in (7, "caf\udce9"):  # the second as Python reads a folder whose name is no UTF-8
+        with pytest.raises(ValueError, match=re.escape(f"is called {wrong!r}, which is no UTF-8 text; rename it")):
+            DataSet("x", one, one, ("a", wrong), (0.5,), (0.5,))
+
+
+@pytest.mark.parametrize("of_three", [[0.1, 0.2, 0.3], np.array([0.1, 0.2, 0.3])])
+def test_lists_and_arrays_become_tuples(of_three) -> None:
+    three = Split(images(2, 3), labels(0, 1))
+    made = DataSet("x", three, three, ["a", "b"], of_three, of_three)
+    assert (made.class_names, made.mean, made.std) == (("a", "b"), (0.1, 0.2, 0.3), (0.1, 0.2, 0.3))
 
 
 def test_images_with_their_channels_last_and_two_classes_of_one_name_are_named() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -116,3 +118,13 @@ def test_pictures_are_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     picture_folder(tmp_path / "a", "cat/1.png", "dog/1.png", "fox/1.png")
     assert len(read("image-folder", path).train) == 3 and decoded == [2, 3]
     assert len(list((tmp_path / ".fedhpro-features").iterdir())) == 1  # what was kept of the folder as it was is gone
+
+
+def test_a_class_folder_whose_name_is_no_utf8_is_refused(tmp_path: Path) -> None:
+    for name in (b"caf\xe9", b"dog"):
+        picture_folder(tmp_path / os.fsdecode(name), *(f"{number}.png" for number in range(5)))
+    message = re.escape(
+        f"{tmp_path}: data set 'image-folder': a class or domain is called 'caf\\udce9', which is no UTF-8 text"
+    )
+    with pytest.raises(ValueError, match=message):
+        load(DataSource(name="image-folder", path=str(tmp_path)))

@@ -205,7 +205,7 @@ def test_partition_summary_and_failure(tmp_path):
     shape = SimpleNamespace(class_names=("a", "b"))
     folder.partition(KnownData(shape, None, ("", ""), np.array([[1, 2], [3, 0]]), (), "f00d", "beef"))
     folder.summary({"accuracy": {"best": 0.5}})
-    folder.failure("too few clients: ü")
+    folder.failure("too few clients: ü \udce9")
     assert json.loads((tmp_path / "partition.json").read_text()) == {
         "run": folder.run,
         "fingerprint": "f00d",
@@ -215,7 +215,7 @@ def test_partition_summary_and_failure(tmp_path):
         "counts": [[1, 2], [3, 0]],
     }
     assert json.loads((tmp_path / "summary.json").read_text()) == {"accuracy": {"best": 0.5}}
-    assert (tmp_path / "failure.txt").read_text(encoding="utf-8") == "too few clients: ü"
+    assert (tmp_path / "failure.txt").read_text(encoding="utf-8") == "too few clients: ü \\udce9"
 
 
 def test_a_run_without_checkpoints_is_not_said_to_go_on(tmp_path):
