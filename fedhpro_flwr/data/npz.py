@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from logging import getLogger
 from pathlib import Path
@@ -25,7 +25,7 @@ import numpy.typing as npt
 import torch
 
 from fedhpro_flwr.data.data_set import Split
-from fedhpro_flwr.data.declared import declared_classes
+from fedhpro_flwr.data.declared import CHANNELS, declared_classes
 from fedhpro_flwr.data.npz_layout import Header, Pair, layout, refuse_unread
 from fedhpro_flwr.data.own_format import OwnSamples, own_format, own_path
 from fedhpro_flwr.data.registry import DataSource
@@ -151,8 +151,12 @@ def _split(file: Path, pair: Pair, arrays: Mapping[str, npt.NDArray[np.generic]]
         raise ValueError(f"{file}: {inputs_name}, {labels_name}: {error}") from error
 
 
-def samples_of_array(array: npt.NDArray[np.generic]) -> torch.Tensor:
+def samples_of_array(array: npt.NDArray[np.generic], channels: Sequence[int] = CHANNELS) -> torch.Tensor:
     """The samples [N, ...] of an array in one of the shapes that this module names.
+
+    Args:
+        array: vectors or images.
+        channels: how many an image may have.
 
     Raises:
         ValueError: another type or shape, or float images outside of [0, 1].
@@ -175,8 +179,8 @@ def samples_of_array(array: npt.NDArray[np.generic]) -> torch.Tensor:
         raise ValueError(f"images must be uint8 or floats in [0, 1], vectors numbers [N, F]; got {array.dtype}")
     if pixels.ndim == 3:
         pixels = pixels[:, None]  # [N, H, W] -> [N, 1, H, W]
-    elif pixels.ndim == 4 and pixels.shape[1] not in (1, 3) and pixels.shape[3] in (1, 3):
+    elif pixels.ndim == 4 and pixels.shape[1] not in channels and pixels.shape[3] in channels:
         pixels = pixels.transpose(0, 3, 1, 2)  # [N, H, W, ch] -> [N, ch, H, W]
-    if pixels.ndim != 4 or pixels.shape[1] not in (1, 3):
+    if pixels.ndim != 4 or pixels.shape[1] not in channels:
         raise ValueError(f"images need shape [N, H, W] or 1 or 3 channels, vectors [N, F]; got {list(array.shape)}")
     return torch.from_numpy(np.ascontiguousarray(pixels))

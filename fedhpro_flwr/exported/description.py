@@ -98,8 +98,6 @@ class ModelDescription(Part):
         channels = self.input_shape[0] if self.is_image else 1
         if len(self.input_shape) != (3 if self.is_image else 1) or prod(self.input_shape) > MOST_NUMBERS:
             raise ValueError(f"{self.input_kind} of shape {list(self.input_shape)}")
-        if self.is_image and channels not in (1, 3):
-            raise ValueError(f"images of {channels} channels")
         if len(self.mean) != channels or len(self.std) != channels:
             raise ValueError(f"mean and std of {len(self.mean)} and {len(self.std)} numbers for {channels} channels")
         if (self.vocabulary > 0) != (self.input_kind == "text"):
@@ -121,7 +119,8 @@ class ModelDescription(Part):
         if self.input_kind == "vectors":
             return f"vectors of {self.input_shape[0]} numbers"
         channels, height, width = self.input_shape
-        return f"{'grey' if channels == 1 else 'colour'} images of {width}x{height} pixels"
+        of_pixels = f"images of {width}x{height} pixels"
+        return {1: f"grey {of_pixels}", 3: f"colour {of_pixels}"}.get(channels, f"{of_pixels} in {channels} channels")
 
     def named(self, written: str) -> int | None:
         """The class id of a class's name; None if no class is called so."""

@@ -91,8 +91,8 @@ def _pictures(paths: Sequence[Path], model: ExportedModel, batch_size: int, refu
 def _files(paths: Sequence[Path], described: ModelDescription, refuse: Refuse) -> Iterator[Path]:
     for path in paths:
         if not takes_pictures(described):
-            accepted = ".csv files" if described.input_kind == "text" else ".npz and .csv files"
-            refuse(f"{path}: the model takes {described.takes}, out of {accepted}")
+            accepted = {"text": ".csv", "vectors": ".npz and .csv"}.get(described.input_kind, ".npz")
+            refuse(f"{path}: the model takes {described.takes}, out of {accepted} files")
         elif not path.is_dir():
             yield path
         else:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from fedhpro_flwr.data.declared import CHANNELS
 from fedhpro_flwr.data.frozen_encoder import FrozenEncoder
 from fedhpro_flwr.data.npz import samples_of_array
 from fedhpro_flwr.data.picture_features import BATCH, square, unit_features
@@ -27,7 +28,7 @@ def of_array(array: npt.NDArray[np.generic], described: ModelDescription) -> Ten
     """
     if described.input_kind == "text":
         raise ValueError(f"it holds numbers, the model takes {described.takes}")
-    inputs = samples_of_array(array)
+    inputs = samples_of_array(array, (*CHANNELS, described.input_shape[0]))
     if tuple(inputs.shape[1:]) != described.input_shape:
         shape = list(inputs.shape[1:])
         raise ValueError(
@@ -71,7 +72,7 @@ def of_pictures(files: Sequence[Path], described: ModelDescription, frozen: Froz
 
 def takes_pictures(described: ModelDescription) -> bool:
     """Whether samples can be picture files."""
-    return described.is_image or described.input_kind == "features"
+    return described.input_kind == "features" or (described.is_image and described.input_shape[0] in CHANNELS)
 
 
 def pixels_of(file: Path, described: ModelDescription, frozen: FrozenEncoder | None = None) -> Tensor:

@@ -39,7 +39,7 @@ CHANGES = [
     ({"mean": [float("nan")]}, "(mean.0: Input should be a finite number)"),
     ({"width": -1}, "(width: Input should be greater than or equal to 0)"),
     ({"input_shape": [1, 10**6, 10**6]}, "(description: Value error, uint8-images of shape [1, 1000000, 1000000])"),
-    ({"input_shape": [2, 8, 8]}, "images of 2 channels"),
+    ({"input_shape": [2, 8, 8]}, "mean and std of 1 and 1 numbers for 2 channels"),
     ({"class_names": ["a", "b"]}, "its tensors are not those of a cnn for grey images of 8x8 pixels and 2 classes"),
     ({"mean": [0.5, 0.5]}, "mean and std of 2 and 1 numbers for 1 channels"),
     ({"std": [0.0]}, "(std.0: Input should be greater than 0)"),

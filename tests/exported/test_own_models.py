@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from fedhpro_flwr import load_exported
+from fedhpro_flwr.data import DATA_SETS, DataSet, Split
 from fedhpro_flwr.models import MODELS, Model, model
 
 
@@ -50,6 +51,21 @@ def test_numbers_that_are_in_no_file_are_the_builders(how, registered, vectors, 
     run = run_of(tmp_path / "run", **own, **{"model.name": registered(how), "rounds": 2})
     predicted = load_exported(run.folder).predict(run.test.inputs).logits.argmax(1)
     assert (predicted == run.test.labels).double().mean() == run.tested["accuracy"]
+
+
+def test_images_of_five_channels_are_predicted_out_of_arrays(monkeypatch, run_of, tmp_path):
+    pixels = torch.randint(256, (50, 5, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    train, test = (Split(pixels[part], torch.arange(50)[part] % 2) for part in (slice(40), slice(40, None)))
+    monkeypatch.setitem(
+        DATA_SETS, "bands", lambda source: DataSet("bands", train, test, ["a", "b"], [0.5] * 5, [0.5] * 5)
+    )
+    run = run_of(tmp_path / "run", **{"data.name": "bands", "data.train-limit": 0})
+    reader = load_exported(run.folder)
+    predicted = reader.predict(test.inputs.numpy())
+    assert (predicted.labels == test.labels).double().mean() == run.tested["accuracy"]
+    assert torch.equal(reader.predict(test.inputs.permute(0, 2, 3, 1)).logits, predicted.logits)  # channels last
+    with pytest.raises(ValueError, match="the model takes images of 8x8 pixels in 5 channels, no pictures"):
+        reader.predict("a.png")
 
 
 def test_one_text_is_one_sample_and_what_is_none_is_a_sentence(texts, vectors):
