@@ -3,7 +3,8 @@
     class/picture.png
     train/class/picture.png, test/class/picture.png
 
-In the second form each picture's part is given, in the first one the caller chooses the test part.
+In the second form each picture's part is given, in the first one the caller chooses the test part. A validation part
+beside a test part is left alone, and one folder around all of it, as in a .zip of a folder, does not matter.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from fedhpro_flwr.data.own_format import OwnSamples
 from fedhpro_flwr.data.pictures import SUFFIXES, PictureFolder, decode
 
 TRAIN, TEST = "train", "test"
+VALIDATION = frozenset(("val", "valid", "validation"))
+PARTS = VALIDATION | {TRAIN, TEST}
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class ClassFolders:
 
     def is_test(self) -> npt.NDArray[np.bool_]:
         """Whether a picture lies in the test folder [N]; all False where there is none."""
-        return np.array([self.has_test and name.parts[0] == TEST for name in self.names], dtype=np.bool_)
+        return np.array([self.has_test and name.parts[-3] == TEST for name in self.names], dtype=np.bool_)
 
     def samples(self, inputs: Tensor) -> OwnSamples:
         """What was made of the pictures, [N, ...] in their order, with their classes and in their parts."""
@@ -77,15 +80,24 @@ def class_folders(
     """
     classes = {name.parent for name in names} | set(folders)
     classes -= {parent for folder in classes for parent in folder.parents}
-    parts = {folder.parts[:-1] for folder in classes if folder.parts}  # () or ("train",) and ("test",)
-    is_flat = classes <= {PurePosixPath(TRAIN), PurePosixPath(TEST)}  # parts without classes inside
-    if parts == {(TRAIN,), ("val",)}:
-        raise ValueError(f"{place} has the folders train and val; call the one that is tested on {TEST}")
-    if is_flat or parts not in ({()}, {(TRAIN,), (TEST,)}):
+    around = folders_around(classes, 1)
+    part_of = {folder: folder.parts[around:-1] for folder in classes if folder.parts}
+    parts = set(part_of.values())  # () or ("train",) and ("test",)
+    validation = parts & {(part,) for part in VALIDATION}
+    if validation and parts == {(TRAIN,), *validation}:
+        raise ValueError(
+            f"{place} has the folders train and {min(validation)[0]}; call the one that is tested on {TEST}"
+        )
+    is_flat = {str(folder) for folder in classes} <= PARTS.difference(declared)  # parts without classes inside
+    if is_flat or parts not in ({()}, {(TRAIN,), (TEST,), *validation}):
+        within = {PurePosixPath(*folder.parts[around:]) for folder in classes}
         raise ValueError(
             f"{place} has no folders of classes: it needs class/picture.png, "
-            f"or train/class/picture.png and test/class/picture.png{_if_domains(classes)}"
+            f"or train/class/picture.png and test/class/picture.png{_if_domains(within)}"
         )
+    left_alone = {folder for folder in classes if part_of[folder] in validation}
+    classes -= left_alone
+    names = [name for name in names if name.parent not in left_alone]
     for name in names:
         if name.parent not in classes:
             raise ValueError(f"{place}: {name} lies outside of the folders of classes; move or delete it")
@@ -95,7 +107,7 @@ def class_folders(
             f"{place}: the class folder {empty[0]} holds no pictures ({', '.join(sorted(SUFFIXES))}); "
             "fill it or delete it"
         )
-    in_training = {class_name(folder.name) for folder in classes if folder.parts[:-1] != (TEST,)}
+    in_training = {class_name(folder.name) for folder in classes if part_of[folder] != (TEST,)}
     for folder in sorted(classes):
         if declared and class_name(folder.name) not in declared:
             raise ValueError(f"{place}: the class folder {folder} is none of data.classes; correct one of them")
@@ -104,11 +116,24 @@ def class_folders(
     return ClassFolders(tuple(names), declared or tuple(sorted(in_training)), (TEST,) in parts)
 
 
+def folders_around(innermost: Collection[PurePosixPath], layers: int) -> int:
+    """How many folders lie around all others, as in a .zip of a folder: none or one.
+
+    Args:
+        innermost: folders that pictures lie in, relative to the place that is searched.
+        layers: folders within each other that the layout has: 1 for classes, 2 for classes in domains; a folder of a
+            part is no layer.
+    """
+    tops = {folder.parts[:1] for folder in innermost}
+    is_deeper = all(len(folder.parts) > layers and folder.parts[layers - 1] not in PARTS for folder in innermost)
+    return int(len(tops) == 1 and is_deeper)
+
+
 def _if_domains(classes: Collection[PurePosixPath]) -> str:
     """What to do where the folders of classes lie in folders of domains, as domain-folder has them."""
-    if not classes or any(len(folder.parts) < 2 or folder.parts[0] in (TRAIN, TEST) for folder in classes):
+    if not classes or any(len(folder.parts) < 2 or folder.parts[0] in PARTS for folder in classes):
         return ""
-    if not {folder.parts[1:-1] for folder in classes} <= {(), (TRAIN,), (TEST,)}:  # between domain and class
+    if not {folder.parts[1:-1] for folder in classes} <= {(), *((part,) for part in PARTS)}:  # between domain and class
         return ""
     domain = min(classes).parts[0]
     return (

@@ -3,7 +3,8 @@
     domain/class/picture.png                                           a test part is split off
     domain/train/class/picture.png, domain/test/class/picture.png
 
-Every domain has the same classes. All pictures have one size, or are resized to `image_size`.
+Every domain has the same classes. All pictures have one size, or are resized to `image_size`. One folder around all of
+it, as in a .zip of a folder, does not matter.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import PurePosixPath
 import numpy as np
 import numpy.typing as npt
 
-from fedhpro_flwr.data.class_folders import TEST, TRAIN, ClassFolders, class_folders, decode_splits
+from fedhpro_flwr.data.class_folders import PARTS, ClassFolders, class_folders, decode_splits, folders_around
 from fedhpro_flwr.data.data_set import DataSet, IndexArray
 from fedhpro_flwr.data.domain_names import chosen_domains
 from fedhpro_flwr.data.hold_out import hold_out
@@ -62,17 +63,19 @@ def domain_folder(source: DataSource) -> DataSet:
     """
     with open_pictures(own_path(source)) as pictures:
         pictures.tell_left_out()
-        folders = {name.parts[0] for name in pictures.folders} | {name.parts[0] for name in pictures.names}
+        around = folders_around({name.parent for name in pictures.names}, 2)
+        top = pictures.names[0].parts[0] if around else ""
+        folders = {name.parts[around] for name in (*pictures.folders, *pictures.names) if len(name.parts) > around}
         outside = sorted(name for name in pictures.names if len(name.parts) == 1)
         if outside:
             raise ValueError(f"{pictures.path}: {outside[0]} lies outside of the folders of domains; move or delete it")
-        if not folders or folders <= {TRAIN, TEST}:
+        if folders <= PARTS:
             raise ValueError(
                 f"{pictures.path} has no folders of domains: it needs domain/class/picture.png, or "
                 "domain/train/class/picture.png and domain/test/class/picture.png"
             )
         domain_names = chosen_domains(source, sorted(folders))
-        found = domain_folders(pictures, {name: name for name in domain_names})
+        found = domain_folders(pictures, {name: PurePosixPath(top, name) for name in domain_names})
         if found.has_test:
             parts = np.flatnonzero(~found.is_test), np.flatnonzero(found.is_test)
         else:
@@ -84,7 +87,7 @@ def domain_folder(source: DataSource) -> DataSet:
     return DataSet("domain-folder", train, test, found.class_names, mean, std, domain_names)
 
 
-def domain_folders(pictures: PictureFolder, folder_of: Mapping[str, str]) -> DomainFolders:
+def domain_folders(pictures: PictureFolder, folder_of: Mapping[str, PurePosixPath]) -> DomainFolders:
     """Find the pictures of every domain.
 
     Args:
@@ -111,9 +114,10 @@ def domain_folders(pictures: PictureFolder, folder_of: Mapping[str, str]) -> Dom
     )
 
 
-def _one_domain(pictures: PictureFolder, domain: str, folder: str) -> ClassFolders:
+def _one_domain(pictures: PictureFolder, domain: str, folder: PurePosixPath) -> ClassFolders:
+    above = len(folder.parts)
     names, folders = (
-        [PurePosixPath(*name.parts[1:]) for name in among if name.parts[0] == folder and len(name.parts) > 1]
+        [PurePosixPath(*name.parts[above:]) for name in among if name.parts[:above] == folder.parts != name.parts]
         for among in (pictures.names, pictures.folders)
     )
     return class_folders(f"{pictures.path}, domain {domain}", names, folders)

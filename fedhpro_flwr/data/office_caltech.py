@@ -7,7 +7,7 @@ domain, class by class, not at random.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -93,11 +93,11 @@ def _place(source: DataSource) -> Path:
     )
 
 
-def _folder_of(pictures: PictureFolder, domain: str) -> str:
+def _folder_of(pictures: PictureFolder, domain: str) -> PurePosixPath:
     tops = {name.parts[0] for name in (*pictures.names, *pictures.folders)}
     folder = next((name for name in sorted(tops) if name.lower() == domain), None)
     if folder is None:
         raise FileNotFoundError(
             f"data set 'office-caltech': put the folder {domain} of class/picture.jpg into {pictures.path}"
         )
-    return folder
+    return PurePosixPath(folder)

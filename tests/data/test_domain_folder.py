@@ -68,6 +68,12 @@ def test_train_and_test_folders(source_of) -> None:
     assert loaded.test.inputs[:, 0, 0, 0].tolist() == [2, 3, 3]
 
 
+def test_a_folder_around_the_domains_does_not_matter(source_of) -> None:
+    loaded = load(source_of({f"PACS/{name}": content for name, content in pacs().items()}))
+    assert (loaded.domain_names, loaded.class_names) == (("photo", "sketch"), ("dog", "house"))
+    assert torch.equal(loaded.train.inputs[:, 0, 0, 0].long() // 100, loaded.train.domains)
+
+
 def test_domains_chosen_in_another_order(source_of) -> None:
     loaded = load(source_of(pacs() | {"art/dog/0.png": png()}, domains="sketch, photo"))
     assert loaded.domain_names == ("sketch", "photo")
@@ -108,7 +114,7 @@ def test_refusals(source_of, extra: dict[str, bytes], message: str) -> None:
 
 
 def test_folders_without_domains_are_refused(source_of, tmp_path: Path) -> None:
-    parts = {f"{part}/dog/0.png": png() for part in ("train", "test")}  # the layout of image-folder
+    parts = {f"{part}/dog/0.png": png() for part in ("train", "val", "test")}  # the layout of image-folder
     with pytest.raises(ValueError, match="has no folders of domains: it needs domain/class/picture"):
         load(source_of(parts))
     (tmp_path / "empty").mkdir()

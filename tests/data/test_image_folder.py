@@ -49,6 +49,31 @@ def test_train_and_test_folders(source_of) -> None:
     assert loaded.test.labels.tolist() == [1]
 
 
+def test_a_validation_part_is_left_alone_and_a_folder_around_everything_does_not_matter(source_of) -> None:
+    files = {f"{part}/{name}/{part}.png": png(i) for part in ("train", "test") for i, name in enumerate("ab")}
+    files |= {"val/c/1.png": png(), "valid/a/1.png": png(size=(9, 9))}
+    loaded = load(source_of({f"pictures-v2/{name}": content for name, content in files.items()}))
+    assert (loaded.class_names, loaded.train.labels.tolist(), loaded.test.labels.tolist()) == (
+        ("a", "b"),
+        [0, 1],
+        [0, 1],
+    )
+    assert loaded.train.inputs[:, 0, 0, 0].tolist() == [0, 1]
+
+
+def test_a_folder_around_the_classes_does_not_matter(source_of) -> None:
+    files = {f"pictures/{name}/{i}.png": png(10 * c + i) for c, name in enumerate(("ant", "bee")) for i in range(4)}
+    loaded = load(source_of(files, test_share=0.25))
+    assert (loaded.class_names, len(loaded.train), len(loaded.test)) == (("ant", "bee"), 6, 2)
+    assert torch.equal(loaded.train.inputs[:, 0, 0, 0] // 10, loaded.train.labels)
+
+
+def test_a_declared_class_may_have_the_name_of_a_part(source_of) -> None:
+    source = source_of({f"{name}/{i}.png": png(i) for name in ("train", "valid") for i in range(4)}, test_share=0.25)
+    loaded = load(source.model_copy(update={"classes": "car, train, valid"}))
+    assert loaded.train.labels.tolist() == [1, 1, 1, 2, 2, 2]
+
+
 def test_one_colour_picture_makes_all_of_them_colour(source_of) -> None:
     files = {"train/a/1.png": png(7), "train/b/1.png": png(9, colour=True), "test/a/1.png": png(3)}
     loaded = load(source_of(files))
@@ -90,18 +115,18 @@ def test_pictures_of_several_sizes_are_resized(source_of) -> None:
         ({"notes.txt": b""}, "has no folders of classes"),
         ({"train/a/1.png": png()}, r"has no folders of classes: .*picture\.png$"),
         ({"test/a/1.png": png()}, "has no folders of classes"),
-        ({"a/b/c/1.png": png()}, r"has no folders of classes: .*test/class/picture\.png$"),
+        ({"a/b/c/1.png": png()}, r"has no folders of classes: .*; if b is a domain, name the folder b alone"),
+        ({"train/1.png": png(), "val/1.png": png(), "test/1.png": png()}, "has no folders of classes"),
         (
             {"photo/cat/1.png": png(), "sketch/cat/1.png": png()},
             r"it needs class/picture\.png, .*; if photo is a domain, name the folder photo alone: only a data set that "
             "the run divides can have several, with data.name = 'domain-folder'$",
         ),
-        ({"art/train/cat/1.png": png(), "art/test/cat/1.png": png()}, "if art is a domain, name the folder art alone"),
+        ({"art/train/cat/1.png": png(), "web/train/cat/1.png": png()}, "if art is a domain, name the folder art alone"),
         ({"a/1.png": png(), "train/a/1.png": png(), "test/a/1.png": png()}, "has no folders of classes"),
-        (
-            {"train/a/1.png": png(), "val/a/1.png": png()},
-            "has the folders train and val; call the one that is",
-        ),
+        ({"train/a/1.png": png(), "val/a/1.png": png()}, "has the folders train and val; call the one that is"),
+        ({"val/a/1.png": png(), "b/1.png": png()}, "has no folders of classes"),
+        ({"x/train/a/1.png": png(), "x/valid/a/1.png": png()}, "has the folders train and valid; call the one that"),
         ({"train/a/1.png": png(), "test/b/1.png": png()}, "the class test/b is in the test part alone"),
         ({"a/1.png": png()}, "leaves no test sample"),
     ],
