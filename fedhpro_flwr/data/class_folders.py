@@ -24,8 +24,12 @@ from fedhpro_flwr.data.own_format import OwnSamples
 from fedhpro_flwr.data.pictures import SUFFIXES, PictureFolder, decode
 
 TRAIN, TEST = "train", "test"
-VALIDATION = frozenset(("val", "valid", "validation"))
-PARTS = VALIDATION | {TRAIN, TEST}
+VALIDATION = "val"
+PARTS = {  # by the names of their folders, in small letters
+    **dict.fromkeys(("train", "training"), TRAIN),
+    **dict.fromkeys(("test", "testing"), TEST),
+    **dict.fromkeys(("val", "valid", "validation"), VALIDATION),
+}
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ class ClassFolders:
 
     def is_test(self) -> npt.NDArray[np.bool_]:
         """Whether a picture lies in the test folder [N]; all False where there is none."""
-        return np.array([self.has_test and name.parts[-3] == TEST for name in self.names], dtype=np.bool_)
+        return np.array([self.has_test and part_of(name.parts[-3]) == TEST for name in self.names], dtype=np.bool_)
 
     def samples(self, inputs: Tensor) -> OwnSamples:
         """What was made of the pictures, [N, ...] in their order, with their classes and in their parts."""
@@ -81,21 +85,18 @@ def class_folders(
     classes = {name.parent for name in names} | set(folders)
     classes -= {parent for folder in classes for parent in folder.parents}
     around = folders_around(classes, 1)
-    part_of = {folder: folder.parts[around:-1] for folder in classes if folder.parts}
-    parts = set(part_of.values())  # () or ("train",) and ("test",)
-    validation = parts & {(part,) for part in VALIDATION}
-    if validation and parts == {(TRAIN,), *validation}:
-        raise ValueError(
-            f"{place} has the folders train and {min(validation)[0]}; call the one that is tested on {TEST}"
-        )
-    is_flat = {str(folder) for folder in classes} <= PARTS.difference(declared)  # parts without classes inside
-    if is_flat or parts not in ({()}, {(TRAIN,), (TEST,), *validation}):
+    above = {folder: tuple(map(part_of, folder.parts[around:-1])) for folder in classes if folder.parts}
+    parts = set(above.values())  # () or ("train",) and ("test",)
+    if parts == {(TRAIN,), (VALIDATION,)}:
+        raise ValueError(f"{place} has a part to train on and one to validate on; call the one to test on {TEST}")
+    is_flat = all(is_part(str(folder)) and str(folder) not in declared for folder in classes)  # no classes in the parts
+    if is_flat or (parts != {()} and parts - {(VALIDATION,)} != {(TRAIN,), (TEST,)}):
         within = {PurePosixPath(*folder.parts[around:]) for folder in classes}
         raise ValueError(
             f"{place} has no folders of classes: it needs class/picture.png, "
             f"or train/class/picture.png and test/class/picture.png{_if_domains(within)}"
         )
-    left_alone = {folder for folder in classes if part_of[folder] in validation}
+    left_alone = {folder for folder in classes if above[folder] == (VALIDATION,)}
     classes -= left_alone
     names = [name for name in names if name.parent not in left_alone]
     for name in names:
@@ -107,13 +108,23 @@ def class_folders(
             f"{place}: the class folder {empty[0]} holds no pictures ({', '.join(sorted(SUFFIXES))}); "
             "fill it or delete it"
         )
-    in_training = {class_name(folder.name) for folder in classes if part_of[folder] != (TEST,)}
+    in_training = {class_name(folder.name) for folder in classes if above[folder] != (TEST,)}
     for folder in sorted(classes):
         if declared and class_name(folder.name) not in declared:
             raise ValueError(f"{place}: the class folder {folder} is none of data.classes; correct one of them")
         if not declared and class_name(folder.name) not in in_training:
             raise ValueError(f"{place}: the class {folder} is in the test part alone; add it to train")
     return ClassFolders(tuple(names), declared or tuple(sorted(in_training)), (TEST,) in parts)
+
+
+def part_of(folder: str) -> str:
+    """The part whose folder has that name, `train`, `test` or `val`; the name itself where it is none's."""
+    return PARTS.get(folder.lower(), folder)
+
+
+def is_part(folder: str) -> bool:
+    """Whether that is the name of a part's folder."""
+    return folder.lower() in PARTS
 
 
 def folders_around(innermost: Collection[PurePosixPath], layers: int) -> int:
@@ -125,15 +136,15 @@ def folders_around(innermost: Collection[PurePosixPath], layers: int) -> int:
             part is no layer.
     """
     tops = {folder.parts[:1] for folder in innermost}
-    is_deeper = all(len(folder.parts) > layers and folder.parts[layers - 1] not in PARTS for folder in innermost)
+    is_deeper = all(len(folder.parts) > layers and not is_part(folder.parts[layers - 1]) for folder in innermost)
     return int(len(tops) == 1 and is_deeper)
 
 
 def _if_domains(classes: Collection[PurePosixPath]) -> str:
     """What to do where the folders of classes lie in folders of domains, as domain-folder has them."""
-    if not classes or any(len(folder.parts) < 2 or folder.parts[0] in PARTS for folder in classes):
+    if not classes or any(len(folder.parts) < 2 or is_part(folder.parts[0]) for folder in classes):
         return ""
-    if not {folder.parts[1:-1] for folder in classes} <= {(), *((part,) for part in PARTS)}:  # between domain and class
+    if any(len(folder.parts) > 3 or not all(map(is_part, folder.parts[1:-1])) for folder in classes):
         return ""
     domain = min(classes).parts[0]
     return (

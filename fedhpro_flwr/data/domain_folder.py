@@ -16,7 +16,7 @@ from pathlib import PurePosixPath
 import numpy as np
 import numpy.typing as npt
 
-from fedhpro_flwr.data.class_folders import PARTS, ClassFolders, class_folders, decode_splits, folders_around
+from fedhpro_flwr.data.class_folders import ClassFolders, class_folders, decode_splits, folders_around, is_part
 from fedhpro_flwr.data.data_set import DataSet, IndexArray
 from fedhpro_flwr.data.domain_names import chosen_domains
 from fedhpro_flwr.data.hold_out import hold_out
@@ -69,7 +69,7 @@ def domain_folder(source: DataSource) -> DataSet:
         outside = sorted(name for name in pictures.names if len(name.parts) == 1)
         if outside:
             raise ValueError(f"{pictures.path}: {outside[0]} lies outside of the folders of domains; move or delete it")
-        if folders <= PARTS:
+        if all(map(is_part, folders)):
             raise ValueError(
                 f"{pictures.path} has no folders of domains: it needs domain/class/picture.png, or "
                 "domain/train/class/picture.png and domain/test/class/picture.png"

@@ -114,7 +114,7 @@ def test_refusals(source_of, extra: dict[str, bytes], message: str) -> None:
 
 
 def test_folders_without_domains_are_refused(source_of, tmp_path: Path) -> None:
-    parts = {f"{part}/dog/0.png": png() for part in ("train", "val", "test")}  # the layout of image-folder
+    parts = {f"{part}/dog/0.png": png() for part in ("Train", "val", "test")}  # the layout of image-folder
     with pytest.raises(ValueError, match="has no folders of domains: it needs domain/class/picture"):
         load(source_of(parts))
     (tmp_path / "empty").mkdir()

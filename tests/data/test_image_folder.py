@@ -61,6 +61,11 @@ def test_a_validation_part_is_left_alone_and_a_folder_around_everything_does_not
     assert loaded.train.inputs[:, 0, 0, 0].tolist() == [0, 1]
 
 
+def test_names_of_parts_as_others_write_them(source_of) -> None:
+    loaded = load(source_of({"Training/a/1.png": png(), "Testing/a/2.png": png(1), "Valid/a/3.png": png()}))
+    assert (len(loaded.train), loaded.test.inputs[:, 0, 0, 0].tolist()) == (1, [1])
+
+
 def test_a_folder_around_the_classes_does_not_matter(source_of) -> None:
     files = {f"pictures/{name}/{i}.png": png(10 * c + i) for c, name in enumerate(("ant", "bee")) for i in range(4)}
     loaded = load(source_of(files, test_share=0.25))
@@ -124,9 +129,15 @@ def test_pictures_of_several_sizes_are_resized(source_of) -> None:
         ),
         ({"art/train/cat/1.png": png(), "web/train/cat/1.png": png()}, "if art is a domain, name the folder art alone"),
         ({"a/1.png": png(), "train/a/1.png": png(), "test/a/1.png": png()}, "has no folders of classes"),
-        ({"train/a/1.png": png(), "val/a/1.png": png()}, "has the folders train and val; call the one that is"),
+        (
+            {"train/a/1.png": png(), "val/a/1.png": png()},
+            "train on and one to validate on; call the one to test on test",
+        ),
         ({"val/a/1.png": png(), "b/1.png": png()}, "has no folders of classes"),
-        ({"x/train/a/1.png": png(), "x/valid/a/1.png": png()}, "has the folders train and valid; call the one that"),
+        (
+            {"x/train/a/1.png": png(), "x/valid/a/1.png": png()},
+            "train on and one to validate on; call the one to test on test",
+        ),
         ({"train/a/1.png": png(), "test/b/1.png": png()}, "the class test/b is in the test part alone"),
         ({"a/1.png": png()}, "leaves no test sample"),
     ],
