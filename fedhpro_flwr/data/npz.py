@@ -140,15 +140,26 @@ def _split(file: Path, pair: Pair, arrays: Mapping[str, npt.NDArray[np.generic]]
         raise ValueError(f"{file}: {inputs_name} is a single number, samples [N, ...] are needed")
     if len(labels) != len(inputs):
         raise ValueError(f"{file}: {inputs_name} has {len(inputs)} samples but {labels_name} has {len(labels)} labels")
-    if inputs.ndim == 2 and inputs.dtype == np.uint8 and inputs.size and inputs.max() > MOST_COUNTED:
-        getLogger("flwr").warning(
-            "%s: %s holds vectors of whole numbers up to %d, which are taken as they are, and models hardly learn from "
-            "such; if they are pixels, divide them by 255, or give pictures [N, H, W]", file, inputs_name, inputs.max()
-        )  # fmt: skip
+    _warn_of_scale(f"{file}: {inputs_name}", inputs)
     try:
         return Split(samples_of_array(inputs), torch.from_numpy(labels.astype(np.int64)))
     except ValueError as error:
         raise ValueError(f"{file}: {inputs_name}, {labels_name}: {error}") from error
+
+
+def _warn_of_scale(name: str, inputs: npt.NDArray[np.generic]) -> None:
+    """Tell of bytes that models hardly learn from: pixels as vectors, and pictures of 0 and 1 where 255 is white."""
+    largest = inputs.max() if inputs.dtype == np.uint8 and inputs.size else 0
+    if inputs.ndim == 2 and largest > MOST_COUNTED:
+        getLogger("flwr").warning(
+            "%s holds vectors of whole numbers up to %d, which are taken as they are, and models hardly learn from "
+            "such; if they are pixels, divide them by 255, or give pictures [N, H, W]", name, largest
+        )  # fmt: skip
+    elif inputs.ndim > 2 and largest == 1:
+        getLogger("flwr").warning(
+            "%s holds pictures of bytes 0 and 1, where 255 is white: they are as good as black, and models hardly "
+            "learn from such; multiply them by 255", name
+        )  # fmt: skip
 
 
 def samples_of_array(array: npt.NDArray[np.generic], channels: Sequence[int] = CHANNELS) -> torch.Tensor:

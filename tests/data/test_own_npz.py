@@ -153,6 +153,12 @@ def test_pixels_given_as_vectors_are_warned_of(
     assert any("whole numbers up to 255" in line and "divide them by 255" in line for line in said) == warned
 
 
+def test_pictures_of_zeros_and_ones_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for factor, warned in ((255, False), (1, True)):
+        load_arrays(tmp_path, images=pixels(10, 4, 4) % 2 * np.uint8(factor), labels=LABELS)
+        assert ("own.npz: images holds pictures of bytes 0 and 1, where 255 is white" in caplog.text) == warned
+
+
 def test_a_column_of_labels_is_a_list_of_labels(tmp_path: Path) -> None:
     loaded = load_arrays(tmp_path, images=pixels(10, 4, 4), labels=LABELS[:, None].astype(np.uint8))
     assert loaded.train.labels.dtype == torch.int64 and loaded.num_classes == 3
