@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from textwrap import fill, shorten
+from textwrap import fill
 
+from fedhpro_flwr.printable import legible
 from fedhpro_flwr.report.bands import Spread, spread_by_name
 from fedhpro_flwr.report.drawing import INK, PARTS, WIDTH, Picture, legend_below, look, new_figure, picture
 from fedhpro_flwr.report.groups import Group
@@ -116,7 +117,7 @@ def _bars(name: str, tables: Sequence[tuple[str, Mapping[str, Spread]]], caption
     longest = max(map(len, names))
     axes.set_xticks(
         range(len(names)),
-        [shorten(entry, 18, placeholder="…") for entry in names],
+        [legible(entry, 18) for entry in names],
         rotation=0 if longest * len(names) < 11 * width else 60,
         ha="center" if longest * len(names) < 11 * width else "right",
         rotation_mode="anchor",

@@ -7,6 +7,7 @@ from textwrap import fill
 
 import numpy as np
 
+from fedhpro_flwr.printable import legible
 from fedhpro_flwr.report.drawing import INK, WIDTH, Picture, new_figure, picture
 from fedhpro_flwr.report.features import Features, Plane
 
@@ -45,7 +46,7 @@ def feature_picture(features: Features, plane: Plane, name: str, title: str, cap
             axes.add_patch(dots)
             if classes <= MOST_NAMED:
                 axes.annotate(
-                    str(features.class_names[label]),
+                    legible(str(features.class_names[label]), 18),
                     tuple(np.median(own, axis=0).tolist()),
                     color=INK,
                     fontsize=10,

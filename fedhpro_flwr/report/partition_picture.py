@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from textwrap import shorten
-
+from fedhpro_flwr.printable import legible
 from fedhpro_flwr.report.drawing import ACCENTS, INK, WIDTH, Picture, new_figure, picture, whole_numbers
 from fedhpro_flwr.report.runs import Division
 
@@ -47,7 +46,7 @@ def partition_picture(division: Division, name: str, whose: str) -> Picture:
         long = max(len(str(class_name)) for class_name in division.class_names) > 4
         axes.set_xticks(
             range(classes),
-            [shorten(str(class_name), 16, placeholder="…") for class_name in division.class_names],
+            [legible(str(class_name), 16) for class_name in division.class_names],
             rotation=60 if long else 0,
             ha="right" if long else "center",
             rotation_mode="anchor",

@@ -107,6 +107,15 @@ def test_names_are_text_and_neither_formulas_nor_markup(make_run, tmp_path: Path
     assert "<b>" not in text and "<i>" not in text
 
 
+def test_a_long_name_of_one_word_keeps_its_beginning(make_run, tmp_path: Path):
+    folder = make_run("a", [0.5])
+    table = {"class-names": ["diabetic_retinopathy", "dog"], "client-domains": ["", ""], "counts": [[3, 0], [1, 4]]}
+    (folder / "partition.json").write_text(json.dumps(table))
+    text = write_report([folder], tmp_path / "out").read_text(encoding="utf-8")
+    assert ">diabetic_retino…<" in text and ">diabetic_retinopa…<" in text  # by client, by accuracy
+    assert ">…<" not in text
+
+
 def test_no_round_at_all_is_refused_with_the_reason(make_run, tmp_path: Path):
     make_run("a", [], finished=False, failure="data.path does not exist")
     with pytest.raises(ConfigError, match=r"no run in .*runs has got through a round yet: data\.path does not exist"):
