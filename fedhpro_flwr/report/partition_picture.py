@@ -26,7 +26,10 @@ def partition_picture(division: Division, name: str, whose: str) -> Picture:
     written = clients <= MOST_WRITTEN and classes <= MOST_WRITTEN
     row = 0.27 if written else max(0.055, min(0.2, 6.5 / clients))
     width = max(WIDTH, classes * 0.38 + 0.9) if written else WIDTH * (1 if classes <= MOST_NAMED else 1.6)
-    figure, axes = new_figure(width, 0.8 + row * clients)
+    names = [legible(str(class_name), 16) for class_name in division.class_names] if classes <= MOST_NAMED else []
+    longest = max(map(len, names), default=0)
+    is_long = longest > 4
+    figure, axes = new_figure(width, 0.8 + row * clients + (0.06 * longest if is_long else 0))
     accent = to_rgb(ACCENTS[0])
     # From see-through to the accent: on any background.
     shades = LinearSegmentedColormap.from_list("samples", [(*accent, 0.0), (*accent, STRONGEST)])
@@ -42,13 +45,12 @@ def partition_picture(division: Division, name: str, whose: str) -> Picture:
         bar = figure.colorbar(image, ax=axes, shrink=0.6, pad=0.02)
         bar.outline.set_visible(False)
         bar.ax.tick_params(colors=INK, length=0)
-    if classes <= MOST_NAMED:
-        long = max(len(str(class_name)) for class_name in division.class_names) > 4
+    if names:
         axes.set_xticks(
             range(classes),
-            [legible(str(class_name), 16) for class_name in division.class_names],
-            rotation=60 if long else 0,
-            ha="right" if long else "center",
+            names,
+            rotation=60 if is_long else 0,
+            ha="right" if is_long else "center",
             rotation_mode="anchor",
         )
     else:
