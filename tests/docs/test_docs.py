@@ -63,9 +63,18 @@ def test_links_to_a_heading_find_it(page: Path) -> None:
     assert [anchor for target, anchor in markdown if target.suffix == ".md" and anchor not in anchors(target)] == []
 
 
-def test_every_experiment_stands_on_its_page() -> None:
-    page = (ROOT / "docs" / "experiments.md").read_text(encoding="utf-8")
-    assert [path.stem for path in (ROOT / "conf").glob("*.toml") if f"`{path.stem}`" not in page] == []
+@pytest.mark.parametrize(
+    ("name", "chosen"),
+    [
+        ("experiments", [path.stem for path in (ROOT / "conf").glob("*.toml")]),
+        ("data", list(DATA_SETS)),
+        ("methods", list(METHODS)),
+        ("own-data-and-models", list(MODELS)),
+    ],
+)
+def test_all_that_a_setting_can_choose_stands_on_its_page(name: str, chosen: list[str]) -> None:
+    page = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+    assert [choice for choice in chosen if f"`{choice}`" not in page] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
