@@ -11,7 +11,7 @@ from rich.console import Console
 from fedhpro_flwr.commands import FAILED, Subparsers
 from fedhpro_flwr.commands.complaint import complain
 from fedhpro_flwr.commands.run import add_settings
-from fedhpro_flwr.comparison.grid import NO_CHOICES, Choices, Grid, build_grid
+from fedhpro_flwr.comparison.grid import NO_CHOICES, Choices, Grid, build_grid, unread_in
 from fedhpro_flwr.comparison.panels import overview
 from fedhpro_flwr.comparison.rows import Row, read_columns, read_rows, read_seeds
 from fedhpro_flwr.comparison.study import run_study
@@ -92,9 +92,11 @@ def run_grid(options: argparse.Namespace, console: Console, rows: tuple[Row, ...
         refuse=partial(refuse_gpu, options.gpus_per_client, options.engine),
     )
     grid, tuning = grid_of(options, rows), tuning_of(options)
+    trials = tuning and tuning.grid(options.conf, options.set, grid.rows, grid.columns, grid.folder)
+    for warning in unread_in(trials or grid, options.set):
+        complain(warning, "yellow")
     try:
-        if tuning:
-            trials = tuning.grid(options.conf, options.set, grid.rows, grid.columns, grid.folder)
+        if tuning and trials:
             console.print("first what each row does best with, on validation data:", markup=False)
             tried = played(trials, shown=overview)
             try:

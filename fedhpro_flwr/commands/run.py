@@ -30,7 +30,8 @@ from fedhpro_flwr.runs.run_folder import (
     PARTITION_FILE,
     begun_folder,
 )
-from fedhpro_flwr.settings.from_command_line import prepare
+from fedhpro_flwr.settings.from_command_line import keys_of, prepare
+from fedhpro_flwr.settings.unread import unread
 
 
 def add_parser(commands: Subparsers) -> None:
@@ -77,6 +78,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
     began, console.file = time.monotonic(), until_it_fails(console.file)
     refuse(options)
     config = prepare(options.conf, options.set) if options.resume is None else prepare_resumed(options)
+    for warning in unread([config], keys_of(options.set)):
+        complain(warning, "yellow")
     if options.superlink:
         return run_on_superlink(options, config, console)
     refuse_gpu(options.gpus_per_client, options.engine, config)

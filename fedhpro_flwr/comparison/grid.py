@@ -11,8 +11,9 @@ from pathlib import Path
 from fedhpro_flwr.comparison.rows import Column, Row, refuse_elsewhere
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.settings.flat_keys import Scalar
-from fedhpro_flwr.settings.from_command_line import prepare, read_settings
+from fedhpro_flwr.settings.from_command_line import keys_of, prepare, read_settings
 from fedhpro_flwr.settings.places import DECIDES_NOTHING, STATE_FOLDER
+from fedhpro_flwr.settings.unread import unread
 
 NOT_COMPARED = DECIDES_NOTHING | {STATE_FOLDER, "checkpoint.every"}  # the folder of a grid may be moved
 LONGEST = 200  # characters of a folder's name: file systems take 255 bytes
@@ -136,6 +137,16 @@ def _cell(conf: str | None, changes: Sequence[str], row: Row, column: Column, se
         return Cell(row.label, column.label, seed, RunConfig.parse(config.flat() | own))
     except ConfigError as error:
         raise ConfigError(f"{run_name(row.label, column.label, seed)}: {error}; nothing was started") from None
+
+
+def unread_in(grid: Grid, changes: Sequence[str]) -> list[str]:
+    """A sentence for each setting that was given and no run reads that has it: of all rows, or of one."""
+    keys = [*keys_of(changes), *keys_of(grid.columns[0].changes)]
+    said = unread([cell.config for cell in grid.runs], keys)
+    for row in grid.rows:
+        own = [grid.cells[row.label, column.label, grid.seeds[0]].config for column in grid.columns]
+        said += [f"{row.label}: {sentence}" for sentence in unread(own, keys_of(row.changes))]
+    return said
 
 
 def run_name(row: str, column: str, seed: int) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from fedhpro_flwr.config import ConfigError
+from fedhpro_flwr.settings.from_command_line import keys_of
 
 PRESET = "preset:"  # preset:tuned is short for fedhpro:preset=tuned
 HYPER = "+hyper"  # fedproto+hyper is short for fedproto:method.prototypes=hyper
@@ -30,7 +31,7 @@ class Row:
     @property
     def keys(self) -> frozenset[str]:
         """The keys that it sets."""
-        return frozenset(change.partition("=")[0].strip() for change in self.changes)
+        return frozenset(keys_of(self.changes))
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,11 @@ def read_settings(conf: str | None, changes: Sequence[str]) -> dict[str, Scalar]
             raise ConfigError(f"--set {change}: write it as key=value")
         settings[key.strip()] = _value(key.strip(), value.strip())
     return settings
+
+
+def keys_of(changes: Iterable[str]) -> list[str]:
+    """The keys of `key=value` changes."""
+    return [change.partition("=")[0].strip() for change in changes]
 
 
 def _value(key: str, text: str) -> Scalar:
