@@ -34,15 +34,18 @@ def feature_picture(features: Features, plane: Plane, name: str, title: str, cap
 
     figure, axes = new_figure(WIDTH, 4.1)
     classes = len(features.class_names)
+    stroke = np.array([1e-4 * np.ptp(plane.samples[:, 0]), 0.0])
     for label in range(classes):
         own = plane.samples[(features.labels == label).numpy()]
         if len(own):
-            # A class is one path of dots (strokes of no length with round ends): a tenth of the bytes of markers.
-            path = Path(own.repeat(2, axis=0).tolist(), [Path.MOVETO, Path.LINETO] * len(own))
-            path.should_simplify = False  # strokes of no length would be left out
+            # A class is one path of dots (short strokes with round ends): a tenth of the bytes of markers.
+            ends = np.stack([own, own + stroke], axis=1).reshape(-1, 2)
+            path = Path(ends.tolist(), [Path.MOVETO, Path.LINETO] * len(own))
+            path.should_simplify = False  # so short strokes would be left out
             dots = PathPatch(
                 path, edgecolor=class_color(label, classes), facecolor="none", lw=3.6, capstyle="round", alpha=0.75
             )
+            dots.set_snap(False)  # on whole pixels they have no length, and the PNG has none of them
             axes.add_patch(dots)
             if classes <= MOST_NAMED:
                 axes.annotate(

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from matplotlib.image import imread
 from safetensors.torch import load_file, save_file
 
 from fedhpro_flwr.cli import main
 from fedhpro_flwr.config import ConfigError, RunConfig
-from fedhpro_flwr.report.features import Features, neighbour_embedding, principal_axes, read_features, with_data_here
+from fedhpro_flwr.report.feature_picture import feature_picture
+from fedhpro_flwr.report.features import (
+    Features,
+    Plane,
+    neighbour_embedding,
+    principal_axes,
+    read_features,
+    with_data_here,
+)
 from fedhpro_flwr.report.runs import Run
 
 
@@ -55,6 +65,14 @@ def test_neighbours_are_embedded_equally_for_equal_seeds():
     assert first.samples.shape == (30, 2)
     assert first.prototypes.shape == (4, 2)
     np.testing.assert_array_equal(first.samples, again.samples)
+
+
+def test_every_sample_is_a_dot_in_the_png_too():
+    plane = Plane(np.stack([np.arange(8.0), np.arange(8.0) % 3], axis=1), np.zeros((0, 2)))
+    features = replace(drawn(8), class_names=("a", "b", *"cdefghijklmnopqrstu"))  # so many are not named on the dots
+    shown = imread(io.BytesIO(feature_picture(features, plane, "features", "title", "caption").png))[..., :3]
+    coloured = (np.ptp(shown, axis=-1) > 0.2).sum()
+    assert 8 * 30 < coloured < 8 * 60  # a dot is 7.5 pixels wide
 
 
 def test_data_of_another_machine_is_looked_for_here(tmp_path, monkeypatch):
