@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from textwrap import fill
+from types import MappingProxyType
 
 from fedhpro_flwr.printable import legible
 from fedhpro_flwr.report.bands import Spread, spread_by_name
@@ -13,6 +14,7 @@ from fedhpro_flwr.report.runs import Run
 from fedhpro_flwr.runs.reports import means
 
 BAR = 0.075  # inches of a bar: below it two cannot be told apart
+LINE = 0.19  # inches of a line of a group's name
 MOST_BARS = 40  # classes; more are drawn as curves from the most to the least accurate
 
 
@@ -46,7 +48,10 @@ def seconds_picture(groups: Sequence[Group]) -> Picture | None:
         for group in groups
     ]
     caption = "Seconds of a round by phase: those of the clients summed, and the server's own work."
-    return _stacked("seconds", tables, "seconds a round", caption)
+    silent = {group.name for group in groups if all(run.config.privacy.withhold for run in group.runs)}
+    if silent:
+        caption += " Clients with privacy.withhold do not tell theirs: those bars are the server's alone."
+    return _stacked("seconds", tables, "seconds a round", caption, dict.fromkeys(silent, " (server alone)"))
 
 
 def bytes_picture(groups: Sequence[Group]) -> Picture | None:
@@ -154,26 +159,36 @@ def _ranked_classes(tables: Sequence[tuple[str, Mapping[str, Spread]]]) -> Pictu
     return picture(figure, "classes", caption, f"Curves of accuracy by class of {', '.join(names)}.")
 
 
-def _stacked(name: str, tables: Sequence[tuple[str, Mapping[str, Spread]]], unit: str, caption: str) -> Picture | None:
-    """A bar a group, its parts one after the other."""
+def _stacked(
+    name: str,
+    tables: Sequence[tuple[str, Mapping[str, Spread]]],
+    unit: str,
+    caption: str,
+    remarks: Mapping[str, str] = MappingProxyType({}),
+) -> Picture | None:
+    """A bar a group, its parts one after the other; a group's remark stands behind its total."""
     shown = [(group, table) for group, table in tables if table]
     parts = list(dict.fromkeys(part for _, table in shown for part in table))
     if not parts:
         return None
-    figure, axes = new_figure(WIDTH, 0.9 + 0.42 * len(shown))
     labels = [fill(group, 26) for group, _ in shown]
+    height = max(0.42, *(LINE * (label.count("\n") + 1) for label in labels))
+    figure, axes = new_figure(WIDTH, 0.9 + height * len(shown))
     begin, bars = [0.0] * len(shown), []
     for place, part in enumerate(parts):
         sizes = [table[part].mean if part in table else 0.0 for _, table in shown]
-        bars.append(axes.barh(range(len(shown)), sizes, 0.62, left=begin, color=PARTS[place % len(PARTS)], lw=0))
+        bars.append(
+            axes.barh(range(len(shown)), sizes, 0.26 / height, left=begin, color=PARTS[place % len(PARTS)], lw=0)
+        )
         begin = [at + size for at, size in zip(begin, sizes, strict=True)]
-    for row, total in enumerate(begin):
-        axes.annotate(f" {total:.3g}", (total, row), va="center", fontsize=9, color=INK)
+    totals = [f"{total:.3g}{remarks.get(group, '')}" for (group, _), total in zip(shown, begin, strict=True)]
+    for row, (total, said) in enumerate(zip(begin, totals, strict=True)):
+        axes.annotate(f" {said}", (total, row), va="center", fontsize=9, color=INK)
     axes.set_yticks(range(len(shown)), labels)
-    axes.invert_yaxis()
+    axes.set_ylim(len(shown) - 0.5, -0.5)  # the first on top, each with room for all lines of its name
     axes.margins(x=0.12)
     axes.grid(visible=False, axis="y")
     axes.set(xlabel=unit)
     legend_below(figure, bars, parts)
-    totals = "; ".join(f"{group} {total:.3g}" for (group, _), total in zip(shown, begin, strict=True))
-    return picture(figure, name, caption, f"Stacked bars of {unit}, in total: {totals}.")
+    in_total = "; ".join(f"{group} {said}" for (group, _), said in zip(shown, totals, strict=True))
+    return picture(figure, name, caption, f"Stacked bars of {unit}, in total: {in_total}.")
