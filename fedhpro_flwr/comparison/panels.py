@@ -139,12 +139,19 @@ def _differences(table: Table, column: str, measure: Measure) -> Panel:
                 [
                     Shown(f"{against.difference:+.1f}"),
                     Shown(f"{against.better} of {against.pairs}"),
-                    *(Shown(NOTHING if p is None else f"{p:.3f}") for p in p_values),
+                    *(Shown(_p_value(p)) for p in p_values),
                 ],
             )
         )
     title = ": ".join(filter(None, [column, f"{_on(table, titled(measure))}, against {table.baseline}"]))
     return Panel(title, ["difference", "seeds better", "p", "p (Holm)"], lines)
+
+
+def _p_value(p: float | None) -> str:
+    """No p-value is zero."""
+    if p is None:
+        return NOTHING
+    return f"{p:.3f}" if p >= 0.001 else "< 0.001"
 
 
 def notes(table: Table) -> list[str]:

@@ -61,9 +61,7 @@ def latex(shown: Sequence[Panel], notes: Sequence[str], missing: Sequence[str]) 
     """A file for \\input: a table environment for each panel; what is missing stands as remarks."""
     blocks = [TEX_HEAD, *(f"% missing: {' '.join(said.split())}" for said in missing)]
     for number, panel in enumerate(shown):
-        caption = tex(f"{panel.title[:1].upper()}{panel.title[1:]}.") + (
-            f" {tex(' '.join(notes))}" if not number else ""
-        )
+        caption = tex(f"{_begun(panel.title)}.") + (f" {tex(' '.join(notes))}" if not number else "")
         rows = [[tex(label), *map(_latex_cell, cells)] for label, cells in panel.lines]
         blocks.append(
             "\n".join(
@@ -83,6 +81,11 @@ def latex(shown: Sequence[Panel], notes: Sequence[str], missing: Sequence[str]) 
             )
         )
     return "\n\n".join(blocks) + "\n"
+
+
+def _begun(title: str) -> str:
+    """As a sentence begins; a key that it begins with stays as it is written."""
+    return title if "=" in title.split(":")[0] else title[:1].upper() + title[1:]
 
 
 def tex(text: str) -> str:

@@ -152,6 +152,15 @@ def test_varied_values_are_columns_and_have_panels_of_their_own(tmp_path, runs):
         "clients on their own test data, mean over clients",
     ]
     assert "partition.alpha=0.5: mean of last ten, against fedavg" in [panel.title for panel in shown]
+    captions = latex(shown, [], [])
+    assert r"\caption{Mean of last ten." in captions
+    assert r"\caption{partition.alpha=0.5: accuracy.}" in captions  # a key is no word
+
+
+def test_no_p_value_is_written_as_zero(grid, runs):
+    for seed, ahead in enumerate((30.0, 30.1, 30.2)):
+        runs[GOOD, "", seed] = run(runs[BASE, "", seed].values["mean-of-last-ten"] + ahead)
+    assert "| fedhpro | +30.1 | 3 of 3 | < 0.001 | < 0.001 |" in markdown(panels(build_table(grid, runs, BASE)), [], [])
 
 
 def test_a_grid_without_a_global_model_is_compared_by_its_clients(tmp_path):
