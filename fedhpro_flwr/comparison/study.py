@@ -17,12 +17,13 @@ from fedhpro_flwr.comparison.grid import Grid, Place
 from fedhpro_flwr.comparison.measures import HEADLINES, RunNumbers, read_numbers
 from fedhpro_flwr.comparison.panels import NOTHING, Panel, notes, panels
 from fedhpro_flwr.comparison.table import Table, build_table
-from fedhpro_flwr.comparison.table_files import write_files
+from fedhpro_flwr.comparison.table_files import runs_elsewhere, write_files
 from fedhpro_flwr.comparison.table_text import terminal
 from fedhpro_flwr.comparison.workers import Outcome, run_cells
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.writable import make_folder
 
+MOST_NAMED = 3  # runs that a sentence names
 UNREADABLE = (OSError, ValueError, LookupError, TypeError)  # what files that somebody has changed raise
 
 
@@ -87,6 +88,7 @@ def run_study(
         failures = {outcome.cell.folder: outcome.failure for outcome in outcomes if outcome.failure}
         runs, missing = read_runs(grid, failures)
         table = build_table(grid, runs, baseline, target)
+        elsewhere = runs_elsewhere(grid)
         write_files(grid, table, runs, missing)
     for panel in shown(table):
         console.print()
@@ -101,6 +103,13 @@ def run_study(
         if place in missing and cell.folder not in told:
             complain(f"left out: {cell.name}: {missing[place]}")
     _say(console, f"tables in {grid.folder}: table.md, table.tex, table.csv, runs.csv")
+    if elsewhere:
+        more = f" and {len(elsewhere) - MOST_NAMED} more" if len(elsewhere) > MOST_NAMED else ""
+        _say(
+            console,
+            f"those before had runs that these have not ({', '.join(elsewhere[:MOST_NAMED])}{more}): the runs stay, "
+            "and the command that made those tables writes them again at once",
+        )
     return Study(runs, missing)
 
 

@@ -13,6 +13,7 @@ from fedhpro_flwr.comparison.table import Entry, Table
 from fedhpro_flwr.comparison.table_text import latex, markdown
 from fedhpro_flwr.whole_file import write_whole
 
+RUNS_FILE = "runs.csv"
 TABLE_HEADS = (
     "group", "method", "varied", "measure", "unit", "mean", "deviation", "n",
     "baseline", "difference", "seeds-better", "pairs", "p", "p-holm", "significant",
@@ -31,12 +32,23 @@ def write_files(grid: Grid, table: Table, runs: Mapping[Place, RunNumbers], miss
     shown, said = panels(table), [f"{run_name(*place)}: {why}" for place, why in missing.items()]
     contents = {
         "table.csv": table_csv(table),
-        "runs.csv": runs_csv(grid, runs, missing),
+        RUNS_FILE: runs_csv(grid, runs, missing),
         "table.md": markdown(shown, notes(table), said),
         "table.tex": latex(shown, notes(table), said),
     }
     for name, content in contents.items():
         write_whole(grid.folder / name, content.encode())
+
+
+def runs_elsewhere(grid: Grid) -> list[str]:
+    """The runs of the tables in the grid's folder, as a person calls them, that are none of this grid's."""
+    path = grid.folder / RUNS_FILE
+    try:
+        lines = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
+        places = [(line["method"], line["varied"], int(line["seed"])) for line in lines]
+    except (OSError, ValueError, LookupError, TypeError):
+        return []  # there are none, or somebody has changed them
+    return [run_name(*place) for place in places if place not in grid.cells]
 
 
 def table_csv(table: Table) -> str:

@@ -102,6 +102,19 @@ def test_a_run_of_a_grid_is_the_run_that_its_config_gives(whole, tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the child of a killed grid finishes its run first")
+def test_tables_that_are_replaced_are_not_lost(whole, capsys):
+    tables = {name: (whole / name).read_bytes() for name in ("table.csv", "runs.csv", "table.md", "table.tex")}
+    capsys.readouterr()
+    assert main(words(whole, "fedhpro")) == 0
+    assert capsys.readouterr().out.endswith(
+        "those before had runs that these have not (fedavg seed 0, fedavg seed 1): the runs stay, and the command that "
+        "made those tables writes them again at once\n"
+    )
+    assert main(words(whole)) == 0
+    assert "those before" not in capsys.readouterr().out
+    assert tables == {name: (whole / name).read_bytes() for name in tables}
+
+
 def test_killed_and_begun_again_it_gives_the_same_table(whole, tmp_path, capsys):
     killed = process(*words(tmp_path))
     wait_for(tmp_path / "fedavg" / "seed-0" / "summary.json")
