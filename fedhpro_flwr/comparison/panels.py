@@ -14,7 +14,6 @@ from fedhpro_flwr.comparison.table import Entry, Table
 from fedhpro_flwr.comparison.tuning import FOLDER
 from fedhpro_flwr.runs.reports import LAST_ROUNDS
 from fedhpro_flwr.runs.summary import TEST_DATA, VALIDATION_DATA
-from fedhpro_flwr.runs.units import size
 
 NOTHING = "–"
 BETTER, WORSE = "†", "‡"
@@ -115,8 +114,8 @@ def show(entry: Entry, runs: int) -> Shown:
     if entry.mean is None:
         return Shown(NOTHING, note=note)
     mark = (BETTER if entry.is_better else WORSE) if entry.is_significant else ""
-    if entry.measure.unit in ("bytes", "epsilon"):  # of the settings alone: seeds do not change them
-        value = size(entry.mean) if entry.measure.unit == "bytes" else f"{entry.mean:,.4g}"
+    if entry.measure.unit in ("bytes", "epsilon"):  # of the settings: seeds hardly change them
+        value = f"{entry.mean / 1e6:.3f}" if entry.measure.unit == "bytes" else f"{entry.mean:,.4g}"
         return Shown(value, note=note, is_best=entry.is_best)
     digits = 3 if entry.measure.unit == "seconds" else 1
     deviation = "" if entry.deviation is None else f"{entry.deviation:.{digits}f}"

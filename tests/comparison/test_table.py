@@ -104,7 +104,7 @@ def test_markdown(grid, runs):
     assert "| fedhpro | +10.0 | 3 of 3 | 0.003 | 0.003 |" in page
     assert "| fedavg | baseline | – | – | – |\n" in page
     assert "| local | – | – | – | – |\n" in page  # no seed in which both have the number
-    assert "| fedavg | 2.0 MB |" in page
+    assert "|  | up, MB | round, s |\n|---|---:|---:|\n| fedavg | 2.000 |" in page
     assert "Mean ± sample deviation over 3 seeds. † significantly better, ‡ significantly worse than fedavg" in page
     assert "Target: 62.0 %; – where not every seed reaches it." in page
     assert page.endswith("Missing:\n\n- local seed 2: no such file\n")
@@ -114,11 +114,11 @@ def test_the_cheapest_is_the_best_of_the_costs(grid, runs):
     for seed in range(3):
         good = runs[GOOD, "", seed]
         runs[GOOD, "", seed] = RunNumbers(
-            {**good.values, "bytes-up": 1e6, "seconds": 0.75}, good.accuracy_of, good.curve
+            {**good.values, "bytes-up": 1.997e6, "seconds": 0.75}, good.accuracy_of, good.curve
         )
     page = markdown(panels(build_table(grid, runs, BASE)), [], [])
-    assert "| fedavg | 2.0 MB | **0.500 ± 0.000** |\n" in page
-    assert "| fedhpro | **1.0 MB** | 0.750 ± 0.000 |\n" in page
+    assert "| fedavg | 2.000 | **0.500 ± 0.000** |\n" in page
+    assert "| fedhpro | **1.997** | 0.750 ± 0.000 |\n" in page
 
 
 def test_two_seeds_claim_nothing(tmp_path, runs):
