@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from fedhpro_flwr.comparison.grid import Chosen
-from fedhpro_flwr.comparison.measures import HEADLINES, OWN, TARGET, Measure, measure_of
+from fedhpro_flwr.comparison.measures import DOMAIN, HEADLINES, OWN, TARGET, Measure, measure_of
 from fedhpro_flwr.comparison.measures import Panel as PanelName
 from fedhpro_flwr.comparison.significance import FEWEST_PAIRS
 from fedhpro_flwr.comparison.table import Entry, Table
@@ -168,6 +168,11 @@ def notes(table: Table) -> list[str]:
     if any(m.key.startswith(OWN) and _is_there(table, column, m) for m in table.measures for column in table.columns):
         said.append(
             _on(table, "Without a global model, accuracies are of the clients' own models on their own test data.")
+        )
+    keys = [measure.key for measure in table.measures]
+    if "head" in keys and any(key.startswith(DOMAIN) for key in keys):
+        said.append(
+            "Accuracy is the mean over domains; by frequency of the class it is over all their samples together."
         )
     if VALIDATION_DATA in table.tested_on:
         some = "Some runs" if len(table.tested_on) > 1 else "All runs"

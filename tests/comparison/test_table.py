@@ -121,6 +121,13 @@ def test_the_cheapest_is_the_best_of_the_costs(grid, runs):
     assert "| fedhpro | **1.997** | 0.750 ± 0.000 |\n" in page
 
 
+def test_accuracies_over_domains_and_over_their_samples_are_told_apart(grid, runs):
+    pooled = "Accuracy is the mean over domains; by frequency of the class it is over all their samples together."
+    assert pooled not in notes(build_table(grid, runs, BASE))
+    runs[BASE, "", 0] = RunNumbers({"domain usps": 50.0, "head": 60.0, "seconds": 1.0}, "mean over domains", ())
+    assert pooled in notes(build_table(grid, runs, BASE))
+
+
 def test_two_seeds_claim_nothing(tmp_path, runs):
     rows = read_rows(f"{BASE},{GOOD}")
     grid = build_grid("digits-small", [], rows=rows, columns=read_columns([]), seeds=(0, 1), folder=tmp_path)
