@@ -18,7 +18,8 @@ from fedhpro_flwr.nodes import UNNAMED
 from fedhpro_flwr.records import Task, Tensors, Update, asked_clients
 from fedhpro_flwr.runs.checkpoint import RunSoFar
 from fedhpro_flwr.server.broadcasts import broadcasts
-from fedhpro_flwr.server.replies import OF_EVERY_REPLY, Collected, QuorumError, Reply, bytes_of, collect, least
+from fedhpro_flwr.server.replies import Collected, QuorumError, Reply, bytes_of, collect, least
+from fedhpro_flwr.server.reply_checks import OF_EVERY_REPLY
 from fedhpro_flwr.server.roster import Roster
 from fedhpro_flwr.server.seats import Seats
 from fedhpro_flwr.timing import Stopwatch

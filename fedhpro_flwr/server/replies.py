@@ -12,21 +12,11 @@ from flwr.app import Message
 from flwr.common.logger import log
 
 from fedhpro_flwr.printable import legible
-from fedhpro_flwr.records import (
-    CONFUSION,
-    CONFUSION_BY_PROTOTYPE,
-    MODEL,
-    OF_THE_CLIENT,
-    OwnTest,
-    Update,
-    error_reason,
-    record_bytes,
-)
+from fedhpro_flwr.records import OF_THE_CLIENT, OwnTest, Update, error_reason, record_bytes
 from fedhpro_flwr.server.reply_checks import BadReply
 
 Reply = TypeVar("Reply", Update, OwnTest)
 
-OF_EVERY_REPLY = (MODEL, CONFUSION, CONFUSION_BY_PROTOTYPE)  # records, beside the method's
 OTHER = "other"  # records that nobody asked for
 CLIENT = "client "  # with its number, before a reason
 NOBODY = -1  # the partition of a reply that answers none of the round's messages

@@ -31,6 +31,7 @@ from fedhpro_flwr.records import (
 from fedhpro_flwr.robust import update_norms
 
 OUT_OF_RANGE = 1e9  # no trained number is near it, and squares of larger ones overflow float32
+OF_EVERY_REPLY = (MODEL, CONFUSION, CONFUSION_BY_PROTOTYPE)  # records, beside the method's
 LARGEST = 1e100  # of a metric: no float32 is near it, and sums over clients, weighted by samples, stay finite
 DIVERGED = ": training has diverged, lower local.lr or the weights of the losses"
 MOST_METRICS, LONGEST_NAME = 1000, 100
@@ -85,11 +86,13 @@ def unpack_update(message: Message, expected: Expected) -> Update:
     """The inverse of `pack_update`, at the server.
 
     Raises:
-        BadReply: a record is missing, a shape, type or name differs, a number is not finite or beyond its bound, a
-            class id is unknown or comes twice, a count is not positive, the classes have more samples than the client,
-            or the model moved further than is allowed.
+        BadReply: a record is missing or nobody reads it, a shape, type or name differs, a number is not finite or
+            beyond its bound, a class id is unknown or comes twice, a count is not positive, the classes have more
+            samples than the client, or the model moved further than is allowed.
     """
     content = message.content
+    for name in sorted(content.array_records.keys() - {*OF_EVERY_REPLY, *expected.records}):
+        raise BadReply(f"record {name} is none that the method's `expects` names")
     try:
         metrics = numbers_of(content.metric_records[METRICS])
         model = tensors_of(content.array_records[MODEL])

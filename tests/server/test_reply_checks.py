@@ -68,6 +68,10 @@ FAULTS = {
         {"model": model_with(backdoor=torch.zeros(1))},
         "the model has an unknown tensor backdoor",
     ),
+    "record of nobody": (
+        {"client_mean": one("client-mean", torch.ones(2))},
+        "record client-mean is none that the method's `expects` names",
+    ),
     "gradient width": (
         {"class_gradients": one("class-gradients", torch.zeros(2, 3))},
         "class-gradients has shape [2, 3], [2, 2] was expected",
