@@ -20,7 +20,7 @@ class Model(nn.Module):
         head: the linear classifier on those features.
 
     Raises:
-        ValueError: the head is another module; what it has beside a linear layer belongs to the encoder.
+        ValueError: the head is another module, or a subclass has a `forward` of its own: the equations know W z + b.
     """
 
     def __init__(self, encoder: nn.Module, head: nn.Linear) -> None:
@@ -29,6 +29,12 @@ class Model(nn.Module):
             raise ValueError(
                 f"the head of a model must be an nn.Linear, got {type(head).__name__}; put other layers in the encoder"
             )
+        for part, base in ((self, Model), (head, nn.Linear)):
+            if type(part).forward is not base.forward:
+                raise ValueError(
+                    f"{type(part).__name__} has a forward of its own, which the method would pass over: a model is "
+                    "head(encoder(x)) with a head W z + b; put what it does in the encoder"
+                )
         self.encoder = encoder
         self.head = head
 

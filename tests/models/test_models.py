@@ -136,6 +136,32 @@ def test_the_head_of_a_model_is_one_linear_layer():
         Model(nn.Identity(), nn.Sequential(nn.ReLU(), nn.Linear(2, 3)))
 
 
+class Doubled(Model):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+class Scaled(nn.Linear):
+    def forward(self, z):
+        return 2 * super().forward(z)
+
+
+@pytest.mark.parametrize(
+    ("build_own", "name"),
+    [
+        (lambda: Doubled(nn.Identity(), nn.Linear(2, 3)), "Doubled"),
+        (lambda: Model(nn.Identity(), Scaled(2, 3)), "Scaled"),
+    ],
+)
+def test_a_forward_that_the_equations_do_not_know_is_refused(build_own, name):
+    with pytest.raises(ValueError) as refused:
+        build_own()
+    assert str(refused.value) == (
+        f"{name} has a forward of its own, which the method would pass over: a model is head(encoder(x)) with a head "
+        "W z + b; put what it does in the encoder"
+    )
+
+
 def test_a_new_model_is_registered_once():
     with pytest.raises(ValueError, match=r"^model\.name: 'cnn' is registered already"):
         model("cnn")(MODELS["cnn"])
