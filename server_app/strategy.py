@@ -29,7 +29,7 @@ from fedhpro_flwr.server.contrary import without_contrary
 from fedhpro_flwr.server.flower_strategy import EvaluateFn, FlowerStrategy, refuse_settings, train_record
 from fedhpro_flwr.server.global_evaluation import ServerTest
 from fedhpro_flwr.server.replies import Collected, released
-from fedhpro_flwr.server.reply_checks import expected_updates
+from fedhpro_flwr.server.reply_checks import expected_updates, refuse_unsendable
 from fedhpro_flwr.timing import Stopwatch
 
 
@@ -108,6 +108,7 @@ class FedHProStrategy(FlowerStrategy):
         initial = tensors_of(initial_arrays)
         members = config.model.architectures(config.partition.num_partitions)
         self.model = GlobalModel.start(initial, self.method.share, self.encoders, members)
+        refuse_unsendable(self.model)
         self.num_classes, width = head_shape(initial)
         self.state = self.method.start(initial)  # FedHPro: S ~ N(0, 1)
         refuse_records(self.method, self.state)

@@ -11,6 +11,7 @@ from flwr.app import Message, RecordDict
 from torch import Tensor
 
 from fedhpro_flwr.aggregation import VARIANCE
+from fedhpro_flwr.config import ConfigError
 from fedhpro_flwr.exchange import GlobalModel
 from fedhpro_flwr.metrics import Evaluation
 from fedhpro_flwr.records import (
@@ -52,6 +53,23 @@ class Expected:
     num_classes: int
     num_domains: int = 1
     max_update_norm: float = 0.0  # |w_k - w| above it is refused (robust.update_norms); 0 = none is
+
+
+def refuse_unsendable(model: GlobalModel) -> None:
+    """Look at the initial model as at a reply: a number that no reply may have, each would send back.
+
+    Raises:
+        ConfigError: a tensor is not finite or beyond the bound.
+    """
+    for group in model.groups:
+        for name, tensor in model.tensors(group).items():
+            try:
+                _check_tensor(name, tensor, tuple(tensor.shape), tensor.dtype)
+            except BadReply as problem:
+                raise ConfigError(
+                    f"the initial model: {problem}, and a reply with that would be set aside; a constant, such as an "
+                    "attention mask, travels with no message as register_buffer(..., persistent=False)"
+                ) from None
 
 
 def expected_updates(

@@ -225,3 +225,10 @@ def test_what_holds_back_classes_does_not_pass_over_a_record_of_another_name(mak
     refuse_records(Sending(make.config("fedavg")), None)
     with pytest.raises(ConfigError, match=r"and not on my-rows, which method\.name = 'mine' sends of each class; give"):
         refuse_records(Sending(make.config("fedavg", **{key: value})), None)
+
+
+def test_an_initial_model_that_no_reply_may_have_is_refused_before_round_1(make):
+    strategy = FedHProStrategy(make.config("fedavg"))
+    masked = {**make.model().state_dict(), "encoder.mask": torch.tensor([0.0, -torch.inf])}
+    with pytest.raises(ConfigError, match=r"^the initial model: encoder\.mask is not finite, and a reply with that"):
+        strategy.start(InProcessGrid(None, 2), array_record(masked))

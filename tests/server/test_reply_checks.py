@@ -6,8 +6,10 @@ import torch
 from flwr.app import Array, ConfigRecord, MetricRecord
 from good_reply import EXPECTED, MODEL, SENT, model_with, reply, reply_with
 
+from fedhpro_flwr.config import ConfigError
+from fedhpro_flwr.exchange import GlobalModel
 from fedhpro_flwr.records import Update, array_record, pack_update
-from fedhpro_flwr.server.reply_checks import DIVERGED, BadReply, Expected, unpack_update
+from fedhpro_flwr.server.reply_checks import DIVERGED, BadReply, Expected, refuse_unsendable, unpack_update
 
 
 def one(name, tensor):
@@ -216,3 +218,22 @@ def test_running_statistics_that_moved_too_far_are_refused():
     with pytest.raises(BadReply, match=r"^the model's running statistics moved by 5, aggregation\.max-update-norm"):
         unpack_update(answer, Expected(MODEL, EXPECTED.records, 4, max_update_norm=4.99))
     unpack_update(answer, Expected(MODEL, EXPECTED.records, 4, max_update_norm=5.01))
+
+
+@pytest.mark.parametrize(
+    ("mask", "problem"), [(-INF, "is not finite"), (-1e10, "has an entry beyond 1e+09")], ids=["infinite", "beyond"]
+)
+@pytest.mark.parametrize("groups", [{}, {"a": {**MODEL, "encoder.mask": torch.zeros(1)}}])
+def test_an_initial_model_that_no_reply_may_have_is_refused(mask, problem, groups):
+    """Else every client would be blamed for the constant that it sends back."""
+    masked = {**MODEL, "encoder.mask": torch.tensor([0.0, mask])}
+    encoders = {**groups, "b": masked} if groups else {}
+    model = GlobalModel.start(MODEL if groups else masked, "group" if groups else "all", encoders, ("a", "b"))
+    with pytest.raises(ConfigError) as refused:
+        refuse_unsendable(model)
+    assert str(refused.value) == (
+        f"the initial model: encoder.mask {problem}, and a reply with that would be set aside; a constant, such as an "
+        "attention mask, travels with no message as register_buffer(..., persistent=False)"
+    )
+    refuse_unsendable(GlobalModel.start(masked, "head"))  # it stays with the clients
+    refuse_unsendable(GlobalModel.start(MODEL, "all"))
