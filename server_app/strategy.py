@@ -19,6 +19,7 @@ from fedhpro_flwr.exchange import GlobalModel
 from fedhpro_flwr.head import head_shape
 from fedhpro_flwr.methods import Method, build_method
 from fedhpro_flwr.methods.hook_checks import checked, refuse_records, restored
+from fedhpro_flwr.methods.restorable import refuse_unrestored
 from fedhpro_flwr.records import Tensors, Update, tensors_of
 from fedhpro_flwr.runs.checkpoint import Checkpoint
 from fedhpro_flwr.runs.reports import Observer, RoundReport, mean_loss
@@ -78,6 +79,7 @@ class FedHProStrategy(FlowerStrategy):
         self.clients = Clients(config, self.so_far, data)
         self.samples = () if config.privacy.withhold else tuple(samples)  # withheld, the number says nothing
         self.num_classes, self.model = 0, GlobalModel({})
+        self.initial: Tensors = {}
         self.state: object = None
         self.watch = Stopwatch()
         self.replies: Collected[Update] = Collected([], [])
@@ -105,7 +107,7 @@ class FedHProStrategy(FlowerStrategy):
         config, before = self.config, self.so_far.server_round
         num_rounds = config.rounds if num_rounds is None else num_rounds
         self.summary()
-        initial = tensors_of(initial_arrays)
+        self.initial = initial = tensors_of(initial_arrays)
         members = config.model.architectures(config.partition.num_partitions)
         self.model = GlobalModel.start(initial, self.method.share, self.encoders, members)
         refuse_unsendable(self.model)
@@ -129,6 +131,8 @@ class FedHProStrategy(FlowerStrategy):
         self.watch = Stopwatch()
         self.clients.new_round(self.watch)
         _, earlier = self.clients.until_quorum(lambda: self.attempt(server_round, grid))
+        if server_round == self.so_far.server_round + 1:
+            refuse_unrestored(self.method, self.initial, self.state)
         tested = self.tested() if is_last or server_round % self.config.evaluation.every == 0 else None
         report = RoundReport.of(
             server_round,
