@@ -43,6 +43,11 @@ class Evaluation:
         return self.correct / max(self.examples, 1)
 
     @property
+    def names_one_class(self) -> bool:
+        """Whether all samples are taken for the same class."""
+        return len(torch.unique(self.cells[:, 2])) == 1
+
+    @property
     def confusion(self) -> Tensor:
         """The whole tensor [G, C, C]; G is the largest domain that has samples, plus one."""
         shape = (self._domains, self.num_classes, self.num_classes)
