@@ -72,3 +72,6 @@ def refuse_other_features(model: Model, sample: Tensor) -> None:
             f"the model's encoder makes {given} of two samples, and its head takes {[2, model.width]}: "
             "flatten or pool in the encoder, or give the head as many inputs"
         )
+    if features.dtype != model.head.weight.dtype:
+        made, taken = (str(each.dtype).removeprefix("torch.") for each in (features, model.head.weight))
+        raise ValueError(f"the model's encoder makes {made} features and its head takes {taken}; keep both in float32")

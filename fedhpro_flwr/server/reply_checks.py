@@ -59,7 +59,7 @@ def refuse_unsendable(model: GlobalModel) -> None:
     """Look at the initial model as at a reply: a number that no reply may have, each would send back.
 
     Raises:
-        ConfigError: a tensor is not finite or beyond the bound.
+        ConfigError: a tensor is not finite, beyond the bound, or complex.
     """
     for group in model.groups:
         for name, tensor in model.tensors(group).items():
@@ -229,6 +229,8 @@ def _check_tensor(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torc
         raise BadReply(f"{name} has shape {list(tensor.shape)}, {list(shape)} was expected")
     if tensor.dtype != dtype:
         raise BadReply(f"{name} has type {tensor.dtype}, {dtype} was expected")
+    if tensor.is_complex():
+        raise BadReply(f"{name} is complex")
     if tensor.is_floating_point() and tensor.numel():
         # One pass without a copy, fifty times as fast as isfinite and abs; a NaN is both the smallest and the largest.
         low, high = (float(end) for end in torch.aminmax(tensor))

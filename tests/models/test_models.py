@@ -205,6 +205,10 @@ def test_one_sample_tells_whether_the_encoder_makes_what_the_head_takes():
     unpooled = Model(nn.Identity(), nn.Linear(4, 2))
     with pytest.raises(ValueError, match=r"makes \[2, 3, 4, 4\] of two samples, and its head takes \[2, 4\]: flat"):
         refuse_other_features(unpooled, torch.randn(1, 3, 4, 4))
+    with pytest.raises(
+        ValueError, match=r"^the model's encoder makes float32 features and its head takes float64; keep"
+    ):
+        refuse_other_features(Model(nn.Linear(6, 4), nn.Linear(4, 2).double()), torch.randn(1, 6))
     with pytest.raises(ValueError, match="makes tuple of two samples"):
         refuse_other_features(Model(nn.LSTM(5, 4), nn.Linear(4, 2)), torch.randn(1, 2, 5))
     other = Model(nn.Linear(7, 4), nn.Linear(4, 2))

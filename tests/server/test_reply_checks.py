@@ -221,7 +221,7 @@ def test_running_statistics_that_moved_too_far_are_refused():
 
 
 @pytest.mark.parametrize(
-    ("mask", "problem"), [(-INF, "is not finite"), (-1e10, "has an entry beyond 1e+09")], ids=["infinite", "beyond"]
+    ("mask", "problem"), [(-INF, "is not finite"), (-1e10, "has an entry beyond 1e+09"), (1j, "is complex")]
 )
 @pytest.mark.parametrize("groups", [{}, {"a": {**MODEL, "encoder.mask": torch.zeros(1)}}])
 def test_an_initial_model_that_no_reply_may_have_is_refused(mask, problem, groups):
