@@ -13,10 +13,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from fedhpro_flwr.data.declared import class_name
+from fedhpro_flwr.runs.round_files import file_content
 from fedhpro_flwr.settings.flat_keys import ConfigError, Scalar
 from fedhpro_flwr.settings.section import MOST_SAMPLES, MOST_THREADS, MOST_UNITS
 
@@ -136,7 +136,7 @@ class ModelDescription(Part):
 def model_bytes(tensors: Mapping[str, Tensor], described: ModelDescription | None) -> bytes:
     """The content of a model's file."""
     metadata = None if described is None else {KEY: described.model_dump_json()}
-    return save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata)
+    return file_content(tensors, metadata)
 
 
 def model_file(path: Path) -> Path:

@@ -21,13 +21,13 @@ def rounds_in(folder: Path) -> list[int]:
     return sorted(int(number) for number in found if number.isdecimal())
 
 
-def file_content(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+def file_content(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
     """A file's bytes, wherever the tensors lie."""
     # Copies: safetensors takes no two tensors that share their memory, as layers with one weight do.
     copies = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
     }
-    return save(copies, dict(metadata))
+    return save(copies, None if metadata is None else dict(metadata))
 
 
 def in_own_memory(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

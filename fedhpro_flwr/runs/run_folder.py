@@ -14,7 +14,6 @@ from secrets import token_hex
 from typing import IO, TYPE_CHECKING, Any
 
 import tomli_w
-from safetensors.torch import save
 from torch import Tensor
 
 from fedhpro_flwr.config import ConfigError, RunConfig
@@ -23,7 +22,7 @@ from fedhpro_flwr.exported.description import ModelDescription, model_bytes
 from fedhpro_flwr.records import HYPER_PROTOTYPES
 from fedhpro_flwr.runs.folder_lock import lock
 from fedhpro_flwr.runs.reports import RoundReport
-from fedhpro_flwr.runs.round_files import rounds_in
+from fedhpro_flwr.runs.round_files import file_content, rounds_in
 from fedhpro_flwr.settings.flat_keys import nest
 from fedhpro_flwr.whole_file import naming, remove_unfinished, write_whole
 from fedhpro_flwr.writable import make_folder
@@ -181,7 +180,7 @@ class RunFolder:
         """
         of_method = HYPER_PROTOTYPES_FILE if HYPER_PROTOTYPES in state else METHOD_FILE
         if state:
-            write_whole(self.path / of_method, save({key: tensor.contiguous() for key, tensor in state.items()}))
+            write_whole(self.path / of_method, file_content(state))
         for group in model.groups:
             if tensors := model.tensors(group):
                 described = (descriptions or {}).get(group)

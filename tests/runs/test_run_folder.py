@@ -182,9 +182,16 @@ def test_tensors_read_back_bit_for_bit(tmp_path):
     stored = load_file(tmp_path / "model.safetensors")
     assert stored.keys() == model.keys()
     assert all(torch.equal(stored[name], model[name]) and stored[name].dtype == model[name].dtype for name in model)
-    assert torch.equal(
-        load_file(tmp_path / "hyper-prototypes.safetensors")["hyper-prototypes"], state["hyper-prototypes"]
-    )
+    (read,) = load_file(tmp_path / "hyper-prototypes.safetensors").values()
+    assert torch.equal(read, state["hyper-prototypes"])
+
+
+def test_tensors_that_share_their_memory_are_written_each(tmp_path):
+    shared = torch.arange(6.0)
+    state = {"a": shared, "b": shared, "turned": shared.view(2, 3).T, "wide": shared[:1].expand(4)}
+    RunFolder(tmp_path, CONFIG).models(GlobalModel(state), state)
+    for stored in (load_file(tmp_path / "method.safetensors"), load_file(tmp_path / "model.safetensors")):
+        assert {name: tensor.tolist() for name, tensor in stored.items()} == {k: v.tolist() for k, v in state.items()}
 
 
 def test_a_method_without_state_leaves_no_file_of_it(tmp_path):
