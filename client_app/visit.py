@@ -75,7 +75,7 @@ def visit(
     with watch("departure"):
         # class means of the methods that average them; FedHPro sends nothing that is measured after training
         departure = method.depart(arrival, config.local.steps(len(arrival.train)))
-        refuse_departure(method, departure)
+        refuse_departure(method, departure, upload)
         upload |= departure.upload
 
     trained = model.state_dict()

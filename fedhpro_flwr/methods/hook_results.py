@@ -62,16 +62,23 @@ def refuse_loss(value: object) -> None:
         )
 
 
-def refuse_departure(method: Method, departure: object) -> None:
+def refuse_departure(method: Method, departure: object, upload: Mapping[str, Tensor]) -> None:
     """Look at what `depart` gave.
 
+    Args:
+        method: whose it is.
+        departure: what it gave.
+        upload: what `upload` gave before.
+
     Raises:
-        ConfigError: it is no Departure of tensors.
+        ConfigError: it is no Departure of tensors, or sends a record that `upload` has given already.
     """
     if not isinstance(departure, Departure):
         raise wrong(method, "depart", departure, "a Departure")
     refuse_no_tensors(method, "depart: upload", departure.upload)
     refuse_no_tensors(method, "depart: memory", departure.memory)
+    if twice := sorted(upload.keys() & departure.upload.keys()):
+        raise ConfigError(f"method.name = {method.name!r}: its upload and its depart both send {twice[0]}; rename one")
 
 
 def _kind(value: object) -> str:

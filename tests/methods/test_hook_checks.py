@@ -155,6 +155,15 @@ def test_what_a_hook_of_a_client_must_give_is_said(make, hooks, sentence):
     assert str(refused.value) == f"method.name = 'mine': its {sentence}"
 
 
+def test_what_a_client_sends_twice_is_refused(make):
+    """Else what is measured after training would take the place of what was measured before it."""
+    config, model = make.config("fedavg"), make.model()
+    hooks = {"upload": lambda *_: {"x": torch.ones(1)}, "depart": lambda *_: Departure({"x": torch.zeros(1)})}
+    with pytest.raises(ConfigError) as refused:
+        visit(model, make.data(samples=10), make.received(config, model), own(**hooks)(config))
+    assert str(refused.value) == "method.name = 'mine': its upload and its depart both send x; rename one"
+
+
 @pytest.mark.parametrize(
     ("loss", "given"), [(lambda batch: None, "nothing"), (lambda batch: batch.z, "a tensor of shape [10, 5]")]
 )
