@@ -25,12 +25,13 @@ class Registry(dict[str, T]):
         """Decorator: the decorated object exists under `name`.
 
         Raises:
-            ValueError: the name is taken.
+            ConfigError: the name is taken.
         """
 
         def add(thing: T) -> T:
             if name in self:
-                raise ValueError(f"{self.key}: {name!r} is registered already")
+                by = " and in ".join(getattr(each, "__module__", repr(each)) for each in (self[name], thing))
+                raise ConfigError(f"{self.key}: {name!r} is registered already: in {by}; rename one of them")
             self[name] = thing
             return thing
 

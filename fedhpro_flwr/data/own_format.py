@@ -98,7 +98,7 @@ def own_format(name: str, *, suffix: str, uses: tuple[Option, ...] = ()) -> Call
         uses: which optional settings it reads beside the declared classes and shape.
 
     Raises:
-        ValueError: the name is taken.
+        ConfigError: the name is taken.
     """
 
     def add(reader: OwnReader) -> OwnReader:

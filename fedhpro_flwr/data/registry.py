@@ -103,7 +103,7 @@ def data_set(name: str, *, uses: tuple[Option, ...] | None = None) -> Callable[[
         uses: which of OPTIONS it reads, so that the others can be refused; None means that it may read all of them.
 
     Raises:
-        ValueError: the name is taken.
+        ConfigError: the name is taken.
     """
 
     def add(loader: Loader) -> Loader:

@@ -12,8 +12,10 @@ import torch
 from fedhpro_flwr.aggregation import VARIANCE
 from fedhpro_flwr.config import ConfigError
 from fedhpro_flwr.first_difference import first_difference
+from fedhpro_flwr.head import Head
 from fedhpro_flwr.methods.base import Method, ServerStep
 from fedhpro_flwr.methods.hook_results import refuse_no_tensors, wrong
+from fedhpro_flwr.prototypes import Prototypes
 from fedhpro_flwr.records import (
     CLASS_COUNTS,
     CLASS_IDS,
@@ -34,7 +36,8 @@ def refuse_records(method: Method, state: object) -> None:
 
     Raises:
         ConfigError: one has the name of a record that every message has, or rows for classes that no record names;
-            `privacy.withhold` would let none of its replies leave a client; or its state could not be restored.
+            `privacy.withhold` would let none of its replies leave a client; its state could not be restored; or a hook
+            gave something else than it is to.
     """
     if method.config.checkpoint.every:
         method.saved(state)  # refuses a state that could not be restored
@@ -44,9 +47,16 @@ def refuse_records(method: Method, state: object) -> None:
     for name, shape in expected.items():
         if not isinstance(shape, tuple):
             raise wrong(method, f"expects[{name!r}]", shape, "a tuple of sizes")
-    refuse_no_tensors(method, "broadcast", method.broadcast(state))
+    sent = method.broadcast(state)
+    refuse_no_tensors(method, "broadcast", sent)
     refuse_no_tensors(method, "tensors", method.tensors(state))
-    if taken := sorted(TAKEN & {*expected, *method.broadcast(state)}):
+    for hook, value, kind in (
+        ("prototypes", method.prototypes(sent), Prototypes),
+        ("tested_head", method.tested_head(sent), Head),
+    ):
+        if value is not None and not isinstance(value, kind):
+            raise wrong(method, hook, value, f"a {kind.__name__} or None")
+    if taken := sorted(TAKEN & {*expected, *sent}):
         raise ConfigError(
             f"method.name = {method.name!r}: every message has a record {taken[0]} already; rename its own"
         )

@@ -125,7 +125,7 @@ def model(name: str, *, reads_path: bool = False) -> Callable[[Builder], Builder
             weights of the model file at `model.path`, where there is one.
 
     Raises:
-        ValueError: the name is taken.
+        ConfigError: the name is taken.
     """
 
     def add(builder: Builder) -> Builder:

@@ -117,6 +117,11 @@ def own(**hooks):
         ({"expects": lambda *_: None}, "expects gave nothing, it must give a dict of shapes"),
         ({"expects": lambda *_: {"x": 3}}, "expects['x'] gave an int, it must give a tuple of sizes"),
         ({"broadcast": lambda *_: {"x": np.ones(1)}}, "broadcast['x'] gave a ndarray, it must give a tensor"),
+        (
+            {"prototypes": lambda *_: torch.ones(4, 5)},
+            "prototypes gave a tensor of shape [4, 5], it must give a Prototypes or None",
+        ),
+        ({"tested_head": lambda *_: ()}, "tested_head gave a tuple, it must give a Head or None"),
         ({"tensors": lambda *_: None}, "tensors gave nothing, it must give a dict of tensors"),
     ],
 )
