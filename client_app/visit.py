@@ -5,6 +5,8 @@ What is particular to FedHPro is named at the line that calls it and written in 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -58,6 +60,7 @@ def visit(
     draws, watch = Draws(config.seed, task.server_round, task.partition_id), Stopwatch()
     kept, memory = split_memory(state.before() if state else {})
     load(model, received.model, method.share, kept)
+    model.eval()  # as every hook finds it: only training moves a BatchNorm's statistics
     arrival = Arrival(model, data, received, draws, memory)
 
     with watch("evaluation"):
@@ -74,7 +77,9 @@ def visit(
         train_loss = train(model, data, config.local, extra_loss, draws, correction, offsets)
     with watch("departure"):
         # class means of the methods that average them; FedHPro sends nothing that is measured after training
-        departure = method.depart(arrival, config.local.steps(len(arrival.train)))
+        model.eval()
+        departing = replace(arrival)  # its features are the trained model's, whatever a hook has asked for
+        departure = method.depart(departing, config.local.steps(len(arrival.train)))
         refuse_departure(method, departure, upload)
         upload |= departure.upload
 

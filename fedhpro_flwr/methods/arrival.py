@@ -32,9 +32,9 @@ Correction = Callable[[], None]  # changes the gradients of the model's paramete
 
 @dataclass(frozen=True, eq=False)
 class Arrival:
-    """A client that has received the model and not yet trained."""
+    """A client that has received the model and not yet trained; in `depart`, one that has."""
 
-    model: Model
+    model: Model  # in eval mode
     data: ClientData
     received: Broadcast
     draws: Draws
@@ -51,7 +51,8 @@ class Arrival:
 
     @cached_property
     def features(self) -> Tensor:
-        """z [N, D] of all training samples at the received model in eval mode, encoded once for all who ask."""
+        """z [N, D] of all training samples in eval mode, encoded once for all who ask: at the received model, and in
+        `depart` at the trained one."""
         return encode(self.model, self.train.inputs, self.data.encoder_inputs)
 
 

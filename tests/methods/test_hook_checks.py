@@ -246,3 +246,28 @@ def test_an_initial_model_that_no_reply_may_have_is_refused_before_round_1(make)
     masked = {**make.model().state_dict(), "encoder.mask": torch.tensor([0.0, -torch.inf])}
     with pytest.raises(ConfigError, match=r"^the initial model: encoder\.mask is not finite, and a reply with that"):
         strategy.start(InProcessGrid(None, 2), array_record(masked))
+
+
+@pytest.mark.parametrize("asks_before", [True, False])
+def test_a_hook_finds_the_model_in_eval_mode_and_the_features_of_that_time(make, asks_before):
+    """Features in train mode would move the BatchNorm that is sent; those of `depart` are the trained model's."""
+    config, seen = make.config("fedavg", local__lr=0.5), {}
+
+    def noted(when, arrival):
+        before = arrival.model.encoder[1].running_mean.clone()
+        seen[when] = arrival.model.encoder(arrival.data.encoder_inputs(arrival.train.inputs)).detach()
+        assert torch.equal(arrival.model.encoder[1].running_mean, before)
+        if when == "depart" or asks_before:
+            assert torch.equal(arrival.features, seen[when])
+
+    def upload(self, arrival):
+        noted("upload", arrival)
+        return {}
+
+    def depart(self, arrival, steps):
+        noted("depart", arrival)
+        return Departure()
+
+    model = make.model().train()
+    visit(model, make.data(samples=10), make.received(config, model), own(upload=upload, depart=depart)(config))
+    assert not torch.equal(seen["upload"], seen["depart"])
