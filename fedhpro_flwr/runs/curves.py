@@ -12,6 +12,7 @@ from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.runs.reports import means
 from fedhpro_flwr.runs.summary import judging_data
 
+MOST_DOTS = 100  # of a curve: more would run together into a thick line that hides the others
 ALL_CLASSES, OVER_DOMAINS, OWN_DATA = "all classes", "mean over domains", "on the clients' own "
 
 
@@ -27,7 +28,7 @@ def draw_curves(rounds: Sequence[Mapping[str, Any]], config: RunConfig, final: C
     for name, curve in accuracy_curves(rounds, config, final).items():
         style: dict[str, Any] = {"lw": 2} if name in (ALL_CLASSES, OVER_DOMAINS) else {"lw": 1}
         style |= {"ls": "--", "color": "grey"} if name.startswith(OWN_DATA) else {}
-        accuracy.plot(*zip(*curve, strict=True), marker=".", label=name, **style)
+        _curve(accuracy, curve, name, **style)
     accuracy.set(title=f"accuracy on {judging_data(config)}", xlabel="round", ylabel="%")
     accuracy.xaxis.get_major_locator().set_params(integer=True)
     if accuracy.lines:
@@ -39,12 +40,10 @@ def draw_curves(rounds: Sequence[Mapping[str, Any]], config: RunConfig, final: C
 
     # With `privacy.withhold` no client tells its loss.
     if trained := [(line["server_round"], line["train_loss"]) for line in rounds if line["train_loss"] is not None]:
-        losses.plot(*zip(*trained, strict=True), marker=".", label="training (all terms, clients)")
+        _curve(losses, trained, "training (all terms, clients)")
     known = [line for line in rounds if line["tested"] and line["tested"]["loss"] is not None]
     if tested := [(line["server_round"], line["tested"]["loss"]) for line in known]:
-        losses.plot(
-            *zip(*tested, strict=True), marker=".", label=f"{judging_data(config).split()[0]} (cross-entropy, server)"
-        )
+        _curve(losses, tested, f"{judging_data(config).split()[0]} (cross-entropy, server)")
     losses.set(title="loss", xlabel="round", yscale="log" if losses.lines else "linear")
     losses.xaxis.get_major_locator().set_params(integer=True)
     if losses.lines:
@@ -89,6 +88,10 @@ def _of(lines: Sequence[tuple[int, Mapping[str, Any]]], *keys: str) -> list[tupl
             value = value.get(key)
         curve.append((server_round, None if value is None else 100 * value))
     return curve
+
+
+def _curve(axes: Any, points: Sequence[tuple[int, float | None]], name: str, **style: Any) -> None:
+    axes.plot(*zip(*points, strict=True), marker="." if len(points) <= MOST_DOTS else "", label=name, **style)
 
 
 def _bars(axes: Any, values: Mapping[str, float], title: str) -> None:

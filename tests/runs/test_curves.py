@@ -5,6 +5,7 @@ import struct
 import warnings
 
 import pytest
+from matplotlib.axes import Axes
 
 from fedhpro_flwr.accuracies import ClientsTested, ServerTested
 from fedhpro_flwr.config import RunConfig
@@ -68,6 +69,15 @@ def test_a_picture_of_the_right_size(case, imbalance):
 def test_the_groups_are_drawn_with_imbalance_only():
     balanced, tailed = (draw_curves(lines(5), RunConfig.parse(partition__imbalance=rho)) for rho in (1.0, 10.0))
     assert balanced != tailed
+
+
+def test_the_rounds_of_a_long_run_are_no_dots(monkeypatch):
+    drawn, plot = [], Axes.plot
+    monkeypatch.setattr(Axes, "plot", lambda *args, **style: drawn.append(style["marker"]) or plot(*args, **style))
+    for rounds, marker in ((100, "."), (102, "")):  # the clients' own tests begin a round later
+        draw_curves(lines(rounds), RunConfig.parse())
+        assert drawn == [marker] * 4
+        drawn.clear()
 
 
 def test_every_curve_by_hand():
