@@ -96,9 +96,15 @@ def distances_to(trace: Trace, means: Tensor, known: Tensor, distance: Distance)
 
 
 def movement(trace: Trace, distance: Distance) -> Curve:
-    """Distance of the prototypes of each kept round from those of the kept round before, over classes known in both."""
-    pairs = zip(trace.vectors[1:], trace.vectors[:-1], trace.known[1:] & trace.known[:-1], strict=True)
-    values = [distance(now, before, mask) for now, before, mask in pairs]
+    """Distance of the prototypes of each kept round from those of the kept round before, over classes known in both.
+
+    A last round that came sooner after the one before than others is left out: it would look as if all came to rest.
+    """
+    gaps = trace.rounds.diff()
+    pairs = zip(
+        trace.vectors[1:], trace.vectors[:-1], trace.known[1:] & trace.known[:-1], gaps >= gaps[:1], strict=True
+    )
+    values = [distance(now, before, mask) if even else None for now, before, mask, even in pairs]
     return [(int(r), value) for r, value in zip(trace.rounds[1:], values, strict=True) if value is not None]
 
 

@@ -46,10 +46,10 @@ AGAINST_CENTRAL = (
     "change with a rotation. Hyper-prototypes are not meant to be class means: they match class gradients.",
 )
 ALONE = (
-    "How far the prototypes moved since the round before (the kept round before: long runs keep every n-th, and the "
-    "last, which may come sooner after it). Small says that they have settled, not that they are right. For their "
-    "distance to the class means of a centrally trained model, the publication's measure of semantic drift, run the "
-    "report again with --central: it trains one network a seed.",
+    "How far the prototypes moved since the round before (long runs: the n-th before, as they keep every n-th). Small "
+    "says that they have settled, not that they are right. For their distance to the class means of a centrally "
+    "trained model, the publication's measure of semantic drift, run the report again with --central: it trains one "
+    "network a seed.",
 )
 
 

@@ -86,6 +86,13 @@ def test_movement_is_against_the_kept_round_before_over_classes_known_in_both():
     assert movement(trace, cosine_distance) == [(10, 1.0), (15, 0.5)]
 
 
+def test_a_last_round_that_came_sooner_is_no_movement():
+    trace, _ = drawn(0, rounds=3)
+    four, sooner = (Trace(trace.vectors, trace.known, torch.tensor(rounds)) for rounds in ([4, 8, 12], [4, 8, 10]))
+    assert [r for r, _ in movement(four, cosine_distance)] == [8, 12]
+    assert movement(sooner, cosine_distance) == movement(four, cosine_distance)[:1]
+
+
 @given(seed=st.integers(0, 10_000))
 def test_a_rotation_changes_no_similarity(seed):
     trace, means = drawn(seed, rounds=1)
