@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Literal
 
 import numpy as np
@@ -72,7 +73,7 @@ class Partition:
     def __len__(self) -> int:
         return len(self.indices)
 
-    @property
+    @cached_property  # every message compares it
     def fingerprint(self) -> str:
         """16 hex digits that tell two partitions apart: who has which samples, in which order."""
         digest = hashlib.sha256()

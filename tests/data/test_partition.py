@@ -201,6 +201,11 @@ def of(*clients: list[int]) -> str:
     return Partition(tuple(np.array(ids, dtype=np.int64) for ids in clients)).fingerprint
 
 
+def test_the_fingerprint_is_computed_once():
+    parts = Partition((np.arange(3),))
+    assert parts.fingerprint is parts.fingerprint
+
+
 def test_fingerprint():
     assert of([0, 1], [2]) == of([0, 1], [2])
     others = [of([0], [1, 2]), of([1, 0], [2]), of([2], [0, 1]), of([0, 1], [3]), of([0, 1, 2])]
