@@ -40,7 +40,11 @@ class Draws:
         """
         on_gpu = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
         with torch.random.fork_rng(range(torch.cuda.device_count()) if on_gpu else ()):
-            torch.manual_seed(self.torch("everywhere").initial_seed())
+            seed = self.torch("everywhere").initial_seed()
+            torch.default_generator.manual_seed(seed)
+            # torch.manual_seed writes down the whole stack for each kind of device that is not there.
+            if torch.cuda.is_available():
+                torch.cuda.manual_seed_all(seed)
             yield
 
     def numpy(self, purpose: str) -> np.random.Generator:

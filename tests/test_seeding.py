@@ -30,6 +30,13 @@ def test_torchs_own_generator_is_seeded_within_and_as_before_after():
     assert torch.equal(torch.rand(2), expected)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the stack is written down until the GPU is used")
+def test_seeding_a_visit_does_not_write_down_the_stack(monkeypatch):
+    monkeypatch.setattr("traceback.format_stack", lambda: pytest.fail("half a millisecond a visit"))
+    with Draws(3, 2, 1).torch_everywhere():
+        pass
+
+
 def test_every_part_of_the_key_counts():
     keys = [
         (seed, turn, client, purpose)
