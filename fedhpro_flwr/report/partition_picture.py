@@ -8,6 +8,7 @@ from fedhpro_flwr.report.runs import Division
 
 MOST_WRITTEN = 20  # clients and classes: up to so many every cell has its number written in it
 MOST_NAMED = 30  # classes: up to so many each has its name below it
+TALLEST, THINNEST = 6.5, 0.055  # inches: of the rows together where no numbers are written; thinner ones are blended
 STRONGEST = 0.72  # opacity of the largest count: numbers stay legible on it, in a light and in a dark page
 
 
@@ -24,7 +25,7 @@ def partition_picture(division: Division, name: str, whose: str) -> Picture:
     clients, classes = division.counts.shape
     largest = max(int(division.counts.max()), 1)
     written = clients <= MOST_WRITTEN and classes <= MOST_WRITTEN
-    row = 0.27 if written else max(0.055, min(0.2, 6.5 / clients))
+    row = 0.27 if written else min(0.2, TALLEST / clients)
     width = max(WIDTH, classes * 0.38 + 0.9) if written else WIDTH * (1 if classes <= MOST_NAMED else 1.6)
     names = [legible(str(class_name), 16) for class_name in division.class_names] if classes <= MOST_NAMED else []
     longest = max(map(len, names), default=0)
@@ -34,7 +35,11 @@ def partition_picture(division: Division, name: str, whose: str) -> Picture:
     # From see-through to the accent: on any background.
     shades = LinearSegmentedColormap.from_list("samples", [(*accent, 0.0), (*accent, STRONGEST)])
     image = axes.imshow(
-        division.counts, aspect="auto", cmap=shades, norm=PowerNorm(0.5, 0, largest), interpolation="nearest"
+        division.counts,
+        aspect="auto",
+        cmap=shades,
+        norm=PowerNorm(0.5, 0, largest),
+        interpolation="nearest" if row >= THINNEST else "auto",  # rows below a pixel would be left out
     )
     if written:
         for client in range(clients):
