@@ -41,7 +41,8 @@ def hold_out(
         test_ids = np.flatnonzero(np.isin(group_of, held_out(labels[first], test_share, seed)))
     if len(test_ids) == 0:
         raise ValueError(
-            f"{key} = {test_share} of {len(labels)} samples leaves no test sample; use a larger share or more data"
+            f"{key} = {test_share} of {len(labels)} samples leaves no test sample: it is taken of each class, and "
+            f"there are {len(np.unique(labels))}; use a larger share or more samples of a class"
         )
     return kept(labels, test_ids), test_ids
 

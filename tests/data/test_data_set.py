@@ -283,5 +283,6 @@ def test_hold_out_by_hand() -> None:
     train, test = hold_out(targets, 0.5, seed=3)
     assert sorted([*train, *test]) == list(range(7))
     np.testing.assert_array_equal(np.bincount(targets[test], minlength=3), [2, 1, 0])  # never all of a class
-    with pytest.raises(ValueError, match=r"test-share = 0\.1 of 7 samples leaves no test sample"):
+    sentence = "test-share = 0.1 of 7 samples leaves no test sample: it is taken of each class, and there are 3; use a "
+    with pytest.raises(ValueError, match=sentence):
         hold_out(targets, 0.1, seed=3)

@@ -88,7 +88,7 @@ def test_the_test_data_has_no_say():
 
 
 def test_a_share_of_too_few_samples_is_refused():
-    with pytest.raises(ValueError, match=r"^data\.validation-share = 0\.001 of 79 samples leaves no test sample; "):
+    with pytest.raises(ValueError, match=r"^data\.validation-share = 0\.001 of 79 samples leaves no test sample: it "):
         validation(some_data(), 0.001, 0)
 
 
