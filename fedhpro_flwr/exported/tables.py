@@ -34,6 +34,7 @@ TEST_ARRAYS = ("x_test", "test_images")  # beside one of them `images` are what 
 TEXT, LABEL = "text", "label"
 MISSING = frozenset({"", "na", "n/a", "#n/a", "<na>", "none", "null", "?", "-", ".", "missing"})  # no names of columns
 SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars", " ": "spaces"}
+MOST_NAMED = 10  # classes in a sentence
 LARGEST = torch.finfo(torch.float32).max
 
 
@@ -118,7 +119,9 @@ def of_csv(file: Path, model: ExportedModel) -> Table:
     has_header = is_text or (bool(rows) and _is_header(rows[0], columns))
     body = rows[1:] if has_header else rows
     if is_text and columns.count(TEXT) != 1:
-        raise ValueError(f"{file}: the first line must name the column text, it holds {', '.join(columns)[:80]}")
+        raise ValueError(
+            f"{file}: the first line must name the column text, it holds {', '.join(columns)[:80] or 'nothing'}"
+        )
     if not is_text:
         _refuse_other_separator(rows, described)
     if not body:
@@ -189,7 +192,8 @@ def _labels(body: Sequence[Row], column: int, described: ModelDescription) -> Te
     ids = [described.numbered(label) is not None for label in written]
     neither = next((i for i in range(len(body)) if not names[i] and not ids[i]), None)
     if neither is not None:
-        classes = ", ".join(described.class_names)
+        more = len(described.class_names) - MOST_NAMED
+        classes = ", ".join(described.class_names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
         raise body[neither].error(f"the label {written[neither]!r} is none of the model's classes, {classes}")
     first, turn = sorted((names.index(False), ids.index(False)))  # all before `turn` fits one reading
     kinds = ("a class id", "a class's name") if names[turn] else ("a class's name", "a class id")

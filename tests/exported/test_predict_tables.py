@@ -93,6 +93,14 @@ def test_a_column_of_labels_is_read_as_names_or_as_ids_as_a_whole(names, written
     assert of_csv(tmp_path / "a.csv", SimpleNamespace(description=described)).labels.tolist() == list(ids)
 
 
+@pytest.mark.parametrize(("classes", "named"), [(10, "4, 5, 6, 7, 8, 9"), (400, "4, 5, 6, 7, 8, 9 and 390 more")])
+def test_a_label_that_is_no_class_names_ten_of_the_classes(classes, named, vectors, tmp_path):
+    described = read_model(renamed(vectors, tmp_path, *map(str, range(classes))))[0]
+    (tmp_path / "a.csv").write_text("label,a,b,c,d,e,f\nx,1,2,3,4,5,6\n")
+    with pytest.raises(ValueError, match=f"the label 'x' is none of the model's classes, 0, 1, 2, 3, {named}$"):
+        of_csv(tmp_path / "a.csv", SimpleNamespace(description=described))
+
+
 MIXED = [
     ("3,0,3,4", "line 5: the label '4' is a class's name, but '0' in line 3 a class id; write all labels as names, or"),
     (
