@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from fedhpro_flwr.config import RunConfig
+from fedhpro_flwr.listed import first_ten, listed
 from fedhpro_flwr.printable import legible
 from fedhpro_flwr.runs.appended_rounds import AppendedRounds
 from fedhpro_flwr.runs.reports import RoundReport
@@ -89,7 +90,7 @@ class RunProgress:
             if line["server_round"] <= self.shown:
                 continue
             self.console.print(round_line(line))
-            for reason in line["set_aside"]:
+            for reason in first_ten(line["set_aside"]):
                 self.console.print(f"       set aside: {reason}", style="yellow", markup=False)
             if clients := line.get("began_anew"):
                 self.console.print(f"       {anew(clients)}", style="yellow", markup=False)
@@ -119,7 +120,7 @@ def round_line(line: Mapping[str, Any]) -> str:
 
 def anew(clients: Sequence[int]) -> str:
     """Of clients that did not find what they had kept."""
-    return f"what client {', '.join(map(str, clients))} kept is gone, or on another machine: begun anew"
+    return f"what {listed('client', clients)} kept is gone, or on another machine: begun anew"
 
 
 def partition_table(content: Mapping[str, Any]) -> Group:

@@ -11,8 +11,8 @@ from flwr.app import Message, RecordDict
 from flwr.common.logger import log
 from flwr.serverapp import Grid
 
+from fedhpro_flwr.listed import listed
 from fedhpro_flwr.nodes import Answers, TooFewNodes, read_answers, wait_for_nodes
-from fedhpro_flwr.server.listed import listed
 
 JOIN_SECONDS = 30.0  # that anybody is held up by a new node; one takes 7 to 10 to answer
 QUIET_SECONDS = 30.0  # without an answer, after JOIN_SECONDS: then a run begins without the nodes that are left

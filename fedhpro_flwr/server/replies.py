@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 from flwr.app import Message
 from flwr.common.logger import log
 
+from fedhpro_flwr.listed import first_ten
 from fedhpro_flwr.printable import legible
 from fedhpro_flwr.records import OF_THE_CLIENT, OwnTest, Update, error_reason, record_bytes
 from fedhpro_flwr.server.reply_checks import BadReply
@@ -47,7 +48,7 @@ class Collected(Generic[Reply]):
 
     def tell(self, when: str) -> None:
         """Log who was set aside, and why."""
-        for reason in self.set_aside:
+        for reason in first_ten(self.set_aside):
             log(WARNING, "%s: set aside: %s", when, reason)
 
     def require(self, share: float, asked: int, server_round: int) -> None:

@@ -175,6 +175,16 @@ def test_why_replies_were_set_aside_is_shown_as_it_is(tmp_path):
     assert f"       set aside: {reason}\n" in shown(on)
 
 
+def test_of_many_that_were_set_aside_ten_are_shown(tmp_path):
+    on = console(200)
+    progress = RunProgress(tmp_path, CONFIG, on)
+    folder_with(tmp_path, report(1, set_aside=[f"client {client}: late" for client in range(300)]))
+    progress.update()
+    told = [line.strip() for line in shown(on).splitlines() if "set aside" in line]
+    assert told[-2:] == ["set aside: client 9: late", "set aside: 290 more"]
+    assert len(told) == 11
+
+
 def finish(folder, *, tested=True, alone=(), breakdown=None, part="test data"):
     folder.models(GlobalModel({"w": torch.zeros(1)}), {})
     tests = [own_test(client, client + 1) for client in range(3)] if tested else []

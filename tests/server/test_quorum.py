@@ -4,7 +4,7 @@ import pytest
 from flwr.app import Error, Message
 from meddling_grid import Meddling, Played, constant_app
 
-from fedhpro_flwr.server.replies import QuorumError, together
+from fedhpro_flwr.server.replies import Collected, QuorumError, together
 
 
 def test_too_few_good_replies_end_the_run_with_round_and_clients():
@@ -47,3 +47,12 @@ def test_what_several_clients_say_alike_stands_in_the_sentence_once():
     said = ["client 0: full: disk", "client 2: late", "client 10: full: disk", "a reply to no message: from node 5"]
     assert together(said) == "clients 0, 10: full: disk; client 2: late; a reply to no message: from node 5"
     assert together(["client 3 has no data"]) == "client 3 has no data"
+
+
+def test_the_log_names_ten_of_those_that_were_set_aside(caplog):
+    with caplog.at_level("WARNING", logger="flwr"):
+        Collected([], [f"client {client}: late" for client in range(12)]).tell("round 3")
+    assert [record.getMessage() for record in caplog.records][9:] == [
+        "round 3: set aside: client 9: late",
+        "round 3: set aside: 2 more",
+    ]
