@@ -71,17 +71,7 @@ def read_npz(file: Path, *, whole: bool = False) -> tuple[Split, Split | None]:
     Raises:
         ValueError: the file is damaged, no layout fits, or an array cannot be used.
     """
-    with file.open("rb") as begun:
-        head = begun.read(6)
-    if not head.startswith((b"PK", b"\x93NUMPY")) and head:  # NumPy would take it for a pickle, and say how to load it
-        raise ValueError(f"{file} is damaged or no .npz file: its first bytes are not those of an archive")
-    try:
-        archive = np.load(file, allow_pickle=False)
-    except (*DAMAGE, ValueError) as error:
-        raise ValueError(f"{file} is damaged, truncated or no .npz file ({error})") from error
-    if not isinstance(archive, np.lib.npyio.NpzFile):
-        raise ValueError(f"{file} is a single array, a .npz archive is needed")
-    with archive:
+    with open_npz(file) as archive:
         try:
             train, test = layout(archive.files)
             names = (*train, *(test or ()))
@@ -94,6 +84,26 @@ def read_npz(file: Path, *, whole: bool = False) -> tuple[Split, Split | None]:
         except ValueError as error:
             raise ValueError(f"{file}: {error}") from error
     return _split(file, train, arrays), _split(file, test, arrays) if test else None
+
+
+def open_npz(file: Path) -> np.lib.npyio.NpzFile:
+    """The archive, to be closed.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is damaged or none.
+    """
+    with file.open("rb") as begun:
+        head = begun.read(6)
+    if not head.startswith((b"PK", b"\x93NUMPY")) and head:  # NumPy would take it for a pickle, and say how to load it
+        raise ValueError(f"{file} is damaged or no .npz file: its first bytes are not those of an archive")
+    try:
+        archive = np.load(file, allow_pickle=False)
+    except (*DAMAGE, ValueError) as error:
+        raise ValueError(f"{file} is damaged, truncated or no .npz file ({error})") from error
+    if not isinstance(archive, np.lib.npyio.NpzFile):
+        raise ValueError(f"{file} is a single array, a .npz archive is needed")
+    return archive
 
 
 def other_headers(archive: np.lib.npyio.NpzFile, known: Collection[str]) -> dict[str, Header]:

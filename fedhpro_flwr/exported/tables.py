@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from fedhpro_flwr.data.csv_rows import Row, csv_rows
-from fedhpro_flwr.data.npz import DAMAGE, stored_array
+from fedhpro_flwr.data.npz import DAMAGE, open_npz, stored_array
 from fedhpro_flwr.exported.description import ModelDescription
 from fedhpro_flwr.exported.model import ExportedModel
 from fedhpro_flwr.exported.samples import of_array
@@ -53,14 +53,15 @@ def of_npz(file: Path, described: ModelDescription) -> Table:
     Raises:
         ValueError: it is damaged, holds no samples, others than the model takes, or labels that are no class ids.
     """
+    with open_npz(file) as archive:
+        return _of_archive(file, archive, described)
+
+
+def _of_archive(file: Path, archive: np.lib.npyio.NpzFile, described: ModelDescription) -> Table:
     try:
-        archive = np.load(file, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise ValueError("it is a single array")
-        with archive:
-            name, label = chosen_arrays(archive.files)
-            samples = stored_array(archive, name)
-            labels = stored_array(archive, label) if label else None
+        name, label = chosen_arrays(archive.files)
+        samples = stored_array(archive, name)
+        labels = stored_array(archive, label) if label else None
         inputs = of_array(samples, described)
         return Table([f"{file}:{i}" for i in range(len(inputs))], inputs, _ids(labels, len(inputs), described))
     except DAMAGE as error:

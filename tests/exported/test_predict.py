@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import pickle
 import subprocess
 import sys
 import zipfile
@@ -237,6 +238,15 @@ def test_control_characters_of_a_class_name_do_not_reach_the_terminal(vectors, t
     (tmp_path / "in.csv").write_text("label,a,b,c,d,e,f\nx,1,2,3,4,5,6\n")
     told = predict(capfd, foreign, tmp_path / "in.csv")[2]
     assert "none of the model's classes" in told and "\x1b" not in told
+
+
+def test_a_pickle_is_no_npz_file_and_nobody_is_told_how_to_load_it(vectors, tmp_path, capfd):
+    (tmp_path / "a.npz").write_bytes(pickle.dumps([1]))
+    assert predict(capfd, vectors.folder, tmp_path / "a.npz")[::2] == (
+        1,
+        f"fedhpro: {tmp_path}/a.npz is damaged or no .npz file: its first bytes are not those of an archive\n"
+        "fedhpro: 0 predicted, 1 left out\n",
+    )
 
 
 def test_a_reader_that_ends_first_is_no_failure(vectors, tmp_path):
