@@ -45,7 +45,7 @@ def output(out: Path | None, count: int) -> Iterator[Write]:
     """A function that writes a line, into a file that is there whole or not at all, or as .csv to stdout.
 
     What goes to stdout may reach a terminal: in the names of classes, which anybody may have written, control
-    characters are replaced.
+    characters are replaced, and in those of files where it is one; a script finds the file by its name.
 
     Args:
         out: the file; None for stdout.
@@ -55,7 +55,8 @@ def output(out: Path | None, count: int) -> Iterator[Write]:
         if isinstance(sys.stdout, TextIOWrapper):
             sys.stdout.reconfigure(errors=AS_IT_IS)
         write = _csv(sys.stdout, count)
-        yield lambda name, top: write(name, [(printable(label), share) for label, share in top])
+        shown = printable if sys.stdout.isatty() else str
+        yield lambda name, top: write(shown(name), [(printable(label), share) for label, share in top])
         sys.stdout.flush()  # here, where a reader that has gone is still an exception
         return
     is_jsonl = out.suffix.lower() == ".jsonl"

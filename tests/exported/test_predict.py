@@ -15,6 +15,7 @@ from predicting import predict
 
 from fedhpro_flwr.cli import main
 from fedhpro_flwr.exported.description import model_bytes, read_model
+from fedhpro_flwr.exported.output import output
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -238,6 +239,17 @@ def test_control_characters_of_a_class_name_do_not_reach_the_terminal(vectors, t
     (tmp_path / "in.csv").write_text("label,a,b,c,d,e,f\nx,1,2,3,4,5,6\n")
     told = predict(capfd, foreign, tmp_path / "in.csv")[2]
     assert "none of the model's classes" in told and "\x1b" not in told
+
+
+def test_control_characters_of_a_file_name_do_not_reach_the_terminal_and_do_reach_a_script(capfd, monkeypatch):
+    def written():
+        with output(None, 1) as write:
+            write("a\x1b[2J\udcff.png", [("cat", 0.5)])
+        return capfd.readouterr().out.splitlines()[1]
+
+    assert written() == "a\x1b[2J\udcff.png,cat,0.500000"
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert written() == "a\ufffd[2J\ufffd.png,cat,0.500000"
 
 
 def test_a_pickle_is_no_npz_file_and_nobody_is_told_how_to_load_it(vectors, tmp_path, capfd):
