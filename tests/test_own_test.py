@@ -40,6 +40,7 @@ def test_a_clients_own_test_comes_back():
         ([[1, 1, 1, 1]], 1, "confusion: domain id 1 is unknown, there are 0 to 0"),
         ([[4, 1, 1, 1]], 4, "confusion: domain id 4 is unknown, there are 0 to 3"),
         ([[0, 1, 1, 1], [0, 1, 1, 2]], 1, "confusion: a cell comes twice"),
+        ([[0, 1, 1, 1]] * 201, 2, "confusion has 201 cells, there are 200"),
         ([[0, 1, 1, 2**41]], 1, "it must be positive and at most 1099511627776"),
         ([[0, 1, 1, 2**40], [0, 1, 2, 1]], 1, "confusion: more than 1099511627776 samples"),
     ],

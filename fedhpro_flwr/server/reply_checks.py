@@ -162,6 +162,8 @@ def unpack_test(content: RecordDict, num_classes: int, num_domains: int = 1) -> 
 
 def _check_cells(name: str, cells: Tensor, num_classes: int, num_domains: int) -> None:
     _check_tensor(name, cells, (len(cells) if cells.ndim else 0, 4), torch.int64)
+    if len(cells) > (most := num_domains * num_classes**2):  # else sorted below, at ten times their memory
+        raise BadReply(f"{name} has {len(cells)} cells, there are {most}")
     for column, (what, size) in enumerate((("domain", num_domains), ("class", num_classes), ("class", num_classes))):
         wrong = cells[(cells[:, column] < 0) | (cells[:, column] >= size), column]
         if len(wrong):
