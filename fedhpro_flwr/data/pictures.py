@@ -25,6 +25,7 @@ ENDINGS = "avif bmp gif jfif jp2 jpe jpeg jpg pgm png ppm tif tiff webp"
 SUFFIXES = frozenset(f".{ending}" for ending in ENDINGS.split(" "))
 GREY_MODES = frozenset(("1", "L", "LA"))
 DEEP_MODES = ("I", "F")  # beginnings of the modes with 16 or 32 bits a pixel
+LARGEST_FILE = 2**30  # in a .zip, where a small one can unpack to any size; Pillow's most pixels need half
 
 DAMAGE = (OSError, SyntaxError, ValueError)  # what Pillow raises at a damaged picture
 ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)  # the last one: encrypted
@@ -82,9 +83,15 @@ def open_pictures(path: Path) -> Iterator[PictureFolder]:
         with zipfile.ZipFile(path) as archive:
             infos = {PurePosixPath(info.filename): info for info in archive.infolist()}  # "./a.png" is a.png
             entries = ((name, info.is_dir()) for name, info in infos.items())
-            yield _listed(path, entries, lambda name: archive.read(infos[name]))
+            yield _listed(path, entries, lambda name: _unpacked(archive, infos[name]))
     except zipfile.BadZipFile as error:
         raise ValueError(f"{path} is damaged, truncated or no .zip file ({error})") from error
+
+
+def _unpacked(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    if info.file_size > LARGEST_FILE:
+        raise ValueError(f"unpacked it has {info.file_size:,} bytes, at most {LARGEST_FILE:,} are read")
+    return archive.read(info)
 
 
 def _below(path: Path, name: PurePosixPath, above: frozenset[Path]) -> Iterator[tuple[PurePosixPath, bool]]:

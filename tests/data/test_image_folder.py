@@ -199,6 +199,15 @@ def test_a_damaged_picture_inside_a_zip_is_named(tmp_path: Path) -> None:
         load(DataSource(name="image-folder", path=str(file)))
 
 
+def test_a_zip_does_not_unpack_to_any_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fedhpro_flwr.data.pictures.LARGEST_FILE", 1000)
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x/0.png", png(4) + bytes(1000))
+    sentence = r"bomb\.zip: x/0\.png .* \(unpacked it has 1,\d+ bytes, at most 1,000 are read\)"
+    with pytest.raises(ValueError, match=sentence):
+        load(DataSource(name="image-folder", path=str(tmp_path / "bomb.zip")))
+
+
 def test_more_pictures_than_fit_into_memory_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(png())
     with pytest.raises(ValueError, match=r"1000000 pictures of 3000x3000 pixels are larger than the memory") as refused:
