@@ -18,7 +18,7 @@ from fedhpro_flwr.records import (
     tensors_of,
     unpack_broadcast,
 )
-from fedhpro_flwr.server.reply_checks import unpack_update
+from fedhpro_flwr.server.reply_checks import BadReply, unpack_update
 
 
 def same_bits(one, other):
@@ -57,8 +57,9 @@ def test_a_client_may_hold_no_class():
     assert len(update.tensors["class-ids"]) == 0
 
 
-def test_records_that_nobody_expects_are_left_alone():
-    assert unpack_update(reply(extra=array_record({"x": torch.zeros(2)})), EXPECTED).tensors.keys() == SENT.keys()
+def test_a_record_that_nobody_expects_is_refused_by_its_name():
+    with pytest.raises(BadReply, match=r"^record extra is none that the method's `expects` names$"):
+        unpack_update(reply(extra=array_record({"x": torch.zeros(2)})), EXPECTED)
 
 
 def test_the_broadcast_comes_back_with_all_settings_and_the_task():

@@ -67,7 +67,7 @@ def test_a_state_survives_a_checkpoint_bit_for_bit(case, make, tmp_path, monkeyp
     monkeypatch.undo()
     method, state = strategy.method, strategy.state
 
-    written = Checkpoint(About(2, "ab", {}, {}, "", ""), strategy.model.shared, {}, method.saved(state))
+    written = Checkpoint(About("ab", 2, settings={}, code="", data=""), strategy.model.shared, {}, method.saved(state))
     written.write(tmp_path / "round-2.safetensors")
     read = Checkpoint.read(tmp_path / "round-2.safetensors")
     assert bits(read.model(strategy.model).shared) == bits(strategy.model.shared)
