@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
 from logging import WARNING
 from typing import TypeVar
 
@@ -15,9 +16,8 @@ from fedhpro_flwr.code_fingerprint import code_fingerprint
 from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.exchange import GlobalModel
 from fedhpro_flwr.nodes import UNNAMED
-from fedhpro_flwr.records import Task, Tensors, Update, asked_clients
+from fedhpro_flwr.records import Task, Tensors, Update, array_record, asked_clients, pack_broadcast
 from fedhpro_flwr.runs.checkpoint import RunSoFar
-from fedhpro_flwr.server.broadcasts import broadcasts
 from fedhpro_flwr.server.replies import Collected, QuorumError, Reply, bytes_of, collect, least
 from fedhpro_flwr.server.reply_checks import OF_EVERY_REPLY
 from fedhpro_flwr.server.roster import Roster
@@ -43,7 +43,7 @@ class Clients:
         self.roster: Roster  # the nodes, from `begin` on
         self.seats = Seats({}, {})  # the clients that were drawn, and who of them is asked
         self.visit = ""  # the name of theirs; "" for a test, of which nothing is kept
-        self.asked: Sequence[Message] = ()
+        self.asked: list[Message] = []
         self._failed: Collection[int] = ()  # those that answered with an error
         self.new_round(Stopwatch())
 
@@ -108,19 +108,25 @@ class Clients:
     def messages(
         self, kind: str, server_round: int, model: GlobalModel, shared: ArrayRecord, state: Tensors, *, evaluate: bool
     ) -> Sequence[Message]:
-        """One to each that is asked: the model, what the method broadcasts of its state, all settings, whom it is for.
+        """One to each that is asked; they share the records that they have in common.
 
         Args:
             kind: "train" or "evaluate".
             server_round: which round it is.
             model: whose encoders go to their groups.
             shared: the tensors that all clients exchange.
-            state: by record name.
+            state: what the method broadcasts, by record name.
             evaluate: whether the received model is tested on the client's own data.
         """
         task = Task(server_round, UNNAMED, evaluate, code_fingerprint(), self._data, self._so_far.run, self.visit)
-        flat = self._config.flat()
-        self.asked = broadcasts(kind, self.seats.nodes, task, self.visits, model, shared, state, flat)
+        settings = self._config.flat()
+        broadcast = {name: array_record({name: tensor}) for name, tensor in state.items()}
+        models = {group: ArrayRecord({**array_record(encoder), **shared}) for group, encoder in model.encoders.items()}
+        self.asked = []
+        for client, node_id in self.seats.nodes.items():
+            own = replace(task, partition_id=client, after=self.visits.after(client), needed=self.visits.needed(client))
+            content = pack_broadcast(models.get(model.group(client), shared), broadcast, settings, own)
+            self.asked.append(Message(content, dst_node_id=node_id, message_type=kind))
         self.bytes_down.update(bytes_of(self.asked))
         return self.asked
 
