@@ -62,16 +62,6 @@ class Clients:
         """How many clients the round, or the test, is of: those that are asked, and those that cannot be."""
         return len(self.seats.clients)
 
-    @property
-    def named(self) -> tuple[int, ...]:
-        """The clients that a node has named as its own: what they keep lies there, and no other node plays them."""
-        return tuple(self.roster.named)
-
-    @property
-    def stand_ins(self) -> dict[int, int]:
-        """The node that plays each of the others."""
-        return dict(self.roster.stand_ins)
-
     def new_round(self, watch: Stopwatch) -> None:
         """What is sent from here on, in however many attempts, and the seconds of waiting, are the next round's."""
         self._watch = watch

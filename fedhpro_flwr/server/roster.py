@@ -126,9 +126,9 @@ class Roster:
         return self._seats(drawn)
 
     @property
-    def named(self) -> list[int]:
+    def named(self) -> tuple[int, ...]:
         """The clients that a node has named as its own, whether it is there or not."""
-        return sorted(self._owners)
+        return tuple(sorted(self._owners))
 
     @property
     def everybody(self) -> Seats:

@@ -154,8 +154,8 @@ def test_a_repeat_waits_for_a_node_that_has_not_answered_as_long_as_it_is_left_a
 def test_a_client_whose_node_is_not_back_is_played_by_no_other_after_a_resume(clock):
     """What it kept lies there, and another node would begin anew in its name."""
     cut = Played(clock, rounds=2)
-    assert cut.strategy.clients.named == (0, 1, 2)
-    about = About("ab", 2, {}, cut.strategy.clients.named, settings={}, code="", data="")
+    assert cut.strategy.clients.roster.named == (0, 1, 2)
+    about = About("ab", 2, {}, cut.strategy.clients.roster.named, settings={}, code="", data="")
     grid = Faulty(clock, lambda *_: None, nodes=2)
     resumed = Roster(grid, cut.strategy.config, about, 4)
     resumed.begin(10)
