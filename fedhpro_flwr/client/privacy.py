@@ -24,7 +24,7 @@ from torch import Tensor
 
 from fedhpro_flwr.aggregation import VARIANCE
 from fedhpro_flwr.client.gaussian_noise import Normals, normals
-from fedhpro_flwr.client.privacy_account import PrivacyAccount, epsilon_of, reply_mu
+from fedhpro_flwr.client.privacy_account import epsilon_of, reply_mu, spend
 from fedhpro_flwr.records import CLASS_COUNTS, CLASS_IDS, CLASS_TENSORS, Broadcast, Tensors, Update
 from fedhpro_flwr.seeding import Draws
 
@@ -72,7 +72,7 @@ def protected(update: Update, received: Broadcast, num_classes: int, state: Pers
         raise ValueError("privacy.withhold needs noise on all that is sent: privacy.class-noise, privacy.model-noise")
     if state is None:
         raise ValueError("privacy.withhold needs a folder for the client's privacy account: clients.state-path")
-    mu = PrivacyAccount(state.folder).spend(task.server_round, reply_mu(multipliers))
+    mu = spend(state.folder, task.server_round, reply_mu(multipliers))
     name = EPSILON if privacy.noise == "secret" else EPSILON_IF_SECRET
     # C in place of the number of samples: the same of every client, and no less than C classes of one sample.
     return replace(update, num_examples=num_classes, metrics={name: epsilon_of(mu, privacy.delta)}, test=None)

@@ -18,7 +18,6 @@ import fcntl
 import json
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from fedhpro_flwr.whole_file import write_whole
@@ -65,34 +64,28 @@ def _log_delta(epsilon: float, mu: float) -> float:
     return larger + math.log(-math.expm1(smaller - larger)) if smaller < larger else -math.inf
 
 
-@dataclass(frozen=True)
-class PrivacyAccount:
-    """The replies of one client in one run, a line each in a file of the client's own.
+def spend(folder: Path, server_round: int, mu: float) -> float:
+    """Write a reply down before it is sent, as one more line in a file of the client's own for this run.
 
     What a client keeps between rounds is rolled back with the server where a run is resumed. This file never is: a
-    reply that has left the client has been seen.
+    reply that has left the client has been seen. One process at a time writes: of two that read the same account, the
+    later would write the earlier's reply away.
+
+    Args:
+        folder: of the client in this run; made where it is not there.
+        server_round: which the reply is of.
+        mu: of the reply.
+
+    Returns:
+        mu of all replies so far, this one among them.
+
+    Raises:
+        ValueError: the file is damaged; what was spent is not known any more.
     """
-
-    folder: Path
-
-    def spend(self, server_round: int, mu: float) -> float:
-        """Write a reply down before it is sent.
-
-        One process at a time: of two that read the same account, the later would write the earlier's reply away.
-
-        Returns:
-            mu of all replies so far, this one among them.
-
-        Raises:
-            ValueError: the file is damaged; what was spent is not known any more.
-        """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / LOCK_FILE).open("ab") as waiting:
-            fcntl.lockf(waiting, fcntl.LOCK_EX)  # until it is closed, or the process ends
-            return self._spend(server_round, mu)
-
-    def _spend(self, server_round: int, mu: float) -> float:
-        file = self.folder / ACCOUNT_FILE
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK_FILE).open("ab") as waiting:
+        fcntl.lockf(waiting, fcntl.LOCK_EX)  # until it is closed, or the process ends
+        file = folder / ACCOUNT_FILE
         lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
         lines.append(json.dumps({"round": server_round, "mu": mu}))
         try:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from fedhpro_flwr.client.privacy_account import ACCOUNT_FILE, PrivacyAccount, epsilon_of, reply_mu
+from fedhpro_flwr.client.privacy_account import ACCOUNT_FILE, epsilon_of, reply_mu, spend
 from fedhpro_flwr.config import LEAST_NOISE
 
 
@@ -57,31 +57,30 @@ def test_epsilon_grows_with_what_is_revealed_and_has_no_end():
 
 def test_an_account_adds_up_over_replies_and_survives_a_restart(tmp_path):
     folder = tmp_path / "clients" / "client-0"
-    assert PrivacyAccount(folder).spend(1, 3.0) == 3.0
-    assert PrivacyAccount(folder).spend(2, 4.0) == 5.0
+    assert spend(folder, 1, 3.0) == 3.0
+    assert spend(folder, 2, 4.0) == 5.0
     lines = (folder / ACCOUNT_FILE).read_text().splitlines()
     assert [json.loads(line) for line in lines] == [{"round": 1, "mu": 3.0}, {"round": 2, "mu": 4.0}]
 
 
 def test_a_round_that_is_played_again_is_paid_again(tmp_path):
-    account = PrivacyAccount(tmp_path)
-    assert [account.spend(number, 3.0) for number in (1, 1)] == [3.0, pytest.approx(math.sqrt(18))]
+    assert [spend(tmp_path, number, 3.0) for number in (1, 1)] == [3.0, pytest.approx(math.sqrt(18))]
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"round": 1}', '{"round": 1, "mu": "much"}'])
 def test_a_damaged_account_is_not_begun_anew(tmp_path, content):
     (tmp_path / ACCOUNT_FILE).write_text(content)
     with pytest.raises(ValueError, match=r"privacy-account.jsonl is damaged: what this client has spent"):
-        PrivacyAccount(tmp_path).spend(2, 1.0)
+        spend(tmp_path, 2, 1.0)
     assert (tmp_path / ACCOUNT_FILE).read_text() == content
 
 
 SPEND = """
 import sys
 from pathlib import Path
-from fedhpro_flwr.client.privacy_account import PrivacyAccount
+from fedhpro_flwr.client.privacy_account import spend
 for number in range(50):
-    PrivacyAccount(Path(sys.argv[1])).spend(number, 1.0)
+    spend(Path(sys.argv[1]), number, 1.0)
 """
 
 
