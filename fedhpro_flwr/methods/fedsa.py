@@ -80,12 +80,8 @@ class FedSA(PrototypeMethod):
         return loss
 
     def depart(self, arrival: Arrival, steps: int) -> Departure:
-        """The class means are remembered too."""
-        departure = super().depart(arrival, steps)
-        means = departure.upload.get(CLASS_PROTOTYPES)
-        if means is None:  # hyper-prototypes are in place of the anchors, and no class means are sent
-            means = class_means(arrival).means
-        return replace(departure, memory={CLASS_PROTOTYPES: means})
+        """The class means are remembered too, or alone: with hyper-prototypes for anchors none are sent."""
+        return replace(super().depart(arrival, steps), memory={CLASS_PROTOTYPES: class_means(arrival).means})
 
 
 def random_anchors(num_classes: int, width: int, generator: torch.Generator) -> Tensor:

@@ -19,7 +19,6 @@ from fedhpro_flwr.aggregation import ClassMean, ClassWeighting
 from fedhpro_flwr.chosen_aggregation import average_classes
 from fedhpro_flwr.class_means import ClassMeans
 from fedhpro_flwr.config import ConfigError, RunConfig
-from fedhpro_flwr.features import encode
 from fedhpro_flwr.head import head_shape
 from fedhpro_flwr.methods.arrival import Arrival, Departure, LocalLoss
 from fedhpro_flwr.methods.base import Method, ServerStep
@@ -205,9 +204,8 @@ class PrototypeMethod(Method, ABC):
 
 
 def class_means(arrival: Arrival) -> ClassMeans:
-    """C_k^c: mean feature of each of the client's classes under the model as it is now, in eval mode."""
-    z = encode(arrival.model, arrival.train.inputs, arrival.data.encoder_inputs)  # [N, D]
-    return ClassMeans.of(z, arrival.train.labels, arrival.model.num_classes)
+    """C_k^c: mean feature of each of the client's classes, in eval mode."""
+    return ClassMeans.of(arrival.features, arrival.train.labels, arrival.model.num_classes)
 
 
 def _without_calibration(config: RunConfig) -> RunConfig:
