@@ -226,8 +226,9 @@ class Measured:
         )  # fmt: skip
         trained = measured(
             lambda: retrain_head(
-                prototypes, head, epochs=epochs, batch_size=options.batch_size, lr=options.lr,
-                generator=generator,
+                prototypes, head,
+                (torch.randperm(prototypes[..., 0].numel(), generator=generator) for _ in range(epochs)),
+                batch_size=options.batch_size, lr=options.lr,
             ),
             repeats=self.repeats,
         )  # fmt: skip

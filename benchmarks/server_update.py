@@ -78,7 +78,7 @@ def calibration_rows() -> Iterator[Row]:
     start = fresh_head(classes, WIDTH, generator)
     matching = best(lambda: match_prototypes(prototypes, head, weight, bias, everyone, steps=100, lr=LR), repeats=5)
     order = torch.stack([torch.randperm(classes * per_class, generator=generator) for _ in range(100)])
-    training = best(lambda: retrain_head(prototypes, start, epochs=100, batch_size=50, lr=0.01, order=order), repeats=5)
+    training = best(lambda: retrain_head(prototypes, start, order, batch_size=50, lr=0.01), repeats=5)
     both = matching.plus(training)
     size = f"C={classes}, M={per_class}, D={WIDTH}"
     yield Row(CALIBRATION, f"matching, 100 steps, {size}", matching.wall, "s", matching.cpu)

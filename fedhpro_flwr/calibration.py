@@ -8,6 +8,7 @@ where the clients' did [R.c3]; a fresh head is then trained on them [R.c4]. Both
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -83,41 +84,22 @@ def fresh_head(num_classes: int, width: int, generator: torch.Generator) -> Head
     return Head(weight, bias)
 
 
-def retrain_head(
-    prototypes: Tensor,
-    start: Head,
-    *,
-    epochs: int,
-    batch_size: int,
-    lr: float,
-    generator: torch.Generator | None = None,
-    order: Tensor | None = None,
-) -> Head:
+def retrain_head(prototypes: Tensor, start: Head, orders: Iterable[Tensor], *, batch_size: int, lr: float) -> Head:
     """A head trained by SGD on the cross-entropy of prototypes F [C, M, D], labelled by their class [R.c4].
 
-    The samples are numbered c M + m. Their order is drawn anew each epoch from `generator` (one of the CPU),
-    or given as `order` [epochs, C M] int64; the last batch of an epoch may be smaller. All arithmetic is done
-    in the dtype of `start`.
-
-    Raises:
-        ValueError: unless exactly one of generator and order is given, or if the order's shape is another.
+    The samples are numbered c M + m, and each of the `orders` [C M] int64 is an epoch, whose last batch may be smaller.
+    All arithmetic is done in the dtype of `start`.
     """
     num_classes, per_class, width = prototypes.shape
     samples = num_classes * per_class
-    if (generator is None) == (order is None):
-        raise ValueError("a head is trained in the order of either a generator or an explicit order")
-    if order is not None and tuple(order.shape) != (epochs, samples):
-        raise ValueError(f"the order must be [{epochs}, {samples}], got {list(order.shape)}")
-
     ones = start.weight.new_ones(samples, 1)
     x = torch.cat([prototypes.detach().to(ones).reshape(samples, width), ones], dim=1)  # [z, 1]: [n, D+1]
     onehot = torch.eye(num_classes).to(ones).repeat_interleave(per_class, dim=1)  # [C, n]
     joint = torch.cat([start.weight.detach(), start.bias.detach()[:, None]], dim=1)  # V = [W | b] [C, D+1]
-    for epoch in range(epochs):
-        drawn = torch.randperm(samples, generator=generator) if order is None else order[epoch]
-        drawn = drawn.to(x.device)
-        batches = torch.split(x.index_select(0, drawn), batch_size)
-        truths = torch.split(onehot.index_select(1, drawn), batch_size, dim=1)
+    for order in orders:
+        order = order.to(x.device)
+        batches = torch.split(x.index_select(0, order), batch_size)
+        truths = torch.split(onehot.index_select(1, order), batch_size, dim=1)
         for xs, truth in zip(batches, truths, strict=True):
             errors = (joint @ xs.T).softmax(dim=0).sub_(truth)  # [C, B]: V x^T is the quicker way round
             joint.addmm_(errors, xs, alpha=-lr / len(xs))  # [R.c4] V <- V - lr/B (softmax - Y)^T x

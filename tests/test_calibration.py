@@ -113,10 +113,9 @@ def test_retraining_by_hand():
     head = retrain_head(
         torch.tensor([[[1.0]], [[-1.0]]]),
         Head(torch.zeros(2, 1), torch.zeros(2)),
-        epochs=1,
+        torch.tensor([[1, 0]]),
         batch_size=2,
         lr=0.5,
-        order=torch.tensor([[1, 0]]),
     )
     assert head.weight.tolist() == [[0.25], [-0.25]]
     assert head.bias.tolist() == [0.0, 0.0]
@@ -132,43 +131,15 @@ def test_retraining_is_torchs_sgd():
             optimizer.zero_grad()
             F.cross_entropy(F.linear(prototypes.reshape(15, 4)[ids], *leaves), ids // 5).backward()
             optimizer.step()
-    head = retrain_head(prototypes, start, epochs=6, batch_size=4, lr=0.3, order=order)
+    head = retrain_head(prototypes, start, order, batch_size=4, lr=0.3)
     torch.testing.assert_close(head.weight, leaves[0].detach(), atol=1e-13, rtol=0)
     torch.testing.assert_close(head.bias, leaves[1].detach(), atol=1e-13, rtol=0)
 
 
-def test_retraining_draws_from_its_generator():
-    prototypes, start, options = (
-        draw(3, 5, 4),
-        Head(draw(3, 4), draw(3)),
-        {"epochs": 3, "batch_size": 4, "lr": 0.1},
-    )
-
-    def trained(seed):
-        return retrain_head(prototypes, start, generator=torch.Generator().manual_seed(seed), **options).weight
-
-    assert torch.equal(trained(1), trained(1))
-    assert not torch.equal(trained(1), trained(2))
-    generator = torch.Generator().manual_seed(1)
-    order = torch.stack([torch.randperm(15, generator=generator) for _ in range(3)])
-    assert torch.equal(trained(1), retrain_head(prototypes, start, order=order, **options).weight)
-
-
 def test_retraining_computes_in_the_heads_dtype():
     start = Head(draw(3, 4).float(), draw(3).float())
-    head = retrain_head(draw(3, 2, 4), start, epochs=1, batch_size=4, lr=0.1, order=torch.arange(6)[None])
+    head = retrain_head(draw(3, 2, 4), start, torch.arange(6)[None], batch_size=4, lr=0.1)
     assert head.weight.dtype == head.bias.dtype == torch.float32
-
-
-def test_retraining_refuses():
-    options = {"epochs": 2, "batch_size": 4, "lr": 0.1}
-    prototypes, start, order = draw(3, 2, 4), Head(draw(3, 4), draw(3)), torch.arange(6).repeat(2, 1)
-    with pytest.raises(ValueError, match="either a generator or an explicit order"):
-        retrain_head(prototypes, start, **options)
-    with pytest.raises(ValueError, match="either a generator or an explicit order"):
-        retrain_head(prototypes, start, generator=torch.Generator(), order=order, **options)
-    with pytest.raises(ValueError, match=r"the order must be \[2, 6\], got \[1, 6\]"):
-        retrain_head(prototypes, start, order=order[:1], **options)
 
 
 @pytest.mark.parametrize("gap", [10, 14, 18, 20])

@@ -96,11 +96,9 @@ class Calibrated:
             steps=options.matching_steps, lr=options.matching_lr, distance=options.matching_distance,
         )  # fmt: skip
         start = fresh_head(classes, used.width, draws.torch("calibration-head"))
-        head = retrain_head(
-            prototypes, start,
-            epochs=options.epochs, batch_size=options.batch_size, lr=options.lr,
-            generator=draws.torch("calibration-order"),
-        )  # fmt: skip
+        generator = draws.torch("calibration-order")
+        orders = (torch.randperm(prototypes[..., 0].numel(), generator=generator) for _ in range(options.epochs))
+        head = retrain_head(prototypes, start, orders, batch_size=options.batch_size, lr=options.lr)
         return Calibrated(prototypes, head)
 
 

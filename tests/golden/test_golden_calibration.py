@@ -15,10 +15,9 @@ def test_retrain_head(golden, precision, dtype, prefix):
     head = retrain_head(
         prototypes,
         Head(golden.tensor("W0", dtype), golden.tensor("b0", dtype)),
-        epochs=golden.integer("epochs"),
+        golden.tensor("order", torch.int64),
         batch_size=prototypes[..., 0].numel() if prefix else golden.integer("batch_size"),
         lr=golden.number("lr"),
-        order=golden.tensor("order", torch.int64),
     )
     golden.check(head.weight, f"{prefix}W_{precision}")
     golden.check(head.bias, f"{prefix}b_{precision}")

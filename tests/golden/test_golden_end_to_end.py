@@ -204,9 +204,7 @@ def test_whole_rounds(golden: Any, precision: str, in_precision: torch.dtype, mo
         monkeypatch.setattr(
             head_calibration,
             "retrain_head",
-            lambda prototypes, head, *, generator, order=order, **options: retrain_head(
-                prototypes, head, order=order, **options
-            ),
+            lambda prototypes, head, orders, order=order, **options: retrain_head(prototypes, head, order, **options),
         )
         step = method.server_step(state, weights, mean, updates, Draws(0, turn + 1), Stopwatch())
         weights, state = dict(step.model), step.state
