@@ -15,15 +15,13 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-import tomli_w
-
+from fedhpro_flwr.launch.connections import DIRECT, direct
 from fedhpro_flwr.launch.flower import Flower, LaunchError, environment, tool
 from fedhpro_flwr.launch.parent_death import ends_with_parent
 from fedhpro_flwr.launch.process_groups import groups_with
 
 START_TIMEOUT = 90.0  # seconds for the SuperLink to answer
 POLL_SECONDS = 0.2
-CONNECTION = "private"
 
 
 class PrivateSuperLink:
@@ -36,15 +34,13 @@ class PrivateSuperLink:
 
     def __init__(self, home: Path, log_file: Path) -> None:
         self.home, self.log_file = home, log_file
-        self.cwd, scratch = home / "cwd", home / "scratch"
-        self.flower = Flower(home, CONNECTION, scratch)
+        self.cwd, self.flower = home / "cwd", Flower(home, DIRECT, home / "scratch")
 
     def __enter__(self) -> Flower:
         self.cwd.mkdir()
         self.flower.scratch.mkdir()
         port = free_port()
-        connection = {"default": CONNECTION, CONNECTION: {"address": f"127.0.0.1:{port}", "insecure": True}}
-        (self.home / "config.toml").write_text(tomli_w.dumps({"superlink": connection}))
+        direct(f"127.0.0.1:{port}", self.home, insecure=True)
         command = [tool("flower-superlink"), "--insecure", "--simulation", "--host", "127.0.0.1", "--port", str(port)]
         with self.log_file.open("ab") as log:
             # A session of its own: Ctrl-C reaches this process alone, which then stops the whole group in order.
