@@ -65,7 +65,7 @@ class Flower:
             raise UnreachableError("the SuperLink does not answer")
         return answer
 
-    def process(self, command: str, *arguments: str) -> subprocess.Popen[str]:
+    def process(self, command: str, *arguments: str, stderr: int = subprocess.PIPE) -> subprocess.Popen[str]:
         """A command that runs; Ctrl-C does not reach it, as what it began must be ended in order."""
         return subprocess.Popen(
             [tool("flwr"), command, *arguments],
@@ -73,7 +73,7 @@ class Flower:
             env=environment(self.home),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=stderr,
             text=True,
             errors="replace",
             start_new_session=True,

@@ -32,10 +32,7 @@ class LogStream:
         """Begin, or begin again."""
         self._process = self._start()
         self._reader = Thread(target=self._read, daemon=True)
-        # Read too, or the process would wait for it once the pipe is full; what it says there `flwr ls` says better.
-        self._errors = Thread(target=self._drain, daemon=True)
         self._reader.start()
-        self._errors.start()
 
     def close(self) -> None:
         """End it; what has been printed is handed on before this returns."""
@@ -46,10 +43,8 @@ class LogStream:
             self._process.kill()
             self._process.wait()
         self._reader.join()
-        self._errors.join()
-        for pipe in (self._process.stdout, self._process.stderr):
-            if pipe:
-                pipe.close()
+        if self._process.stdout:
+            self._process.stdout.close()
 
     @property
     def ended(self) -> bool:
@@ -66,8 +61,3 @@ class LogStream:
             if number >= self._shown:
                 self._say(line.rstrip("\n"))
                 self._shown = number + 1
-
-    def _drain(self) -> None:
-        assert self._process.stderr is not None
-        for _ in self._process.stderr:
-            pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -88,7 +89,9 @@ class SubmittedRun:
 
     def log(self, say: Callable[[str], None]) -> LogStream:
         """What the ServerApp says, from the beginning on, handed on line by line."""
-        return LogStream(lambda: self.flower.process("log", self.run_id, self.flower.connection, "--stream"), say)
+        command = ("log", self.run_id, self.flower.connection, "--stream")
+        # What it says on stderr `flwr ls` says better, and a pipe that nobody reads would fill up and stop it.
+        return LogStream(lambda: self.flower.process(*command, stderr=subprocess.DEVNULL), say)
 
 
 def submit(flower: Flower, settings: Mapping[str, Scalar], engine: str = "") -> SubmittedRun:

@@ -21,6 +21,7 @@ FAKE = """#!{python}
 import json, os, pathlib, shutil, signal, sys
 here = pathlib.Path(__file__).parent
 if sys.argv[1] == "log":
+    sys.stderr.write("x" * 200_000)  # more than a pipe holds
     print("Using SuperLink\\n\\x1b[92mINFO\\x1b[0m: round")
     played = here / "played"
     if played.exists():
