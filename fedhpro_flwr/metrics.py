@@ -91,23 +91,18 @@ class Evaluation:
         return int(self.cells[:, 0].max()) + 1 if len(self.cells) else 1
 
 
-def evaluate(model: Model, data: ClientData, *, batch_size: int, scores: Scores | None = None) -> Evaluation:
-    """Test a model in eval mode on `data.test`.
-
-    Args:
-        model: on the device of the data.
-        data: whose test split is used; without one the evaluation is empty.
-        batch_size: samples at a time.
-        scores: what decides in place of the model's own head; the loss is the cross-entropy of these scores.
-    """
-    return evaluate_each(model, data, [scores or model.head], batch_size=batch_size)[0]
-
-
 @torch.no_grad()
 def evaluate_each(
     model: Model, data: ClientData, scores: Sequence[Scores], *, batch_size: int
 ) -> tuple[Evaluation, ...]:
-    """One evaluation for each of several ways to decide, on features that are computed once."""
+    """One evaluation for each of several ways to decide, in eval mode, on features that are computed once.
+
+    Args:
+        model: on the device of the data.
+        data: whose test split is used; without one the evaluations are empty.
+        scores: what decides, such as the model's head; the loss is the cross-entropy of these scores.
+        batch_size: samples at a time.
+    """
     classes, test = model.num_classes, data.test
     if test is None:
         return tuple(Evaluation(torch.zeros(0, 4, dtype=torch.int64), classes, 0.0) for _ in scores)

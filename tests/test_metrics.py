@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.data import Split
-from fedhpro_flwr.metrics import Evaluation, evaluate
+from fedhpro_flwr.metrics import Evaluation, evaluate_each
 from fedhpro_flwr.models import Model
 
 
@@ -21,6 +21,10 @@ def data_of(samples, classes, width=3, seed=0):
         torch.randn(samples, width, generator=generator), torch.randint(classes, (samples,), generator=generator)
     )
     return ClientData(None, split, (0.0,), (1.0,))
+
+
+def evaluate(model, data, *, batch_size):
+    return evaluate_each(model, data, [model.head], batch_size=batch_size)[0]
 
 
 BY_HAND = Evaluation.of_confusion(torch.tensor([[[3, 1, 0, 0], [0, 2, 2, 0], [0, 0, 0, 0], [1, 0, 0, 0]]]), 0.25)
@@ -68,8 +72,8 @@ def test_without_samples():
 
 
 def test_other_scores_take_the_place_of_the_head():
-    data = data_of(20, 4)
-    constant = evaluate(model_of(), data, batch_size=8, scores=lambda z: F.one_hot(torch.tensor([2] * len(z)), 4) * 1.0)
+    data, scores = data_of(20, 4), [lambda z: F.one_hot(torch.tensor([2] * len(z)), 4) * 1.0]
+    (constant,) = evaluate_each(model_of(), data, scores, batch_size=8)
     assert constant.confusion[:, :, [0, 1, 3]].sum() == 0
     assert constant.correct == int((data.test.labels == 2).sum())
 

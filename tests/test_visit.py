@@ -14,7 +14,7 @@ from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.data import Split
 from fedhpro_flwr.hyper_prototypes import HyperPrototypes
 from fedhpro_flwr.methods import Arrival, hpcl_hpal
-from fedhpro_flwr.metrics import evaluate
+from fedhpro_flwr.metrics import evaluate_each
 from fedhpro_flwr.models import Model
 from fedhpro_flwr.records import Broadcast, Task
 from fedhpro_flwr.seeding import Draws
@@ -148,7 +148,7 @@ def test_losses_that_are_off_leave_fedavgs_training():
 def test_the_received_model_is_what_is_tested():
     config, data, start = settings(), new_data(), new_model()
     update = visit(new_model(seed=9), data, broadcast(config, start, evaluate=True))
-    wanted = evaluate(copy.deepcopy(start), data, batch_size=3)
+    (wanted,) = evaluate_each(copy.deepcopy(start), data, [start.head], batch_size=3)
     assert torch.equal(update.test.by_head.confusion, wanted.confusion)
     assert update.test.by_head.examples == 7
     assert update.test.by_head.loss == pytest.approx(wanted.loss, rel=1e-6)
