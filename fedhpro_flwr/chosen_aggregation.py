@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from fedhpro_flwr.aggregation import ClassMean, ClassWeighting, check_rows, class_mean, weighted_mean
+from fedhpro_flwr.aggregation import ClassMean, ClassWeighting, class_mean, weighted_mean
 from fedhpro_flwr.robust import clipped_models, cut_of, middle_mean, middle_model, shrink_factors
 from fedhpro_flwr.settings.sections import AggregationOptions
 
@@ -26,9 +26,6 @@ def average_models(
         models: of the clients, in partition order; not empty.
         examples: samples of each, the weights of the mean where `aggregation.weighting = "samples"`.
         sent: what the clients received.
-
-    Raises:
-        ValueError: models that differ in names or shapes.
     """
     if options.clip_norm > 0 or options.clip_to_median:
         longest = options.clip_norm or math.inf
@@ -56,11 +53,7 @@ def average_classes(
         counts: the client's samples of each of them [P].
         num_classes: C.
         weighting: of the mean; median and trimmed mean count each client once.
-
-    Raises:
-        ValueError: as `class_mean`.
     """
-    check_rows(ids, values, num_classes)
     held = _held(ids, num_classes).to(values[0].device)  # [N, C]
     if options.clip_to_median:
         values = _shrunk(ids, values, held)

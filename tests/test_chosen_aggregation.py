@@ -109,10 +109,3 @@ def test_head_gradients_are_middled_too(statistic):
     clients = columns((classes, torch.full((2, 2, 3), float(value)), classes + 1) for value in (1, 2, 1e9))
     middle = average_classes(chosen(class_gradients=statistic), *clients, 2)
     assert torch.equal(middle.mean, torch.full((2, 2, 3), 2.0))
-
-
-def test_what_is_refused():
-    with pytest.raises(ValueError, match="at least one client"):
-        average_classes(chosen(class_gradients="median"), [], [], [], 3)
-    with pytest.raises(ValueError, match=r"client 1 sent class ids outside 0\.\.1"):
-        average_classes(chosen(class_gradients="median"), *columns([sent([0]), sent([3])]), 2)
