@@ -74,8 +74,15 @@ def resumed(config: RunConfig) -> Resumed:
 
 def _begun(config: RunConfig) -> tuple[Path, Mapping[str, Scalar]]:
     """The folder that `resume` names, and the settings in it."""
-    folder = Path(config.resume).expanduser().resolve()
-    return folder, _settings(folder, f"resume = {config.resume!r}")
+    folder, named = Path(config.resume).expanduser().resolve(), f"resume = {config.resume!r}"
+    try:
+        return folder, read_recorded(folder / CONFIG_FILE).flat()
+    except FileNotFoundError:
+        raise ConfigError(f"{named} {NOT_BEGUN}: there is no {CONFIG_FILE} in it") from None
+    except OSError as error:
+        raise ConfigError(f"{named}: its {CONFIG_FILE} cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise ConfigError(f"{named}: its {CONFIG_FILE} is no good ({error})") from None
 
 
 def _looked_at(folder: Path, begun_with: Mapping[str, Scalar], config: RunConfig) -> Resumed:
@@ -210,18 +217,6 @@ def refuse_other_samples(folder: Path, content: str) -> None:
             f"the data has changed: the run was begun with samples {before}, these are {content}; bring the old data "
             "back, or begin a new run"
         )
-
-
-def _settings(folder: Path, named: str) -> Mapping[str, Scalar]:
-    path = folder / CONFIG_FILE
-    try:
-        return read_recorded(path).flat()
-    except FileNotFoundError:
-        raise ConfigError(f"{named} {NOT_BEGUN}: there is no {CONFIG_FILE} in it") from None
-    except OSError as error:
-        raise ConfigError(f"{named}: its {CONFIG_FILE} cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise ConfigError(f"{named}: its {CONFIG_FILE} is no good ({error})") from None
 
 
 def _refuse_without_checkpoint(folder: Path, config: RunConfig, named: str) -> None:
