@@ -14,10 +14,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from torch import Tensor
-
 from fedhpro_flwr.class_means import ClassMeans
-from fedhpro_flwr.methods.arrival import Arrival, Batch, LocalLoss
+from fedhpro_flwr.methods.arrival import Arrival, LocalLoss
 from fedhpro_flwr.methods.base import method
 from fedhpro_flwr.methods.prototype_method import GlobalPrototypes, HasPrototypes, PrototypeMethod
 from fedhpro_flwr.prototypes import Prototypes, squared_distance
@@ -39,8 +37,4 @@ class FedProto(PrototypeMethod):
     def prototype_loss(self, arrival: Arrival, prototypes: Prototypes) -> LocalLoss:
         """Eq. (7): lambda times the squared distance to the class's prototype."""
         weight = self.config.fedproto.weight
-
-        def loss(batch: Batch) -> Tensor:
-            return weight * squared_distance(batch.z, batch.labels, prototypes)
-
-        return loss
+        return lambda batch: weight * squared_distance(batch.z, batch.labels, prototypes)

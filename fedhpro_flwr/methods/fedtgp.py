@@ -25,7 +25,7 @@ from torch import Tensor
 
 from fedhpro_flwr.class_means import ClassMeans
 from fedhpro_flwr.margin_contrast import widest_gap
-from fedhpro_flwr.methods.arrival import Arrival, Batch, LocalLoss
+from fedhpro_flwr.methods.arrival import Arrival, LocalLoss
 from fedhpro_flwr.methods.base import method
 from fedhpro_flwr.methods.prototype_method import HasPrototypes, PrototypeMethod
 from fedhpro_flwr.methods.trainable_prototypes import TrainablePrototypes
@@ -80,11 +80,7 @@ class FedTGP(PrototypeMethod):
     def prototype_loss(self, arrival: Arrival, prototypes: Prototypes) -> LocalLoss:
         """Lambda times the squared distance to the class's prototype."""
         weight = self.config.fedtgp.weight
-
-        def loss(batch: Batch) -> Tensor:
-            return weight * squared_distance(batch.z, batch.labels, prototypes)
-
-        return loss
+        return lambda batch: weight * squared_distance(batch.z, batch.labels, prototypes)
 
     def tensors(self, state: object) -> dict[str, Tensor]:
         """The prototypes under their wire names, and the vectors and layers behind them."""
