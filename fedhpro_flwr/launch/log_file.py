@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 
 
 class LogFile:
@@ -27,7 +26,7 @@ class LogFile:
     def __enter__(self) -> LogFile:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         with suppress(OSError):  # what a full disk did not take is tried once more, and that is all
             self._file.close()
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from logging import WARNING
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from flwr.common.logger import log
@@ -59,9 +58,7 @@ class Trackers:
             with self._or_without(name):
                 tracker.summary(numbers)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for name, tracker in list(self.running.items()):
             with self._or_without(name):
                 tracker.close(failed=kind is not None)
