@@ -78,7 +78,7 @@ def visit(
     with watch("departure"):
         # class means of the methods that average them; FedHPro sends nothing that is measured after training
         model.eval()
-        departing = replace(arrival)  # its features are the trained model's, whatever a hook has asked for
+        departing = replace(arrival)  # without the features that it may have cached: the model is another now
         departure = method.depart(departing, config.local.steps(len(arrival.train)))
         refuse_departure(method, departure, upload)
         upload |= departure.upload

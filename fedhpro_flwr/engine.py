@@ -88,7 +88,7 @@ def configured_model(config: RunConfig, data: ShapedData, architecture: str = ""
 
 
 def _start_of(config: RunConfig, architecture: str) -> tuple[int, ...]:
-    """Tells the weights that models begin with from those of a file that was replaced since."""
+    """Which file models begin with, if any: one that was replaced meanwhile is told from the one before."""
     if not begins_trained(config):
         return ()
     from fedhpro_flwr.trained_start import weights_file

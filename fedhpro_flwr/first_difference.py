@@ -1,4 +1,4 @@
-"""Whether named tensors are those that are expected, in one sentence for all who ask."""
+"""In which tensor two sets of named tensors differ, as the end of a sentence."""
 
 from __future__ import annotations
 

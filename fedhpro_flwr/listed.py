@@ -1,4 +1,4 @@
-"""Clients or nodes, and what is said of them, in a log or on a screen: they may be a thousand."""
+"""Long lists cut short for a log or a screen: there may be a thousand clients or nodes."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ MOST_NAMED = 10
 
 
 def listed(kind: str, numbers: Sequence[int]) -> str:
-    """For a sentence."""
+    """As "client 0, 3, 7", or ten of them "and 5 more"."""
     named = ", ".join(map(str, numbers[:MOST_NAMED]))
     more = len(numbers) - MOST_NAMED
     return f"{kind} {named}" + (f" and {more} more" if more > 0 else "")
 
 
 def first_ten(sentences: Sequence[str]) -> list[str]:
-    """Those, and how many more there are."""
+    """The first ten, and how many more there are."""
     more = len(sentences) - MOST_NAMED
     return [*sentences[:MOST_NAMED], *([f"{more} more"] if more > 0 else [])]

@@ -21,11 +21,11 @@ LONGEST_NAME = 100  # characters that a node has for the name of its model, and 
 UNNAMED = -1  # partition id of a node that was given none
 
 
-NODES_NEEDED = "clients.num-nodes = "  # of the sentence
+NODES_NEEDED = "clients.num-nodes = "  # in the sentence of TooFewNodes, which launch/deployment.py knows by it
 
 
 class TooFewNodes(ConfigError):
-    """They may come yet: a run that was stopped by it can go on.
+    """Fewer nodes than needed. They may still come, so a run that ended by this can go on.
 
     Args:
         found: how many there are.
@@ -93,7 +93,7 @@ class Answers:
 
     introduced: Sequence[Introduction]
     failed: Mapping[int, str]  # node id -> what was wrong with its answer
-    unheard: Collection[int] = ()  # those of them that Flower could not reach
+    unheard: Collection[int] = ()  # the failed ones that Flower could not reach
 
     @property
     def problems(self) -> list[str]:

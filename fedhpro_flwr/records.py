@@ -194,8 +194,8 @@ def class_rows(updates: Sequence[Update], name: str) -> tuple[list[Tensor], list
 
 
 CLIENT_RAISED, CLIENT_FAILED = 2, 100  # codes of error replies: Flower's for an exception, ours for a sentence
-# It was reached and would fail again: Flower's 1, 6 and 7 say that its app does not load. Others are the network's,
-# or of a process that died, which may come back.
+# Of a client that was reached and would fail again: Flower's 1, 6 and 7 say that its app does not load. Other codes are
+# of the network, or of a process that died: the client may come back.
 OF_THE_CLIENT = (1, CLIENT_RAISED, 6, 7, CLIENT_FAILED)
 
 

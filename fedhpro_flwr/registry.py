@@ -1,4 +1,4 @@
-"""Things that a setting chooses by name: data sets, models, methods. The project's only way of extension."""
+"""Things that a setting chooses by name: data sets, models, methods, trackers. The project's only way of extension."""
 
 from __future__ import annotations
 

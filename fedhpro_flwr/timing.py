@@ -21,7 +21,7 @@ class Stopwatch:
 
     @property
     def elapsed(self) -> float:
-        """Since it was made, whatever was measured apart."""
+        """Seconds since it was made."""
         return time.perf_counter() - self._began
 
     @contextmanager

@@ -22,7 +22,7 @@ def answered(message: Message, who: str, job: Callable[[], RecordDict]) -> Messa
 
 
 def in_words(who: str, error: Exception) -> str:
-    """A fault for the server's log; one that says more by its kind and its place has both, the place in this log."""
+    """A fault as a sentence for the reply; where it says little, its type too, and a traceback in this node's log."""
     said = str(error).encode(errors="backslashreplace").decode()  # a file's name may be no UTF-8, messages are
     if not isinstance(error, (KeyError, RuntimeError)):
         return f"{who}: {said}"

@@ -38,7 +38,7 @@ class Recorder(Protocol):
         """Where the steps before a recording run."""
 
     def record(self, work: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], object]]:
-        """Nothing of the work is done yet: what repeats the device's part of it, and the tensor of its result."""
+        """The tensor of the work's result, and what does the device's part of it: nothing of that is done yet."""
 
 
 class CudaRecorder:

@@ -93,7 +93,7 @@ def reason(answer: dict[str, Any]) -> str:
 
 
 def environment(home: Path) -> dict[str, str]:
-    """Of Flower's processes: this one's, quiet, with Flower's files in `home`."""
+    """The environment of Flower's processes: this one's, quiet, with Flower's files in `home`."""
     env = {**os.environ, **QUIET, "FLWR_HOME": str(home), "PYTHONUNBUFFERED": "1"}
     env.pop("PYTHONPATH", None)  # a foreign app on it would shadow this one
     # Flower starts its own helpers by name, so this environment's commands must be on the path.

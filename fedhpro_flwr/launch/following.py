@@ -9,8 +9,8 @@ from fedhpro_flwr.launch.flower import LaunchError, UnreachableError
 from fedhpro_flwr.launch.submitted_run import Status, SubmittedRun
 
 POLL_SECONDS = 0.2
-# `flwr ls` is a process that takes seconds of a core, which the run needs, and the end of the log stream tells sooner.
-# While that lasts it is asked after the first, and after twice as long each time up to the second.
+# `flwr ls` takes seconds of a core, which the run needs, and the end of the log stream tells sooner. While the stream
+# lasts it is asked after FIRST_SECONDS, then after twice as long each time.
 FIRST_SECONDS, LONGEST_SECONDS = 15.0, 120.0
 AGAIN_SECONDS = 3.0  # between two questions where the stream has ended
 START_TIMEOUT = 90.0  # seconds for a submitted run to leave "pending"

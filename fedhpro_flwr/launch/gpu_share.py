@@ -1,4 +1,4 @@
-"""`device` and `--gpus-per-client`, which share of a GPU Ray gives to each client process: when that can be no run.
+"""Refuses a `--gpus-per-client`, the share of a GPU that Ray gives to each client process, with which no run can work.
 
 Ray hides the GPUs from a process that is given no share of one, and waits without end for a share that no machine has.
 """

@@ -25,7 +25,7 @@ class Batch:
     z: Tensor  # [B, D] its features, with their graph
 
 
-# Of both, local.cuda-graph repeats what the device was asked to do while it was recorded, not the Python.
+# With local.cuda-graph most steps repeat what these asked of the device in one that was recorded, not their Python.
 LocalLoss = Callable[[Batch], Tensor]  # -> scalar, added to the cross-entropy
 Correction = Callable[[], None]  # changes the gradients of the model's parameters in place, between backward and step
 

@@ -33,7 +33,7 @@ class ServerStep:
     model: Tensors
     state: object
     metrics: Mapping[str, float] = field(default_factory=dict)  # finite numbers
-    voids: bool = False  # what clients have kept of their visits so far: each begins anew
+    voids: bool = False  # whether what clients have kept so far counts no more: each begins anew
 
 
 class Method:

@@ -14,7 +14,7 @@ from fedhpro_flwr.hyper_prototypes import HyperPrototypes
 from fedhpro_flwr.methods.head_calibration import Calibrated, received_head, sent_head
 from fedhpro_flwr.records import CLASS_COUNTS, HYPER_PROTOTYPES, Tensors, Update
 
-WANTS_HEAD_GRADIENTS = "calibrates"  # [1] int64: whether they are in this round; named so in checkpoints of old
+WANTS_HEAD_GRADIENTS = "calibrates"  # [1] int64: whether a round asks for them; the name is that of checkpoints
 CALIBRATION_PROTOTYPES = "calibration-prototypes"  # F [C, M, D]
 
 
@@ -25,7 +25,7 @@ class FedHProState:
     hyper_prototypes: HyperPrototypes  # S [C, K, D]
     calibrated: Calibrated | None = None  # None where there is no calibration
     wants_head_gradients: bool = False  # in the next round
-    class_counts: Tensor | None = None  # [N, C] samples of the clients heard so far, where the calibration waits for it
+    class_counts: Tensor | None = None  # [N, C] of the clients heard so far, where the calibration waits for imbalance
 
     @property
     def gradient_head(self) -> Head | None:

@@ -16,7 +16,7 @@ from fedhpro_flwr.settings.sections import Share
 class Local(Method):
     """No tensor of the model travels; a client goes on with the model it kept from its last visit."""
 
-    shares: ClassVar[tuple[Share, ...]] = ("all", "group", "head", "nothing")  # whatever it says, nothing is
+    shares: ClassVar[tuple[Share, ...]] = ("all", "group", "head", "nothing")  # whatever it says, nothing travels
 
     @classmethod
     def share_of(cls, config: RunConfig) -> Share:

@@ -16,7 +16,7 @@ from fedhpro_flwr.whole_file import write_whole
 
 @contextmanager
 def refusal_told(run_folder: str) -> Iterator[None]:
-    """Settings that are none are told in the folder too, where they name one that no run has finished or writes in."""
+    """Why settings are refused is told in the folder that they name too, unless a run is finished or at work in it."""
     try:
         yield
     except ConfigError as error:

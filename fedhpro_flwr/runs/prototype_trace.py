@@ -47,8 +47,8 @@ class PrototypeTrace:
     Args:
         server: the strategy that is observed.
         num_rounds: R of the run.
-        before: `tensors` of the rounds that the run goes on after; of a run that was made longer those go that it would
-            not have kept, had it been begun so long.
+        before: `tensors` of the rounds that the run goes on after. Where it was made longer, those are dropped that it
+            would not have kept, had it been so long from the beginning.
     """
 
     def __init__(self, server: FedHProStrategy, num_rounds: int, before: Tensors | None = None) -> None:

@@ -1,4 +1,4 @@
-"""A folder of files round-<r>.safetensors, each what was so after round r; tensors to and from files."""
+"""A folder of files round-<r>.safetensors, each of the state after round r; tensors to and from files."""
 
 from __future__ import annotations
 

@@ -87,14 +87,14 @@ def begun_folder(config: RunConfig) -> Path:
 
 
 class RunFolder:
-    """One run's files, which are this run's alone until the block that it opens has ended. An observer of the strategy.
+    """The files of one run, locked against other runs until its `with` block ends. An observer of the strategy.
 
     Args:
         path: the folder; made where it is not there.
         config: the settings.
         rounds_before: rounds of an earlier attempt that the run goes on after; what there is of later ones is removed.
-        goes_on: it was begun in this folder before, and keeps its name in what clients keep of it: their privacy
-            accounts go on where no checkpoint was written yet.
+        goes_on: the run was begun in this folder before and keeps its name, so that its clients' privacy accounts go
+            on, also where no checkpoint was written yet.
         held: the folder's lock, where it is held already.
 
     Raises:

@@ -42,7 +42,7 @@ class Clients:
         self.visits = Visits(dict(so_far.counted))
         self.roster: Roster  # the nodes, from `begin` on
         self.seats = Seats({}, {})  # the clients that were drawn, and who of them is asked
-        self.visit = ""  # the name of theirs; "" for a test, of which nothing is kept
+        self.visit = ""  # the name of their visits; "" for a test, of which nothing is kept
         self.asked: list[Message] = []
         self._failed: Collection[int] = ()  # those that answered with an error
         self.new_round(Stopwatch())
@@ -63,7 +63,7 @@ class Clients:
         return len(self.seats.clients)
 
     def new_round(self, watch: Stopwatch) -> None:
-        """What is sent from here on, in however many attempts, and the seconds of waiting, are the next round's."""
+        """Bytes and seconds of waiting are counted anew: for one round, however many attempts it takes."""
         self._watch = watch
         self.bytes_down: Counter[str] = Counter()  # by record
         self.bytes_up: Counter[str] = Counter()
@@ -75,7 +75,7 @@ class Clients:
         self._failed = ()
 
     def draw(self, server_round: int) -> None:
-        """Those of a round, for a visit that no other attempt at it has.
+        """Seat the clients of a round, and name their visits as in no other attempt at it.
 
         Raises:
             QuorumError: so few of them can be asked that the others would train in vain.
@@ -92,7 +92,7 @@ class Clients:
             )
 
     def call(self, *, nobody: bool) -> None:
-        """All of them, for a test; or, where they keep their tests to themselves, none."""
+        """Seat all clients, for a test; with `nobody` none, where they keep their tests to themselves."""
         self.seats, self.visit = Seats({}, {}) if nobody else self.roster.everybody, ""
 
     def messages(

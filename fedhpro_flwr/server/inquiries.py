@@ -1,4 +1,4 @@
-"""Nodes are asked who they are, once unless they fail to say it or it is in doubt; no round waits for a late answer."""
+"""Nodes are asked who they are: once, and again after an error or a doubtful answer. No round waits for a late one."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from flwr.serverapp import Grid
 from fedhpro_flwr.listed import listed
 from fedhpro_flwr.nodes import Answers, TooFewNodes, read_answers, wait_for_nodes
 
-JOIN_SECONDS = 30.0  # that anybody is held up by a new node; one takes 7 to 10 to answer
-QUIET_SECONDS = 30.0  # without an answer, after JOIN_SECONDS: then a run begins without the nodes that are left
+JOIN_SECONDS = 30.0  # at most, that a round is held up by a new node, which takes 7 to 10 to answer
+QUIET_SECONDS = 30.0  # without one more answer, after JOIN_SECONDS: then a run begins without the silent nodes
 AGAIN_SECONDS = 30.0  # between two questions to a node that is there and whose answer is in doubt
 POLL_SECONDS = 1.0
 
@@ -36,7 +36,7 @@ class Inquiries:
         self._failed: set[int] = set()  # nodes that answered with an error
 
     def all_answers(self, num_nodes: int, timeout: float) -> Answers:
-        """Of the nodes before the first round; those that answer later join the run.
+        """The answers of the nodes before the first round; those that answer later join the run.
 
         All of them have JOIN_SECONDS. Then `num_nodes` answers are waited for; where that is 0, one, and more for as
         long as they keep coming: in a simulation on few cores nodes answer one after the other.

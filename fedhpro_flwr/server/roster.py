@@ -92,8 +92,8 @@ class Roster:
 
         Args:
             timeout: seconds after which a question to a node counts as lost.
-            failed: clients that answered with an error: their nodes, those that play nobody, and those whose client
-                one of these names, are asked again unless they are at work; so are those at work for too long.
+            failed: clients that answered with an error. Asked again are their nodes, nodes that play nobody, and nodes
+                whose client such a one names too, unless they are at work; and those that are for too long.
         """
         self.unanswered.look()
         before = self._played()

@@ -1,6 +1,6 @@
 """Trackers: a run's settings and numbers in TensorBoard, Weights & Biases or MLflow, beside its own metrics.jsonl.
 
-A new tracker is one file with a subclass of `Tracker` under the decorator `@tracker("name")`, and its line here.
+A new tracker is one file with a subclass of `Tracker` under the decorator `@tracker("name")`, and its name below.
 """
 
 from __future__ import annotations
