@@ -46,6 +46,13 @@ def test_bytes_become_normal_numbers(monkeypatch):
     assert abs(np.corrcoef(drawn[:50_000], drawn[50_000:])[0, 1]) < 0.02  # the two numbers of a pair
 
 
+def test_two_numbers_by_hand(monkeypatch):
+    """u = 1/2 and v = 1/4: radius sqrt(2 log 2), a quarter of a turn."""
+    words = np.array([(2**52 - 1) << 11, 2**51 << 11], dtype=np.uint64)
+    monkeypatch.setattr(os, "urandom", lambda size: words.tobytes())
+    torch.testing.assert_close(secret_normals(2), torch.tensor([0, 1.1774100225154747], dtype=torch.float64))
+
+
 @pytest.mark.parametrize("byte", [0x00, 0xFF])
 def test_the_rarest_bytes_give_finite_numbers(monkeypatch, byte):
     monkeypatch.setattr(os, "urandom", lambda size: bytes([byte]) * size)
