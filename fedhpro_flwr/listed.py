@@ -1,4 +1,4 @@
-"""Long lists cut short for a log or a screen: there may be a thousand clients or nodes."""
+"""Long lists cut short for a log or a screen: there may be a thousand clients, nodes or classes."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ from collections.abc import Sequence
 MOST_NAMED = 10
 
 
-def listed(kind: str, numbers: Sequence[int]) -> str:
+def listed(kind: str, things: Sequence[object]) -> str:
     """As "client 0, 3, 7", or ten of them "and 5 more"."""
-    named = ", ".join(map(str, numbers[:MOST_NAMED]))
-    more = len(numbers) - MOST_NAMED
-    return f"{kind} {named}" + (f" and {more} more" if more > 0 else "")
+    return f"{kind} {ten_of(things)}"
+
+
+def ten_of(things: Sequence[object]) -> str:
+    """As "0, 3, 7", or ten of them "and 5 more"."""
+    more = len(things) - MOST_NAMED
+    return ", ".join(map(str, things[:MOST_NAMED])) + (f" and {more} more" if more > 0 else "")
 
 
 def first_ten(sentences: Sequence[str]) -> list[str]:

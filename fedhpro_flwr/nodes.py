@@ -13,6 +13,7 @@ from flwr.serverapp import Grid
 
 from fedhpro_flwr.code_fingerprint import code_fingerprint
 from fedhpro_flwr.config import ConfigError
+from fedhpro_flwr.listed import first_ten
 from fedhpro_flwr.printable import legible
 from fedhpro_flwr.records import CONFIG, METRICS, OF_THE_CLIENT, error_reason, numbers_of, scalars
 
@@ -159,7 +160,7 @@ def refuse(answers: Answers, width: int, timeout: float) -> None:
     if not ready:
         what = "no node could train" if nodes else "no node introduced itself"
         raise ConfigError(f"{what}: {problems[0] if problems else f'no answer in {timeout:.0f} s'}")
-    for problem in problems:
+    for problem in first_ten(problems):
         # Its client stays with it, set aside by name in every round that it cannot train: no other node has its data.
         log(WARNING, "not ready to train: %s", problem)
     for problem in (*map(code_problem, nodes), width_problem(nodes, width)):

@@ -211,3 +211,9 @@ def test_a_node_may_bring_its_architecture_and_the_others_have_the_runs():
 
 def test_a_node_that_does_not_know_its_client_has_no_width_yet():
     assert introduce(FakeGrid({11: 0, 12: -1}, models={12: ("", 0)}), 2) == {0: 11, 1: 12}
+
+
+def test_ten_nodes_that_are_not_ready_are_named(caplog):
+    introduce(FakeGrid({0: 0, **{node: f"no data {node}" for node in range(1, 13)}}), 13)
+    told = [text for text in caplog.messages if text.startswith("not ready to train: ")]
+    assert told[9:] == ["not ready to train: node 10: no data 10", "not ready to train: 2 more"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from fedhpro_flwr.data.registry import DataSource
+from fedhpro_flwr.listed import ten_of
 
 
 def chosen_domains(
@@ -24,7 +25,7 @@ def chosen_domains(
     names = tuple(name for name in map(str.strip, source.domains.split(",")) if name)
     for position, name in enumerate(names):
         if name not in available:
-            listed = there_are or ", ".join(available)
+            listed = there_are or ten_of(tuple(available))
             raise ValueError(f"data.domains = {source.domains!r}: {name!r} is unknown, there are {listed}")
         if name in names[:position]:
             raise ValueError(f"data.domains = {source.domains!r}: {name!r} stands twice, name each domain once")

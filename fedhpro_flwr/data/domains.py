@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 
 from fedhpro_flwr.data.data_set import IndexArray
+from fedhpro_flwr.listed import ten_of
 
 DomainClasses = Literal["any", "every"]
 
@@ -31,7 +32,7 @@ def clients_of_domains(names: Sequence[str], wanted: Mapping[str, int], num_part
         raise ValueError("partition.scheme = 'domains' needs data with domains, and this data set has none")
     unknown = [name for name in wanted if name not in names]
     if unknown:
-        raise ValueError(f"partition.domain-clients names {unknown[0]}; the domains are {', '.join(names)}")
+        raise ValueError(f"partition.domain-clients names {unknown[0]}; the domains are {ten_of(names)}")
     if wanted and sum(wanted.values()) != num_partitions:
         raise ValueError(
             f"partition.domain-clients gives {sum(wanted.values())} clients, "

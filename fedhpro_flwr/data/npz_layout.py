@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fedhpro_flwr.listed import ten_of
+
 Pair = tuple[str, str]  # names of the samples and of their labels
 
 TRAIN: tuple[Pair, ...] = (("x_train", "y_train"), ("train_images", "train_labels"), ("images", "labels"))
@@ -32,7 +34,7 @@ def layout(names: Sequence[str]) -> tuple[Pair, Pair | None]:
     train = [pair for pair in TRAIN if set(pair) <= set(names)]
     if not train:
         wanted = "; or ".join(", ".join(pair) for pair in TRAIN)
-        raise ValueError(f"it holds {', '.join(names) or 'nothing'}; it needs {wanted}, and may have a test part")
+        raise ValueError(f"it holds {ten_of(names) or 'nothing'}; it needs {wanted}, and may have a test part")
     test = [pair for pair in TEST if set(pair) & set(names)]
     for part, found in (("training", train), ("test", test)):
         if len(found) > 1:
@@ -75,6 +77,6 @@ def refuse_unread(headers: Mapping[str, Header], read: Sequence[str]) -> None:
     lengths |= {headers[name].shape[0] for name in read if headers[name].shape}
     if unread := [name for name, shape in others.items() if name in samples or shape[0] in lengths]:
         raise ValueError(
-            f"it also holds {', '.join(unread)}, which may be samples or labels and would not be read; take "
+            f"it also holds {ten_of(unread)}, which may be samples or labels and would not be read; take "
             f"{'it' if len(unread) == 1 else 'them'} out of the file (read are {', '.join(read)})"
         )

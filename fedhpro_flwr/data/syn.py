@@ -17,6 +17,7 @@ from fedhpro_flwr.data.digits import DIGITS
 from fedhpro_flwr.data.pictures import decode, open_pictures
 from fedhpro_flwr.data.public_files import find_file, public_files
 from fedhpro_flwr.data.registry import DataSource, data_set
+from fedhpro_flwr.listed import ten_of
 
 FILES = ("synth_train_32x32.mat", "synth_test_32x32.mat")
 PICTURES, PARTS = "syn", ("train", "val")
@@ -51,6 +52,6 @@ def _read_folder(folder: Path) -> Split:
     with open_pictures(folder) as pictures:
         found = class_folders(str(folder), pictures.names, pictures.folders)
         if found.class_names != DIGITS or found.has_test:
-            raise ValueError(f"{folder} has the class folders {', '.join(found.class_names)}; it needs 0 to 9")
+            raise ValueError(f"{folder} has the class folders {ten_of(found.class_names)}; it needs 0 to 9")
         images = decode(pictures, found.names, image_size=SIDE, colour=True)
     return Split(images, torch.from_numpy(found.labels()))

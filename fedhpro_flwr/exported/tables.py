@@ -22,6 +22,7 @@ from fedhpro_flwr.data.npz import DAMAGE, open_npz, stored_array
 from fedhpro_flwr.exported.description import ModelDescription
 from fedhpro_flwr.exported.model import ExportedModel
 from fedhpro_flwr.exported.samples import of_array
+from fedhpro_flwr.listed import ten_of
 
 # Samples to be predicted, each with the names that its labels may have.
 ARRAYS = {
@@ -34,7 +35,6 @@ TEST_ARRAYS = ("x_test", "test_images")  # beside one of them `images` are what 
 TEXT, LABEL = "text", "label"
 MISSING = frozenset({"", "na", "n/a", "#n/a", "<na>", "none", "null", "?", "-", ".", "missing"})  # no names of columns
 SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars", " ": "spaces"}
-MOST_NAMED = 10  # classes in a sentence
 LARGEST = torch.finfo(torch.float32).max
 
 
@@ -83,7 +83,7 @@ def chosen_arrays(there: Sequence[str]) -> tuple[str, str]:
         found = [name for name in found if name != "images"]
     if not found:
         wanted = " or ".join(ARRAYS)
-        raise ValueError(f"it holds {', '.join(sorted(there)) or 'nothing'}, an array {wanted} is needed")
+        raise ValueError(f"it holds {ten_of(sorted(there)) or 'nothing'}, an array {wanted} is needed")
     if len(found) > 1:
         raise ValueError(f"it holds {' and '.join(found)}, and which is to be predicted is not said; leave one of them")
     labels = [name for name in ARRAYS[found[0]] if name in there]
@@ -193,8 +193,7 @@ def _labels(body: Sequence[Row], column: int, described: ModelDescription) -> Te
     ids = [described.numbered(label) is not None for label in written]
     neither = next((i for i in range(len(body)) if not names[i] and not ids[i]), None)
     if neither is not None:
-        more = len(described.class_names) - MOST_NAMED
-        classes = ", ".join(described.class_names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+        classes = ten_of(described.class_names)
         raise body[neither].error(f"the label {written[neither]!r} is none of the model's classes, {classes}")
     first, turn = sorted((names.index(False), ids.index(False)))  # all before `turn` fits one reading
     kinds = ("a class id", "a class's name") if names[turn] else ("a class's name", "a class id")

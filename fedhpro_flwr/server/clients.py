@@ -18,7 +18,7 @@ from fedhpro_flwr.exchange import GlobalModel
 from fedhpro_flwr.nodes import UNNAMED
 from fedhpro_flwr.records import Task, Tensors, Update, array_record, asked_clients, pack_broadcast
 from fedhpro_flwr.runs.checkpoint import RunSoFar
-from fedhpro_flwr.server.replies import Collected, QuorumError, Reply, bytes_of, collect, least
+from fedhpro_flwr.server.replies import Collected, QuorumError, Reply, bytes_of, collect, least, together
 from fedhpro_flwr.server.reply_checks import OF_EVERY_REPLY
 from fedhpro_flwr.server.roster import Roster
 from fedhpro_flwr.server.seats import Seats
@@ -86,7 +86,7 @@ class Clients:
             absent = [f"client {client}: {reason}" for client, reason in sorted(self.seats.absent.items())]
             raise QuorumError(
                 f"round {server_round}: {asked} of {self.drawn} clients can be asked, clients.quorum = {share} needs "
-                f"{needed}; {'; '.join(absent)}",
+                f"{needed}; {together(absent)}",
                 absent,
                 may_pass=True,
             )

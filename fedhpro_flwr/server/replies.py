@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 from flwr.app import Message
 from flwr.common.logger import log
 
-from fedhpro_flwr.listed import first_ten
+from fedhpro_flwr.listed import first_ten, listed
 from fedhpro_flwr.printable import legible
 from fedhpro_flwr.records import OF_THE_CLIENT, OwnTest, Update, error_reason, record_bytes
 from fedhpro_flwr.server.reply_checks import BadReply
@@ -24,11 +24,11 @@ NOBODY = -1  # the partition of a reply that answers none of the round's message
 
 
 class QuorumError(RuntimeError):
-    """Too few clients replied well; the message names the round and every client that did not.
+    """Too few clients replied well; the message names the round and ten of those that did not.
 
     Args:
         sentence: the message.
-        set_aside: the clients that did not, each with its reason.
+        set_aside: all clients that did not, each with its reason.
         may_pass: whether enough of them were not heard at all, so that the round may succeed when it is repeated.
     """
 
@@ -163,16 +163,17 @@ def bytes_of(messages: Iterable[Message], of: Collection[str] | None = None) -> 
 
 
 def together(set_aside: Iterable[str]) -> str:
-    """The reasons as one sentence: what several clients have said alike stands there once, behind their numbers."""
+    """Ten reasons as one sentence: what several clients said alike stands there once, behind ten of their numbers."""
     clients: dict[str, list[str]] = {}
     for said in set_aside:
         who, found, reason = said.removeprefix(CLIENT).partition(": ")
         alone = not found or not said.startswith(CLIENT) or not who.isdecimal()
         clients.setdefault(said if alone else reason, []).extend([] if alone else [who])
-    return "; ".join(
-        f"{CLIENT if len(who) == 1 else 'clients '}{', '.join(who)}: {reason}" if who else reason
+    reasons = [
+        f"{listed('client' if len(who) == 1 else 'clients', who)}: {reason}" if who else reason
         for reason, who in clients.items()
-    )
+    ]
+    return "; ".join(first_ten(reasons))
 
 
 def _named(client: int, reason: str) -> str:

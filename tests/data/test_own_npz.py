@@ -168,6 +168,7 @@ def test_a_column_of_labels_is_a_list_of_labels(tmp_path: Path) -> None:
     ("arrays", "message"),
     [
         ({"images": pixels(10, 4, 4)}, "it needs x_train, y_train"),
+        ({f"arr_{i}": LABELS for i in range(12)}, "it holds arr_0, .*, arr_9 and 2 more; it needs x_train"),
         ({"data": LABELS}, "holds data; it needs"),
         ({"images": pixels(10, 4, 4), "labels": LABELS - 1}, "smallest is -1"),
         ({"images": pixels(10, 4, 4), "labels": LABELS * 1.0}, "labels must be whole numbers"),

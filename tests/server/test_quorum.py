@@ -49,6 +49,13 @@ def test_what_several_clients_say_alike_stands_in_the_sentence_once():
     assert together(["client 3 has no data"]) == "client 3 has no data"
 
 
+def test_a_sentence_names_ten_clients_and_ten_reasons():
+    alike = [f"client {client}: late" for client in range(300)]
+    assert together(alike) == "clients 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 290 more: late"
+    each_its_own = [f"client {client}: error {client}" for client in range(300)]
+    assert together(each_its_own) == "; ".join([*each_its_own[:10], "290 more"])
+
+
 def test_the_log_names_ten_of_those_that_were_set_aside(caplog):
     with caplog.at_level("WARNING", logger="flwr"):
         Collected([], [f"client {client}: late" for client in range(12)]).tell("round 3")

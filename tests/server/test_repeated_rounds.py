@@ -68,8 +68,7 @@ def test_below_the_quorum_the_run_stops_after_its_repeats_and_says_so(clock):
     run = Played(clock, once(("train", 3, lambda grid: grid.gone.update({101, 102}))), fails=True)
     assert len(run.reports) == 2
     assert str(run.lost) == (
-        "round 3: 1 of 3 clients can be asked, clients.quorum = 0.6 needs 2; client 1: its node is gone; "
-        "client 2: its node is gone"
+        "round 3: 1 of 3 clients can be asked, clients.quorum = 0.6 needs 2; clients 1, 2: its node is gone"
     )
     assert clock.now == pytest.approx(2 * roster.PAUSE_SECONDS, abs=2 * roster.POLL_SECONDS)
     assert [node_id for kind, turn, node_id in run.grid.sent if (kind, turn) == ("train", 3)] == [
