@@ -150,15 +150,20 @@ def _split(file: Path, pair: Pair, arrays: Mapping[str, npt.NDArray[np.generic]]
         raise ValueError(f"{file}: {inputs_name} is a single number, samples [N, ...] are needed")
     if len(labels) != len(inputs):
         raise ValueError(f"{file}: {inputs_name} has {len(inputs)} samples but {labels_name} has {len(labels)} labels")
-    _warn_of_scale(f"{file}: {inputs_name}", inputs)
+    warn_of_scale(f"{file}: {inputs_name}", inputs)
     try:
         return Split(samples_of_array(inputs), torch.from_numpy(labels.astype(np.int64)))
     except ValueError as error:
         raise ValueError(f"{file}: {inputs_name}, {labels_name}: {error}") from error
 
 
-def _warn_of_scale(name: str, inputs: npt.NDArray[np.generic]) -> None:
-    """Tell of bytes that models hardly learn from: pixels as vectors, and pictures of 0 and 1 where 255 is white."""
+def warn_of_scale(name: str, inputs: npt.NDArray[np.generic]) -> None:
+    """Tell of bytes that models hardly learn from: pixels as vectors, and pictures of 0 and 1 where 255 is white.
+
+    Args:
+        name: of the file and the array, for the log.
+        inputs: [N, ...], as they are stored.
+    """
     largest = inputs.max() if inputs.dtype == np.uint8 and inputs.size else 0
     if inputs.ndim == 2 and largest > MOST_COUNTED:
         getLogger("flwr").warning(

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from fedhpro_flwr.data.csv_rows import Row, csv_rows
-from fedhpro_flwr.data.npz import DAMAGE, open_npz, stored_array
+from fedhpro_flwr.data.npz import DAMAGE, open_npz, stored_array, warn_of_scale
 from fedhpro_flwr.exported.description import ModelDescription
 from fedhpro_flwr.exported.model import ExportedModel
 from fedhpro_flwr.exported.samples import of_array
@@ -63,6 +63,7 @@ def _of_archive(file: Path, archive: np.lib.npyio.NpzFile, described: ModelDescr
         samples = stored_array(archive, name)
         labels = stored_array(archive, label) if label else None
         inputs = of_array(samples, described)
+        warn_of_scale(f"{file}: {name}", samples)
         return Table([f"{file}:{i}" for i in range(len(inputs))], inputs, _ids(labels, len(inputs), described))
     except DAMAGE as error:
         raise ValueError(f"{file} is damaged, truncated or no .npz file ({error})") from error

@@ -125,6 +125,17 @@ def test_what_is_no_array_does_not_cost_the_others(digits, tmp_path, capfd):
         assert status == 1 and len(rows) == 1 + len(digits.test) and f"fedhpro: {tmp_path / name}" in told
 
 
+def test_pictures_of_zeros_and_ones_are_warned_of_as_in_training(digits, tmp_path, capfd, caplog):
+    for factor in (255, 1):
+        assert caplog.messages == []
+        np.savez(tmp_path / "bits.npz", x=np.eye(8, dtype=np.uint8)[None] * np.uint8(factor))
+        assert predict(capfd, digits.folder, tmp_path / "bits.npz")[0] == 0
+    assert caplog.messages == [
+        f"{tmp_path / 'bits.npz'}: x holds pictures of bytes 0 and 1, where 255 is white: they are as good as black, "
+        "and models hardly learn from such; multiply them by 255"
+    ]
+
+
 ARRAYS = [
     ({"x": np.zeros((2, 9, 9), np.uint8)}, "its samples have shape [1, 9, 9], the model takes [1, 8, 8]: grey images"),
     ({"x": np.zeros((2, 8, 8, 3), np.uint8)}, "its samples have shape [3, 8, 8], the model takes [1, 8, 8]"),
