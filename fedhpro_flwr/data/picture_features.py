@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from fedhpro_flwr.data.frozen_encoder import FrozenEncoder, frozen_encoder
 from fedhpro_flwr.data.kept_tensor import file_state, kept_tensor
-from fedhpro_flwr.data.pictures import Picture, PictureFolder, open_picture
+from fedhpro_flwr.data.pictures import Picture, PictureFolder, open_picture, zip_entries
 
 RECIPE = "frozen features, 2"  # another number makes all kept features invalid: after a change of what is computed
 BATCH = 16  # small: every worker holds one batch's activations, about 150 MB for a ResNet-18
@@ -77,7 +77,7 @@ def files_key(
         files = [[str(name), *_state(pictures, name)] for name in names]
     else:
         with zipfile.ZipFile(pictures.path) as archive:
-            states = {PurePosixPath(info.filename): (info.file_size, info.CRC) for info in archive.infolist()}
+            states = {name: (info.file_size, info.CRC) for name, info in zip_entries(archive).items()}
         files = [[str(name), *states[name]] for name in names]
     parts = [recipe, str(pictures.path.resolve()), files, [*map(package_version, packages)], *others]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

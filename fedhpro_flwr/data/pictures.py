@@ -81,11 +81,16 @@ def open_pictures(path: Path) -> Iterator[PictureFolder]:
         return
     try:
         with zipfile.ZipFile(path) as archive:
-            infos = {PurePosixPath(info.filename): info for info in archive.infolist()}  # "./a.png" is a.png
-            entries = ((name, info.is_dir()) for name, info in infos.items())
+            infos = zip_entries(archive)
+            entries = ((name, info.filename.endswith(("/", "\\"))) for name, info in infos.items())
             yield _listed(path, entries, lambda name: _unpacked(archive, infos[name]))
     except zipfile.BadZipFile as error:
         raise ValueError(f"{path} is damaged, truncated or no .zip file ({error})") from error
+
+
+def zip_entries(archive: zipfile.ZipFile) -> dict[PurePosixPath, zipfile.ZipInfo]:
+    """What an archive lists, by name: "./a.png" is a.png, and backslashes, which some programs write, part folders."""
+    return {PurePosixPath(info.filename.replace("\\", "/")): info for info in archive.infolist()}
 
 
 def _unpacked(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:

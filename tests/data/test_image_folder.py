@@ -187,6 +187,20 @@ def test_a_zip_made_in_the_current_folder(tmp_path: Path) -> None:
     assert load(DataSource(name="image-folder", path=str(tmp_path / "dots.zip"))).class_names == ("x",)
 
 
+def test_a_zip_with_backslashes(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "windows.zip", "w") as archive:
+        for part, count in (("train", 2), ("test", 1)):
+            for c in range(2):
+                archive.writestr(f"{part}\\{c}\\", b"")
+                for i in range(count):
+                    archive.writestr(f"{part}\\{c}\\{i}.png", png(100 * c + i))
+    with open_pictures(tmp_path / "windows.zip") as pictures:
+        assert (len(pictures.folders), pictures.left_out()) == (4, "")
+    loaded = load(DataSource(name="image-folder", path=str(tmp_path / "windows.zip")))
+    assert (loaded.class_names, loaded.train.labels.tolist()) == (("0", "1"), [0, 0, 1, 1])
+    assert loaded.test.inputs[:, 0, 0, 0].tolist() == [0, 100]
+
+
 def test_a_damaged_picture_inside_a_zip_is_named(tmp_path: Path) -> None:
     file = tmp_path / "bad.zip"
     with zipfile.ZipFile(file, "w") as archive:
