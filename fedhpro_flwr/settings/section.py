@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 # Bounds of what a model's file says of itself: with more, nobody would read what the run leaves.
 MOST_THREADS, MOST_UNITS, MOST_SAMPLES = 2**10, 2**20, 2**31
 MOST_PROTOTYPES, MOST_CLIENTS = 10_000, 100_000  # of a class, of a run: more is a slip, and takes all memory there is
+MOST_PIXELS = 4096  # on a picture's side; likewise
 
 LARGEST = 3e38  # of torch's float32
 
