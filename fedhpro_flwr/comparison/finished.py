@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
 from fedhpro_flwr.comparison.grid import NOT_COMPARED, Cell
 from fedhpro_flwr.config import ConfigError, RunConfig, Scalar
 from fedhpro_flwr.data import DataSource, load
+from fedhpro_flwr.runs.read_json import of_json
 from fedhpro_flwr.runs.run_folder import CONFIG_FILE, PARTITION_FILE, SUMMARY_FILE
 from fedhpro_flwr.settings.differing import differing
 from fedhpro_flwr.settings.places import FILES
@@ -66,7 +66,7 @@ def of_other_samples(cells: Iterable[Cell]) -> dict[Path, str]:
 def content_of(cell: Cell) -> str:
     """Fingerprint of the samples that a finished run divided; "" where it is not known, as with data at the clients."""
     try:
-        return str(json.loads((cell.folder / PARTITION_FILE).read_text(encoding="utf-8")).get("content", ""))
+        return str(of_json((cell.folder / PARTITION_FILE).read_text(encoding="utf-8")).get("content", ""))
     except (OSError, ValueError, AttributeError):
         return ""
 

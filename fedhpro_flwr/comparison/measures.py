@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ from typing import Any, Literal
 
 from fedhpro_flwr.accuracies import ClientsTested
 from fedhpro_flwr.client.privacy import EPSILON, EPSILON_IF_SECRET
+from fedhpro_flwr.runs.read_json import of_json
 from fedhpro_flwr.runs.reports import means
 from fedhpro_flwr.runs.run_folder import METRICS_FILE, SUMMARY_FILE, read_rounds
 from fedhpro_flwr.runs.summary import TEST_DATA, judged_by
@@ -107,7 +107,7 @@ def read_numbers(folder: Path, num_rounds: int | None = None) -> RunNumbers:
         OSError, ValueError, KeyError: the folder holds no finished run, or not all of one.
     """
     try:
-        summary = json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8"))
+        summary = of_json((folder / SUMMARY_FILE).read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{SUMMARY_FILE}: {error}") from None
     rounds = read_rounds(folder)

@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import BaseModel, Field, TypeAdapter
 
 from fedhpro_flwr.accuracies import ClientsTested
 from fedhpro_flwr.config import ConfigError, RunConfig
+from fedhpro_flwr.runs.read_json import of_json, typed
 from fedhpro_flwr.runs.reports import headline
 from fedhpro_flwr.runs.run_folder import CONFIG_FILE, FAILURE_FILE, PARTITION_FILE, SUMMARY_FILE, read_rounds
 from fedhpro_flwr.runs.summary import judged_by, judging_data, told
 from fedhpro_flwr.settings.recorded import read_recorded
+from fedhpro_flwr.settings.section import CountOrNone
+
+
+class PartitionTable(BaseModel):
+    """What is read of partition.json."""
+
+    class_names: list[str] = Field(alias="class-names")
+    counts: list[list[CountOrNone]] | None
+    client_domains: list[str] = Field([], alias="client-domains")
+
+
+class Summary(BaseModel):
+    """What is read of summary.json."""
+
+    clients_tested: ClientsTested | None = Field(None, alias="clients-tested")
+
+
+TABLE, SUMMARY = TypeAdapter(PartitionTable), TypeAdapter(Summary)
 
 
 @dataclass(frozen=True)
@@ -51,10 +70,10 @@ class Run:
         try:
             config = read_recorded(path)
             path = folder / SUMMARY_FILE
-            summary = _summary(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+            summary = _summary(path.read_text(encoding="utf-8")) if path.exists() else None
             path = folder / PARTITION_FILE
-            division = _division(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
-        except (ValueError, KeyError, TypeError) as error:
+            division = _division(path.read_text(encoding="utf-8")) if path.exists() else None
+        except ValueError as error:
             raise ConfigError(f"{path} cannot be read: {error}; name other runs, or remove this one") from None
         said = folder / FAILURE_FILE
         failure = said.read_text(encoding="utf-8").strip() if said.exists() else ""
@@ -117,16 +136,19 @@ def _below(place: Path) -> Iterator[Path]:
         yield path.parent
 
 
-def _summary(content: object) -> Mapping[str, Any]:
-    if not isinstance(content, dict):
-        raise TypeError("it is not the summary of a run")
-    return content
+def _summary(text: str) -> Mapping[str, Any]:
+    final = typed(text, SUMMARY).clients_tested
+    return {**of_json(text), "clients-tested": final and asdict(final)}
 
 
-def _division(table: Mapping[str, Any]) -> Division | None:
-    if table["counts"] is None:  # every client has data of its own
+def _division(text: str) -> Division | None:
+    table = typed(text, TABLE)
+    if table.counts is None:  # every client has data of its own
         return None
-    counts = np.asarray(table["counts"], dtype=np.int64)
-    if counts.ndim != 2 or counts.shape[1] != len(table["class-names"]):
-        raise ValueError(f"counts of shape {list(counts.shape)} for {len(table['class-names'])} classes")
-    return Division(counts, table["class-names"], table.get("client-domains") or [""] * len(counts))
+    counts = np.array(table.counts, dtype=np.int64)
+    domains = table.client_domains or [""] * len(counts)
+    if counts.ndim != 2 or counts.shape[1] != len(table.class_names):
+        raise ValueError(f"counts of shape {list(counts.shape)} for {len(table.class_names)} classes")
+    if len(domains) != len(counts):
+        raise ValueError(f"counts of {len(counts)} clients, and domains of {len(domains)}")
+    return Division(counts, table.class_names, domains)

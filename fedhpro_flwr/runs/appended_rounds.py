@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from fedhpro_flwr.runs.run_folder import METRICS_FILE, round_of
+from fedhpro_flwr.runs.round_line import round_of
+from fedhpro_flwr.runs.run_folder import METRICS_FILE
 
 
 class AppendedRounds:

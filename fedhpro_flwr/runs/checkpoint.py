@@ -18,6 +18,7 @@ from torch import Tensor
 
 from fedhpro_flwr.exchange import GlobalModel
 from fedhpro_flwr.records import Tensors
+from fedhpro_flwr.runs.read_json import of_json
 from fedhpro_flwr.runs.round_files import file_content, in_own_memory
 from fedhpro_flwr.settings.flat_keys import ConfigError, Scalar
 from fedhpro_flwr.visits import Counted
@@ -53,7 +54,7 @@ class About(RunSoFar):
         Raises:
             ValueError, KeyError, TypeError: it is none.
         """
-        about = json.loads(written)
+        about = of_json(written)
         about.pop("resumed_at", None)  # of an older release, which did not know visits
         counted = {int(client): str(name) for client, name in about.get("counted", {}).items()}
         stand_ins = {int(client): int(node_id) for client, node_id in about.get("stand_ins", {}).items()}

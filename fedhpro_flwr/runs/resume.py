@@ -5,7 +5,6 @@ A run that was stopped at any moment goes on bit for bit as if it had not been; 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from logging import WARNING
@@ -22,13 +21,14 @@ from fedhpro_flwr.runs.checkpoint import Checkpoint, RunSoFar
 from fedhpro_flwr.runs.checkpoints import newest
 from fedhpro_flwr.runs.copied_run import refuse_copied_run
 from fedhpro_flwr.runs.folder_lock import lock
+from fedhpro_flwr.runs.read_json import of_json
+from fedhpro_flwr.runs.round_line import WAY_OUT
 from fedhpro_flwr.runs.run_folder import (
     CHECKPOINT_FOLDER,
     CONFIG_FILE,
     METRICS_FILE,
     PARTITION_FILE,
     SUMMARY_FILE,
-    WAY_OUT,
     RunFolder,
     read_rounds,
 )
@@ -209,7 +209,7 @@ def refuse_other_samples(folder: Path, content: str) -> None:
         ConfigError: the run's partition.json has another fingerprint of the samples.
     """
     try:
-        before = json.loads((folder / PARTITION_FILE).read_text(encoding="utf-8")).get("content", "")
+        before = of_json((folder / PARTITION_FILE).read_text(encoding="utf-8")).get("content", "")
     except (OSError, ValueError, AttributeError):  # of an older release, or lost
         return
     if before and before != content:

@@ -21,8 +21,10 @@ from fedhpro_flwr.exchange import GlobalModel
 from fedhpro_flwr.exported.description import ModelDescription, model_bytes
 from fedhpro_flwr.records import HYPER_PROTOTYPES
 from fedhpro_flwr.runs.folder_lock import lock
+from fedhpro_flwr.runs.read_json import of_json
 from fedhpro_flwr.runs.reports import RoundReport
 from fedhpro_flwr.runs.round_files import file_content, rounds_in
+from fedhpro_flwr.runs.round_line import round_of
 from fedhpro_flwr.settings.flat_keys import nest
 from fedhpro_flwr.whole_file import naming, remove_unfinished, write_whole
 from fedhpro_flwr.writable import make_folder
@@ -39,14 +41,6 @@ PROTOTYPES_FILE = "prototypes.safetensors"  # of all rounds
 OF_A_FINISHED_RUN = (
     MODEL_FILE, "model-*.safetensors", HYPER_PROTOTYPES_FILE, METHOD_FILE, PROTOTYPES_FILE, CURVES_FILE,
 )  # fmt: skip
-# By which the report of a round is known; what only newer releases write is not among them.
-ROUND_KEYS = frozenset(
-    {
-        "server_round", "seconds", "received", "tested", "server_seconds", "client_seconds", "bytes_up", "bytes_down",
-        "clients", "method",
-    }
-)  # fmt: skip
-WAY_OUT = "; bring the file back, or begin a new run"  # where one is damaged
 
 
 def new_path(results: Path, experiment: str) -> Path:
@@ -210,7 +204,7 @@ class RunFolder:
 def run_of(folder: Path) -> str:
     """The run's name in what clients keep of it; "" where it was not written down, or is damaged."""
     try:
-        return str(json.loads((folder / PARTITION_FILE).read_text(encoding="utf-8")).get("run", ""))
+        return str(of_json((folder / PARTITION_FILE).read_text(encoding="utf-8")).get("run", ""))
     except (OSError, ValueError, AttributeError):
         return ""
 
@@ -224,23 +218,3 @@ def read_rounds(folder: Path, first: int | None = None) -> list[dict[str, Any]]:
     path = folder / METRICS_FILE
     lines = path.read_bytes().split(b"\n")[:-1][:first] if path.exists() else []
     return [round_of(line, f"{path}, line {number}") for number, line in enumerate(lines, start=1) if line]
-
-
-def round_of(line: bytes, place: str) -> dict[str, Any]:
-    """The report that a line of metrics.jsonl holds.
-
-    Raises:
-        ConfigError: it is damaged; the message names the `place`.
-    """
-    content: object = None
-    try:
-        content = json.loads(line.decode())
-    except UnicodeDecodeError:
-        why = "it has bytes that are no UTF-8"
-    except json.JSONDecodeError as error:
-        why = f"it is no JSON ({error.msg} at character {error.pos + 1})"
-    else:
-        why = "it is no report of a round"
-    if isinstance(content, dict) and content.keys() >= ROUND_KEYS and type(content["server_round"]) is int:
-        return content
-    raise ConfigError(f"{place} cannot be read: {why}{WAY_OUT}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +11,7 @@ from fedhpro_flwr.accuracies import Breakdown, ClientsTested, client_numbers, wo
 from fedhpro_flwr.client.privacy import worst_spent
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.records import OwnTest
+from fedhpro_flwr.runs.read_json import of_json
 from fedhpro_flwr.runs.reports import headline
 from fedhpro_flwr.runs.run_folder import CONFIG_FILE, SUMMARY_FILE
 from fedhpro_flwr.settings.places import without_places
@@ -111,7 +111,7 @@ def read_alone(config: RunConfig) -> Sequence[Line]:
         return ()
     path = Path(folder).expanduser()
     try:
-        said = json.loads((path / SUMMARY_FILE).read_text(encoding="utf-8"))
+        said = of_json((path / SUMMARY_FILE).read_text(encoding="utf-8"))
         clients = [{key: client[key] for key in ALONE} for client in said["clients"] if client.get("test-examples")]
         other = read_recorded(path / CONFIG_FILE)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

@@ -36,4 +36,7 @@ def read_recorded(path: Path) -> RunConfig:
         OSError: it cannot be read.
         ValueError: it is no TOML, or has a wrong key or value.
     """
-    return of_recorded(flatten(tomllib.loads(path.read_text(encoding="utf-8"))))
+    try:
+        return of_recorded(flatten(tomllib.loads(path.read_text(encoding="utf-8"))))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None

@@ -14,7 +14,7 @@ def line(number, accuracy, *, domains=None, received=None):
     if accuracy is not None:
         mean = sum(domains.values()) / len(domains) if domains else None
         tested = {
-            "accuracy": accuracy, "head": 0.9, "medium": None, "tail": 0.1,
+            "accuracy": accuracy, "loss": None, "head": 0.9, "medium": None, "tail": 0.1,
             "domain_accuracy": domains or {}, "mean_over_domains": mean,
         }  # fmt: skip
     return {
@@ -77,7 +77,7 @@ def test_a_run_over_domains(tmp_path):
 
 
 def test_accuracies_of_the_clients_own_models_are_other_measures(tmp_path):
-    rounds = [line(1, None), line(2, None, received={"clients": 2, "accuracy": 0.5})]
+    rounds = [line(1, None), line(2, None, received=CLIENTS | {"accuracy": 0.5})]
     summary = {"accuracy": headline(0.75, 0.75, 0.625), "accuracy-of": "mean over clients", "clients-tested": CLIENTS}
     run = read_numbers(folder(tmp_path, rounds, summary))
     assert (run.values["own last"], run.values["own mean-of-last-ten"], run.values["own head"]) == (75.0, 62.5, 70.0)

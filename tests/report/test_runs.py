@@ -9,6 +9,8 @@ import pytest
 from fedhpro_flwr.config import ConfigError
 from fedhpro_flwr.report.runs import Run, find_runs
 
+DEEP = '{"a":' + "[" * 10**5
+
 
 def test_a_finished_run(make_run):
     run = Run.read(make_run("a", [0.5, 0.75]))
@@ -68,7 +70,16 @@ def test_a_place_without_a_run_is_named(name, tmp_path: Path):
         ("summary.json", "[1]"),
         ("partition.json", '{"class-names": ["a"], "counts": [[1, 2]]}'),
         ("partition.json", "[]"),
+        ("partition.json", '{"class-names": ["a", "b"], "counts": [[1, 1e400]]}'),
+        ("partition.json", '{"class-names": ["a", "b"], "counts": [[1, 2]], "client-domains": 3}'),
+        ("partition.json", '{"class-names": ["a", "b"], "counts": [[1, 2]], "client-domains": ["x", "y"]}'),
+        ("summary.json", '{"clients-tested": 3}'),
+        ("summary.json", DEEP),
+        ("partition.json", DEEP),
+        ("config.toml", "a = " + "[" * 10**5),
+        ("config.toml", ".".join("a" * 5000) + " = 1"),
     ],
+    ids=lambda text: text[:40],
 )
 def test_a_file_that_cannot_be_read_is_named(file, content, make_run):
     folder = make_run("a", [0.5])

@@ -8,12 +8,13 @@ import pytest
 from fedhpro_flwr.config import ConfigError
 from fedhpro_flwr.runs import appended_rounds
 from fedhpro_flwr.runs.appended_rounds import AppendedRounds
-from fedhpro_flwr.runs.run_folder import ROUND_KEYS
+from fedhpro_flwr.runs.reports import RoundReport
 from fedhpro_flwr.whole_file import write_whole
 
 
 def lines(*rounds):
-    return b"".join(json.dumps(dict.fromkeys(ROUND_KEYS) | {"server_round": one}).encode() + b"\n" for one in rounds)
+    reports = [RoundReport(one, 0.5, {}, {}, {}, {}, []) for one in rounds]
+    return b"".join(json.dumps(report.line()).encode() + b"\n" for report in reports)
 
 
 def numbers(rounds):

@@ -22,6 +22,7 @@ from fedhpro_flwr.runs.resume import (
     refuse_other_settings,
     resumed,
 )
+from fedhpro_flwr.runs.run_folder import run_of
 from fedhpro_flwr.server.known_data import known_data
 from fedhpro_flwr.settings.flat_keys import nest
 
@@ -131,6 +132,15 @@ def test_a_folder_that_is_not_there_is_one_that_was_not_begun_and_one_that_canno
     with pytest.raises(ConfigError, match=r"its config\.toml cannot be read \(Is a directory\)") as refused:
         resumed(RunConfig.parse(SMALL | {"resume": str(stopped)}))
     assert NOT_BEGUN not in str(refused.value)
+
+
+def test_a_folder_with_files_that_are_nested_too_deeply_is_a_sentence(stopped):
+    (stopped / "partition.json").write_text("[" * 10**5)
+    assert run_of(stopped) == ""
+    refuse_other_samples(stopped, "content")  # as where it is lost
+    (stopped / "config.toml").write_text(".".join("a" * 5000) + " = 1")
+    with pytest.raises(ConfigError, match=r"its config\.toml is no good \(it is nested too deeply\)$"):
+        resumed(RunConfig.parse(SMALL | {"resume": str(stopped)}))
 
 
 def test_a_margin_that_rises_until_the_last_round_has_the_rounds_it_was_begun_with(tmp_path, capsys):

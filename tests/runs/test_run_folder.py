@@ -153,6 +153,8 @@ def test_a_line_that_is_not_complete_does_not_count(tmp_path, cut):
         (b"[1]", "it is no report of a round"),
         (b"{}", "it is no report of a round"),
         (b'{"server_round": "2", "seconds": 1, "received": null, "tested": null}', "it is no report of a round"),
+        (b'{"a":' + b"[" * 10**5, "it is no report of a round (it is nested too deeply);"),
+        (json.dumps(report(2).line() | {"seconds": "2"}).encode(), "it is no report of a round (seconds: it must be"),
     ],
 )
 def test_a_damaged_line_is_named_by_its_number(content, why, tmp_path):
