@@ -12,7 +12,8 @@ from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.settings.flat_keys import Scalar
 
 RIVALS = ("fedprox", "moon", "scaffold", "fedproto", "fedtgp", "fedsa", "fpl", "creff")  # each has a section
-BUILT_IN = {*RIVALS, "fedavg", "fedhpro", "averaged", "local"}  # an own method may read anything
+AVERAGING = ("fedavg", *RIVALS, "fedhpro", "averaged")  # scaffold by a weighting of its own
+BUILT_IN = {*AVERAGING, "local"}  # an own method may read anything
 PROTOTYPES = ("fedhpro", "averaged", "fedproto", "fedtgp", "fedsa", "fpl")
 ABOVE_0 = ()  # in place of a setting's values
 
@@ -30,6 +31,7 @@ NEEDS: tuple[tuple[tuple[str, ...], Need], ...] = (
     (("partition.domain-classes", "partition.samples-per-client"), {"partition.scheme": ("domains",)}),
     (("partition.domain-share",), {"partition.samples-per-client": (0,)}),
     (("clients.sampling",), {"clients.per-round": ABOVE_0}),
+    (("data.vocabulary",), {"data.tokenizer": ("hashing",)}),
     (("model.name",), {"model.groups": ("",)}),
     (("local.flip",), {"local.augment": ("per-sample", "per-batch")}),
     *(((f"{name}.",), {"method.name": (name,)}) for name in RIVALS),
@@ -51,7 +53,9 @@ NEEDS: tuple[tuple[tuple[str, ...], Need], ...] = (
     (("calibration.",), CALIBRATES),
     (("aggregation.trim",), {"aggregation.model": ("trimmed-mean",), "aggregation.class-gradients": ("trimmed-mean",)}),
     (("aggregation.weighting",), {"aggregation.model": ("mean",)}),
+    (("aggregation.weighting",), {"method.name": tuple(name for name in AVERAGING if name != "scaffold")}),
     (("aggregation.class-gradients",), {"method.name": (*PROTOTYPES, "creff")}),
+    (("aggregation.",), {"method.name": AVERAGING}),
     (("privacy.min-samples", "privacy.class-clip", "privacy.class-noise"), {"method.name": (*PROTOTYPES, "creff")}),
     (("privacy.noise",), {"privacy.class-noise": ABOVE_0, "privacy.model-noise": ABOVE_0}),
     (("privacy.delta",), {"privacy.withhold": (True,)}),

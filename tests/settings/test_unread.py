@@ -44,6 +44,20 @@ def said(*changes):
             "hyper-prototypes.matching-lr = 1.0 changes nothing: it is read with "
             "hyper-prototypes.matching-steps above 0",
         ),
+        (
+            ["data.name=ag-news", "data.tokenizer=bert", "data.vocabulary=9"],
+            "data.vocabulary = 9 changes nothing: it is read with data.tokenizer = 'hashing'",
+        ),
+        (
+            ["method.name=scaffold", "aggregation.weighting=clients"],
+            "aggregation.weighting = 'clients' changes nothing: it is read with method.name = 'fedavg', 'fedprox', "
+            "'moon', 'fedproto', 'fedtgp', 'fedsa', 'fpl', 'creff', 'fedhpro' or 'averaged'",
+        ),
+        (
+            ["method.name=local", "aggregation.max-update-norm=1"],
+            "aggregation.max-update-norm = 1.0 changes nothing: it is read with method.name = 'fedavg', 'fedprox', "
+            "'moon', 'scaffold', 'fedproto', 'fedtgp', 'fedsa', 'fpl', 'creff', 'fedhpro' or 'averaged'",
+        ),
         (["privacy.delta=0.1"], "privacy.delta = 0.1 changes nothing: it is read with privacy.withhold = true"),
     ],
 )
@@ -60,6 +74,7 @@ def test_a_setting_that_nothing_reads_is_named_with_what_would_read_it(changes, 
         ["method.name=fedproto", "method.prototypes=hyper", "preset=reference", "class-gradients.repeats=2"],
         ["method.name=creff", "class-gradients.repeats=2", "creff.lr=0.1"],
         ["method.name=averaged", "losses.temperature=0.1"],
+        ["method.name=scaffold", "aggregation.drop-contrary=true", "aggregation.max-update-norm=1"],
     ],
 )
 def test_nothing_is_said_of_what_is_read_or_as_it_is_anyway(changes):
