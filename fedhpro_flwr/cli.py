@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from traceback import extract_tb
 from types import ModuleType
 
 from rich.console import Console
@@ -13,6 +15,8 @@ from fedhpro_flwr.commands import NOT_STARTED, STOPPED, certs, doctor
 from fedhpro_flwr.commands.complaint import complain
 from fedhpro_flwr.printable import printable
 from fedhpro_flwr.settings.flat_keys import ConfigError
+
+ADDED_TO = {Path(__file__).parent / name for name in ("data", "models", "methods", "tracking")}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,9 +50,17 @@ def _commands() -> list[ModuleType]:
         import fedhpro_flwr.torch_at_once  # noqa: F401 - first: the others import torch
         from fedhpro_flwr.commands import ablate, compare, export, predict, report, run
     except (ImportError, OSError) as error:
-        complain(f"a library does not import ({error}); `fedhpro doctor` says which")
+        complain(_why(error))
         return [doctor, certs]
     return [run, compare, ablate, report, predict, export, doctor, certs]
+
+
+def _why(error: Exception) -> str:
+    """What does not import: a file in one of the folders that users add theirs to, or a library."""
+    files = [Path(frame.filename) for frame in extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
+    if files[-1].parent in ADDED_TO and getattr(error, "name", "") != "torch":
+        return f"{files[-1]} does not import ({error}); install what it needs, or correct it"
+    return f"a library does not import ({error}); `fedhpro doctor` says which"
 
 
 if __name__ == "__main__":

@@ -135,6 +135,20 @@ def test_a_block_of_the_page_is_one_file_and_one_name_in_an_import_list(
     assert done.stdout.split() == ["True", f"fedhpro_flwr.{package}.{module}"], done.stderr
 
 
+def test_a_file_of_ones_own_that_does_not_import_is_named(copied: Path) -> None:
+    folder = copied / "fedhpro_flwr" / "methods"
+    before = (folder / "fedprox.py").read_text(encoding="utf-8")
+    (folder / "fedprox.py").write_text("import no_such_library\n", encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "fedhpro_flwr.cli", "run"], cwd=copied, capture_output=True, text=True, timeout=120
+    )
+    (folder / "fedprox.py").write_text(before, encoding="utf-8")
+    assert done.stderr.splitlines()[0] == (
+        f"fedhpro: {folder / 'fedprox.py'} does not import (No module named 'no_such_library'); install what it needs, "
+        "or correct it"
+    )
+
+
 def test_the_model_on_the_page_works(registries: None) -> None:
     exec(examples("@model"), {})
     net = build("two-layers", input_shape=(1, 4, 4), num_classes=3, width=5, seed=0)
