@@ -30,6 +30,11 @@ def test_a_clients_own_test_comes_back():
     assert unpacked([]).by_head.examples == 0
 
 
+def test_every_cell_may_be_there():
+    test = OwnTest(3, Evaluation.of_confusion(torch.ones(2, 10, 10, dtype=torch.int64), 0.5))
+    assert unpack_test(pack_test(test), 10, 2).by_head.examples == 200
+
+
 @pytest.mark.parametrize(
     ("cells", "domains", "sentence"),
     [
