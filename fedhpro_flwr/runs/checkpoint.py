@@ -11,8 +11,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import torch
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -43,6 +45,8 @@ class RunSoFar:
 class About(RunSoFar):
     """What a checkpoint is of."""
 
+    __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
+
     settings: Mapping[str, Scalar]
     code: str  # fingerprint of the sources that wrote it
     data: str  # fingerprint of the partition; "" where clients bring their own data
@@ -52,14 +56,11 @@ class About(RunSoFar):
         """From the file's metadata.
 
         Raises:
-            ValueError, KeyError, TypeError: it is none.
+            ValueError, AttributeError, TypeError, RecursionError: it is none.
         """
         about = of_json(written)
         about.pop("resumed_at", None)  # of an older release, which did not know visits
-        counted = {int(client): str(name) for client, name in about.get("counted", {}).items()}
-        stand_ins = {int(client): int(node_id) for client, node_id in about.get("stand_ins", {}).items()}
-        named = tuple(map(int, about.get("named", ())))
-        return cls(**about | {"counted": counted, "named": named, "stand_ins": stand_ins})
+        return TypeAdapter(cls).validate_python(about)
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +89,7 @@ class Checkpoint:
 
         Raises:
             PermissionError: it may not be read.
-            ValueError: the file is damaged; the message names it.
+            ValueError: the file is damaged or no checkpoint; the message names it.
         """
         try:
             path.open("rb").close()  # safetensors says of any file that it cannot open that it is not there
@@ -100,7 +101,9 @@ class Checkpoint:
             return cls.of(About.parse(metadata[ABOUT]), in_own_memory(tensors))
         except PermissionError:
             raise
-        except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValidationError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise ValueError(f"{path} is damaged (it is no checkpoint, or one of another release)") from error
+        except (SafetensorError, OSError, ValueError) as error:
             raise ValueError(f"{path} is damaged ({error})") from error
 
     @classmethod
@@ -131,12 +134,16 @@ class Checkpoint:
 
     def _like(self, start: Tensors, found: Tensors) -> Tensors:
         for name in sorted(start.keys() | found.keys()):
-            if name not in start or name not in found or start[name].shape != found[name].shape:
+            if name not in start or name not in found or _kind(start[name]) != _kind(found[name]):
                 raise ConfigError(
                     f"the checkpoint of round {self.about.server_round} is of another model: {name} differs; "
                     "begin a new run"
                 )
         return {name: found[name] for name in start}
+
+
+def _kind(tensor: Tensor) -> tuple[torch.Size, torch.dtype]:
+    return tensor.shape, tensor.dtype
 
 
 def checksum(about: str, tensors: Tensors) -> str:

@@ -91,7 +91,11 @@ def newest(folder: Path, refuse: Callable[[Path, int], None] = lambda folder, se
     for number in reversed(rounds_in(folder / CHECKPOINT_FOLDER)):
         try:
             refuse(folder, number)
-            return Found(Checkpoint.read(round_file(folder / CHECKPOINT_FOLDER, number)), passed_over)
+            path = round_file(folder / CHECKPOINT_FOLDER, number)
+            checkpoint = Checkpoint.read(path)
+            if checkpoint.about.server_round != number:  # a copy, say, under another name
+                raise ValueError(f"{path} is of round {checkpoint.about.server_round}")
+            return Found(checkpoint, passed_over)
         except ValueError as error:
             passed_over.append(str(error))
     if passed_over:

@@ -1,6 +1,8 @@
 """A checkpoint comes back bit for bit or is named as damaged; the last two of a run are kept."""
 
-from dataclasses import replace
+import json
+import shutil
+from dataclasses import asdict, replace
 from types import SimpleNamespace
 
 import pytest
@@ -10,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.exchange import GlobalModel
 from fedhpro_flwr.methods import build_method
-from fedhpro_flwr.runs.checkpoint import About, Checkpoint, RunSoFar
+from fedhpro_flwr.runs.checkpoint import About, Checkpoint, RunSoFar, checksum
 from fedhpro_flwr.runs.checkpoints import Checkpoints, newest
 from fedhpro_flwr.runs.round_files import rounds_in
 from fedhpro_flwr.visits import Visits
@@ -86,9 +88,30 @@ def test_a_file_that_was_cut_short_is_noticed(tmp_path, length):
 
 
 def test_a_file_of_something_else_is_no_checkpoint(tmp_path):
-    save_file({"w": torch.ones(1)}, tmp_path / "round-1.safetensors")
-    with pytest.raises(ValueError, match="is damaged"):
-        Checkpoint.read(tmp_path / "round-1.safetensors")
+    path = tmp_path / "round-1.safetensors"
+    save_file({"w": torch.ones(1)}, path)
+    with pytest.raises(ValueError) as refusal:
+        Checkpoint.read(path)
+    assert str(refusal.value) == f"{path} is damaged (it is no checkpoint, or one of another release)"
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        {"server_round": "x"}, {"server_round": 3.5}, {"run": 5}, {"settings": []}, {"settings": {"local.lr": {}}},
+        {"counted": {"0": [1]}}, {"named": ["x"]}, {"stand_ins": {"x": 7}}, {"data": None}, {"newer": 1}, [], 5,
+        "[" * 100_000,
+    ],
+)  # fmt: skip
+def test_what_it_is_of_must_have_the_kinds_that_are_written(tmp_path, written):
+    """A right checksum says that nothing was lost, not who wrote it."""
+    about = json.loads(json.dumps(asdict(ABOUT)))
+    about = (
+        written if isinstance(written, str) else json.dumps(about | written if isinstance(written, dict) else written)
+    )
+    save_file(SHARED, tmp_path / "one", {"about": about, "checksum": checksum(about, SHARED)})
+    with pytest.raises(ValueError, match=r"one is damaged \(it is no checkpoint, or one of another release\)$"):
+        Checkpoint.read(tmp_path / "one")
 
 
 def test_the_model_has_the_order_and_the_members_of_the_start():
@@ -107,6 +130,9 @@ def test_another_model_is_refused():
     for more, less in ((SHARED | {"scale": torch.ones(1)}, SHARED), (SHARED, SHARED | {"scale": torch.ones(1)})):
         with pytest.raises(ConfigError, match=r"is of another model: scale differs; begin a new run$"):
             Checkpoint(ABOUT, less).model(GlobalModel(more))
+    halves = {name: tensor.half() for name, tensor in SHARED.items()}
+    with pytest.raises(ConfigError, match=r"is of another model: head\.bias differs; begin a new run$"):
+        Checkpoint(ABOUT, halves).model(GlobalModel(SHARED))
 
 
 def observed(tmp_path, rounds, every, of=None):
@@ -168,3 +194,12 @@ def test_the_newest_good_one_is_found_and_the_damaged_ones_are_named(tmp_path):
     (tmp_path / "checkpoint" / "round-2.safetensors").write_bytes(b"")
     with pytest.raises(ValueError, match=r"round-3.* is damaged .*; .*round-2.* is damaged"):
         newest(tmp_path)
+
+
+def test_a_checkpoint_under_the_name_of_another_round_is_passed_over(tmp_path):
+    observed(tmp_path, 3, 1)
+    folder = tmp_path / "checkpoint"
+    shutil.copy(folder / "round-2.safetensors", folder / "round-3.safetensors")
+    found = newest(tmp_path)
+    assert found.checkpoint.about.server_round == 2
+    assert found.passed_over == [f"{folder / 'round-3.safetensors'} is of round 2"]
