@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from logging import getLogger
 from pathlib import Path
 
 import torch
@@ -45,6 +46,7 @@ class OwnSamples:
         """
         if not source.classes:
             self._refuse_unseen_classes(source.path)
+            self._warn_of_alike_classes(source.path)
         train, test = self.train, self.test
         if test is None:
             train_ids, test_ids = hold_out(self.train.labels.numpy(), source.test_share, source.split_seed)
@@ -66,6 +68,17 @@ class OwnSamples:
                 f"{len(counts)} classes; add some, number the labels anew without a gap, or declare all classes in "
                 "data.classes"
             )
+
+    def _warn_of_alike_classes(self, place: str) -> None:
+        """Tell of two classes that may be one: nobody has declared that a capital letter makes another."""
+        seen: dict[str, str] = {}
+        for name in self.class_names:
+            alike = seen.setdefault(name.casefold().strip(), name)
+            if alike != name:
+                getLogger("flwr").warning(
+                    "%s: the classes %r and %r differ by capital letters or spaces alone and are trained as two; if "
+                    "they are one, rename one of them", place, alike, name
+                )  # fmt: skip
 
     def parts(self, source: DataSource) -> tuple[Split, Split | None]:
         """The training and the test part of one client, which may have too little to test on.

@@ -128,3 +128,20 @@ def test_a_class_folder_whose_name_is_no_utf8_is_refused(tmp_path: Path) -> None
     )
     with pytest.raises(ValueError, match=message):
         load(DataSource(name="image-folder", path=str(tmp_path)))
+
+
+def test_classes_that_differ_by_capital_letters_alone_are_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Unless they are declared."""
+    path = tmp_path / "mails.csv"
+    path.write_text(
+        "label,text\n" + "".join(f"{label},text {i}\n" for i in range(4) for label in ("Spam", "ham", "spam"))
+    )
+    load(DataSource(name="text-csv", path=str(path), classes="Spam, spam, ham"))
+    assert caplog.messages == []
+    load(DataSource(name="text-csv", path=str(path)))
+    assert caplog.messages == [
+        f"{path}: the classes 'Spam' and 'spam' differ by capital letters or spaces alone and are trained as two; if "
+        "they are one, rename one of them"
+    ]
