@@ -96,6 +96,7 @@ def environment(home: Path) -> dict[str, str]:
     """The environment of Flower's processes: this one's, quiet, with Flower's files in `home`."""
     env = {**os.environ, **QUIET, "FLWR_HOME": str(home), "PYTHONUNBUFFERED": "1"}
     env.pop("PYTHONPATH", None)  # a foreign app on it would shadow this one
+    env.pop("PYTHONOPTIMIZE", None)  # Ray does not start without docstrings
     # Flower starts its own helpers by name, so this environment's commands must be on the path.
     env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env.get("PATH", "")])
     return env

@@ -10,7 +10,7 @@ from threading import Thread
 import pytest
 
 from fedhpro_flwr.launch import private_superlink
-from fedhpro_flwr.launch.flower import LaunchError
+from fedhpro_flwr.launch.flower import LaunchError, environment
 from fedhpro_flwr.launch.simulation import simulate
 from fedhpro_flwr.launch.termination import SIGNALS, in_order
 
@@ -108,3 +108,9 @@ def test_another_thread_than_the_main_one_may_simulate_too():
     thread.start()
     thread.join()
     assert passed == [signal.SIG_DFL]
+
+
+def test_flower_runs_without_what_ray_does_not_start_under(tmp_path, monkeypatch):
+    """Without docstrings its node timed out after a minute."""
+    monkeypatch.setenv("PYTHONOPTIMIZE", "2")
+    assert "PYTHONOPTIMIZE" not in environment(tmp_path)
