@@ -186,6 +186,12 @@ def test_bytes_that_are_no_tensor_are_refused(array):
         unpack_update(reply(model=model), EXPECTED)
 
 
+def test_a_client_of_one_sample_is_heard():
+    one_class = {"class-ids": IDS[:1], "class-counts": torch.tensor([1]), "class-gradients": GRADIENTS[:1]}
+    sent = reply_with(pack_update(Update(2, 1, MODEL, one_class, {"train-loss": 0.5})))
+    assert unpack_update(sent, EXPECTED).num_examples == 1
+
+
 def test_an_entry_that_would_overflow_is_refused():
     content = pack_update(Update(1, 6, MODEL, SENT))
     bias = content["model"]["head.bias"].numpy().copy()
