@@ -40,7 +40,7 @@ TITLES = {
     "clients": "clients' own test data, mean over clients",
     "clients-deviation": "clients' own test data, deviation over clients",
     "worst-client": "clients' own test data, worst client",
-    "worse-than-alone": "share of clients that do worse than each alone, percent",
+    "worse-than-alone": "share of clients that do worse than when each trains alone, percent",
 }
 
 
