@@ -1,11 +1,12 @@
-"""Hostile clients, and what each way of aggregation makes of their updates: the tables of docs/robustness.md.
+"""Hostile clients, and what each rule of aggregation makes of their updates: the tables of docs/robustness.md.
 
     python benchmarks/attacks.py                                          # FedHPro on digits-small, seed 0
     python benchmarks/attacks.py --seeds 0 1 2 --set method.name=fedavg   # any settings, any seeds
     python benchmarks/attacks.py --attacks "x -10" --rules mean median    # single cells
 
-A hostile client trains as the others do and then sends w + f (w_k - w) in place of its model w_k, and f times what it
-measured of each class. The accuracy is the global model's on the server's test data, mean of the last ten rounds.
+A hostile client trains as the others do. Then it sends w + f (w_k - w) in place of its model w_k, where w is the model
+it received and f the factor of the attack, and f times what it measured of each class. The accuracy is the global
+model's on the server's test data, mean of the last ten rounds.
 """
 
 from __future__ import annotations

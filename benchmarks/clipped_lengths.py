@@ -2,9 +2,13 @@
 
     python benchmarks/clipped_lengths.py          # FedAvg on digits-small, honest clients, eight rounds
 
-Prints a line a client and round: the statistics' share of |w_k - w|^2, and what `aggregation.clip-to-median` leaves of
-the weights' own move (1 = all of it), beside what it would leave if one length were taken of weights and statistics
-together. The global model is the plain mean: nothing is clipped on the way.
+Prints a line for each client and round:
+
+- the statistics' share of |w_k - w|^2, the client's move;
+- what `aggregation.clip-to-median` leaves of the weights' own move (1 = all of it);
+- what it would leave if weights and statistics had one common length.
+
+The global model is the plain mean: nothing is clipped on the way.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Whole runs through `fedhpro run`: what an engine adds to a round, the memory of a client's process, the quick start.
+"""Whole runs through `fedhpro run`: what an engine adds to a round, a client process's memory, and the quick start.
 
-The engine's overhead is the wall clock of a round minus the clients' own work, which is next to nothing here: ten
-ResNet-10 clients with eight images each. Round 1 is left out: it pays for processes and imports.
+The engine's overhead is the wall clock of a round minus the clients' own work. That work is next to nothing here, as
+the ten ResNet-10 clients have eight images each. Round 1 is left out, because it pays for processes and imports.
 """
 
 from __future__ import annotations

@@ -1,13 +1,17 @@
-"""What a card makes of a round: ten ResNet-10 clients of 1,240 CIFAR-shaped images, ten epochs, in one process.
+"""A round on a GPU: ten ResNet-10 clients with 1,240 CIFAR-shaped images each, ten epochs, in one process.
 
-    python benchmarks/gpu.py                                      # on a card, some minutes
-    python benchmarks/gpu.py --compile                            # and torch.compile of the step
+    python benchmarks/gpu.py                                      # on a GPU, some minutes
+    python benchmarks/gpu.py --compile                            # also with torch.compile
     python benchmarks/gpu.py --device cpu --images 64 --epochs 1  # to see that it works
 
-Four parts: what the card can do (a large product, a large copy), local training in its variants and which share of
-that it reaches, the step alone as it is, compiled and replayed as a CUDA graph, and whole rounds. Then where the time
-goes.
-Operations are counted by torch's FlopCounterMode: products and convolutions, forward and backward. Traffic is what
+It prints, in this order:
+
+- what the card can do: a large product, a large copy;
+- local training in its variants, and the share of that which each reaches;
+- the step alone: as it is, compiled, and replayed as a CUDA graph;
+- whole rounds, and the kernels that take longest in an epoch.
+
+Operations are products and convolutions, forward and backward, counted by torch's FlopCounterMode. Traffic is what
 would move if every operator read its arguments and wrote its results once, caches aside.
 """
 

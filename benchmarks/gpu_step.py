@@ -1,8 +1,8 @@
-"""One step of local training on a device, as it is, compiled, and replayed; and what it computes and moves.
+"""One step of local training on a device, as it is, compiled and replayed, and what it computes and moves.
 
-`local.cuda-graph` replays a full batch as `fedhpro_flwr/client/replayed_step.py` does here. The last, smaller batch of
-an epoch stays as it is, so this is the most that it can gain; whole visits are beside it. Nothing is compiled in the
-library.
+Replaying is what `local.cuda-graph` does, by the same code (`fedhpro_flwr/client/replayed_step.py`). It leaves the
+last, smaller batch of an epoch as it is, so the gain of a step is the most that a visit can gain; whole visits are
+measured too. The library itself compiles nothing.
 """
 
 from __future__ import annotations

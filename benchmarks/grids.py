@@ -1,4 +1,4 @@
-"""What is measured for the pages of results: every row of a table in every column, over the seeds."""
+"""What results.py measures for docs/results.md and docs/scenarios.md: every row of a table in every column and seed."""
 
 from __future__ import annotations
 

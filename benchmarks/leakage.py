@@ -1,4 +1,4 @@
-"""What a server can read out of class gradients and of a model update, with and without defences: docs/privacy.md.
+"""What a server can read out of class gradients and a model update, with and without defences: docs/privacy.md.
 
     python benchmarks/leakage.py                                  # digits-small, the model before and after 5 rounds
     python benchmarks/leakage.py --conf mnist-small --seeds 0     # another experiment, fewer victims
@@ -6,14 +6,14 @@
 The victim is a client with n training samples of every class. The attacker is the server: it knows the model it sent
 and has public data of the same kind, here the test data. It tries three things:
 
-    probabilities   W has full rank, so g^c = (mean p - e_c) W is solved for the mean probabilities of the class; the
-                    number is the sum of their absolute errors.
-    feature         The public class mean, moved the least way to where the head gives these probabilities.
-    image           Adam on an image of the class, from the public class mean on, until its gradient is the received one
-                    (with a prior for smoothness); for the model update the gradient by all parameters (Geiping et al.,
-                    Inverting Gradients, NeurIPS 2020), the victim having trained for one step on one sample.
+    probabilities   The head's W has full rank, so g^c = (mean p - e_c) W is solved for the mean probabilities of the
+                    class. The number is the sum of their absolute errors.
+    feature         The public class mean, moved as little as possible to where the head gives these probabilities.
+    image           An image of the class, moved by Adam from the public class mean until its gradient is the received
+                    one (with a prior for smoothness). For the model update, after one training step on one sample,
+                    it is the gradient by all parameters (Geiping et al., Inverting Gradients, NeurIPS 2020).
 
-What makes the victim's own class mean another than the public one is what it has to hide. Feature and image are told as
+What the victim has to hide is how its own class mean differs from the public one. Feature and image are reported as
 the cosine of that difference with the one that the attacker found: 0 is nothing, 1 is all of it.
 """
 

@@ -1,4 +1,4 @@
-"""A client's work on ResNet-10: images a second against a plain PyTorch loop, and what FedHPro costs over FedAvg."""
+"""A client's work on ResNet-10: images per second beside a plain PyTorch loop, and what FedHPro costs over FedAvg."""
 
 from __future__ import annotations
 

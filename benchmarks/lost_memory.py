@@ -1,11 +1,11 @@
-"""What it costs in accuracy where clients lose what they keep between rounds (docs/faults.md).
+"""What it costs in accuracy if clients lose what they keep between rounds: a table of docs/faults.md.
 
     python benchmarks/lost_memory.py                                        # Digits-4, `tuned` and SCAFFOLD, 3 seeds
     python benchmarks/lost_memory.py --conf digits-small --seeds 0          # any experiment, any seeds
 
-Every so many rounds one client, each time the next, finds its folder gone, as on a machine whose disk was replaced. All
-control variates begin at zero again then, so in the round after it nobody has any to lose. The accuracy is the global
-model's on the server's test data, mean of the last ten tested rounds.
+Every so many rounds one client, each time the next, finds its folder gone, as on a machine whose disk was replaced.
+Then the control variates of all clients begin at zero again, so in the round after it nobody has any to lose. The
+accuracy is the global model's on the server's test data, mean of the last ten tested rounds.
 """
 
 from __future__ import annotations

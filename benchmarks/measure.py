@@ -1,7 +1,7 @@
 """What every benchmark needs: a clock, a row of the table, the facts of the machine, the memory of a process.
 
-Wall clock and CPU time stand side by side because machines are shared: the CPU time of a computation on one thread is
-what an idle core would have taken, the wall clock is what somebody waited.
+Wall clock and CPU time stand side by side because machines are shared. The CPU time of a computation on one thread is
+what it would take on an idle core; the wall clock is how long somebody waited.
 """
 
 from __future__ import annotations

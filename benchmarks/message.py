@@ -1,11 +1,12 @@
-"""What a message to a deployed client costs beside its work: processes, imports, data, the visit, the reply.
+"""What a message to a deployed client costs: the process, its imports, data, the visit, the reply.
 
-    python benchmarks/message.py                                      # in a client's process alone, seconds of a core
-    python benchmarks/message.py --data mnist --root /where/data/lies # data that is decoded
-    python benchmarks/message.py --cluster                            # and rounds on loopback
+    python benchmarks/message.py                                      # a client's process alone, in seconds of a core
+    python benchmarks/message.py --data mnist --root /where/data/lies # with data that must be decoded
+    python benchmarks/message.py --cluster                            # also whole rounds on loopback
 
-A SuperNode starts a new process for each message. Each part of the first table is the CPU time of a fresh process that
-goes as far, less that of one that goes one part less, the best of several: other jobs of the machine hardly count.
+A SuperNode starts a new process for each message. A part of the first table is the CPU time of a fresh process that
+goes as far as this part, minus that of one that stops before it. It is the best of several, so other jobs of the
+machine hardly count.
 """
 
 from __future__ import annotations

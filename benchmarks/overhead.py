@@ -1,9 +1,9 @@
 """What FedHPro costs over FedAvg with many classes and many clients: the tables of docs/overhead.md.
 
     python benchmarks/overhead.py                 # measure, print, write the tables; three minutes
-    python benchmarks/overhead.py --tables-only   # from what was measured last
+    python benchmarks/overhead.py --tables-only   # write them from what was measured last
 
-What was measured goes to benchmarks/out/overhead.json too. Nothing here is a test.
+What was measured also goes to benchmarks/out/overhead.json. Nothing here is a test.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
     python benchmarks/privacy_costs.py --conf mnist-small --seeds 0       # any experiment, any seeds
 
 The accuracy is the global model's on the server's test data, mean of the last three rounds. Noise is drawn from the
-seed, so that the table can be repeated; epsilon is what it would be after the last round with secret noise.
+seed, so that the table can be repeated. Epsilon is what it would be after the last round if the noise were secret.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""The tables of docs/results.md and docs/scenarios.md: what grids.py lists, three seeds each.
+"""The tables of docs/results.md and docs/scenarios.md: the runs that grids.py lists, with three seeds each.
 
     python benchmarks/results.py                    # run what docs/results.json lacks, two at a time, write the tables
-    python benchmarks/results.py --pages scenarios  # of one page
+    python benchmarks/results.py --pages scenarios  # the same for one page
     python benchmarks/results.py --jobs 0           # only write the tables
 
-A cell is the run `fedhpro run CONF --engine in-process --set ...` with the keys that grids.py gives. Each is one
-thread, so the numbers do not depend on how many run at a time. They do depend on the processor: cells of another one
-than this machine's are run again, for rows of a table must be of one. Delete docs/results.json to measure everything
-again.
+A cell is one run, `fedhpro run CONF --engine in-process --set ...` with the keys that grids.py gives. It has one
+thread, so its numbers do not depend on how many run at a time. They do depend on the kind of processor, and rows of a
+table must be of one kind, so cells of another kind than this machine's are run again. To measure everything again,
+delete docs/results.json.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a round costs, taken apart: phases by name, each with its CPU seconds and FLOPs, and their sums over clients."""
+"""What a round costs: CPU seconds and FLOPs of each phase, by name, and their sums over clients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the phases of a round are measured on: random images of CIFAR's shape, and a reply as it reaches the server."""
+"""The inputs to measure phases of a round on: random images of CIFAR's shape, and a reply as the server gets it."""
 
 from __future__ import annotations
 

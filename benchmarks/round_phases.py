@@ -1,8 +1,8 @@
-"""What every phase of a round costs at C classes: CPU seconds, FLOPs and bytes, by the project's own functions.
+"""What every phase of a round costs with C classes: CPU seconds, FLOPs and bytes of the project's own functions.
 
-The client is one of 1,240 images of 32x32 that holds every class (the dearest case for what it sends), its model a
-ResNet-10 with D = 256; the numbers in its tensors are random. What is scaled instead of run in full costs the same for
-each part: local training by images, calibration by classes and steps, sums by clients.
+The client has 1,240 images of 32x32 and a ResNet-10 with D = 256, filled with random numbers. It holds every class, the
+most expensive case for what it sends. Where each part costs the same, a few are run and the rest is scaled: local
+training by images, calibration by classes and steps, sums by clients.
 """
 
 from __future__ import annotations

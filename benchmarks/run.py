@@ -1,11 +1,11 @@
-"""All benchmarks in one table: `make bench`, or
+"""All benchmarks in one table. Run `make bench`, or
 
     python benchmarks/run.py                 # about nine minutes on a quiet machine with two cores
-    python benchmarks/run.py --quick         # arithmetic and local training alone: about one
+    python benchmarks/run.py --quick         # arithmetic and local training alone: about one minute
     python benchmarks/run.py --only engine   # one section; may be repeated
 
-Nothing here is a test: numbers depend on the machine and on what else it does.
-They go to benchmarks/out/bench.json too.
+Nothing here is a test, as numbers depend on the machine and on what else it does. They also go to
+benchmarks/out/bench.json.
 """
 
 from __future__ import annotations

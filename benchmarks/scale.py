@@ -1,6 +1,6 @@
-"""Whole runs at the sizes that the largest data sets ask for: a thousand clients, and a thousand classes.
+"""Whole runs at the sizes that the largest data sets need: a thousand clients, and a thousand classes.
 
-Vectors take the place of pictures (an MLP), so that what is measured is the method and the engine, not convolutions.
+Inputs are vectors, for an MLP, not pictures: so the method and the engine are measured, not convolutions.
 """
 
 from __future__ import annotations

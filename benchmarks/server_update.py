@@ -1,7 +1,7 @@
-"""The server's own arithmetic: the hyper-prototype update in closed form, and the calibration.
+"""The server's own arithmetic: the update of the hyper-prototypes in closed form, and the calibration.
 
-What it replaces is here too: the reference's manner, a loop over classes (and, for the coordinate distance, over the D
-numbers of a gradient) that differentiates twice. That loop is timed over a few classes and steps and extrapolated.
+Beside the update stands the reference's, which it replaces: a loop over classes (for the coordinate distance also over
+the D numbers of a gradient) that differentiates twice. It is timed over a few classes and steps, then extrapolated.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A thousand replies through the strategy's own `aggregate_train`: its CPU seconds, and the memory it holds meanwhile.
+"""A thousand replies through the strategy's own `aggregate_train`: its CPU seconds, and the memory it needs.
 
-This is the one case of many clients that is run and not scaled. It runs in a process of its own, whose peak says what
-it needed, and only where the machine has that much to spare.
+This is the one case of many clients that is run in full and not scaled. It has a process of its own, whose peak memory
+is the figure, and runs only if the machine has that much to spare.
 """
 
 from __future__ import annotations
