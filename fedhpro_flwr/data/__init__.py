@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import torch
 
 from fedhpro_flwr.data import (  # noqa: F401  they register themselves
     ag_news,
@@ -76,5 +75,5 @@ def load(source: DataSource) -> DataSet:
         rng = np.random.default_rng(source.split_seed)
         # Sorted, so that the samples keep the order of the full set and only the choice is random.
         kept = np.sort(rng.choice(total, size=source.train_limit, replace=False))
-        loaded = replace(loaded, train=loaded.train.subset(torch.from_numpy(kept)))
+        loaded = replace(loaded, train=loaded.train.subset(kept))
     return validation(loaded, source.validation_share, source.split_seed) if source.validation_share else loaded

@@ -60,7 +60,7 @@ class ClassFolders:
         whole = Split(inputs, torch.from_numpy(self.labels()))
         if not self.has_test:
             return OwnSamples(whole, None, self.class_names)
-        is_test = torch.from_numpy(self.is_test())
+        is_test = self.is_test()
         return OwnSamples(whole.subset(~is_test), whole.subset(is_test), self.class_names)
 
 

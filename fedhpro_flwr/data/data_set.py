@@ -90,8 +90,10 @@ class Split:
         """Class and domain of each sample as one number [N]: as many kinds as there are domains times classes."""
         return self.labels if self.domains is None else self.domains * num_classes + self.labels
 
-    def subset(self, indices: Tensor | slice) -> Split:
+    def subset(self, indices: Tensor | npt.NDArray[np.int64 | np.bool_] | slice) -> Split:
         """The samples `indices` [n], in that order; those of a slice are not copied."""
+        if isinstance(indices, np.ndarray):
+            indices = torch.from_numpy(indices)
         domains = None if self.domains is None else self.domains[indices]
         groups = None if self.groups is None else self.groups[indices]
         return Split(self.inputs[indices], self.labels[indices], domains, groups)

@@ -22,17 +22,10 @@ def digits(source: DataSource) -> DataSet:
     """The digits as uint8 images [N, 1, 8, 8]; `test_share` and `split_seed` split the test part off."""
     pixels, labels = read_digits()
     images = torch.from_numpy(np.rint(pixels * 255 / 16).astype(np.uint8)).view(-1, 1, 8, 8)
-    targets = torch.from_numpy(labels.astype(np.int64))
-    train, test = (torch.from_numpy(ids) for ids in hold_out(targets.numpy(), source.test_share, source.split_seed))
-    return DataSet(
-        name="digits",
-        train=Split(images[train], targets[train]),
-        test=Split(images[test], targets[test]),
-        class_names=DIGITS,
-        # Of all 1,797 images scaled to [0, 1]: published constants, not statistics of a client.
-        mean=(0.3053,),
-        std=(0.3759,),
-    )
+    whole = Split(images, torch.from_numpy(labels))
+    train, test = map(whole.subset, hold_out(labels, source.test_share, source.split_seed))
+    # Mean and std of all 1,797 images scaled to [0, 1]: published constants, not statistics of a client.
+    return DataSet("digits", train, test, DIGITS, mean=(0.3053,), std=(0.3759,))
 
 
 def read_digits() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.data.data_set import DataSet
@@ -35,8 +34,8 @@ class Federation:
             raise ValueError(
                 f"partition-id = {partition_id}: this run has partitions 0 to {len(self.parts.indices) - 1}"
             )
-        train = self.data.train.subset(torch.from_numpy(self.parts.indices[partition_id]))
-        own_test = torch.from_numpy(self.test_parts[partition_id])
+        train = self.data.train.subset(self.parts.indices[partition_id])
+        own_test = self.test_parts[partition_id]
         return ClientData(
             train, self.data.test.subset(own_test) if len(own_test) else None, self.data.mean, self.data.std
         )

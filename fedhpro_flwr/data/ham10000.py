@@ -117,9 +117,9 @@ def _of_pixels(source: DataSource, file: Path) -> DataSet:
             f"data.image-size = {source.image_size}: {file} holds {side}x{side} pixels, which are not resized; use 0"
         )
     both = Split(torch.from_numpy(images), torch.from_numpy(labels))
-    train, test = (torch.from_numpy(ids) for ids in hold_out(labels, source.test_share, source.split_seed))
+    train, test = map(both.subset, hold_out(labels, source.test_share, source.split_seed))
     mean, std = (GREY_MEAN, GREY_STD) if images.shape[1] == 1 else (COLOUR_MEAN, COLOUR_STD)
-    return DataSet("ham10000", both.subset(train), both.subset(test), CLASSES, mean, std)
+    return DataSet("ham10000", train, test, CLASSES, mean, std)
 
 
 def read_pixels(file: Path) -> tuple[npt.NDArray[np.uint8], IndexArray]:

@@ -55,14 +55,8 @@ def office_caltech_surf(source: DataSource) -> DataSet:
     labels = np.concatenate([labels for _, labels in parts])
     domains = np.repeat(np.arange(len(parts)), [len(labels) for _, labels in parts])
     both = Split(torch.from_numpy(unit_rows(inputs)), torch.from_numpy(labels), torch.from_numpy(domains))
-    train, test = (torch.from_numpy(ids) for ids in published_split(domains))
-    return DataSet(
-        name="office-caltech-surf",
-        train=both.subset(train),
-        test=both.subset(test),
-        class_names=CLASSES,
-        domain_names=domain_names,
-    )
+    train, test = map(both.subset, published_split(domains))
+    return DataSet("office-caltech-surf", train, test, CLASSES, domain_names=domain_names)
 
 
 def unit_rows(histograms: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

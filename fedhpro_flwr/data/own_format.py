@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from logging import getLogger
 from pathlib import Path
 
-import torch
-
 from fedhpro_flwr.data.data_set import DataSet, Split
 from fedhpro_flwr.data.hold_out import held_out, hold_out, kept
 from fedhpro_flwr.data.registry import DataSource, Option, data_set
@@ -49,8 +47,8 @@ class OwnSamples:
             self._warn_of_alike_classes(source.path)
         train, test = self.train, self.test
         if test is None:
-            train_ids, test_ids = hold_out(self.train.labels.numpy(), source.test_share, source.split_seed)
-            train, test = (self.train.subset(torch.from_numpy(ids)) for ids in (train_ids, test_ids))
+            parts = hold_out(self.train.labels.numpy(), source.test_share, source.split_seed)
+            train, test = map(self.train.subset, parts)
         mean, std = own_normalisation(tuple(train.inputs.shape[1:]))
         try:
             found = DataSet(source.name, train, test, self.class_names, mean, std, vocabulary=self.vocabulary)
@@ -88,8 +86,7 @@ class OwnSamples:
         """
         train, test = self.train, self.test
         if test is None and len(ids := held_out(train.labels.numpy(), source.test_share, source.split_seed)):
-            test = train.subset(torch.from_numpy(ids))
-            train = train.subset(torch.from_numpy(kept(train.labels.numpy(), ids)))
+            train, test = train.subset(kept(train.labels.numpy(), ids)), train.subset(ids)
         for split in (train, test):
             if split is not None:
                 source.refuse_other_shape(tuple(split.inputs.shape[1:]))

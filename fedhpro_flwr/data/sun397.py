@@ -59,7 +59,7 @@ def sun397(source: DataSource) -> DataSet:
     else:
         parts = hold_out(labels, source.test_share, source.split_seed)
     samples = Split(_inputs(source, folder, names, weights), torch.from_numpy(labels))
-    train, test = (samples.subset(torch.from_numpy(part)) for part in parts)
+    train, test = map(samples.subset, parts)
     constants = ((0.0,), (1.0,)) if weights else (IMAGENET_MEAN, IMAGENET_STD)
     return DataSet("sun397", train, test, tuple("/".join(c.parts[1:]) for c in classes), *constants)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import torch
 
 from fedhpro_flwr.data.data_set import DataSet
 from fedhpro_flwr.data.hold_out import hold_out
@@ -32,4 +31,4 @@ def validation(data: DataSet, share: float, seed: int) -> DataSet:
     kept, held = hold_out(
         train.kinds(data.num_classes).numpy(), share, mixed, groups=groups, key="data.validation-share"
     )
-    return replace(data, train=train.subset(torch.from_numpy(kept)), test=train.subset(torch.from_numpy(held)))
+    return replace(data, train=train.subset(kept), test=train.subset(held))

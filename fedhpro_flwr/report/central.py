@@ -80,7 +80,7 @@ def train_centrally(config: RunConfig) -> CentralMeans:
         raise ConfigError(f"the run has {len(models)} architectures, each with features of its own")
     device = device_of(config)
     model = next(iter(models.values())).to(device)
-    pooled = torch.from_numpy(np.sort(np.concatenate(divided.parts.indices)))
+    pooled = np.sort(np.concatenate(divided.parts.indices))
     data = ClientData(divided.data.train.subset(pooled), None, divided.data.mean, divided.data.std).to(device)
     passes = passes_of(config)
     sibling("client_app.visit").train(

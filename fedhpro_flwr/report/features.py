@@ -128,7 +128,7 @@ def _sample(test: Split, seed: int) -> Split:
     if len(test) <= MOST_SAMPLES:
         return test
     chosen = Draws(seed).numpy("report-features").choice(len(test), MOST_SAMPLES, replace=False)
-    return test.subset(torch.from_numpy(np.sort(chosen)))
+    return test.subset(np.sort(chosen))
 
 
 def _prototypes(folder: Path, width: int) -> tuple[Tensor, Tensor]:
