@@ -145,17 +145,10 @@ def unit_features(features: Tensor) -> Tensor:
 def square(pictures: PictureFolder, name: PurePosixPath, encoder: FrozenEncoder) -> Picture:
     """A picture as encoders were trained on it, [S, S, 3]: resized by its shorter side, cut square from the middle.
 
-    Pixel by pixel what torchvision's Resize and CenterCrop do.
-
     Raises:
         ValueError: it cannot be opened.
     """
-    from PIL import Image  # not needed once the features are kept
+    from torchvision.transforms.functional import center_crop, resize  # slow to import, not needed for kept features
 
     image = open_picture(pictures, name).convert("RGB")
-    side, size = encoder.shorter_side, encoder.image_size
-    shorter = min(image.size)
-    width, height = (side if length == shorter else int(side * length / shorter) for length in image.size)
-    left, top = round((width - size) / 2), round((height - size) / 2)
-    resized = image.resize((width, height), Image.Resampling.BILINEAR)
-    return np.array(resized.crop((left, top, left + size, top + size)), dtype=np.uint8)
+    return np.array(center_crop(resize(image, encoder.shorter_side), encoder.image_size), dtype=np.uint8)
