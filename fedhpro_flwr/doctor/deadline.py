@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from queue import Empty, SimpleQueue
+from concurrent.futures import Future, wait
 from threading import Thread
 from typing import TypeVar
 
@@ -16,19 +16,15 @@ def within(seconds: float, job: Callable[[], T]) -> T:
     Raises:
         TimeoutError: it did not end in time.
     """
-    results: SimpleQueue[tuple[T | None, BaseException | None]] = SimpleQueue()
+    result: Future[T] = Future()
 
     def work() -> None:
         try:
-            results.put((job(), None))
+            result.set_result(job())
         except BaseException as error:  # raised again in the caller's thread
-            results.put((None, error))
+            result.set_exception(error)
 
     Thread(target=work, daemon=True).start()
-    try:
-        result, error = results.get(timeout=seconds)
-    except Empty:
-        raise TimeoutError(f"no answer in {seconds:.0f} s") from None
-    if error is not None:
-        raise error
-    return result  # type: ignore[return-value]  # of type T, as the job ended well
+    if not wait([result], seconds).done:
+        raise TimeoutError(f"no answer in {seconds:.0f} s")
+    return result.result()
