@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
@@ -12,19 +11,10 @@ from fedhpro_flwr.data.pictures import open_pictures
 from fedhpro_flwr.exported.description import ModelDescription
 from fedhpro_flwr.exported.model import ExportedModel
 from fedhpro_flwr.exported.samples import of_pixels, pixels_of, takes_pictures
-from fedhpro_flwr.exported.tables import of_csv, of_npz
+from fedhpro_flwr.exported.tables import NamedSamples, of_csv, of_npz
 from fedhpro_flwr.settings.flat_keys import ConfigError
 
 Refuse = Callable[[str], None]
-
-
-@dataclass(frozen=True, eq=False)
-class Batch:
-    """Some samples, named for people."""
-
-    names: Sequence[str]  # [N]
-    inputs: Tensor  # [N, ...] as the model takes them
-    labels: Tensor | None = None  # [N] class ids, where they are known
 
 
 def refuse_missing(paths: Sequence[Path]) -> None:
@@ -38,7 +28,7 @@ def refuse_missing(paths: Sequence[Path]) -> None:
             raise ConfigError(f"{path} does not exist; name pictures, folders of pictures, .npz or .csv files")
 
 
-def batches(paths: Sequence[Path], model: ExportedModel, batch_size: int, refuse: Refuse) -> Iterator[Batch]:
+def batches(paths: Sequence[Path], model: ExportedModel, batch_size: int, refuse: Refuse) -> Iterator[NamedSamples]:
     """All samples in the order in which they are named; pictures that follow each other share batches.
 
     Args:
@@ -61,16 +51,16 @@ def batches(paths: Sequence[Path], model: ExportedModel, batch_size: int, refuse
     yield from _pictures(pictures, model, batch_size, refuse)
 
 
-def _table(path: Path, model: ExportedModel, batch_size: int) -> Iterator[Batch]:
+def _table(path: Path, model: ExportedModel, batch_size: int) -> Iterator[NamedSamples]:
     """The samples of one file, all of them read before the first is predicted."""
     table = of_npz(path, model.description) if path.suffix.lower() == ".npz" else of_csv(path, model)
     for start in range(0, len(table.names), batch_size):
         part = slice(start, start + batch_size)
         labels = None if table.labels is None else table.labels[part]
-        yield Batch(table.names[part], table.inputs[part], labels)
+        yield NamedSamples(table.names[part], table.inputs[part], labels)
 
 
-def _pictures(paths: Sequence[Path], model: ExportedModel, batch_size: int, refuse: Refuse) -> Iterator[Batch]:
+def _pictures(paths: Sequence[Path], model: ExportedModel, batch_size: int, refuse: Refuse) -> Iterator[NamedSamples]:
     """Decoded a batch at a time: a folder may hold more than fits into memory."""
     names: list[str] = []
     pixels: list[Tensor] = []
@@ -82,10 +72,10 @@ def _pictures(paths: Sequence[Path], model: ExportedModel, batch_size: int, refu
             continue
         names.append(str(file))
         if len(names) == batch_size:
-            yield Batch(names, of_pixels(pixels, model.frozen))
+            yield NamedSamples(names, of_pixels(pixels, model.frozen))
             names, pixels = [], []
     if names:
-        yield Batch(names, of_pixels(pixels, model.frozen))
+        yield NamedSamples(names, of_pixels(pixels, model.frozen))
 
 
 def _files(paths: Sequence[Path], described: ModelDescription, refuse: Refuse) -> Iterator[Path]:

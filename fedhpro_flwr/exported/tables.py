@@ -39,36 +39,32 @@ LARGEST = torch.finfo(torch.float32).max
 
 
 @dataclass(frozen=True, eq=False)
-class Table:
-    """The samples of one file."""
+class NamedSamples:
+    """Samples as a model takes them, named for people."""
 
-    names: Sequence[str]  # [N] "file:17", the row of a .npz from 0, the line of a .csv from 1
-    inputs: Tensor  # [N, ...] as the model takes them
-    labels: Tensor | None  # [N] class ids; None where the file has none
+    names: Sequence[str]  # [N] a picture's path, or "file:17": the row of a .npz from 0, the line of a .csv from 1
+    inputs: Tensor  # [N, ...]
+    labels: Tensor | None = None  # [N] class ids, where they are known
 
 
-def of_npz(file: Path, described: ModelDescription) -> Table:
+def of_npz(file: Path, described: ModelDescription) -> NamedSamples:
     """The samples of a .npz file.
 
     Raises:
         ValueError: it is damaged, holds no samples, others than the model takes, or labels that are no class ids.
     """
     with open_npz(file) as archive:
-        return _of_archive(file, archive, described)
-
-
-def _of_archive(file: Path, archive: np.lib.npyio.NpzFile, described: ModelDescription) -> Table:
-    try:
-        name, label = chosen_arrays(archive.files)
-        samples = stored_array(archive, name)
-        labels = stored_array(archive, label) if label else None
-        inputs = of_array(samples, described)
-        warn_of_scale(f"{file}: {name}", samples)
-        return Table([f"{file}:{i}" for i in range(len(inputs))], inputs, _ids(labels, len(inputs), described))
-    except DAMAGE as error:
-        raise ValueError(f"{file} is damaged, truncated or no .npz file ({error})") from error
-    except ValueError as error:
-        raise ValueError(f"{file}: {error}") from error
+        try:
+            name, label = chosen_arrays(archive.files)
+            samples = stored_array(archive, name)
+            inputs = of_array(samples, described)
+            labels = _ids(stored_array(archive, label), len(inputs), described) if label else None
+            warn_of_scale(f"{file}: {name}", samples)
+        except DAMAGE as error:
+            raise ValueError(f"{file} is damaged, truncated or no .npz file ({error})") from error
+        except ValueError as error:
+            raise ValueError(f"{file}: {error}") from error
+    return NamedSamples([f"{file}:{i}" for i in range(len(inputs))], inputs, labels)
 
 
 def chosen_arrays(there: Sequence[str]) -> tuple[str, str]:
@@ -93,9 +89,7 @@ def chosen_arrays(there: Sequence[str]) -> tuple[str, str]:
     return found[0], labels[0] if labels else ""
 
 
-def _ids(labels: npt.NDArray[np.generic] | None, count: int, described: ModelDescription) -> Tensor | None:
-    if labels is None:
-        return None
+def _ids(labels: npt.NDArray[np.generic], count: int, described: ModelDescription) -> Tensor:
     ids = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
     classes = len(described.class_names)
     if ids.shape != (count,) or not np.issubdtype(ids.dtype, np.integer):
@@ -105,7 +99,7 @@ def _ids(labels: npt.NDArray[np.generic] | None, count: int, described: ModelDes
     return torch.from_numpy(ids.astype(np.int64))
 
 
-def of_csv(file: Path, model: ExportedModel) -> Table:
+def of_csv(file: Path, model: ExportedModel) -> NamedSamples:
     """The rows of a .csv file: texts, or vectors.
 
     Raises:
@@ -136,8 +130,8 @@ def of_csv(file: Path, model: ExportedModel) -> Table:
     names = [f"{file}:{row.line}" for row in body]
     if is_text:
         place = columns.index(TEXT)
-        return Table(names, model.inputs([row.fields[place] for row in body]), labels)
-    return Table(names, torch.tensor([_numbers(row, label, described) for row in body]), labels)
+        return NamedSamples(names, model.inputs([row.fields[place] for row in body]), labels)
+    return NamedSamples(names, torch.tensor([_numbers(row, label, described) for row in body]), labels)
 
 
 def _is_header(first: Row, columns: Sequence[str]) -> bool:
