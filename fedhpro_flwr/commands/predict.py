@@ -53,6 +53,8 @@ def predict(options: argparse.Namespace, console: Console) -> int:
 
 def _predict(options: argparse.Namespace) -> int:
     # torch takes seconds, and a mistyped command needs none
+    import torch
+
     from fedhpro_flwr.exported.inputs import batches, refuse_missing
     from fedhpro_flwr.exported.model import load_exported
     from fedhpro_flwr.exported.output import output, refuse_output
@@ -63,8 +65,8 @@ def _predict(options: argparse.Namespace) -> int:
     refuse_output(options.out, options.inputs)
     refuse_missing(options.inputs)
     model = load_exported(options.model, device=options.device, encoder=options.encoder, tokenizer=options.tokenizer)
-    settle(model.description.threads)
     described = model.description
+    torch.set_num_threads(described.threads)  # as the run had them: they order the sums of floats
     problems: list[str] = []
     labelled = right = count = 0
     with output(options.out, min(options.top, len(described.class_names))) as write:
@@ -85,10 +87,3 @@ def _predict(options: argparse.Namespace) -> int:
     if problems:
         complain(f"{count} predicted, {len(problems)} left out")
     return FAILED if problems else OK
-
-
-def settle(threads: int) -> None:
-    """The number of threads of the run, which orders the sums of floats."""
-    import torch
-
-    torch.set_num_threads(threads)
