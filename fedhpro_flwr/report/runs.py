@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -124,16 +124,11 @@ def find_runs(places: Sequence[Path]) -> list[Path]:
     for place in places:
         if not place.is_dir():
             raise FileNotFoundError(f"{place} is no folder; name the folder of a run, or one that holds several")
-        below = sorted(_below(place))
+        below = sorted(path.parent for path in place.rglob(CONFIG_FILE))
         if not below:
             raise FileNotFoundError(f"{place} holds no run: there is no {CONFIG_FILE} in it or below it")
         found |= dict.fromkeys(folder.resolve() for folder in below)
     return list(found)
-
-
-def _below(place: Path) -> Iterator[Path]:
-    for path in place.rglob(CONFIG_FILE):
-        yield path.parent
 
 
 def _summary(text: str) -> Mapping[str, Any]:
