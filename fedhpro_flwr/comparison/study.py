@@ -97,10 +97,9 @@ def run_study(
     for outcome in outcomes:
         if outcome.failure:
             complain(f"failed: {outcome.cell.name}: {outcome.failure}")
-    told = {outcome.cell.folder for outcome in outcomes if outcome.failure}
     for cell in grid.runs:
         place = (cell.row, cell.column, cell.seed)
-        if place in missing and cell.folder not in told:
+        if place in missing and cell.folder not in failures:
             complain(f"left out: {cell.name}: {missing[place]}")
     _say(console, f"tables in {grid.folder}: table.md, table.tex, table.csv, runs.csv")
     if elsewhere:
