@@ -19,7 +19,7 @@ from fedhpro_flwr.comparison.table import baseline_of
 from fedhpro_flwr.comparison.tuning import SHARE, NothingChosenError, Tuning
 from fedhpro_flwr.config import ConfigError
 from fedhpro_flwr.launch.gpu_share import refuse_gpu
-from fedhpro_flwr.settings.from_command_line import read_settings
+from fedhpro_flwr.settings.from_command_line import keys_of, read_settings
 
 
 def add_parser(commands: Subparsers) -> None:
@@ -143,7 +143,7 @@ def tuning_of(options: argparse.Namespace) -> Tuning | None:
     if both := sorted(set(own) & set(seeds)):
         raise ConfigError(f"--tune-seeds: {both[0]} is a seed of the table too; choose on others")
     tried = read_columns(options.tune, "--tune")
-    varied = {key for column in read_columns(options.vary) for key in Row("", column.changes).keys}
-    if twice := sorted(varied & Row("", tried[0].changes).keys):
+    varied = {key for column in read_columns(options.vary) for key in keys_of(column.changes)}
+    if twice := sorted(varied.intersection(keys_of(tried[0].changes))):
         raise ConfigError(f"--tune: {twice[0]} is varied by --vary too; leave one of them out")
     return Tuning(tried, own)

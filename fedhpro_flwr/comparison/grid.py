@@ -104,11 +104,11 @@ def build_grid(
     """
     read_settings(conf, changes)  # a mistake in what all share is no single run's
     refuse_elsewhere(changes, "--set")
-    for key in sorted(frozenset.intersection(*(row.keys for row in rows)) & Row("", tuple(changes)).keys):
-        raise ConfigError(f"--set: {key} cannot be set in a grid whose rows all set it; leave it out")
+    if by_all := sorted(set(keys_of(changes)).intersection(*(keys_of(row.changes) for row in rows))):
+        raise ConfigError(f"--set: {by_all[0]} cannot be set in a grid whose rows all set it; leave it out")
     for row in rows:
         for column in columns:
-            if both := sorted(row.keys & Row("", column.changes).keys):
+            if both := sorted(set(keys_of(row.changes)) & set(keys_of(column.changes))):
                 raise ConfigError(f"{row.label} sets {both[0]}, and --vary or --tune varies it: leave one of them out")
     cells: dict[Place, Cell] = {}
     known: dict[tuple[tuple[str, Scalar], ...], Cell] = {}

@@ -28,11 +28,6 @@ class Row:
     changes: tuple[str, ...]  # key=value, as after --set
     group: str = ""  # rows of a group are one family of comparisons; an ablation has several
 
-    @property
-    def keys(self) -> frozenset[str]:
-        """The keys that it sets."""
-        return frozenset(keys_of(self.changes))
-
 
 @dataclass(frozen=True)
 class Column:
@@ -93,7 +88,7 @@ def read_columns(varied: Sequence[str], option: str = "--vary") -> tuple[Column,
         refuse_elsewhere(changes, f"{option} {text}")
         refuse_twice(changes, option)
         choices.append(changes)
-    refuse_twice((changes[0].partition("=")[0] for changes in choices), option)
+    refuse_twice(keys_of(changes[0] for changes in choices), option)
     return tuple(Column(", ".join(chosen), chosen) for chosen in itertools.product(*choices))
 
 
@@ -140,8 +135,7 @@ def refuse_elsewhere(changes: Iterable[str], where: str) -> None:
     Raises:
         ConfigError: one of them is among the changes.
     """
-    for change in changes:
-        key = change.partition("=")[0].strip()
+    for key in keys_of(changes):
         if key in GIVEN_ELSEWHERE:
             raise ConfigError(f"{where}: {key} cannot be set in a grid, {GIVEN_ELSEWHERE[key]}")
 

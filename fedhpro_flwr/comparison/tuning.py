@@ -16,7 +16,7 @@ from fedhpro_flwr.comparison.measures import HEADLINES, RunNumbers
 from fedhpro_flwr.comparison.rows import Column, Row
 from fedhpro_flwr.config import ConfigError
 from fedhpro_flwr.settings.declared_data import NODES
-from fedhpro_flwr.settings.from_command_line import read_settings
+from fedhpro_flwr.settings.from_command_line import keys_of, read_settings
 
 SHARE = "data.validation-share"
 DEFAULT_SHARE = 0.2
@@ -51,11 +51,11 @@ class Tuning:
                 decide; clients with data of their own; and as `build_grid` does.
         """
         settings = read_settings(conf, changes)
-        for key in sorted(Row("", self.tried[0].changes).keys):
+        for key in sorted(keys_of(self.tried[0].changes)):
             if key.startswith(OF_THE_TASK):
                 raise ConfigError(f"--tune: {key} is of the task, which all rows share; leave it out")
         for each in (*rows, *(Row(f"--vary {column.label}", column.changes) for column in columns)):
-            if SHARE in each.keys:
+            if SHARE in keys_of(each.changes):
                 raise ConfigError(f"{each.label} sets {SHARE}, and --tune chooses on that part: give it by --set")
         if settings["partition.scheme"] == NODES:
             raise ConfigError("--tune needs validation data, and clients with data of their own have none")

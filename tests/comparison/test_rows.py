@@ -4,6 +4,7 @@ import pytest
 
 from fedhpro_flwr.comparison.rows import Column, Row, read_columns, read_row, read_rows, read_seeds
 from fedhpro_flwr.config import ConfigError
+from fedhpro_flwr.settings.from_command_line import keys_of
 
 
 @pytest.mark.parametrize(
@@ -29,7 +30,7 @@ def test_a_method_is_labelled_as_it_is_written(entry, changes):
 def test_rows_are_separated_by_commas_that_stand_between_no_quotes():
     rows = read_rows('fedavg, fedhpro:hyper-prototypes.counts="0=8, 9=2" ,local')
     assert [row.label for row in rows] == ["fedavg", 'fedhpro:hyper-prototypes.counts="0=8, 9=2"', "local"]
-    assert rows[1].keys == {"method.name", "hyper-prototypes.counts"}
+    assert keys_of(rows[1].changes) == ["method.name", "hyper-prototypes.counts"]
 
 
 def test_columns_are_all_combinations_the_last_key_fastest():
