@@ -95,6 +95,11 @@ class RunNumbers:
     curve: Sequence[tuple[int, float]]  # (round, headline accuracy in percent) of every tested round
     tested_on: str = TEST_DATA  # or validation data
 
+    @property
+    def headline(self) -> float | None:
+        """What rows are compared by, in percent; None where none of its models was tested."""
+        return next((self.values[key] for key in HEADLINES if key in self.values), None)
+
 
 def read_numbers(folder: Path, num_rounds: int | None = None) -> RunNumbers:
     """The numbers of a finished run.

@@ -14,7 +14,7 @@ from fedhpro_flwr.commands.complaint import complain
 from fedhpro_flwr.comparison.child_process import locked
 from fedhpro_flwr.comparison.finished import of_other_samples, unfinished
 from fedhpro_flwr.comparison.grid import Grid, Place
-from fedhpro_flwr.comparison.measures import HEADLINES, RunNumbers, read_numbers
+from fedhpro_flwr.comparison.measures import RunNumbers, read_numbers
 from fedhpro_flwr.comparison.panels import NOTHING, Panel, notes, panels
 from fedhpro_flwr.comparison.table import Table, build_table
 from fedhpro_flwr.comparison.table_files import runs_elsewhere, write_files
@@ -150,10 +150,10 @@ class Progress:
 def headline(folder: Path) -> str:
     """What the run in a folder is compared by."""
     try:
-        values = read_numbers(folder).values
+        accuracy = read_numbers(folder).headline
     except UNREADABLE:
         return NOTHING  # the table says why
-    return next((f"{values[key]:.1f} %" for key in HEADLINES if key in values), NOTHING)
+    return NOTHING if accuracy is None else f"{accuracy:.1f} %"
 
 
 def duration(seconds: float) -> str:

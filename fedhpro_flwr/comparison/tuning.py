@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedhpro_flwr.comparison.grid import Choices, Chosen, Grid, Place, build_grid
-from fedhpro_flwr.comparison.measures import HEADLINES, RunNumbers
+from fedhpro_flwr.comparison.measures import RunNumbers
 from fedhpro_flwr.comparison.rows import Column, Row
 from fedhpro_flwr.config import ConfigError
 from fedhpro_flwr.settings.declared_data import NODES
@@ -98,8 +98,7 @@ class Tuning:
         failed: dict[Column, str] = {}
         for trial in self.tried:
             places = [(row.label, _joined(column, trial), seed) for seed in self.seeds]
-            numbers = [headline(runs[place]) for place in places if place in runs]
-            known = [number for number in numbers if number is not None]
+            known = [it for place in places if place in runs and (it := runs[place].headline) is not None]
             if len(known) == len(places):
                 accuracies[trial] = statistics.fmean(known)
             else:
@@ -121,11 +120,6 @@ class Tuning:
         except ValueError:
             return False  # words have no order
         return len(numbers) >= FEWEST_VALUES and float(change.partition("=")[2]) in (min(numbers), max(numbers))
-
-
-def headline(run: RunNumbers) -> float | None:
-    """What a run is compared by, in percent; None where none of its models was tested."""
-    return next((run.values[key] for key in HEADLINES if key in run.values), None)
 
 
 def _joined(column: Column, trial: Column) -> str:
