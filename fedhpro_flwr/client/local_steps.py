@@ -14,7 +14,6 @@ from torch import Tensor
 
 from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.data.augment import Crops, crop_and_flip_alike
-from fedhpro_flwr.data.batches import batches
 from fedhpro_flwr.settings.sections import LocalOptions
 
 ONE_VALUE = "Expected more than 1 value per channel when training"  # how torch begins this complaint
@@ -34,13 +33,16 @@ def epoch(
         ValueError: the client has no training data.
     """
     train = data.training
-    drawn = list(batches(len(train), local.batch_size, order))
+    drawn = torch.randperm(len(train), generator=order)  # [n]
     augments = local.augment != "none" and train.inputs.ndim == 4
     crops = None
     if augments and local.augment == "per-sample":
-        each = [Crops.draw(len(chosen), flip=local.flip, generator=augmentation) for chosen in drawn]
+        each = [
+            Crops.draw(len(chosen), flip=local.flip, generator=augmentation)
+            for chosen in torch.split(drawn, local.batch_size)
+        ]
         crops = Crops.joined(each).to(data.device).split(local.batch_size)
-    for chosen in torch.split(torch.cat(drawn).to(data.device), local.batch_size):  # [B]
+    for chosen in torch.split(drawn.to(data.device), local.batch_size):  # [B]
         x = data.encoder_inputs(train.inputs[chosen])
         if crops is not None:
             x = next(crops).cut(x)

@@ -1,4 +1,4 @@
-"""Normalisation, crop and flip against plain loops, and the order of batches."""
+"""Normalisation, crop and flip against plain loops."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from fedhpro_flwr.data.augment import Crops, crop_and_flip_alike, to_float
-from fedhpro_flwr.data.batches import batches
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -114,29 +113,4 @@ def test_the_global_generator_is_left_alone():
     before = torch.random.get_rng_state()
     crop_and_flip_each(torch.zeros(2, 3, 4, 4), generator=seeded())
     crop_and_flip_alike(torch.zeros(2, 3, 4, 4), generator=seeded())
-    list(batches(10, 3, seeded()))
     assert torch.equal(torch.random.get_rng_state(), before)
-
-
-@pytest.mark.parametrize(("samples", "size", "lengths"), [(10, 4, [4, 4, 2]), (8, 4, [4, 4]), (3, 5, [3]), (0, 5, [])])
-def test_batches_keep_the_last_part(samples, size, lengths):
-    parts = list(batches(samples, size, seeded(2)))
-    assert [len(part) for part in parts] == lengths
-    if parts:
-        assert torch.equal(torch.cat(parts), torch.randperm(samples, generator=seeded(2)))
-
-
-def test_epochs_differ_and_do_not_depend_on_when_they_are_read():
-    first, second = seeded(4), seeded(4)
-    lazily = [batches(20, 7, first), batches(20, 7, first)]
-    eagerly = [torch.cat(list(batches(20, 7, second))) for _ in range(2)]
-    epochs = [torch.cat(list(epoch)) for epoch in reversed(lazily)][::-1]  # the second epoch is read first
-    assert torch.equal(torch.stack(epochs), torch.stack(eagerly))
-    assert not torch.equal(epochs[0], epochs[1])
-
-
-def test_batches_refuses():
-    with pytest.raises(ValueError, match="batch_size = 0"):
-        batches(3, 0, seeded())
-    with pytest.raises(ValueError, match="num_samples = -1"):
-        batches(-1, 2, seeded())

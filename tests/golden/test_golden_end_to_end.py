@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -158,9 +159,8 @@ def test_whole_rounds(golden: Any, precision: str, in_precision: torch.dtype, mo
             where = f"r{turn}/client{client}"
             given = torch.from_numpy(arrays[f"{where}/order"].astype(np.int64))  # [epochs, n]
             epochs = iter(given)
-            monkeypatch.setattr(
-                local_steps, "batches", lambda n, size, rng, epochs=epochs: iter(next(epochs).split(size))
-            )
+            drawn = SimpleNamespace(randperm=lambda n, generator, epochs=epochs: next(epochs), split=torch.split)
+            monkeypatch.setattr(local_steps, "torch", drawn)
             data = Floats(
                 Split(torch.from_numpy(arrays[f"client{client}/x"]), torch.from_numpy(arrays[f"client{client}/y"])),
                 None,
