@@ -22,12 +22,7 @@ def long_tail_counts(largest: float, num_classes: int, imbalance: float) -> Inde
 
     Returns:
         Counts [C], non-increasing.
-
-    Raises:
-        ValueError: rho below 1.
     """
-    if not imbalance >= 1:
-        raise ValueError(f"partition.imbalance = {imbalance}: it must be 1 (balanced) or larger")
     # Scalar by scalar and truncated like the reference: a vectorised power may round the other way at whole
     # numbers.
     factor = 1 / imbalance
@@ -49,9 +44,6 @@ def long_tail(labels: IndexArray, num_classes: int, imbalance: float, seed: int)
 
     Returns:
         Kept sample ids, class after class.
-
-    Raises:
-        ValueError: rho below 1.
     """
     counts = long_tail_counts(len(labels) / num_classes, num_classes, imbalance)
     random = np.random.RandomState(seed)
