@@ -12,7 +12,7 @@ from pydantic import Field
 from fedhpro_flwr.data.data_set import DataSet
 from fedhpro_flwr.data.declared import declared_shape
 from fedhpro_flwr.registry import Registry
-from fedhpro_flwr.settings.section import MOST_PIXELS, Count, CountOrNone, Section, TextOrCount
+from fedhpro_flwr.settings.section import Count, CountOrNone, Pixels, Section, TextOrCount
 
 
 class DataSource(Section):
@@ -49,7 +49,7 @@ class DataSource(Section):
     split_seed: CountOrNone = 0
     train_limit: CountOrNone = 0
     domains: str = ""
-    image_size: Annotated[int, Field(ge=0, le=MOST_PIXELS)] = 0
+    image_size: Pixels = 0
     text_length: Count = 64
     vocabulary: Annotated[int, Field(ge=2, le=2**31)] = 20_000
     tokenizer: str = "hashing"

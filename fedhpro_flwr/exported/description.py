@@ -18,7 +18,7 @@ from torch import Tensor
 from fedhpro_flwr.data.declared import class_name
 from fedhpro_flwr.runs.round_files import file_content
 from fedhpro_flwr.settings.flat_keys import ConfigError, Scalar
-from fedhpro_flwr.settings.section import MOST_SAMPLES, MOST_THREADS, MOST_UNITS
+from fedhpro_flwr.settings.section import Count, Threads, Width
 
 # One key: safetensors writes several in any order, and equal runs shall give equal files.
 KEY = "fedhpro-model"
@@ -26,7 +26,6 @@ MODEL_FILES = "model*.safetensors"  # in a run's folder; one for each architectu
 MOST_NUMBERS = 2**26  # of a sample: no file shall make the reader ask for terabytes
 
 InputKind = Literal["uint8-images", "float-images", "vectors", "features", "text"]
-Count = Annotated[int, Field(ge=1)]
 
 
 class Part(BaseModel):
@@ -76,7 +75,7 @@ class ModelDescription(Part):
     format: Literal[1] = 1
     holds: Literal["model", "head"] = "model"
     architecture: str
-    width: Annotated[int, Field(ge=0, le=MOST_UNITS)]
+    width: Width
     input_kind: InputKind
     input_shape: tuple[Count, ...]
     class_names: Annotated[tuple[str, ...], Field(min_length=2)]
@@ -87,8 +86,8 @@ class ModelDescription(Part):
     encoder: Needed | None = None
     head: Literal["averaged", "calibrated"] = "averaged"
     accuracy: float | None = None
-    batch_size: Annotated[int, Field(ge=1, le=MOST_SAMPLES)] = 512
-    threads: Annotated[int, Field(ge=1, le=MOST_THREADS)] = 1
+    batch_size: Count = 512
+    threads: Threads = 1
     settings: dict[str, Scalar] = Field(default_factory=dict)
     code: str = ""
     versions: dict[str, str] = Field(default_factory=dict)

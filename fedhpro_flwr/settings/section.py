@@ -6,23 +6,21 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-# Bounds of what a model's file says of itself: with more, nobody would read what the run leaves.
-MOST_THREADS, MOST_UNITS, MOST_SAMPLES = 2**10, 2**20, 2**31
-MOST_PROTOTYPES, MOST_CLIENTS = 10_000, 100_000  # of a class, of a run: more is a slip, and takes all memory there is
-MOST_PIXELS = 4096  # on a picture's side; likewise
-
 LARGEST = 3e38  # of torch's float32
 
-Count = Annotated[int, Field(ge=1, le=MOST_SAMPLES)]
-CountOrNone = Annotated[int, Field(ge=0, le=MOST_SAMPLES)]  # 0 stands for "all" or "off", as the key says
+# These are also bounds of what a model's file says of itself (exported/description.py).
+Count = Annotated[int, Field(ge=1, le=2**31)]
+CountOrNone = Annotated[int, Field(ge=0, le=2**31)]  # 0 stands for "all" or "off", as the key says
+Threads = Annotated[int, Field(ge=1, le=2**10)]
+Width = Annotated[int, Field(ge=0, le=2**20)]  # 0 stands for the model's own
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]  # what every generator takes, NumPy's and scikit-learn's too
 Positive = Annotated[float, Field(gt=0, le=LARGEST, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, le=LARGEST, allow_inf_nan=False)]
 # A similarity is at most 1; divided by less than this its exponential's gradient is no float32.
 Temperature = Annotated[float, Field(ge=1e-4, le=LARGEST, allow_inf_nan=False)]
-Prototypes = Annotated[int, Field(ge=1, le=MOST_PROTOTYPES)]
-Clients = Annotated[int, Field(ge=1, le=MOST_CLIENTS)]
-Portion = Annotated[float, Field(gt=0, le=1)]
+Prototypes = Annotated[int, Field(ge=1, le=10_000)]  # of a class: more is a slip, and takes all memory there is
+Clients = Annotated[int, Field(ge=1, le=100_000)]  # likewise
+Pixels = Annotated[int, Field(ge=0, le=4096)]  # of a picture's side; likewise
 # A text that may be a bare number: TOML and the command line then make it one.
 TextOrCount = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) is int else value)]
 

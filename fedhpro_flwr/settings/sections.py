@@ -13,17 +13,7 @@ from fedhpro_flwr.aggregation import ModelWeighting
 from fedhpro_flwr.precision import Precision
 from fedhpro_flwr.robust import Statistic
 from fedhpro_flwr.settings.named_counts import dealt_in_turn, named_counts
-from fedhpro_flwr.settings.section import (
-    MOST_SAMPLES,
-    MOST_THREADS,
-    MOST_UNITS,
-    Count,
-    CountOrNone,
-    NotNegative,
-    Portion,
-    Positive,
-    Section,
-)
+from fedhpro_flwr.settings.section import Count, CountOrNone, NotNegative, Positive, Section, Threads, Width
 
 Share = Literal["all", "group", "head", "nothing"]  # what of a client's model travels (exchange.py)
 NoiseSource = Literal["secret", "seeded"]  # where a client's noise comes from (client/gaussian_noise.py)
@@ -34,11 +24,11 @@ class ClientsOptions(Section):
 
     per_round: CountOrNone = 0
     sampling: Literal["round", "stream"] = "round"
-    quorum: Portion = 0.5
+    quorum: Annotated[float, Field(gt=0, le=1)] = 0.5
     retries: CountOrNone = 2
     timeout: Positive = 3600
     num_nodes: CountOrNone = 0
-    threads: Annotated[int, Field(ge=1, le=MOST_THREADS)] = 1
+    threads: Threads = 1
     state_path: str = ""
 
 
@@ -46,7 +36,7 @@ class ModelChoice(Section):
     """Which network a client trains, D, and how much of it travels."""
 
     name: str = "cnn"
-    width: Annotated[int, Field(ge=0, le=MOST_UNITS)] = 64
+    width: Width = 64
     path: str = ""
     groups: str = ""
     share: Share = "all"
@@ -126,7 +116,7 @@ class EvaluationOptions(Section):
 
     every: Count = 1
     clients_every: CountOrNone = 1
-    batch_size: Annotated[int, Field(ge=1, le=MOST_SAMPLES)] = 100
+    batch_size: Count = 100
     nearest_prototype: bool = False
     alone: str = ""
 
