@@ -17,7 +17,7 @@ from fedhpro_flwr.report.groups import Group, group_runs
 from fedhpro_flwr.report.overview import overview
 from fedhpro_flwr.report.page import Section, page
 from fedhpro_flwr.report.partition_picture import partition_picture
-from fedhpro_flwr.report.runs import Run, find_runs
+from fedhpro_flwr.report.runs import Division, Run, find_runs
 from fedhpro_flwr.runs.summary import judging_data
 from fedhpro_flwr.whole_file import write_whole
 from fedhpro_flwr.writable import make_folder
@@ -60,10 +60,8 @@ def write_report(
     if not started:
         raise ConfigError(f"no run in {', '.join(map(str, places))} has got through a round yet: {_why(runs[0])}")
     groups, doubles = group_runs(started)
-    above = commonpath([run.folder.parent for run in runs])
-    called = {
-        run.folder: run.folder.relative_to(above) for run in runs
-    }  # all runs of a grid lie in seed-0, seed-1, ...
+    above = commonpath([run.folder.parent for run in runs])  # all runs of a grid lie in seed-0, seed-1, ...
+    called = {run.folder: run.folder.relative_to(above) for run in runs}
     notes = [
         f"{called[run.folder]} is not shown: no round is complete{_because(run)}" for run in runs if not run.rounds
     ]
@@ -107,22 +105,20 @@ def _pictured(anchor: str, title: str, pictures: Sequence[Picture | None]) -> Se
 
 def _partitions(groups: Sequence[Group]) -> Section | None:
     """A heat map of every partition that the groups' first seeds have."""
-    whose: dict[bytes, tuple[Run, list[str]]] = {}
+    whose: dict[bytes, tuple[Division, list[str]]] = {}
     for group in groups:
         run = group.runs[0]
         if run.division:
-            whose.setdefault(run.division.counts.tobytes(), (run, []))[1].append(
-                f"{group.name}, seed {run.config.seed}"
-            )
+            _, names = whose.setdefault(run.division.counts.tobytes(), (run.division, []))
+            names.append(f"{group.name}, seed {run.config.seed}")
     if not whose:
         return None
     notes = []
     if len(whose) > MOST_PARTITIONS:
         notes = [f"{len(whose) - MOST_PARTITIONS} more partitions are not drawn"]
     pictures = [
-        partition_picture(run.division, f"partition-{number}", _who(names))
-        for number, (run, names) in enumerate(list(whose.values())[:MOST_PARTITIONS], start=1)
-        if run.division
+        partition_picture(division, f"partition-{number}", _who(names))
+        for number, (division, names) in enumerate(list(whose.values())[:MOST_PARTITIONS], start=1)
     ]
     text = ("Other seeds divide the data anew, with the same settings.",) if _runs(groups) > len(groups) else ()
     return Section("partition", "Who has which samples", text, pictures=pictures, notes=notes)

@@ -65,12 +65,9 @@ def partition_picture(division: Division, name: str, whose: str) -> Picture:
         axes.set_yticks(range(clients), [f"{client}{domain}" for client, domain in enumerate(domains)])
     axes.set(xlabel="class", ylabel="client")
     axes.grid(visible=False)
-    total, fewest, most = (
-        int(division.counts.sum()),
-        int(division.counts.sum(1).min()),
-        int(division.counts.sum(1).max()),
-    )
-    said = f"{clients} clients share {total:,} training samples of {classes} classes, {fewest:,} to {most:,} a client"
+    sizes = division.counts.sum(1)
+    said = f"{clients} clients share {sizes.sum():,} training samples of {classes} classes"
+    said += f", {sizes.min():,} to {sizes.max():,} a client"
     return picture(
         figure,
         name,
