@@ -35,18 +35,8 @@ def domain_picture(groups: Sequence[Group]) -> Picture | None:
 
 def seconds_picture(groups: Sequence[Group]) -> Picture | None:
     """Seconds of a round by phase, stacked: the clients' summed, and the server's own without waiting for them."""
-    tables = [
-        (
-            group.name,
-            _mean_over_runs(
-                group,
-                {"client_seconds": "client: ", "server_seconds": "server: "},
-                1.0,
-                leave_out=("server: waiting",),
-            ),
-        )
-        for group in groups
-    ]
+    keys = {"client_seconds": "client: ", "server_seconds": "server: "}
+    tables = [(group.name, _mean_over_runs(group, keys, 1.0, leave_out="server: waiting")) for group in groups]
     caption = "Seconds of a round by phase: those of the clients summed, and the server's own work."
     silent = {group.name for group in groups if all(run.config.privacy.withhold for run in group.runs)}
     if silent:
@@ -56,9 +46,8 @@ def seconds_picture(groups: Sequence[Group]) -> Picture | None:
 
 def bytes_picture(groups: Sequence[Group]) -> Picture | None:
     """Megabytes of a round by record, stacked, over all clients."""
-    tables = [
-        (group.name, _mean_over_runs(group, {"bytes_down": "down: ", "bytes_up": "up: "}, 1e-6)) for group in groups
-    ]
+    keys = {"bytes_down": "down: ", "bytes_up": "up: "}
+    tables = [(group.name, _mean_over_runs(group, keys, 1e-6)) for group in groups]
     caption = "Megabytes of a round by record, to all clients (down) and from them (up)."
     return _stacked("bytes", tables, "megabytes a round", caption)
 
@@ -76,9 +65,7 @@ def _by_domain(run: Run) -> dict[str, float | None]:
     return {name: None if value is None else 100 * value for name, value in values.items()}
 
 
-def _mean_over_runs(
-    group: Group, keys: Mapping[str, str], scale: float, leave_out: Sequence[str] = ()
-) -> dict[str, Spread]:
+def _mean_over_runs(group: Group, keys: Mapping[str, str], scale: float, leave_out: str = "") -> dict[str, Spread]:
     """Entries under each key of the lines, prefixed: mean over the rounds of a run, then over runs."""
     tables = [
         {
@@ -87,9 +74,8 @@ def _mean_over_runs(
             for name, value in means(run.rounds, key).items()
         }
         for run in group.runs
-        if run.rounds
     ]
-    return {name: spread for name, spread in spread_by_name(tables).items() if name not in leave_out}
+    return {name: spread for name, spread in spread_by_name(tables).items() if name != leave_out}
 
 
 def _bars(name: str, tables: Sequence[tuple[str, Mapping[str, Spread]]], caption: str) -> Picture | None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from fedhpro_flwr.report.bands import Spread, band
 from fedhpro_flwr.report.drawing import Picture, legend_below, look, new_figure, picture, whole_numbers
 from fedhpro_flwr.report.groups import Group
+from fedhpro_flwr.report.runs import Run
 
 Curve = Sequence[tuple[int, float]]  # (round, value)
 
@@ -23,16 +24,7 @@ def accuracy_picture(groups: Sequence[Group]) -> Picture | None:
 
 def loss_picture(groups: Sequence[Group]) -> Picture | None:
     """The clients' training loss, with all terms of the method; None where no client tells it."""
-    measured = [
-        (
-            group.name,
-            [
-                [(line["server_round"], line["train_loss"]) for line in run.rounds if line["train_loss"] is not None]
-                for run in group.runs
-            ],
-        )
-        for group in groups
-    ]
+    measured = [(group.name, [_losses(run) for run in group.runs]) for group in groups]
     caption = "Training loss of the clients with all terms of their method: methods with more terms are higher."
     return curves_picture("training-loss", measured, "training loss", caption)
 
@@ -70,6 +62,10 @@ def curves_picture(
     legend_below(figure, lines, [group for _, group, _ in drawn])
     ends = "; ".join(f"{group} ends at {_value(points[-1][1])}" for _, group, points in drawn)
     return picture(figure, name, caption, f"Curves of {unit} over the rounds: {ends}.")
+
+
+def _losses(run: Run) -> Curve:
+    return [(line["server_round"], line["train_loss"]) for line in run.rounds if line["train_loss"] is not None]
 
 
 def _value(spread: Spread) -> str:

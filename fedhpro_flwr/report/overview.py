@@ -95,8 +95,8 @@ def _percent(value: float | int | None) -> float | None:
     return None if value is None else 100 * value
 
 
-def _mean(run: Run, value: Callable[..., float]) -> float | None:
-    return sum(map(value, run.rounds)) / len(run.rounds) if run.rounds else None
+def _mean(run: Run, value: Callable[..., float]) -> float:
+    return sum(map(value, run.rounds)) / len(run.rounds)
 
 
 def _number(spread: Spread | None, digits: int) -> str:
