@@ -128,20 +128,11 @@ def _differences(table: Table, column: str, measure: Measure) -> Panel:
     for row in table.rows:
         entry = table.entries[row.label, column, measure.key]
         against = entry.against
-        if against is None or against.difference is None:
-            lines.append((row.label, [Shown("baseline" if against is None else NOTHING), *[Shown(NOTHING)] * 3]))
-            continue
-        p_values = (against.p_value, entry.p_corrected)
-        lines.append(
-            (
-                row.label,
-                [
-                    Shown(f"{against.difference:+.1f}"),
-                    Shown(f"{against.better} of {against.pairs}"),
-                    *(Shown(_p_value(p)) for p in p_values),
-                ],
-            )
-        )
+        texts = [NOTHING if against else "baseline", *[NOTHING] * 3]
+        if against and against.difference is not None:
+            p_values = map(_p_value, (against.p_value, entry.p_corrected))
+            texts = [f"{against.difference:+.1f}", f"{against.better} of {against.pairs}", *p_values]
+        lines.append((row.label, [Shown(text) for text in texts]))
     title = ": ".join(filter(None, [column, f"{_on(table, titled(measure))}, against {table.baseline}"]))
     return Panel(title, ["difference", "seeds better", "p", "p (Holm)"], lines)
 
