@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 from collections.abc import Mapping, Sequence
 
 from fedhpro_flwr.comparison.grid import Grid, Place, run_name
@@ -53,16 +54,9 @@ def runs_elsewhere(grid: Grid) -> list[str]:
 
 def table_csv(table: Table) -> str:
     """Tidy: a line for each row, varied value and measure; accuracies in percent, empty where there is no number."""
-    order = {measure.key: place for place, measure in enumerate(table.measures)}
-    entries = sorted(
-        (entry for entry in table.entries.values() if entry.measure.key in order and _belongs(entry, table)),
-        key=lambda entry: (
-            table.columns.index(entry.column),
-            table.rows.index(entry.row),
-            order[entry.measure.key],
-        ),
-    )
-    return _csv(TABLE_HEADS, [_line(entry, table.baseline) for entry in entries])
+    places = itertools.product(table.columns, table.rows, table.measures)
+    entries = (table.entries[row.label, column, measure.key] for column, row, measure in places)
+    return _csv(TABLE_HEADS, [_line(entry, table.baseline) for entry in entries if _belongs(entry, table)])
 
 
 def _belongs(entry: Entry, table: Table) -> bool:
