@@ -96,15 +96,11 @@ def _next_commands(folder: Path, server: str, nodes: int) -> str:
     ca, certificate, key = (_quoted(folder / name) for name in (CA_CERTIFICATE, SERVER_CERTIFICATE, SERVER_KEY))
     if _is_here(server):
         # Whatever else the loopback is called, the SuperLink listens at 127.0.0.1, which its certificate holds.
-        address = f"{server if server in ALWAYS else '127.0.0.1'}:{PORT}"
+        address, way = f"{server if server in ALWAYS else '127.0.0.1'}:{PORT}", "all on this machine"
     else:
         address = f"[{server}]:{PROXY_PORT}" if ":" in server else f"{server}:{PROXY_PORT}"
-    way = (
-        "all on this machine"
-        if _is_here(server)
-        else f"port {PROXY_PORT} is the proxy's, docs/deployment.md: never open the SuperLink's own, "
-        "whoever reaches it can run code on every node"
-    )
+        way = f"port {PROXY_PORT} is the proxy's, docs/deployment.md: never open the SuperLink's own, "
+        way += "whoever reaches it can run code on every node"
     return f"""
 1. On the server, which needs ca.crt, server.crt and server.key:
    flower-superlink --host 127.0.0.1 --port {PORT} --ssl-ca-certfile {ca} --ssl-certfile {certificate} \\
