@@ -14,23 +14,19 @@ SUPERLINK_PORT, SUPERNODE_PORT = 8000, 9094  # Flower's defaults
 
 def port(subject: Subject) -> Finding | None:
     """The port of a SuperLink or a SuperNode; a simulation takes a free one by itself."""
+    if subject.role == "simulation":
+        return None
+    link = subject.superlink
+    default = SUPERNODE_PORT if subject.role == "supernode" else link.port if link else SUPERLINK_PORT
+    number = subject.port or default
+    if is_free(number):
+        return ok("port", f"{number} is free")
     if subject.role == "supernode":
-        number = subject.port or SUPERNODE_PORT
-        if is_free(number):
-            return ok("port", f"{number} is free")
-        found = f"{number} is in use"
-        return warning(
-            "port", found, "give each SuperNode on a machine a --port of its own, unless it is that SuperNode's already"
-        )
-    if subject.role == "superlink":
-        link = subject.superlink
-        number = subject.port or (link.port if link else SUPERLINK_PORT)
-        if is_free(number):
-            return ok("port", f"{number} is free")
-        if runs_superlink(number) or (link and link.answers):
-            return ok("port", f"{number} is in use, by a SuperLink")
-        return problem("port", f"{number} is in use, by no SuperLink", "end what listens there or take another --port")
-    return None
+        advice = "give each SuperNode on a machine a --port of its own, unless it is that SuperNode's already"
+        return warning("port", f"{number} is in use", advice)
+    if runs_superlink(number) or (link and link.answers):
+        return ok("port", f"{number} is in use, by a SuperLink")
+    return problem("port", f"{number} is in use, by no SuperLink", "end what listens there or take another --port")
 
 
 def is_free(number: int) -> bool:
