@@ -44,10 +44,6 @@ class DomainFolders:
     class_names: tuple[str, ...]
     has_test: bool
 
-    def groups(self) -> IndexArray:
-        """One id for each class of each domain [N]."""
-        return self.domains * len(self.class_names) + self.labels
-
 
 @data_set("domain-folder", uses=("path", "domains", "image_size"))
 def domain_folder(source: DataSource) -> DataSet:
@@ -79,7 +75,8 @@ def domain_folder(source: DataSource) -> DataSet:
         if found.has_test:
             parts = np.flatnonzero(~found.is_test), np.flatnonzero(found.is_test)
         else:
-            parts = hold_out(found.groups(), source.test_share, source.split_seed)
+            kinds = found.domains * len(found.class_names) + found.labels  # one for each class of each domain
+            parts = hold_out(kinds, source.test_share, source.split_seed)
         train, test = decode_splits(
             pictures, found.names, found.labels, parts, domains=found.domains, image_size=source.image_size
         )
