@@ -12,6 +12,7 @@ from pydantic import Field
 from fedhpro_flwr.data.data_set import DataSet
 from fedhpro_flwr.data.declared import declared_shape
 from fedhpro_flwr.registry import Registry
+from fedhpro_flwr.settings.flat_keys import ConfigError
 from fedhpro_flwr.settings.section import Count, CountOrNone, Pixels, Section, TextOrCount
 
 
@@ -119,10 +120,10 @@ def refuse_unused(source: DataSource) -> None:
     """Check that no option has another value than its default which the data set `source.name` would ignore.
 
     Raises:
-        ValueError: one is set.
+        ConfigError: one is set.
     """
     for option in OPTIONS:
         value: str | int = getattr(source, option)
         if value != DataSource.model_fields[option].default and option not in USES.get(source.name, OPTIONS):
             key = option.replace("_", "-")
-            raise ValueError(f"data.{key} = {value!r}: data set {source.name!r} does not use it; leave it out")
+            raise ConfigError(f"data.{key} = {value!r}: data set {source.name!r} does not use it; leave it out")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fedhpro_flwr.config import ConfigError, RunConfig
+from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.data import DATA_SETS
 from fedhpro_flwr.data.own_format import own_reader
 from fedhpro_flwr.data.registry import refuse_unused
@@ -23,10 +23,7 @@ def check_names(config: RunConfig) -> None:
     DATA_SETS.find(config.data.name)
     if config.partition.scheme == NODES:
         own_reader(config.data.name)
-    try:
-        refuse_unused(config.data)
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
+    refuse_unused(config.data)
     for architecture in (config.model.name, *config.model.group_sizes):
         MODELS.find(architecture)
     METHODS.find(config.method.name).refuse(config)
