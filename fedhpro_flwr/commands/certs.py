@@ -14,6 +14,7 @@ from rich.console import Console
 
 from fedhpro_flwr.certificates import ALWAYS, CA_CERTIFICATE, SERVER_CERTIFICATE, SERVER_KEY, add_nodes, make_folder
 from fedhpro_flwr.commands import OK, Subparsers
+from fedhpro_flwr.commands.complaint import say
 from fedhpro_flwr.settings.flat_keys import ConfigError
 
 PORT = 8000  # Flower's default
@@ -65,10 +66,10 @@ def certs(options: argparse.Namespace, console: Console) -> int:
                 "--add-nodes adds keys and changes no certificate; leave --server, --nodes and --days out"
             )
         new = add_nodes(folder, options.add_nodes)
-        _say(
+        say(
             console, f"certs: {_nodes(new)} added to {folder}\n\nRegister each on the server, while the SuperLink runs:"
         )
-        _say(console, _register(folder, new))
+        say(console, _register(folder, new))
         return OK
     if not options.server or not options.nodes:
         raise ConfigError("a new folder needs --server NAME and --nodes N; one that exists takes --add-nodes K")
@@ -82,13 +83,13 @@ def certs(options: argparse.Namespace, console: Console) -> int:
     make_folder(folder, names, options.nodes, days)
     until = datetime.now(UTC) + timedelta(days=days)
     every_name = ", ".join(dict.fromkeys([*names, *ALWAYS]))
-    _say(
+    say(
         console,
         f"certs: a CA, the certificate of the server {every_name}, which ends on {until:%Y-%m-%d}, "
         f"and keys of {_nodes(range(options.nodes))} in {folder}",
     )
-    _say(console, _next_commands(folder, reached, options.nodes))
-    _say(console, FOR_TRYING_OUT)
+    say(console, _next_commands(folder, reached, options.nodes))
+    say(console, FOR_TRYING_OUT)
     return OK
 
 
@@ -155,7 +156,3 @@ def _upto(most: int) -> Callable[[str], int]:
 
 def _quoted(path: Path) -> str:
     return shlex.quote(str(path))
-
-
-def _say(console: Console, text: str) -> None:
-    console.print(text, markup=False, soft_wrap=True)

@@ -1,10 +1,15 @@
-"""What is wrong, in a sentence on stderr: a command's output can be kept apart from it."""
+"""Sentences of a command: on its console, and on stderr what is wrong, so that its output can be kept apart from it."""
 
 from __future__ import annotations
 
 from rich.console import Console
 
 SAID = "fedhpro: "  # how its sentences begin
+
+
+def say(console: Console, text: str, style: str = "") -> None:
+    """Text as it is: brackets are no markup, and a long line stays one, to be searched and copied."""
+    console.print(text, style=style, markup=False, soft_wrap=True)
 
 
 def complain(sentence: str, style: str = "red") -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from fedhpro_flwr.commands import OK, Subparsers
+from fedhpro_flwr.commands.complaint import say
 from fedhpro_flwr.commands.predict import add_needed
 from fedhpro_flwr.printable import printable
 from fedhpro_flwr.settings.flat_keys import ConfigError
@@ -71,10 +72,9 @@ def export(options: argparse.Namespace, console: Console) -> int:
         takes = "the head alone, the encoders stay with the clients (--state joins it to one)"
     else:
         takes = f"takes {described.takes}"
-    console.print(
+    say(
+        console,
         f"{out or file}: {printable(described.architecture)}, {len(described.class_names)} classes, {takes}, "
         f"{described.head} head{accuracy}",
-        markup=False,
-        soft_wrap=True,
     )
     return OK

@@ -8,13 +8,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
 from fedhpro_flwr.commands import FAILED, NOT_STARTED, OK
-from fedhpro_flwr.commands.complaint import complain
+from fedhpro_flwr.commands.complaint import complain, say
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.launch.connections import direct, flower_home, named
 from fedhpro_flwr.launch.deployment import Deployment
@@ -86,31 +87,26 @@ def run_on_superlink(options: argparse.Namespace, config: RunConfig, console: Co
         ConfigError: the SuperLink's name or address is wrong, or the folder holds a finished run or one that cannot be
             resumed; nothing was submitted.
     """
-    began = time.monotonic()
-
-    def told(sentence: str) -> None:
-        complain(sentence, "yellow")
-
+    began, told = time.monotonic(), partial(complain, style="yellow")
     with superlink(options) as flower, ExitStack() as opened:
         config = placed(config, told)
         folder = Path(config.run_folder)
         log = opened.enter_context(LogFile(log_of(folder), told))
 
-        def say(line: str) -> None:
+        def show(line: str) -> None:
             log.write(line)
             console.print(Text.from_ansi(line), soft_wrap=True)
 
-        deployment = Deployment(flower, say, told, RESTARTS if options.restarts is None else options.restarts)
+        deployment = Deployment(flower, show, told, RESTARTS if options.restarts is None else options.restarts)
         try:
             submitted = deployment.submit(config.flat())
         except LaunchError as error:
             complain(f"not submitted: {explained(error, flower)}")
             return NOT_STARTED
-        console.print(
+        say(
+            console,
             f"{config.experiment}: run {submitted.run_id} on {options.superlink}, {config.rounds} rounds, results in "
             f"{folder} on the SuperLink's machine, log in {log.path}",
-            markup=False,
-            soft_wrap=True,
         )
         if options.detach:
             return OK
@@ -122,7 +118,7 @@ def run_on_superlink(options: argparse.Namespace, config: RunConfig, console: Co
     if (folder / SUMMARY_FILE).exists():
         console.print(closing(folder, time.monotonic() - began))
     else:
-        console.print(f"done: the results are in {folder} on the SuperLink's machine", markup=False, soft_wrap=True)
+        say(console, f"done: the results are in {folder} on the SuperLink's machine")
     return OK
 
 

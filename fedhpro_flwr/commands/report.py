@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
 from fedhpro_flwr.commands import OK, Subparsers
+from fedhpro_flwr.commands.complaint import say
 
 
 def add_parser(commands: Subparsers) -> None:
@@ -42,10 +44,7 @@ def report(options: argparse.Namespace, console: Console) -> int:
     from fedhpro_flwr.report.build import write_report  # torch takes seconds, and a mistyped command needs none
 
     out = options.out or (options.runs[0] if len(options.runs) == 1 else Path()) / "report"
-
-    def say(what: str) -> None:
-        console.print(what, style="dim", markup=False, soft_wrap=True)
-
-    written = write_report(options.runs, out, central=options.central, features=not options.no_features, say=say)
-    console.print(f"report: {written.resolve()}", markup=False, soft_wrap=True)
+    said = partial(say, console, style="dim")
+    written = write_report(options.runs, out, central=options.central, features=not options.no_features, say=said)
+    say(console, f"report: {written.resolve()}")
     return OK

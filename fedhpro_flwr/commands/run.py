@@ -12,7 +12,7 @@ from flwr.common.logger import update_console_handler
 from rich.console import Console
 
 from fedhpro_flwr.commands import FAILED, OK, Subparsers
-from fedhpro_flwr.commands.complaint import complain
+from fedhpro_flwr.commands.complaint import complain, say
 from fedhpro_flwr.commands.on_superlink import add_arguments, refuse, run_on_superlink
 from fedhpro_flwr.commands.unshown import until_it_fails
 from fedhpro_flwr.config import ConfigError, RunConfig
@@ -97,12 +97,11 @@ def run(options: argparse.Namespace, console: Console) -> int:
     resume = str(folder) if config.resume else ""
     config = RunConfig.parse(config.flat() | {"run-folder": str(folder), "resume": resume, "clients.num-nodes": nodes})
     (folder / FAILURE_FILE).unlink(missing_ok=True)
-    console.print(
+    say(
+        console,
         f"{config.experiment}: {config.method.name} (preset {config.preset}), {config.data.name}, {nodes} clients, "
         f"{config.partition.scheme} split, {config.rounds} rounds, engine {options.engine}; "
         f"{f'goes on after round {rounds_before} in' if rounds_before else 'results in'} {folder}",
-        markup=False,
-        soft_wrap=True,
     )
     failure = ""
     with RunProgress(folder, config, console, rounds_before=rounds_before):

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from fedhpro_flwr.commands import FAILED, OK
-from fedhpro_flwr.commands.complaint import complain
+from fedhpro_flwr.commands.complaint import complain, say
 from fedhpro_flwr.comparison.child_process import locked
 from fedhpro_flwr.comparison.finished import of_other_samples, unfinished
 from fedhpro_flwr.comparison.grid import Grid, Place
@@ -82,7 +82,7 @@ def run_study(
                 refuse(cell.config)
             except ConfigError as error:
                 raise ConfigError(f"{cell.name}: {error}; nothing was started") from None
-        _say(console, f"{len(grid.runs)} runs, {len(waiting)} to do; tables and runs in {grid.folder}")
+        say(console, f"{len(grid.runs)} runs, {len(waiting)} to do; tables and runs in {grid.folder}")
         progress = Progress(console, len(grid.runs), len(grid.runs) - len(waiting))
         outcomes = run_cells(waiting, arguments, jobs=jobs, lock=lock, tell=progress.tell, keep=keep_workers)
         failures = {outcome.cell.folder: outcome.failure for outcome in outcomes if outcome.failure}
@@ -93,7 +93,7 @@ def run_study(
     for panel in shown(table):
         console.print()
         console.print(terminal(panel))
-    _say(console, "\n" + "\n".join(notes(table)))
+    say(console, "\n" + "\n".join(notes(table)))
     for outcome in outcomes:
         if outcome.failure:
             complain(f"failed: {outcome.cell.name}: {outcome.failure}")
@@ -101,10 +101,10 @@ def run_study(
         place = (cell.row, cell.column, cell.seed)
         if place in missing and cell.folder not in failures:
             complain(f"left out: {cell.name}: {missing[place]}")
-    _say(console, f"tables in {grid.folder}: table.md, table.tex, table.csv, runs.csv")
+    say(console, f"tables in {grid.folder}: table.md, table.tex, table.csv, runs.csv")
     if elsewhere:
         more = f" and {len(elsewhere) - MOST_NAMED} more" if len(elsewhere) > MOST_NAMED else ""
-        _say(
+        say(
             console,
             f"those before had runs that these have not ({', '.join(elsewhere[:MOST_NAMED])}{more}): the runs stay, "
             "and the command that made those tables writes them again at once",
@@ -144,7 +144,7 @@ class Progress:
         said += f" ({outcome.seconds:.0f} s)"
         if left := self.total - self.done:
             said += f", about {duration(left * (time.monotonic() - self.began) / self.here)} left"
-        _say(self.console, said, style="red" if outcome.failure else "")
+        say(self.console, said, style="red" if outcome.failure else "")
 
 
 def headline(folder: Path) -> str:
@@ -162,7 +162,3 @@ def duration(seconds: float) -> str:
     if minutes >= 90:
         return f"{seconds / 3600:.1f} h"
     return f"{minutes} min" if seconds >= 60 else f"{seconds:.0f} s"
-
-
-def _say(console: Console, text: str, style: str = "") -> None:
-    console.print(text, style=style, markup=False, soft_wrap=True)
