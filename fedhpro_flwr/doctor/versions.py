@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import platform
-from importlib.metadata import PackageNotFoundError, distribution, version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, metadata, requires, version
 
 from packaging.requirements import Requirement  # Flower brings it
 from packaging.specifiers import SpecifierSet
@@ -18,8 +19,9 @@ INSTALL = f"run `pip install --upgrade {PROJECT}` in this environment"
 
 def python_version(subject: Subject) -> Finding | None:
     """Python against `requires-python`."""
-    here = platform.python_version()
-    wanted = _metadata("Requires-Python")
+    here, wanted = platform.python_version(), ""
+    with suppress(PackageNotFoundError):  # `packages` says so
+        wanted = metadata(PROJECT)["Requires-Python"]
     if wanted and not SpecifierSet(wanted).contains(here, prereleases=True):
         return problem("python", f"{here}, but {PROJECT} needs {wanted}", f"make an environment with Python {wanted}")
     return ok("python", here)
@@ -67,17 +69,10 @@ def _unmet(requirement: Requirement) -> str:
 
 def _requires(package: str) -> list[Requirement]:
     try:
-        return [Requirement(line) for line in distribution(package).requires or ()]
+        return [Requirement(line) for line in requires(package) or ()]
     except PackageNotFoundError:
         return []
 
 
 def _applies(requirement: Requirement, extra: str) -> bool:
     return requirement.marker is None or requirement.marker.evaluate({"extra": extra})
-
-
-def _metadata(key: str) -> str:
-    try:
-        return str(distribution(PROJECT).metadata[key] or "")
-    except PackageNotFoundError:
-        return ""
