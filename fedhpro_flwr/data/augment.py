@@ -1,7 +1,7 @@
 """Batches of images to normalised floats, and their random crop and flip, on the device that holds the batch.
 
-The reference draws one crop and one flip for the whole batch (`per-batch`); one draw for every image is the
-usual augmentation and the default.
+The reference draws one crop and one flip for the whole batch (`per-batch`); usual is a draw for each image
+(`per-sample`).
 """
 
 from __future__ import annotations

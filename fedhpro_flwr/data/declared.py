@@ -7,9 +7,8 @@ import unicodedata
 
 from fedhpro_flwr.settings.flat_keys import ConfigError
 
-NUMBER = re.compile(
-    r"[1-9][0-9]{0,5}"
-)  # no more digits: a mistyped one should not ask for the memory of a million classes
+# No more digits: a mistyped number should not ask for the memory of a million classes.
+NUMBER = re.compile(r"[1-9][0-9]{0,5}")
 CHANNELS = (1, 3)
 
 

@@ -18,8 +18,8 @@ def hold_out(
 ) -> tuple[IndexArray, IndexArray]:
     """Split samples at random into training and test, class by class.
 
-    Of a class with n samples round(test_share * n) go to the test part, but never all of them; where there are groups,
-    so many of the class's n groups, each of which counts for the class of its first sample.
+    Of the n samples of a class round(test_share * n) go to the test part, but never all. Where there are groups, n is
+    their number: a group goes to one part as a whole, and is of the class of its first sample.
 
     Args:
         labels: class ids [N].

@@ -1,7 +1,7 @@
 """A tensor that takes long to compute from files, kept in one file beside them.
 
-The file is written whole or not at all, and carries the key it was computed for: anything else is computed anew. What
-a process that was killed wrote of one is deleted an hour later, by the next that looks there.
+The file is written whole or not at all, and carries the key it was computed for: for any other key the tensor is
+computed anew. The scratch file of a process that was killed is deleted by whoever looks there an hour later.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def kept_tensor(beside: Path | None, key: str, make: Callable[[], Tensor], *, of
         beside: the folder that FOLDER lies in; None for the cache folder alone, as where many may share the files.
         key: a hexadecimal hash of everything that the tensor depends on.
         make: computes it.
-        of: what it is made of; what was kept of the same place under another key then goes, as a folder that gets a
-            picture a day would leave a copy of itself a day. None keeps it.
+        of: the file or folder it is made of, whose tensors under other keys are then deleted: a folder that gets a
+            picture a day would leave a copy of itself a day. None deletes nothing.
     """
     origin = hashlib.sha256(str(of.resolve()).encode()).hexdigest()[:16] + "-" if of else ""
     file_name = f"{origin}{key[:32]}.safetensors"

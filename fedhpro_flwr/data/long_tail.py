@@ -23,8 +23,7 @@ def long_tail_counts(largest: float, num_classes: int, imbalance: float) -> Inde
     Returns:
         Counts [C], non-increasing.
     """
-    # Scalar by scalar and truncated like the reference: a vectorised power may round the other way at whole
-    # numbers.
+    # One power at a time and truncated, like the reference: a vectorised one may round the other way at whole numbers.
     factor = 1 / imbalance
     last = max(num_classes - 1, 1)
     return np.array([int(largest * factor ** (c / last)) for c in range(num_classes)], dtype=np.int64)

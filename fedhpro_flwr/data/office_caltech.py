@@ -30,7 +30,8 @@ DEFAULT_SIZE = 32
 def office_caltech(source: DataSource) -> DataSet:
     """2,533 colour pictures from `root`/Office-Caltech10/domain/class, or `path`, resized to `image_size` (default 32).
 
-    Capitals do not matter in the names of the folder and of the domains, nor do its hyphens, underscores and final 10.
+    In the names of the folder and of the domains capitals do not matter, and in the folder's neither do hyphens; it may
+    be called Office-Caltech or Office_Caltech_10.
     `domains` chooses some of caltech, amazon, webcam and dslr. Split by `published_split`.
 
     Raises:

@@ -36,7 +36,7 @@ def picture_features(pictures: PictureFolder, names: Sequence[PurePosixPath], we
     """Features of pictures, kept beside `pictures.path` until the weights, the files or the packages change.
 
     Each picture's features are divided by their own root mean square: encoders differ in scale by a factor of ten, and
-    one learning rate should do for all. Statistics over pictures would have to leave the clients.
+    one learning rate should do for all. Not by a number over all pictures, which would have to leave the clients.
 
     Computed on a GPU where there is one, else on as many CPU cores as torch's threads leave free; the batches and
     their arithmetic do not depend on that number.

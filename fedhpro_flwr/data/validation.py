@@ -13,9 +13,9 @@ SEED = 0x5A11D  # keeps the choice apart from the split of the test part, which 
 
 
 def validation(data: DataSet, share: float, seed: int) -> DataSet:
-    """The data set without its test samples: `share` of its training samples, of each class of each domain, tests.
+    """The data set with `share` of its training samples, of each class of each domain, in place of its test samples.
 
-    Samples of one group are in one part, and `share` is then of groups.
+    Where there are groups, `share` is of them: none is divided.
 
     Args:
         data: whose test split is dropped.
