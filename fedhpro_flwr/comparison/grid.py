@@ -140,7 +140,7 @@ def _cell(conf: str | None, changes: Sequence[str], row: Row, column: Column, se
 
 
 def unread_in(grid: Grid, changes: Sequence[str]) -> list[str]:
-    """A sentence for each setting that was given and no run reads that has it: of all rows, or of one."""
+    """A sentence for each setting, of all rows or of one, that is given and that none of its runs reads."""
     keys = [*keys_of(changes), *keys_of(grid.columns[0].changes)]
     said = unread([cell.config for cell in grid.runs], keys)
     for row in grid.rows:

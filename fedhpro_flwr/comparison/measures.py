@@ -25,9 +25,9 @@ Panel = Literal[
 ]  # shown together
 Unit = Literal["%", "bytes", "seconds", "rounds", "epsilon"]
 TARGET = "rounds-to-target"
-CLIENTS = "mean over clients"  # summary.json: of what the headline is where there is no global model
+CLIENTS = "mean over clients"  # what summary.json says its accuracies are of, where there is no global model
 DOMAIN = "domain "
-OWN = "own "  # prefix of a measure of the clients' own models where there is no global one: another measure than its
+OWN = "own "  # begins the key of a measure of clients' own models, which is not compared with a global model's
 HEADLINES = ("mean-of-last-ten", f"{OWN}mean-of-last-ten", "clients")  # what rows are compared by
 
 

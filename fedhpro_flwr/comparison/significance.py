@@ -48,7 +48,7 @@ def paired(values: Sequence[float], baseline: Sequence[float], *, more_is_better
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Holm's correction for a family of tests. A None, a question whose test has no p-value, is one of them and stays.
+    """Holm's correction for a family of tests. A test without a p-value counts as one of them; its None stays.
 
     The i-th smallest of m p-values is multiplied by m - i + 1, kept from falling below the one before it, and from
     rising above 1 (Holm, Scandinavian Journal of Statistics 1979).

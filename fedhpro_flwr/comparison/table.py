@@ -52,7 +52,7 @@ class Table:
     baseline: str
     targets: Mapping[str, float]  # percent, by column; a column without runs of the baseline may have none
     entries: Mapping[tuple[str, str, str], Entry]  # labels of row and column, key of the measure
-    fewest_tested: int  # rounds of a run in which its model, or where none is global its clients', was tested
+    fewest_tested: int  # tested rounds of the run that has the fewest
     tested_on: Sequence[str] = ()  # what its runs were tested on: test data, validation data, or some on either
     chosen: Choices = field(default_factory=dict)
 

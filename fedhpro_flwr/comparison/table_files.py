@@ -60,7 +60,7 @@ def table_csv(table: Table) -> str:
 
 
 def _belongs(entry: Entry, table: Table) -> bool:
-    """A row that has runs shows no measure that its runs do not have; one that has none shows that of all."""
+    """Whether an entry has a line: of a row with runs the measures that they have, of one without runs all of them."""
     return bool(entry.runs) or entry.measure.key == TARGET or not table.runs(entry.row.label, entry.column)
 
 

@@ -54,8 +54,8 @@ class ModelDescription(Part):
         holds: the whole model, or its head alone where the encoders stay with the clients.
         architecture: a registered name, see `MODELS`.
         width: `model.width` of the run; 0 is the architecture's own default.
-        input_kind: what a sample is. `features` are those of a frozen encoder of pictures, uint8 or float images were
-            so in training (both can be predicted).
+        input_kind: what a sample was in training. `features` are those that a frozen encoder makes of pictures. Of
+            images the type alone may be another when they are predicted.
         input_shape: of a sample: (ch, H, W), (F,), or (L,) for text.
         class_names: one name a class id.
         mean, std: normalisation per channel of samples scaled to [0, 1].

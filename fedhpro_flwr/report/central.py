@@ -39,7 +39,7 @@ class CentralMeans:
 
 
 def passes_of(config: RunConfig) -> int:
-    """As many passes over the data as a client of every round makes, and no more than `MOST_PASSES`."""
+    """As many passes over the data as a client makes that takes part in every round; `MOST_PASSES` at most."""
     return min(config.rounds * config.local.epochs, MOST_PASSES)
 
 

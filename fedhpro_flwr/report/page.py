@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
 
@@ -33,7 +33,7 @@ class Section:
     facts: Sequence[tuple[str, str]] = ()  # name and value
     table: Table | None = None
     pictures: Sequence[Picture] = ()
-    notes: Sequence[str] = field(default_factory=tuple)  # what is missing here, and why
+    notes: Sequence[str] = ()  # what is missing here, and why
 
 
 def page(title: str, sections: Sequence[Section]) -> str:

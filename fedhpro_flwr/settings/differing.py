@@ -14,8 +14,8 @@ def differing(there: Mapping[str, Scalar], here: Mapping[str, Scalar], ignored: 
     """`key = there (here ...), ...` of the settings that are not the same; "" where all are.
 
     Args:
-        there: flat settings of the run that was.
-        here: those at hand; of their keys `there` has every one.
+        there: flat settings of an earlier run; every key of `here` is among them.
+        here: those at hand.
         ignored: keys that may differ.
     """
     was, now = without_places(there), without_places(here)

@@ -16,8 +16,8 @@ FILES = ("data.path", "data.weights", "data.tokenizer")  # the name says which o
 WEIGHTS = "model.path"  # every run's model has the same name, so the folder says which
 STATE_FOLDER = "clients.state-path"  # where clients keep what does not travel
 COMPARED_RUN = "evaluation.alone"  # the run of each client alone, which it is held against
-MADE_ABSOLUTE = (DATA_FOLDER, *FILES, WEIGHTS, STATE_FOLDER, COMPARED_RUN)  # a run's own are when its folder is made
-UNCOUNTED = (DATA_FOLDER, "data.download")
+MADE_ABSOLUTE = (DATA_FOLDER, *FILES, WEIGHTS, STATE_FOLDER, COMPARED_RUN)  # OF_THE_RUN are when its folder is made
+UNCOUNTED = (DATA_FOLDER, "data.download")  # two runs that differ in these alone are the same
 # No result depends on where a run's own files lie, whom the server tells, how long it waits, and for how many nodes.
 DECIDES_NOTHING = frozenset({*OF_THE_RUN, "trackers", "clients.num-nodes", "clients.retries", "clients.timeout"})
 HASHING = "hashing"  # data.tokenizer names a folder or this
