@@ -21,6 +21,8 @@ from fedhpro_flwr.methods.arrival import Arrival, Batch, Correction, Departure, 
 from fedhpro_flwr.methods.base import METHODS, Method, ServerStep, method
 from fedhpro_flwr.methods.corrected import corrected
 from fedhpro_flwr.methods.fedhpro import FedHPro
+from fedhpro_flwr.methods.hyper_plug_in import plugged_in
+from fedhpro_flwr.methods.prototype_method import PrototypeMethod
 
 __all__ = [
     "METHODS",
@@ -46,4 +48,6 @@ def build_method(config: RunConfig) -> Method:
     chosen.refuse(config)  # `flwr run` and a strategy in somebody's own app come by here alone
     if issubclass(chosen, FedHPro) and config.losses.correction == "control-variates":
         return corrected(chosen)(config)
+    if issubclass(chosen, PrototypeMethod) and config.method.prototypes == "hyper":
+        return plugged_in(chosen)(config)
     return chosen(config)

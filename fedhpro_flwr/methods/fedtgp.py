@@ -84,9 +84,7 @@ class FedTGP(PrototypeMethod):
 
     def tensors(self, state: object) -> dict[str, Tensor]:
         """The prototypes under their wire names, and the vectors and layers behind them."""
-        if self.hyper:
-            return super().tensors(state)
-        trainable = cast(FedTGPState, state).trainable._asdict()
+        trainable = state.trainable._asdict() if isinstance(state, FedTGPState) else {}  # not of hyper-prototypes
         return super().tensors(state) | {name.replace("_", "-"): tensor for name, tensor in trainable.items()}
 
     def restore_prototypes(self, saved: Tensors) -> FedTGPState:

@@ -1,9 +1,8 @@
 """What FedProto, FedTGP, FedSA, FPL and plain averaging have in common: class means up, global prototypes down.
 
 A client that has trained sends the mean feature of each of its classes; the server makes global prototypes p [C, D] of
-them, each method in its own way; the clients' loss refers to those. With `method.prototypes = "hyper"` the server keeps
-hyper-prototypes instead, moved by class gradients as in FedHPro, and the clients' loss refers to their class means H:
-the plug-in of the FedHPro publication.
+them, each method in its own way; the clients' loss refers to those. With `method.prototypes = "hyper"` hyper-prototypes
+take their place: hyper_plug_in.py.
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.head import head_shape
 from fedhpro_flwr.methods.arrival import Arrival, Departure, LocalLoss
 from fedhpro_flwr.methods.base import Method, ServerStep
-from fedhpro_flwr.methods.fedhpro import FedHPro
 from fedhpro_flwr.prototypes import Prototypes
 from fedhpro_flwr.records import (
     CLASS_COUNTS,
@@ -64,15 +62,6 @@ class PrototypeMethod(Method, ABC):
     shares: ClassVar[tuple[Share, ...]] = ("all", "group", "head", "nothing")
     averages_classes: ClassVar[bool] = True  # whether its prototypes are averages of the clients' class means
 
-    def __init__(self, config: RunConfig) -> None:
-        super().__init__(config)
-        self.hyper = FedHPro(_without_calibration(config)) if config.method.prototypes == "hyper" else None
-
-    @property
-    def server_rates(self) -> tuple[str, ...]:
-        """Of hyper-prototypes, where they take the place of the method's own."""
-        return self.hyper.server_rates if self.hyper else ()
-
     @classmethod
     def refuse(cls, config: RunConfig) -> None:
         """As every method, hyper-prototypes without a head, and a statistic of class means that are not averaged."""
@@ -92,13 +81,7 @@ class PrototypeMethod(Method, ABC):
     @classmethod
     def sends_of_classes(cls, config: RunConfig) -> bool:
         """Class means, or class gradients where hyper-prototypes take their place and are not frozen."""
-        return config.method.prototypes == "own" or FedHPro.sends_of_classes(_without_calibration(config))
-
-    def refuse_data(self, *, images: bool) -> None:
-        """As every method, and what hyper-prototypes need."""
-        super().refuse_data(images=images)
-        if self.hyper:
-            self.hyper.refuse_data(images=images)
+        return config.method.prototypes == "own" or config.hyper_prototypes.matching_steps > 0
 
     # --- what a subclass says -----------------------------------------------------------------------------------------
 
@@ -133,10 +116,6 @@ class PrototypeMethod(Method, ABC):
 
     # --- the hooks ----------------------------------------------------------------------------------------------------
 
-    def upload(self, arrival: Arrival) -> dict[str, Tensor]:
-        """Nothing, or class gradients for hyper-prototypes."""
-        return self.hyper.upload(arrival) if self.hyper else {}
-
     def local_loss(self, arrival: Arrival) -> LocalLoss | None:
         """The method's own loss, on the prototypes that were received."""
         prototypes = self.prototypes(arrival.received.tensors)
@@ -146,28 +125,22 @@ class PrototypeMethod(Method, ABC):
 
     def depart(self, arrival: Arrival, steps: int) -> Departure:
         """Class means of the trained encoder on all training samples, in eval mode."""
-        if self.hyper:
-            return Departure()
         means = class_means(arrival)
         return Departure(
             {CLASS_PROTOTYPES: means.means, CLASS_IDS: means.class_ids, CLASS_COUNTS: means.counts},
         )
 
     def start(self, model: Tensors) -> object:
-        """The method's first prototypes, or hyper-prototypes."""
-        return self.hyper.start(model) if self.hyper else self.start_prototypes(*head_shape(model))
+        """The method's first prototypes."""
+        return self.start_prototypes(*head_shape(model))
 
     def broadcast(self, state: object) -> dict[str, Tensor]:
-        """p [C, D] and which classes have one [C], or S [C, K, D]."""
-        if self.hyper:
-            return self.hyper.broadcast(state)
+        """p [C, D] and which classes have one [C]."""
         prototypes = cast(HasPrototypes, state).prototypes
         return {GLOBAL_PROTOTYPES: prototypes.vectors, KNOWN_CLASSES: prototypes.known}
 
     def expects(self, state: object) -> dict[str, Shape]:
-        """The records of `depart`, or those of `upload`."""
-        if self.hyper:
-            return self.hyper.expects(state)
+        """The records of `depart`."""
         width = cast(HasPrototypes, state).prototypes.vectors.shape[1]
         return {CLASS_PROTOTYPES: ("P", width), CLASS_IDS: ("P",), CLASS_COUNTS: ("P",)}
 
@@ -175,8 +148,6 @@ class PrototypeMethod(Method, ABC):
         self, state: object, sent: Tensors, model: Tensors, updates: Sequence[Update], draws: Draws, watch: Stopwatch
     ) -> ServerStep:
         """Move the prototypes."""
-        if self.hyper:
-            return self.hyper.server_step(state, sent, model, updates, draws, watch)
         with watch("prototypes"):
             means = [
                 ClassMeans(each.tensors[CLASS_IDS], each.tensors[CLASS_PROTOTYPES], each.tensors[CLASS_COUNTS])
@@ -185,28 +156,18 @@ class PrototypeMethod(Method, ABC):
             return ServerStep(model, self.update_prototypes(cast(HasPrototypes, state), means, draws), {})
 
     def prototypes(self, received: Tensors) -> Prototypes:
-        """Those that clients receive; of hyper-prototypes their class means H."""
-        if self.hyper:
-            return self.hyper.prototypes(received)
+        """Those that clients receive."""
         return Prototypes(received[GLOBAL_PROTOTYPES], received[KNOWN_CLASSES])
 
     def tensors(self, state: object) -> dict[str, Tensor]:
         """The prototypes under their wire names."""
         return self.broadcast(state)
 
-    def saved(self, state: object) -> dict[str, Tensor]:
-        """The same, or all that FedHPro saves."""
-        return self.hyper.saved(state) if self.hyper else self.tensors(state)
-
     def restored(self, start: object, saved: Tensors) -> object:
-        """The inverse of `saved`."""
-        return self.hyper.restored(start, saved) if self.hyper else self.restore_prototypes(saved)
+        """The inverse of `tensors`."""
+        return self.restore_prototypes(saved)
 
 
 def class_means(arrival: Arrival) -> ClassMeans:
     """C_k^c: mean feature of each of the client's classes, in eval mode."""
     return ClassMeans.of(arrival.features, arrival.train.labels, arrival.model.num_classes)
-
-
-def _without_calibration(config: RunConfig) -> RunConfig:
-    return RunConfig.parse(config.flat() | {"calibration.head": "off", "hyper-prototypes.matching-head": "client"})

@@ -5,6 +5,7 @@ import torch
 
 from fedhpro_flwr.hyper_prototypes import HyperPrototypes
 from fedhpro_flwr.methods import Batch, build_method
+from fedhpro_flwr.prototypes import Prototypes
 
 HYPER = {
     "method__prototypes": "hyper",
@@ -64,3 +65,13 @@ def test_a_calibration_of_the_preset_is_left_out(make):
     state = method.start(make.model().state_dict())
     assert set(method.tensors(state)) == set(method.broadcast(state)) == {"hyper-prototypes"}
     assert set(method.expects(state)) == {"class-gradients", "class-ids", "class-counts"}
+
+
+def test_what_else_fedhpro_does_is_left_out(make):
+    config = make.config("fedproto", **HYPER, losses__logit_adjustment=1.0)
+    method = build_method(config)
+    sent = method.broadcast(method.start(make.model().state_dict()))
+    assert method.logit_offsets(make.arrival(config, make.model(), make.data(), sent)) is None
+    means = HyperPrototypes(sent["hyper-prototypes"]).class_means()
+    z = torch.randn(6, make.width, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(method.prototype_scores(sent)(z), Prototypes(means, torch.ones(4, dtype=torch.bool)).scores()(z))
