@@ -10,9 +10,9 @@ from fedhpro_flwr.code_fingerprint import code_fingerprint
 from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.device import device_of
 from fedhpro_flwr.engine import configured_model, federation
+from fedhpro_flwr.introduction import own_partition
 from fedhpro_flwr.methods import build_method
 from fedhpro_flwr.models import Model
-from fedhpro_flwr.nodes import own_partition
 from fedhpro_flwr.records import Task
 from fedhpro_flwr.settings.declared_data import DeclaredData, ShapedData
 

@@ -22,7 +22,7 @@ from fedhpro_flwr.data.data_set import Split
 from fedhpro_flwr.data.own_format import SUFFIXES, OwnSamples, own_normalisation, own_reader
 from fedhpro_flwr.data.registry import DataSource, refuse_unused
 from fedhpro_flwr.engine import RESIDENT
-from fedhpro_flwr.nodes import UNNAMED, own_partition
+from fedhpro_flwr.introduction import UNNAMED, own_partition
 from fedhpro_flwr.settings.declared_data import NODES
 
 DATA_PATH = "data-path"  # in a node's config

@@ -16,9 +16,9 @@ from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.code_fingerprint import code_fingerprint
 from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.device import settle
+from fedhpro_flwr.introduction import Introduction, own_partition
 from fedhpro_flwr.methods import build_method
 from fedhpro_flwr.models import Model, refuse_other_features
-from fedhpro_flwr.nodes import Introduction, own_partition
 from fedhpro_flwr.records import Task
 
 ClientSide = Callable[[RunConfig, Task, Context], tuple[Model, ClientData]]

@@ -16,9 +16,9 @@ from fedhpro_flwr.config import RunConfig, Scalar
 from fedhpro_flwr.launch.flower import Flower, LaunchError, UnreachableError
 from fedhpro_flwr.launch.following import follow
 from fedhpro_flwr.launch.submitted_run import Status, SubmittedRun, submit
-from fedhpro_flwr.nodes import NODES_NEEDED
 from fedhpro_flwr.runs.progress import HEADING
 from fedhpro_flwr.runs.resume import ALREADY_FINISHED, NOT_BEGUN
+from fedhpro_flwr.server.answers import NODES_NEEDED
 
 PATIENCE = 600.0  # seconds that a SuperLink may be out of reach
 RETRY_SECONDS = 5.0  # between two attempts to submit

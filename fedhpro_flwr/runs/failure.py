@@ -7,9 +7,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fedhpro_flwr.config import ConfigError
-from fedhpro_flwr.nodes import TooFewNodes
 from fedhpro_flwr.runs.folder_lock import lock
 from fedhpro_flwr.runs.run_folder import FAILURE_FILE, SUMMARY_FILE, RunFolder
+from fedhpro_flwr.server.answers import TooFewNodes
 from fedhpro_flwr.server.replies import QuorumError
 from fedhpro_flwr.whole_file import write_whole
 

@@ -14,7 +14,8 @@ from flwr.app import RecordDict
 from flwr.common.logger import log
 from flwr.serverapp import Grid
 
-from fedhpro_flwr.nodes import Introduction, code_problem, refuse, width_problem
+from fedhpro_flwr.introduction import Introduction
+from fedhpro_flwr.server.answers import code_problem, refuse, width_problem
 from fedhpro_flwr.server.inquiries import JOIN_SECONDS, Inquiries
 
 

@@ -15,7 +15,7 @@ from flwr.serverapp import Grid
 from fedhpro_flwr.code_fingerprint import code_fingerprint
 from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.exchange import GlobalModel
-from fedhpro_flwr.nodes import UNNAMED
+from fedhpro_flwr.introduction import UNNAMED
 from fedhpro_flwr.records import Task, Tensors, Update, array_record, asked_clients, pack_broadcast
 from fedhpro_flwr.runs.checkpoint import RunSoFar
 from fedhpro_flwr.server.replies import Collected, QuorumError, Reply, bytes_of, collect, least, together

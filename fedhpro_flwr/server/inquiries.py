@@ -12,7 +12,7 @@ from flwr.common.logger import log
 from flwr.serverapp import Grid
 
 from fedhpro_flwr.listed import listed
-from fedhpro_flwr.nodes import Answers, TooFewNodes, read_answers, wait_for_nodes
+from fedhpro_flwr.server.answers import Answers, TooFewNodes, read_answers, wait_for_nodes
 
 JOIN_SECONDS = 30.0  # at most, that a round is held up by a new node, which takes 7 to 10 to answer
 QUIET_SECONDS = 30.0  # without one more answer, after JOIN_SECONDS: then a run begins without the silent nodes

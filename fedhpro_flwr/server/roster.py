@@ -15,8 +15,8 @@ from flwr.common.logger import log
 from flwr.serverapp import Grid
 
 from fedhpro_flwr.config import ConfigError, RunConfig
+from fedhpro_flwr.introduction import UNNAMED, Introduction
 from fedhpro_flwr.listed import listed
-from fedhpro_flwr.nodes import UNNAMED, Introduction
 from fedhpro_flwr.records import CONFIG, Task, pack_task
 from fedhpro_flwr.runs.checkpoint import RunSoFar
 from fedhpro_flwr.seeding import sample_partitions

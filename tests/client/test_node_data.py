@@ -15,7 +15,7 @@ from fedhpro_flwr.client.faults import in_words
 from fedhpro_flwr.client.node_data import client_data, client_place, refuse_without_client, server_data
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.engine import federation
-from fedhpro_flwr.nodes import Introduction
+from fedhpro_flwr.introduction import Introduction
 from fedhpro_flwr.records import Task, pack_task
 from fedhpro_flwr.server.known_data import known_data
 from fedhpro_flwr.settings.chosen_names import check_names

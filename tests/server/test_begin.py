@@ -6,9 +6,9 @@ import pytest
 from faulty_grid import CONFIG, Clock, Faulty, Played, once
 
 from fedhpro_flwr.config import ConfigError, RunConfig
-from fedhpro_flwr.nodes import TooFewNodes
 from fedhpro_flwr.runs.checkpoint import RunSoFar
 from fedhpro_flwr.server import inquiries
+from fedhpro_flwr.server.answers import TooFewNodes
 from fedhpro_flwr.server.roster import Roster
 
 

@@ -10,7 +10,7 @@ from faulty_grid import CLIENTS, WIDTH, Clock, Faulty, Played, client_data, new_
 from client_app.app import make_client_app
 from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.config import ConfigError
-from fedhpro_flwr.nodes import Introduction
+from fedhpro_flwr.introduction import Introduction
 from fedhpro_flwr.seeding import sample_partitions
 from fedhpro_flwr.server import inquiries, roster
 

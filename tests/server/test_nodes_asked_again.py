@@ -8,7 +8,7 @@ import pytest
 from faulty_grid import WIDTH, Clock, Faulty, Played, client_data, new_model, once
 
 from client_app.app import make_client_app
-from fedhpro_flwr.nodes import Introduction
+from fedhpro_flwr.introduction import Introduction
 from fedhpro_flwr.server import inquiries
 
 

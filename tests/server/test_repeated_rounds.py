@@ -11,12 +11,12 @@ from flwr.app import Error, Message
 
 from client_app.app import make_client_app
 from fedhpro_flwr.config import RunConfig
-from fedhpro_flwr.nodes import TooFewNodes
 from fedhpro_flwr.records import array_record
 from fedhpro_flwr.runs.checkpoint import About, RunSoFar
 from fedhpro_flwr.runs.checkpoints import Checkpoints, newest
 from fedhpro_flwr.runs.prototype_trace import PrototypeTrace
 from fedhpro_flwr.server import roster
+from fedhpro_flwr.server.answers import TooFewNodes
 from fedhpro_flwr.server.roster import Roster
 from fedhpro_flwr.server.seats import Seats
 from server_app.strategy import FedHProStrategy

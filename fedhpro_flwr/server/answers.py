@@ -1,4 +1,4 @@
-"""How a node introduces itself to the server, and what is refused before round 1."""
+"""Nodes are waited for; what they answer when they are asked who they are, and what of it ends a run before round 1."""
 
 from __future__ import annotations
 
@@ -7,21 +7,18 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from logging import WARNING
 
-from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import Message
 from flwr.common.logger import log
 from flwr.serverapp import Grid
 
 from fedhpro_flwr.code_fingerprint import code_fingerprint
 from fedhpro_flwr.config import ConfigError
+from fedhpro_flwr.introduction import UNNAMED, Introduction
 from fedhpro_flwr.listed import first_ten
 from fedhpro_flwr.printable import legible
-from fedhpro_flwr.records import CONFIG, METRICS, OF_THE_CLIENT, error_reason, numbers_of, scalars
+from fedhpro_flwr.records import OF_THE_CLIENT, error_reason
 
 POLL_SECONDS = 0.2
-LONGEST_NAME = 100  # characters that a node has for the name of its model, and for its code's fingerprint
-UNNAMED = -1  # partition id of a node that was given none
-
-
 NODES_NEEDED = "clients.num-nodes = "  # in the sentence of TooFewNodes, which launch/deployment.py knows by it
 
 
@@ -37,55 +34,22 @@ class TooFewNodes(ConfigError):
         super().__init__(f"{found}, {NODES_NEEDED}{needed} {'is' if needed == 1 else 'are'} needed")
 
 
-@dataclass(frozen=True)
-class Introduction:
-    """What a node says of itself before round 1."""
+def wait_for_nodes(grid: Grid, num_nodes: int, timeout: float) -> list[int]:
+    """Node ids, once there are `num_nodes` of them (0: once there are some and no more appear).
 
-    node_id: int
-    partition_id: int  # UNNAMED if it was given none
-    code: str  # fingerprint of its sources
-    architecture: str = ""
-    width: int = 0  # D of its model; 0 where it does not know yet which client it plays
-    problem: str = ""  # why it could not train now, if so
-
-    @property
-    def name(self) -> str:
-        """For a sentence."""
-        who = f"node {self.node_id}" if self.partition_id == UNNAMED else f"client {self.partition_id}"
-        return who + (f" ({self.architecture})" if self.architecture else "")
-
-    def pack(self) -> RecordDict:
-        """The content of the reply."""
-        numbers = MetricRecord({"partition-id": self.partition_id, "width": self.width})
-        texts = ConfigRecord({"code": self.code, "model": self.architecture, "problem": self.problem})
-        return RecordDict({METRICS: numbers, CONFIG: texts})
-
-    @classmethod
-    def unpack(cls, reply: Message) -> Introduction:
-        """The inverse.
-
-        Raises:
-            ValueError: the reply is no introduction.
-        """
-        node = reply.metadata.src_node_id
-        try:
-            numbers = numbers_of(reply.content.metric_records[METRICS])
-            texts = scalars(reply.content.config_records[CONFIG])
-            return cls(
-                node_id=node,
-                partition_id=max(int(numbers["partition-id"]), UNNAMED),
-                code=legible(str(texts["code"]), LONGEST_NAME),
-                architecture=legible(str(texts.get("model", "")), LONGEST_NAME),
-                width=int(numbers.get("width", 0)),
-                problem=legible(str(texts.get("problem", ""))),
-            )
-        except (KeyError, ValueError, OverflowError) as error:
-            raise ValueError(f"node {node}: its answer is no introduction ({error})") from None
-
-
-def own_partition(context: Context) -> int:
-    """The partition that a node's config gives it; UNNAMED if none, or a negative one."""
-    return max(int(context.node_config.get("partition-id", UNNAMED)), UNNAMED)
+    Raises:
+        TooFewNodes: they did not come in time.
+    """
+    deadline = time.monotonic() + timeout
+    before: list[int] = []
+    while True:
+        present = sorted(grid.get_node_ids())
+        if present and (len(present) >= num_nodes if num_nodes else present == before):
+            return present
+        if time.monotonic() > deadline:
+            raise TooFewNodes(f"{len(present)} nodes after {timeout:.0f} s", max(num_nodes, 1))
+        before = present
+        time.sleep(POLL_SECONDS)
 
 
 @dataclass(frozen=True)
@@ -197,21 +161,3 @@ def width_problem(nodes: Iterable[Introduction], width: int) -> str:
                 f"give every model the same width ({'model.width' if node.architecture else 'in_features of its head'})"
             )
     return ""
-
-
-def wait_for_nodes(grid: Grid, num_nodes: int, timeout: float) -> list[int]:
-    """Node ids, once there are `num_nodes` of them (0: once there are some and no more appear).
-
-    Raises:
-        TooFewNodes: they did not come in time.
-    """
-    deadline = time.monotonic() + timeout
-    before: list[int] = []
-    while True:
-        present = sorted(grid.get_node_ids())
-        if present and (len(present) >= num_nodes if num_nodes else present == before):
-            return present
-        if time.monotonic() > deadline:
-            raise TooFewNodes(f"{len(present)} nodes after {timeout:.0f} s", max(num_nodes, 1))
-        before = present
-        time.sleep(POLL_SECONDS)

@@ -5,14 +5,14 @@ import math
 import pytest
 from flwr.app import ConfigRecord, Error, Message, MetricRecord, RecordDict
 
-from fedhpro_flwr import nodes
 from fedhpro_flwr.code_fingerprint import code_fingerprint
 from fedhpro_flwr.config import ConfigError, RunConfig
+from fedhpro_flwr.introduction import LONGEST_NAME, Introduction
 from fedhpro_flwr.launch.in_process import InProcessGrid
-from fedhpro_flwr.nodes import LONGEST_NAME, Introduction, wait_for_nodes
 from fedhpro_flwr.printable import LONGEST_REASON
 from fedhpro_flwr.runs.checkpoint import RunSoFar
-from fedhpro_flwr.server import inquiries
+from fedhpro_flwr.server import answers, inquiries
+from fedhpro_flwr.server.answers import wait_for_nodes
 from fedhpro_flwr.server.roster import Roster
 
 
@@ -44,7 +44,7 @@ class FakeGrid(InProcessGrid):
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch):
-    monkeypatch.setattr(nodes, "POLL_SECONDS", 0.0)
+    monkeypatch.setattr(answers, "POLL_SECONDS", 0.0)
     monkeypatch.setattr(inquiries, "POLL_SECONDS", 0.0)
 
 
