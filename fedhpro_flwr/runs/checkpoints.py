@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedhpro_flwr.code_fingerprint import code_fingerprint
+from fedhpro_flwr.config import ConfigError
 from fedhpro_flwr.runs.checkpoint import About, Checkpoint
 from fedhpro_flwr.runs.prototype_trace import PrototypeTrace
 from fedhpro_flwr.runs.reports import RoundReport
 from fedhpro_flwr.runs.round_files import round_file, rounds_in
-from fedhpro_flwr.runs.run_folder import CHECKPOINT_FOLDER
+from fedhpro_flwr.runs.round_line import WAY_OUT
+from fedhpro_flwr.runs.run_folder import CHECKPOINT_FOLDER, METRICS_FILE, read_rounds
 
 if TYPE_CHECKING:
     from server_app.strategy import FedHProStrategy
@@ -76,12 +78,8 @@ class Found:
     passed_over: Sequence[str] = ()  # newer ones that it cannot go on from, a sentence each
 
 
-def newest(folder: Path, refuse: Callable[[Path, int], None] = lambda folder, server_round: None) -> Found:
-    """The newest good checkpoint of a run's folder.
-
-    Args:
-        folder: of the run.
-        refuse: raises ValueError where the folder lacks something else to go on with after a round.
+def newest(folder: Path) -> Found:
+    """The newest good checkpoint of a run's folder whose rounds are told of there too.
 
     Raises:
         PermissionError: one may not be read, which is no damage: it can be mended.
@@ -90,7 +88,7 @@ def newest(folder: Path, refuse: Callable[[Path, int], None] = lambda folder, se
     passed_over: list[str] = []
     for number in reversed(rounds_in(folder / CHECKPOINT_FOLDER)):
         try:
-            refuse(folder, number)
+            _refuse_lost_rounds(folder, number)
             path = round_file(folder / CHECKPOINT_FOLDER, number)
             checkpoint = Checkpoint.read(path)
             if checkpoint.about.server_round != number:  # a copy, say, under another name
@@ -101,3 +99,17 @@ def newest(folder: Path, refuse: Callable[[Path, int], None] = lambda folder, se
     if passed_over:
         raise ValueError("; ".join(passed_over))
     return Found(None)
+
+
+def _refuse_lost_rounds(folder: Path, server_round: int) -> None:
+    """A run goes on after a round only if metrics.jsonl tells of it and of all before it.
+
+    Raises:
+        ValueError: a line is damaged, or there are others than those.
+    """
+    try:
+        lines = [line["server_round"] for line in read_rounds(folder, server_round)]
+    except ConfigError as error:
+        raise ValueError(str(error).removesuffix(WAY_OUT)) from None
+    if lines != list(range(1, server_round + 1)):
+        raise ValueError(f"{folder / METRICS_FILE} does not hold the {server_round} rounds that were played")

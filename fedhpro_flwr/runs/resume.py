@@ -22,11 +22,9 @@ from fedhpro_flwr.runs.checkpoints import newest
 from fedhpro_flwr.runs.copied_run import refuse_copied_run
 from fedhpro_flwr.runs.folder_lock import lock
 from fedhpro_flwr.runs.read_json import of_json
-from fedhpro_flwr.runs.round_line import WAY_OUT
 from fedhpro_flwr.runs.run_folder import (
     CHECKPOINT_FOLDER,
     CONFIG_FILE,
-    METRICS_FILE,
     PARTITION_FILE,
     SUMMARY_FILE,
     RunFolder,
@@ -88,7 +86,7 @@ def _begun(config: RunConfig) -> tuple[Path, Mapping[str, Scalar]]:
 def _looked_at(folder: Path, begun_with: Mapping[str, Scalar], config: RunConfig) -> Resumed:
     named = f"resume = {config.resume!r}"
     try:
-        found = newest(folder, refuse_lost_rounds)
+        found = newest(folder)
     except PermissionError as error:
         raise ConfigError(f"{named}: {error.filename} cannot be read ({error.strerror})") from None
     except ValueError as error:
@@ -161,20 +159,6 @@ def run_so_far(checkpoint: Checkpoint | None, config: RunConfig, data: str, name
     refuse_other_settings(checkpoint.about.settings, config, "resume")
     refuse_other_data(checkpoint, data)
     return checkpoint.about
-
-
-def refuse_lost_rounds(folder: Path, server_round: int) -> None:
-    """A run goes on after a round only if metrics.jsonl tells of it and of all before it.
-
-    Raises:
-        ValueError: a line is damaged, or there are others than those.
-    """
-    try:
-        lines = [line["server_round"] for line in read_rounds(folder, server_round)]
-    except ConfigError as error:
-        raise ValueError(str(error).removesuffix(WAY_OUT)) from None
-    if lines != list(range(1, server_round + 1)):
-        raise ValueError(f"{folder / METRICS_FILE} does not hold the {server_round} rounds that were played")
 
 
 def refuse_other_settings(begun_with: Mapping[str, Scalar], config: RunConfig, named: str) -> None:

@@ -14,6 +14,7 @@ from fedhpro_flwr.exchange import GlobalModel
 from fedhpro_flwr.methods import build_method
 from fedhpro_flwr.runs.checkpoint import About, Checkpoint, RunSoFar, checksum
 from fedhpro_flwr.runs.checkpoints import Checkpoints, newest
+from fedhpro_flwr.runs.reports import RoundReport
 from fedhpro_flwr.runs.round_files import rounds_in
 from fedhpro_flwr.visits import Visits
 
@@ -152,6 +153,12 @@ def observed(tmp_path, rounds, every, of=None):
     return left
 
 
+def tell(folder, rounds):
+    """As the run's own metrics do."""
+    lines = [json.dumps(RoundReport(number, 0.5, {}, {}, {}, {}, []).line()) for number in range(1, rounds + 1)]
+    (folder / "metrics.jsonl").write_text("".join(line + "\n" for line in lines))
+
+
 def test_the_last_two_are_kept(tmp_path):
     assert observed(tmp_path, 4, 1) == [[1], [1, 2], [2, 3], [3, 4]]
     assert load_file(tmp_path / "checkpoint" / "round-4.safetensors").keys() >= {"method/hyper-prototypes"}
@@ -185,6 +192,7 @@ def test_a_file_that_is_named_after_no_round_is_passed_over(tmp_path):
 def test_the_newest_good_one_is_found_and_the_damaged_ones_are_named(tmp_path):
     assert newest(tmp_path).checkpoint is None
     observed(tmp_path, 3, 1)
+    tell(tmp_path, 3)
     assert newest(tmp_path).checkpoint.about.server_round == 3
     last = tmp_path / "checkpoint" / "round-3.safetensors"
     last.write_bytes(last.read_bytes()[:-1])
@@ -198,6 +206,7 @@ def test_the_newest_good_one_is_found_and_the_damaged_ones_are_named(tmp_path):
 
 def test_a_checkpoint_under_the_name_of_another_round_is_passed_over(tmp_path):
     observed(tmp_path, 3, 1)
+    tell(tmp_path, 3)
     folder = tmp_path / "checkpoint"
     shutil.copy(folder / "round-2.safetensors", folder / "round-3.safetensors")
     found = newest(tmp_path)

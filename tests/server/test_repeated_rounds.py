@@ -12,8 +12,8 @@ from flwr.app import Error, Message
 from client_app.app import make_client_app
 from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.records import array_record
-from fedhpro_flwr.runs.checkpoint import About, RunSoFar
-from fedhpro_flwr.runs.checkpoints import Checkpoints, newest
+from fedhpro_flwr.runs.checkpoint import About, Checkpoint, RunSoFar
+from fedhpro_flwr.runs.checkpoints import Checkpoints
 from fedhpro_flwr.runs.prototype_trace import PrototypeTrace
 from fedhpro_flwr.server import roster
 from fedhpro_flwr.server.answers import TooFewNodes
@@ -258,7 +258,7 @@ def test_a_run_resumed_while_a_node_is_listed_and_dead_ends_with_the_bits_of_one
 
     whole = played("whole", 4)
     played("cut", 2)
-    checkpoint = newest(tmp_path / "cut" / "run").checkpoint
+    checkpoint = Checkpoint.read(tmp_path / "cut" / "run" / "checkpoint" / "round-2.safetensors")
     assert played("cut", 4, checkpoint, dead={101}) == whole
 
 
