@@ -56,7 +56,7 @@ class About(RunSoFar):
         """From the file's metadata.
 
         Raises:
-            ValueError, AttributeError, TypeError, RecursionError: it is none.
+            ValueError, AttributeError, TypeError: it is none.
         """
         about = of_json(written)
         about.pop("resumed_at", None)  # of an older release, which did not know visits
@@ -101,7 +101,7 @@ class Checkpoint:
             return cls.of(About.parse(metadata[ABOUT]), in_own_memory(tensors))
         except PermissionError:
             raise
-        except (ValidationError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (ValidationError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} is damaged (it is no checkpoint, or one of another release)") from error
         except (SafetensorError, OSError, ValueError) as error:
             raise ValueError(f"{path} is damaged ({error})") from error

@@ -101,17 +101,21 @@ def test_a_file_of_something_else_is_no_checkpoint(tmp_path):
     [
         {"server_round": "x"}, {"server_round": 3.5}, {"run": 5}, {"settings": []}, {"settings": {"local.lr": {}}},
         {"counted": {"0": [1]}}, {"named": ["x"]}, {"stand_ins": {"x": 7}}, {"data": None}, {"newer": 1}, [], 5,
-        "[" * 100_000,
     ],
 )  # fmt: skip
 def test_what_it_is_of_must_have_the_kinds_that_are_written(tmp_path, written):
     """A right checksum says that nothing was lost, not who wrote it."""
     about = json.loads(json.dumps(asdict(ABOUT)))
-    about = (
-        written if isinstance(written, str) else json.dumps(about | written if isinstance(written, dict) else written)
-    )
+    about = json.dumps(about | written if isinstance(written, dict) else written)
     save_file(SHARED, tmp_path / "one", {"about": about, "checksum": checksum(about, SHARED)})
     with pytest.raises(ValueError, match=r"one is damaged \(it is no checkpoint, or one of another release\)$"):
+        Checkpoint.read(tmp_path / "one")
+
+
+def test_what_it_is_of_may_be_nested_too_deeply(tmp_path):
+    about = "[" * 100_000
+    save_file(SHARED, tmp_path / "one", {"about": about, "checksum": checksum(about, SHARED)})
+    with pytest.raises(ValueError, match=r"one is damaged \(it is nested too deeply\)$"):
         Checkpoint.read(tmp_path / "one")
 
 
