@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from fedhpro_flwr.exchange import GlobalModel
+from fedhpro_flwr.first_difference import first_difference
 from fedhpro_flwr.records import Tensors
 from fedhpro_flwr.runs.read_json import of_json
 from fedhpro_flwr.runs.round_files import file_content, in_own_memory
@@ -133,17 +134,11 @@ class Checkpoint:
         return GlobalModel(self._like(start.shared, self.shared), encoders, start.members)
 
     def _like(self, start: Tensors, found: Tensors) -> Tensors:
-        for name in sorted(start.keys() | found.keys()):
-            if name not in start or name not in found or _kind(start[name]) != _kind(found[name]):
-                raise ConfigError(
-                    f"the checkpoint of round {self.about.server_round} is of another model: {name} differs; "
-                    "begin a new run"
-                )
+        if difference := first_difference(start, found):
+            raise ConfigError(
+                f"the checkpoint of round {self.about.server_round} is of another model: {difference}; begin a new run"
+            )
         return {name: found[name] for name in start}
-
-
-def _kind(tensor: Tensor) -> tuple[torch.Size, torch.dtype]:
-    return tensor.shape, tensor.dtype
 
 
 def checksum(about: str, tensors: Tensors) -> str:
