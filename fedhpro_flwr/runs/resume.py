@@ -28,6 +28,7 @@ from fedhpro_flwr.runs.run_folder import (
     PARTITION_FILE,
     SUMMARY_FILE,
     RunFolder,
+    begun_folder,
     read_rounds,
 )
 from fedhpro_flwr.runs.summary import read_alone
@@ -121,9 +122,10 @@ def open_run(config: RunConfig) -> tuple[RunFolder, RunConfig, Checkpoint | None
         if not config.resume:
             if config.run_folder and Path(config.run_folder).is_dir():
                 held = lock(Path(config.run_folder), ORPHAN_SECONDS)
-            folder = RunFolder.of(config, held)
-            # Clients of a simulation keep their state there.
-            return folder, RunConfig.parse(config.flat() | {"run-folder": str(folder.path)}), None
+            path = begun_folder(config)
+            # In its config.toml too; and clients of a simulation keep their state there.
+            config = RunConfig.parse(config.flat() | {"run-folder": str(path)})
+            return RunFolder(path, config, held=held), config, None
         path, begun_with = _begun(config)
         held = lock(path, ORPHAN_SECONDS)
         known = _looked_at(path, begun_with, config)

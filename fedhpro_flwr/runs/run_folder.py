@@ -131,12 +131,6 @@ class RunFolder:
         finally:
             self._lock.close()  # last: another run may begin here
 
-    @classmethod
-    def of(cls, config: RunConfig, held: IO[bytes] | None = None) -> RunFolder:
-        """The folder of a run that begins, named in the config.toml in it: see `begun_folder`."""
-        path = begun_folder(config)
-        return cls(path, RunConfig.parse(config.flat() | {"run-folder": str(path)}), held=held)
-
     def partition(self, known: KnownData) -> None:
         """The client-by-class table of training samples, as far as the server knows it, and whose data it is."""
         counts = known.class_counts

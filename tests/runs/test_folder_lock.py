@@ -66,7 +66,7 @@ def test_between_the_look_at_a_run_and_the_first_line_nobody_else_can_play_it(st
 
 def test_a_run_that_begins_anew_in_a_folder_holds_it_from_the_first_look_on(stopped, monkeypatch):
     shutil.rmtree(stopped / "checkpoint")
-    seen = watched(monkeypatch, run_folder, "begun_folder", stopped)
+    seen = watched(monkeypatch, resume, "begun_folder", stopped)
     folder, *_ = resume.open_run(RunConfig.parse(SMALL | {"run-folder": str(stopped)}))
     with folder:
         assert seen == [True] and refuses_another_process(stopped)

@@ -19,6 +19,7 @@ from fedhpro_flwr.exchange import GlobalModel
 from fedhpro_flwr.runs.failure import failure_told
 from fedhpro_flwr.runs.folder_lock import lock
 from fedhpro_flwr.runs.reports import RoundReport
+from fedhpro_flwr.runs.resume import open_run
 from fedhpro_flwr.runs.run_folder import RunFolder, begun_folder, read_rounds
 from fedhpro_flwr.server.known_data import KnownData
 from fedhpro_flwr.settings.flat_keys import flatten
@@ -116,13 +117,13 @@ def test_a_new_folder_is_named_by_experiment_and_time(tmp_path):
     assert re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]{4}", one.name)
 
 
-def test_of_makes_a_folder_under_results_or_takes_the_named_one(tmp_path):
+def test_a_run_begins_in_a_folder_under_results_or_takes_the_named_one(tmp_path):
     config = RunConfig.parse(results_dir=str(tmp_path), experiment="mine")
-    made = RunFolder.of(config).path
+    made = open_run(config)[0].path
     assert made.parent == tmp_path / "mine"
     # Whoever copies it to resume the run with plain `flwr run` finds there where it is.
     assert tomllib.loads((made / "config.toml").read_text())["run-folder"] == str(made)
-    named = RunFolder.of(RunConfig.parse(run_folder=str(tmp_path / "here" / "it")))
+    named, *_ = open_run(RunConfig.parse(run_folder=str(tmp_path / "here" / "it")))
     assert named.path == tmp_path / "here" / "it"
     assert (named.path / "config.toml").exists()
 
@@ -236,11 +237,11 @@ def test_a_run_without_checkpoints_is_not_said_to_go_on(tmp_path):
 
 def test_a_finished_run_is_not_written_over(tmp_path):
     config = RunConfig.parse(run_folder=str(tmp_path))
-    folder = RunFolder.of(config)
-    folder.on_round(report(1))
-    folder.summary({})
+    with open_run(config)[0] as folder:
+        folder.on_round(report(1))
+        folder.summary({})
     with pytest.raises(ConfigError) as refused:
-        RunFolder.of(config)
+        open_run(config)
     assert str(refused.value) == f"run-folder = {str(tmp_path)!r} holds a finished run; name another folder"
     assert len(read_rounds(tmp_path)) == 1
 
@@ -248,7 +249,7 @@ def test_a_finished_run_is_not_written_over(tmp_path):
 def test_a_run_that_failed_is_begun_anew(tmp_path):
     config = RunConfig.parse(run_folder=str(tmp_path))
     groups = GlobalModel({"head.bias": torch.ones(2)}, {"cnn": {"w": torch.zeros(1)}, "mlp": {}}, ["cnn", "mlp"])
-    with RunFolder.of(config) as folder:
+    with open_run(config)[0] as folder:
         folder.on_round(report(1))
         for method in ({"hyper-prototypes": torch.zeros(1)}, {"variate": torch.zeros(1)}):
             folder.models(groups, method)
@@ -256,7 +257,7 @@ def test_a_run_that_failed_is_begun_anew(tmp_path):
         for name in ("prototypes.safetensors", "curves.png", "my-notes.txt"):
             (tmp_path / name).write_text("of the attempt that failed")
         folder.failure("no clients")
-    with RunFolder.of(config) as again:
+    with open_run(config)[0] as again:
         left = {path.name for path in tmp_path.iterdir()}
         assert left == {"config.toml", "metrics.jsonl", ".writer", "my-notes.txt"}  # nothing of a model that is none
         again.on_round(report(1))
@@ -266,12 +267,12 @@ def test_a_run_that_failed_is_begun_anew(tmp_path):
 def test_a_run_that_can_go_on_is_not_written_over(tmp_path):
     """Whoever gives the same command again, a batch system say, loses nothing."""
     config = RunConfig.parse(run_folder=str(tmp_path))
-    with RunFolder.of(config) as folder:
+    with open_run(config)[0] as folder:
         folder.on_round(report(1))
     (tmp_path / "checkpoint").mkdir()
     (tmp_path / "checkpoint" / "round-1.safetensors").write_bytes(b"")
     with pytest.raises(ConfigError) as refused:
-        RunFolder.of(config)
+        open_run(config)
     assert str(refused.value) == (
         f"run-folder = {str(tmp_path)!r} holds a run that was stopped after round 1 or later: go on with "
         f"`fedhpro run --resume {tmp_path}`, delete its folder checkpoint to begin anew, or name another folder"
