@@ -67,14 +67,11 @@ def head_distance(g: HeadGradients, target: HeadGradients, distance: HeadDistanc
     raise ValueError(f"distance must be 'rowwise', 'cosine' or 'mse', got {distance!r}")
 
 
-def head_distance_gradient(g: HeadGradients, target: HeadGradients, distance: HeadDistance) -> HeadGradients:
-    """Derivative of `head_distance` with respect to g. A zero norm has the derivative zero."""
-    products = HeadProducts.of(g, target), HeadProducts.of(g, g), HeadProducts.of(target, target)
-    return pulled(head_pull(*products, distance), g, target)
-
-
 def head_pull(dot: HeadProducts, own: HeadProducts, target: HeadProducts, distance: HeadDistance) -> HeadPull:
-    """Factors of the derivative, from the products G.R, G.G and R.R [R.c3]."""
+    """Factors of the derivative of `head_distance` with respect to g, from the products G.R, G.G and R.R [R.c3].
+
+    A zero norm has the derivative zero.
+    """
     if distance == "rowwise":
         row = _cosine_pull(dot.weight, own.weight, target.weight)
         return HeadPull(*row, *_cosine_pull(dot.bias, own.bias, target.bias))

@@ -47,13 +47,6 @@ class Evaluation:
         """Whether all samples are taken for the same class."""
         return len(torch.unique(self.cells[:, 2])) == 1
 
-    @property
-    def confusion(self) -> Tensor:
-        """The whole tensor [G, C, C]; G is the largest domain that has samples, plus one."""
-        shape = (self._domains, self.num_classes, self.num_classes)
-        whole = torch.zeros(shape, dtype=torch.int64)
-        return whole.index_put_(tuple(self.cells[:, :3].T), self.cells[:, 3], accumulate=True)
-
     def class_accuracy(self) -> list[float | None]:
         """Accuracy of every class over all domains, None for a class without samples."""
         return _shares(*(_by(1, cells, self.num_classes) for cells in (self._hits, self.cells)))
@@ -67,12 +60,6 @@ class Evaluation:
         ids = [torch.tensor(list(group), dtype=torch.long) for group in groups]
         hits, totals = (_by(1, cells, self.num_classes) for cells in (self._hits, self.cells))
         return _shares(torch.stack([hits[i].sum() for i in ids]), torch.stack([totals[i].sum() for i in ids]))
-
-    @classmethod
-    def of_confusion(cls, confusion: Tensor, loss: float) -> Evaluation:
-        """From the whole tensor [G, C, C] of int64."""
-        where = confusion.nonzero()  # [E, 3]
-        return cls(torch.cat([where, confusion[tuple(where.T)][:, None]], dim=1), confusion.shape[-1], loss)
 
     @classmethod
     def together(cls, results: Iterable[Evaluation]) -> Evaluation:

@@ -7,6 +7,7 @@ assert run.reports[0].set_aside == ["client 2: did not reply"]
 from __future__ import annotations
 
 import torch
+from confusion import evaluation_of
 from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from torch import nn
@@ -17,7 +18,6 @@ from fedhpro_flwr.code_fingerprint import code_fingerprint
 from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.data import Split
 from fedhpro_flwr.launch.in_process import InProcessGrid
-from fedhpro_flwr.metrics import Evaluation
 from fedhpro_flwr.models import Model
 from fedhpro_flwr.records import OwnTest, Update, array_record, pack_update, tensors_of, unpack_broadcast
 from fedhpro_flwr.runs import reports
@@ -152,7 +152,7 @@ def constant_app(shift=lambda partition: float(partition), examples=lambda parti
         partition = received.task.partition_id
         model = {k: v + shift(partition) if v.is_floating_point() else v for k, v in received.model.items()}
         confusion = torch.tensor([[[1, 1 + partition], [0, 0]]])
-        own = OwnTest(partition, Evaluation.of_confusion(confusion, 0.5))
+        own = OwnTest(partition, evaluation_of(confusion, 0.5))
         update = Update(partition, examples(partition), model, {}, {"train-loss": float(partition)}, own)
         return Message(pack_update(update), reply_to=message)
 

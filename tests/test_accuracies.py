@@ -2,14 +2,14 @@
 
 import pytest
 import torch
+from confusion import evaluation_of
 
 from fedhpro_flwr.accuracies import Breakdown, ClientsTested, ServerTested, client_numbers, worse_than_alone
-from fedhpro_flwr.metrics import Evaluation
 from fedhpro_flwr.records import OwnTest
 
 
 def evaluation(*planes, loss=0.5):
-    return Evaluation.of_confusion(torch.tensor(planes), loss)
+    return evaluation_of(torch.tensor(planes), loss)
 
 
 ONE = evaluation([[3, 1], [2, 2]])  # 5 of 8

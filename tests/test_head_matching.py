@@ -2,9 +2,10 @@ import math
 
 import pytest
 import torch
+from head_distance_gradient import head_distance_gradient
 
 from fedhpro_flwr.gradient_matching import EPSILON
-from fedhpro_flwr.head_matching import HeadGradients, HeadProducts, head_distance, head_distance_gradient
+from fedhpro_flwr.head_matching import HeadGradients, HeadProducts, head_distance
 
 DISTANCES = ["rowwise", "cosine", "mse"]
 

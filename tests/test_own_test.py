@@ -5,9 +5,9 @@ import re
 
 import pytest
 import torch
+from confusion import confusion_of, evaluation_of
 from flwr.app import MetricRecord, RecordDict
 
-from fedhpro_flwr.metrics import Evaluation
 from fedhpro_flwr.records import OwnTest, array_record, pack_test
 from fedhpro_flwr.server.reply_checks import BadReply, unpack_test
 
@@ -21,17 +21,17 @@ def unpacked(cells, domains=1, **numbers):
 
 
 def test_a_clients_own_test_comes_back():
-    test = OwnTest(3, Evaluation.of_confusion(torch.eye(10, dtype=torch.int64)[None] * 7, 0.5))
+    test = OwnTest(3, evaluation_of(torch.eye(10, dtype=torch.int64)[None] * 7, 0.5))
     again = unpack_test(pack_test(test), 10)
     assert (again.partition_id, again.by_head.loss, again.by_prototype) == (3, 0.5, None)
-    assert torch.equal(again.by_head.confusion, test.by_head.confusion)
+    assert torch.equal(confusion_of(again.by_head), confusion_of(test.by_head))
     both = unpack_test(pack_test(OwnTest(3, test.by_head, test.by_head)), 10)
     assert both.by_prototype.examples == 70
     assert unpacked([]).by_head.examples == 0
 
 
 def test_every_cell_may_be_there():
-    test = OwnTest(3, Evaluation.of_confusion(torch.ones(2, 10, 10, dtype=torch.int64), 0.5))
+    test = OwnTest(3, evaluation_of(torch.ones(2, 10, 10, dtype=torch.int64), 0.5))
     assert unpack_test(pack_test(test), 10, 2).by_head.examples == 200
 
 

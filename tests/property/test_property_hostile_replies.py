@@ -13,12 +13,12 @@ from random import Random
 
 import pytest
 import torch
+from confusion import evaluation_of
 from flwr.app import ArrayRecord, ConfigRecord, Error, Message, RecordDict
 from torch import nn
 
 from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.exchange import GlobalModel
-from fedhpro_flwr.metrics import Evaluation
 from fedhpro_flwr.models import Model
 from fedhpro_flwr.printable import LONGEST_REASON
 from fedhpro_flwr.records import OwnTest, Tensors, Update, array_record, pack_update
@@ -69,7 +69,7 @@ def packed(client: int) -> RecordDict:
         "class-ids": torch.tensor([client % CLASSES, (client + 1) % CLASSES]),
         "class-counts": torch.tensor([3, 4]),
     }
-    test = OwnTest(client, Evaluation.of_confusion(torch.eye(CLASSES, dtype=torch.int64)[None], 0.5))
+    test = OwnTest(client, evaluation_of(torch.eye(CLASSES, dtype=torch.int64)[None], 0.5))
     return pack_update(Update(client, 8, model, own, {"train-loss": 1.5}, test))
 
 

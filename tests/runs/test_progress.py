@@ -8,12 +8,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from confusion import evaluation_of
 from rich.console import Console
 
 from fedhpro_flwr.accuracies import Breakdown, ClientsTested, ServerTested
 from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.exchange import GlobalModel
-from fedhpro_flwr.metrics import Evaluation
 from fedhpro_flwr.records import OwnTest
 from fedhpro_flwr.runs.closing import closing
 from fedhpro_flwr.runs.progress import RoundLog, RunProgress, round_line
@@ -31,9 +31,7 @@ def server_tested(accuracy, head, medium, tail, **more):
 
 
 def own_test(client, correct, examples=4, **more):
-    return OwnTest(
-        client, Evaluation.of_confusion(torch.tensor([[[correct, examples - correct], [0, 0]]]), 0.5), **more
-    )
+    return OwnTest(client, evaluation_of(torch.tensor([[[correct, examples - correct], [0, 0]]]), 0.5), **more)
 
 
 def clients_tested(accuracy):
