@@ -21,7 +21,6 @@ from fedhpro_flwr.settings.flat_keys import ConfigError
 from fedhpro_flwr.settings.sections import AggregationOptions, Share
 
 HEAD_PREFIX = "head."
-PLAIN = AggregationOptions()
 
 
 def travels(name: str, share: Share) -> bool:
@@ -120,7 +119,7 @@ class GlobalModel:
         """The same encoders under other shared tensors."""
         return GlobalModel(shared, self.encoders, self.members)
 
-    def mean(self, updates: Sequence[Update], options: AggregationOptions = PLAIN) -> GlobalModel:
+    def mean(self, updates: Sequence[Update], options: AggregationOptions) -> GlobalModel:
         """Each tensor's mean over the clients that exchange it, weighted by samples [R.c1].
 
         A group that nobody replied for keeps its encoder.

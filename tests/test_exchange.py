@@ -6,6 +6,7 @@ import torch
 from fedhpro_flwr.aggregation import weighted_mean
 from fedhpro_flwr.exchange import GlobalModel, exchanged, personal
 from fedhpro_flwr.records import Update
+from fedhpro_flwr.settings.sections import AggregationOptions
 
 MODEL = {"encoder.w": torch.tensor([1.0]), "encoder.n": torch.tensor(3), "head.weight": torch.tensor([[2.0]])}
 
@@ -34,7 +35,7 @@ def test_the_head_is_averaged_over_all_and_an_encoder_within_its_group():
         update(1, 2, {"encoder.w": 10.0, "head.w": 4.0}),
         update(2, 3, {"encoder.w": 5.0, "head.w": 7.0}),
     ]
-    mean = model.mean(updates)
+    mean = model.mean(updates, AggregationOptions())
     assert mean.tensors("a")["encoder.w"].item() == (1 * 1.0 + 3 * 5.0) / 4
     assert mean.tensors("b")["encoder.w"].item() == 10.0
     assert mean.tensors("c")["encoder.w"].item() == 0.0  # nobody replied: it stays
@@ -46,11 +47,11 @@ def test_one_architecture_is_one_mean():
     draw = torch.Generator().manual_seed(0)
     states = [{name: torch.randn(5, generator=draw) for name in ("encoder.w", "head.w")} for _ in range(3)]
     updates = [Update(client, client + 1, state, {}) for client, state in enumerate(states)]
-    mean = GlobalModel.start(states[0], "all").mean(updates)
+    mean = GlobalModel.start(states[0], "all").mean(updates, AggregationOptions())
     wanted = weighted_mean(states, [1, 2, 3])
     assert mean.groups == ("",)
     assert all(torch.equal(mean.tensors("")[name], wanted[name]) for name in wanted)
 
 
 def test_nothing_is_no_error():
-    assert GlobalModel.start(MODEL, "nothing").mean([Update(0, 1, {}, {})]).shared == {}
+    assert GlobalModel.start(MODEL, "nothing").mean([Update(0, 1, {}, {})], AggregationOptions()).shared == {}
