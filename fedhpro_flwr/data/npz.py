@@ -76,6 +76,8 @@ def read_npz(file: Path, *, whole: bool = False) -> tuple[Split, Split | None]:
             train, test = layout(archive.files)
             names = (*train, *(test or ()))
             arrays = {name: stored_array(archive, name) for name in names}
+            if test and not any(arrays[name].size for name in test):
+                raise ValueError(f"{' and '.join(test)} hold no samples; leave both out of the file")
             if whole:
                 read = {name: Header(array.shape, array.dtype) for name, array in arrays.items()}
                 refuse_unread(other_headers(archive, names) | read, names)

@@ -195,6 +195,8 @@ def test_a_column_of_labels_is_a_list_of_labels(tmp_path: Path) -> None:
         ({"images": pixels(10, 4, 4), "labels": LABELS + 1}, "no training sample has the label 0, of 4 classes"),
         ({"x_train": pixels(10, 4, 4), "y_train": LABELS, "x_test": pixels(2, 4, 4), "y_test": np.array([3, 0])},
          "no training sample has the label 3, of 4 classes"),
+        ({"images": pixels(10, 4, 4), "labels": LABELS, "x_test": pixels(0, 4, 4), "y_test": np.array([])},
+         r"own\.npz: x_test and y_test hold no samples; leave both out of the file$"),
         ({"images": np.array(5), "labels": LABELS}, "images is a single number"),
         ({"images": np.array([None] * 10), "labels": LABELS},
          r"own\.npz: images is .*Python objects, which are never loaded"),
