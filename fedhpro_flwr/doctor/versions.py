@@ -14,7 +14,7 @@ from fedhpro_flwr.doctor.subject import Subject
 
 PROJECT = "fedhpro-flwr"
 SHOWN = ("flwr", "ray", "torch", "torchvision", "numpy", "pydantic")
-INSTALL = f"run `pip install --upgrade {PROJECT}` in this environment"
+INSTALL = f"run `pip install {PROJECT}` in this environment"
 
 
 def python_version(subject: Subject) -> Finding | None:

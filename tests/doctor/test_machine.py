@@ -52,6 +52,7 @@ def test_packages(monkeypatch, here, found):
     finding = versions.packages(Subject())
     assert finding.found == found
     assert finding.level is (OK if len(here) == 2 and here["flwr"] == "1.41.0" else PROBLEM)
+    assert finding.advice in ("", "run `pip install fedhpro-flwr` in this environment")  # --upgrade would ask an index
 
 
 def test_packages_of_a_project_that_is_not_installed(monkeypatch):
