@@ -48,7 +48,7 @@ def main(grid: Grid, context: Context) -> None:
 
 
 def run(grid: Grid, config: RunConfig, folder: RunFolder, trackers: Trackers, checkpoint: Checkpoint | None) -> None:
-    """Everything that can be wrong is looked at before the first message leaves."""
+    """Check all that can be wrong before the first message leaves; then run the rounds and write the results."""
     settle(config)
     method = build_method(config)
     known = known_data(config)

@@ -1,6 +1,6 @@
 """THE round, top to bottom: broadcast, collect, check, average, match, test, tell.
 
-What is particular to FedHPro is named at the line that calls it and written in fedhpro_flwr/methods/fedhpro.py.
+Comments name what is particular to FedHPro at the lines that call it; its code is in fedhpro_flwr/methods/fedhpro.py.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ class FedHProStrategy(FlowerStrategy):
         observers: told of every round.
         data: fingerprint of the partition the server expects its clients to use; "" where clients bring their own data.
         method: the server half of the federated method; built from `config` if left out.
-        breakdown: along what the clients' own tests are reported.
-        encoders: initial models by architecture, where `model.share = "group"` averages several; Flower's own results
+        breakdown: the class groups, domains and architectures by which the clients' own tests are reported.
+        encoders: initial models by architecture, if `model.share = "group"` averages several; Flower's own results
             (`Result.arrays`, `evaluate_fn`) then hold the head alone.
         resume: the checkpoint to go on from; None to begin with round 1.
-        samples: each client trains on so many, and a reply that says otherwise is set aside; () where only they know.
-        run: names a run that begins, in what clients keep of it; drawn if left out.
+        samples: what each client trains on [N]; a reply that says otherwise is set aside. () if only clients know.
+        run: the name of a new run, under which clients keep their files of it; drawn at random if left out.
 
     Raises:
         ConfigError: the checkpoint is of a run with other settings or other data, or `config` names no method.
@@ -77,7 +77,7 @@ class FedHProStrategy(FlowerStrategy):
         self.known_breakdown, self.encoders, self.resume = breakdown, encoders, resume
         self.so_far = run_so_far(resume, config, data, run)
         self.clients = Clients(config, self.so_far, data)
-        self.samples = () if config.privacy.withhold else tuple(samples)  # withheld, the number says nothing
+        self.samples = () if config.privacy.withhold else tuple(samples)  # if withheld, replies do not say it
         self.num_classes, self.model = 0, GlobalModel({})
         self.initial: Tensors = {}
         self.state: object = None
@@ -95,12 +95,12 @@ class FedHProStrategy(FlowerStrategy):
         evaluate_config: ConfigRecord | None = None,
         evaluate_fn: EvaluateFn | None = None,
     ) -> Result:
-        """Run all rounds. `num_rounds` and `timeout` default to the settings; `evaluate_fn` is called as Flower does.
+        """Run all rounds. `num_rounds` and `timeout` default to the settings; `evaluate_fn` is called as in Flower.
 
         Raises:
             QuorumError: too few clients replied well in a round, however often it was repeated.
-            ConfigError: the nodes are not those the settings need, `initial_arrays` are no model, or settings for the
-                clients alone: both halves go by `config`.
+            ConfigError: the nodes are not those the settings need, `initial_arrays` are no model, or `train_config` or
+                `evaluate_config` holds settings: server and clients both go by `config`.
         """
         refuse_settings(train_config, evaluate_config)
         self.result, self.evaluate_fn = Result(), evaluate_fn
@@ -127,7 +127,7 @@ class FedHProStrategy(FlowerStrategy):
         return self.result
 
     def play(self, server_round: int, grid: Grid, *, is_last: bool) -> RoundReport:
-        """One round: `attempt`, below the quorum once more, `clients.retries` times at most; then the server's test."""
+        """One round: `attempt`, repeated below the quorum (`clients.retries` times at most); then the server's test."""
         self.watch = Stopwatch()
         self.clients.new_round(self.watch)
         _, earlier = self.clients.until_quorum(lambda: self.attempt(server_round, grid))
@@ -150,12 +150,12 @@ class FedHProStrategy(FlowerStrategy):
         return report
 
     def attempt(self, server_round: int, grid: Grid) -> None:
-        """Ask the drawn clients whose nodes are there, and take their replies.
+        """Ask the drawn clients whose nodes are there, and aggregate their replies.
 
         Raises:
-            QuorumError: fewer good replies, or nodes to ask, than `clients.quorum` needs; nothing has changed then.
+            QuorumError: fewer good replies, or nodes to ask, than `clients.quorum` needs; the model is then unchanged.
         """
-        self.replies = Collected([], [])  # of the round before: its models are not held beside those of this one
+        self.replies = Collected([], [])  # frees the last round's models before those of this one arrive
         self.clients.update()
         messages = self.configure_train(server_round, self.model.arrays, ConfigRecord(), grid)
         replies = self.clients.send_and_receive(messages, self.method.expects(self.state))
@@ -164,7 +164,7 @@ class FedHProStrategy(FlowerStrategy):
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """The messages of a round: the model, what the method broadcasts (FedHPro: S), all settings, whom it is for."""
+        """The messages of a round: the model, the method's broadcast (FedHPro: S), all settings, and its client."""
         self.clients.draw(server_round)
         # The model that enters round r is the result of round r - 1: testing it on arrival costs no message of its own.
         evaluate = self.config.evaluation.by_clients(server_round - 1) and not self.config.privacy.withhold
@@ -190,18 +190,18 @@ class FedHProStrategy(FlowerStrategy):
         sent, updates = self.model, self.replies.good  # in partition order
         with self.watch("aggregation"):
             mean = sent.mean(updates, self.config.aggregation)  # w = sum_k n_k w_k / sum_k n_k [R.c1]
-        # FedHPro: mean class gradients g [C, D], calibration where asked, M matching steps on S [P.2]
+        # FedHPro: mean class gradients g [C, D], calibration if it is on, M matching steps on S [P.2]
         draws = Draws(self.config.seed, server_round)
         step = self.method.server_step(self.state, sent.shared, mean.shared, updates, draws, self.watch)
         step = checked(step, mean.shared, self.method)
         self.model, self.state = mean.with_shared(step.model), step.state
-        self.clients.count(updates, voids=step.voids)  # SCAFFOLD voids, where a client lost its control variate
+        self.clients.count(updates, voids=step.voids)  # SCAFFOLD voids them if a client lost its control variate
         spent = worst_spent(u.metrics for u in updates if self.config.privacy.withhold)
         self.method_metrics = {**step.metrics, **spent}
         return self.model.arrays, train_record(mean_loss(updates))
 
     def tested(self) -> ServerTested | None:
-        """The global model on the server's test data, where there is a test."""
+        """The global model's results on the server's test data; None if there is no test."""
         if self.test is None:
             return None
         with self.watch("evaluation"):
