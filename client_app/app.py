@@ -29,14 +29,14 @@ def make_client_app(client_side: ClientSide) -> ClientApp:
 
     Args:
         client_side: gives a model of the client's architecture and the client's own samples, on one device; called
-            once a message with the run's settings, the task (round, partition) and Flower's context (its `node_config`
-            in a deployment). What of the model does not travel must have its initial weights: see `model.share`.
+            per message with the run's settings, the task (round, partition) and Flower's context (its `node_config` in
+            a deployment). The part of the model that does not travel must have its initial weights: see `model.share`.
     """
     app = ClientApp()
 
     @app.query()
     def introduce(message: Message, context: Context) -> Message:
-        """Before round 1: which client this node is, and whether it could train."""
+        """Say which client this node is and whether it could train: before round 1, and whenever the server asks."""
         config, task = unpack_task(message)
         return Message(introduction(client_side, config, task, context).pack(), reply_to=message)
 

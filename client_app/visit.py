@@ -1,6 +1,6 @@
 """THE visit of a client, top to bottom: it receives the global model, measures, trains, and replies with one message.
 
-What is particular to FedHPro is named at the line that calls it and written in fedhpro_flwr/methods/fedhpro.py.
+Comments name what is particular to FedHPro at the lines that call it; its code is in fedhpro_flwr/methods/fedhpro.py.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ def visit(
         received: what the server sent.
         method: the client half of the federated method; built from the received settings if left out.
         state: where the client keeps the part of its model that does not travel and what the method remembers; needed
-            where there is either.
+            if there is either.
 
     Returns:
-        The trained model (what of it travels), the method's upload, and the client's numbers.
+        The trained model (the part that travels), the method's upload, and the client's metrics and test results.
 
     Raises:
         ValueError: the received tensors do not fit the model, the client has no training data, or a batch of one
@@ -60,7 +60,7 @@ def visit(
     draws, watch = Draws(config.seed, task.server_round, task.partition_id), Stopwatch()
     kept, memory = split_memory(state.before() if state else {})
     load(model, received.model, method.share, kept)
-    model.eval()  # as every hook finds it: only training moves a BatchNorm's statistics
+    model.eval()  # every hook gets it in this mode: only training moves a BatchNorm's statistics
     arrival = Arrival(model, data, received, draws, memory)
 
     with watch("evaluation"):
@@ -70,15 +70,15 @@ def visit(
         upload = method.upload(arrival)
         # FedHPro: HPCL with the margin d_k of this client, and HPAL [P.3] [P.4]
         extra_loss = method.local_loss(arrival)
-        offsets = method.logit_offsets(arrival)  # FedHPro, if asked to: by how many samples of each class there are
+        offsets = method.logit_offsets(arrival)  # FedHPro, if asked to: from the client's class counts
         correction = method.correction(arrival)  # SCAFFOLD, FedProx; FedHPro if asked to
     refuse_client_hooks(method, upload, extra_loss, offsets, correction, model.num_classes)
     with watch("local-training"), lone_sample_explained(len(arrival.train), config.local):
         train_loss = train(model, data, config.local, extra_loss, draws, correction, offsets)
     with watch("departure"):
-        # class means of the methods that average them; FedHPro sends nothing that is measured after training
+        # class means, for methods with class prototypes; FedHPro sends nothing that is measured after training
         model.eval()
-        departing = replace(arrival)  # without the features that it may have cached: the model is another now
+        departing = replace(arrival)  # a copy without the cached features: they are those of the received model
         departure = method.depart(departing, config.local.steps(len(arrival.train)))
         refuse_departure(method, departure, upload)
         upload |= departure.upload
@@ -90,11 +90,11 @@ def visit(
     metrics |= {f"{PHASE}{phase}": seconds for phase, seconds in watch.seconds.items()}
     sent = exchanged(trained, method.share)
     update = Update(task.partition_id, len(arrival.train), sent, upload, metrics, test)
-    return protected(update, received, model.num_classes, state)  # as it is, unless `privacy.*` holds something back
+    return protected(update, received, model.num_classes, state)  # unchanged, unless `privacy.*` holds something back
 
 
 def own_test(model: Model, data: ClientData, received: Broadcast, *, state: PersonalState | None = None) -> OwnTest:
-    """The received model, and what the client kept of its own, on the client's own test data.
+    """Test the received model, completed by the part that the client kept, on the client's own test data.
 
     Raises:
         ValueError: the received tensors do not fit the model, or the settings withhold such results.
@@ -105,12 +105,12 @@ def own_test(model: Model, data: ClientData, received: Broadcast, *, state: Pers
     kept, _ = split_memory(state.before() if state else {})
     load(model, received.model, method.share, kept)
     if state:
-        state.let_go()  # after the last round: of a round that was repeated, say
+        state.let_go()  # after the last round, files may be left that nobody needs, as of a repeated round
     return measure(model, data, received, method)
 
 
 def measure(model: Model, data: ClientData, received: Broadcast, method: Method) -> OwnTest:
-    """The loaded model by its head, or the method's, and by the nearest of the received prototypes where asked."""
+    """Test the loaded model with its own head or the method's and, if asked to, by the nearest received prototypes."""
     head, prototypes = method.tested_scores(received.tensors)
     scores: list[Scores] = [head or model.head, *([prototypes] if prototypes else [])]
     results = evaluate_each(model, data, scores, batch_size=received.config.evaluation.batch_size)
@@ -140,12 +140,12 @@ def train(
         optimizer.step()
         return loss.detach()
 
-    step = as_cuda_graph(sgd_step, local, data.device)  # itself, unless asked for on a GPU
+    step = as_cuda_graph(sgd_step, local, data.device)  # `sgd_step` itself, unless set and on a GPU
     for _ in range(local.epochs):
         total = torch.zeros((), device=data.device)
         for x, labels in epoch(data, local, order, augmentation):
             total += step(x, labels) * len(labels)  # stays on the device: no step waits for the host
-    optimizer.zero_grad()  # between visits a process holds its weights alone
+    optimizer.zero_grad()  # between visits a process holds the weights but no gradients
     return float(total) / len(data.training)
 
 
