@@ -164,7 +164,7 @@ class FedHProStrategy(FlowerStrategy):
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """The messages of a round: the model, the method's broadcast (FedHPro: S), all settings, and its client."""
+        """A round's messages: the model, the method's broadcast (FedHPro: S), all settings, and whom each is for."""
         self.clients.draw(server_round)
         # The model that enters round r is the result of round r - 1: testing it on arrival costs no message of its own.
         evaluate = self.config.evaluation.by_clients(server_round - 1) and not self.config.privacy.withhold

@@ -45,7 +45,7 @@ def build_method(config: RunConfig) -> Method:
         ConfigError: there is none of that name, or it cannot work with these settings.
     """
     chosen = METHODS.find(config.method.name)
-    chosen.refuse(config)  # `flwr run` and a strategy in somebody's own app come by here alone
+    chosen.refuse(config)  # `flwr run` and a strategy in somebody's own app pass no other check
     if issubclass(chosen, FedHPro) and config.losses.correction == "control-variates":
         return corrected(chosen)(config)
     if issubclass(chosen, PrototypeMethod) and config.method.prototypes == "hyper":

@@ -25,20 +25,20 @@ class Batch:
     z: Tensor  # [B, D] its features, with their graph
 
 
-# With local.cuda-graph most steps repeat what these asked of the device in one that was recorded, not their Python.
+# With local.cuda-graph most steps replay the device work of a recorded step, without running these functions' Python.
 LocalLoss = Callable[[Batch], Tensor]  # -> scalar, added to the cross-entropy
 Correction = Callable[[], None]  # changes the gradients of the model's parameters in place, between backward and step
 
 
 @dataclass(frozen=True, eq=False)
 class Arrival:
-    """A client that has received the model and not yet trained; in `depart`, one that has."""
+    """A client that has received the model and not trained yet; in `depart`, after its training."""
 
     model: Model  # in eval mode
     data: ClientData
     received: Broadcast
     draws: Draws
-    memory: Tensors = field(default_factory=dict)  # of the method at this client's last visit; empty at its first
+    memory: Tensors = field(default_factory=dict)  # the method's, from the last visit; empty at the first
 
     @property
     def train(self) -> Split:
@@ -51,8 +51,8 @@ class Arrival:
 
     @cached_property
     def features(self) -> Tensor:
-        """z [N, D] of all training samples in eval mode, encoded once for all who ask: at the received model, and in
-        `depart` at the trained one."""
+        """z [N, D] of all training samples in eval mode, encoded once and then kept: by the received model, and in
+        `depart` by the trained one."""
         return encode(self.model, self.train.inputs, self.data.encoder_inputs)
 
 

@@ -1,6 +1,6 @@
 """FedHPro's losses on plain averaged prototypes: the row of the publication's ablation without hyper-prototypes.
 
-The server averages the clients' class means, each client counted once, and broadcasts one vector a class; clients
+The server averages the clients' class means, each client counted once, and broadcasts one vector per class; clients
 train with CE + HPCL [P.3] + HPAL [P.4] on those, as in fedhpro.py with K = 1. In round 1 there are no prototypes yet.
 """
 
@@ -27,7 +27,7 @@ class Averaged(PrototypeMethod):
 
     @classmethod
     def refuse(cls, config: RunConfig) -> None:
-        """As every method with prototypes, and a margin's settings that do not agree."""
+        """Also refuse settings of the margin that contradict each other."""
         super().refuse(config)
         refuse_margins(config.losses)
 
@@ -38,7 +38,7 @@ class Averaged(PrototypeMethod):
         return GlobalPrototypes(before.updated(mean, class_mask))
 
     def prototype_loss(self, arrival: Arrival, prototypes: Prototypes) -> LocalLoss | None:
-        """HPCL and HPAL among the classes that have a prototype; samples of others have the cross-entropy alone."""
+        """HPCL and HPAL among the classes that have a prototype; samples of others get the cross-entropy alone."""
         known = prototypes.known  # [C]
         margin = margin_of(self.config, arrival)
         if isinstance(margin, Tensor):
@@ -46,7 +46,7 @@ class Averaged(PrototypeMethod):
         of_known = hpcl_and_hpal(self.config, Anchors.of(prototypes.vectors[known][:, None]), margin)
         if of_known is None or bool(known.all()):
             return of_known
-        place = known.cumsum(0) - 1  # [C] of a known class among the known ones
+        place = known.cumsum(0) - 1  # [C] index of each known class among the known ones
 
         def loss_of_all(batch: Batch) -> Tensor:
             return of_known(Batch(batch.x, place[batch.labels], batch.z))
@@ -55,9 +55,9 @@ class Averaged(PrototypeMethod):
             chosen = known[batch.labels]
             if not bool(chosen.any()):
                 return batch.z.new_zeros(())
-            # Means over the batch, as everywhere: the few samples that are known do not count for all.
+            # The mean is over the whole batch, as everywhere, so a few samples of known classes do not weigh as all.
             share = chosen.float().mean()
             return share * loss_of_all(Batch(batch.x[chosen], batch.labels[chosen], batch.z[chosen]))
 
-        # Looked at once: choosing in each step would make each wait for the device.
+        # Decided once: choosing in each step would make each step wait for the device.
         return loss_of_all if bool(known[arrival.train.labels].all()) else loss_of_some

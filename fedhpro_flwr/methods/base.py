@@ -33,25 +33,25 @@ class ServerStep:
     model: Tensors
     state: object
     metrics: Mapping[str, float] = field(default_factory=dict)  # finite numbers
-    voids: bool = False  # whether what clients have kept so far counts no more: each begins anew
+    voids: bool = False  # whether what clients have kept so far is void, so that each begins anew
 
 
 class Method:
     """FedAvg, and the hooks that the other methods override."""
 
     name: ClassVar[str] = "fedavg"
-    shares: ClassVar[tuple[Share, ...]] = ("all", "group", "head")  # what it can work with; see `model.share`
-    takes_hyper_prototypes: ClassVar[bool] = False  # in place of its own; see `method.prototypes`
+    shares: ClassVar[tuple[Share, ...]] = ("all", "group", "head")  # the values of `model.share` that it works with
+    takes_hyper_prototypes: ClassVar[bool] = False  # whether they can replace its own; see `method.prototypes`
 
     def __init__(self, config: RunConfig) -> None:
         self.config = config
 
     @classmethod
     def refuse(cls, config: RunConfig) -> None:
-        """Look at settings that this method cannot work with, before anything starts.
+        """Check, before anything starts, that this method can work with the settings.
 
         Raises:
-            ConfigError: there are some, and which it can work with.
+            ConfigError: it cannot; the message says which settings it can work with.
         """
         if config.model.share not in cls.shares:
             raise ConfigError(
@@ -79,26 +79,26 @@ class Method:
 
     @classmethod
     def sends_of_classes(cls, config: RunConfig) -> bool:
-        """Whether clients send class tensors, CLASS_TENSORS in records.py, under these settings."""
+        """Whether clients send any of CLASS_TENSORS (records.py) under these settings."""
         return False
 
     @classmethod
     def share_of(cls, config: RunConfig) -> Share:
-        """What of a client's model travels under these settings."""
+        """Which part of a client's model travels under these settings."""
         return config.model.share
 
     @property
     def share(self) -> Share:
-        """What of a client's model travels."""
+        """Which part of a client's model travels."""
         return self.share_of(self.config)
 
     @property
     def server_rates(self) -> tuple[str, ...]:
-        """Keys of the rates at which the server trains under these settings: they are named where it diverges."""
+        """Keys of the learning rates of the server's own training; the error names them if that training diverges."""
         return ()
 
     def refuse_data(self, *, images: bool) -> None:
-        """Look at what the data must be for this method and these settings, before the first round.
+        """Check, before the first round, that this method and these settings can work with the data.
 
         Raises:
             ConfigError: the settings need images and the data is not.
@@ -125,18 +125,18 @@ class Method:
     def correction(self, arrival: Arrival) -> Correction | None:
         """What the client does to every step's gradients; None for nothing.
 
-        A term of the loss in the weights alone belongs here: its gradient costs an addition and no graph.
+        A loss term that depends on the weights alone belongs here: its gradient is one addition, without autograd.
         """
         return None
 
     def depart(self, arrival: Arrival, steps: int) -> Departure:
-        """What the trained client sends beside its model and what it remembers; `steps` of SGD were made."""
+        """What the trained client sends beside its model and what it remembers, after `steps` SGD steps."""
         return Departure()
 
     # --- on the server ------------------------------------------------------------------------------------------------
 
     def start(self, model: Tensors) -> object:
-        """The method's own state before round 1; `model` is the whole initial global model, whatever of it travels."""
+        """The method's own state before round 1; `model` is the whole initial global model, even if a part stays."""
         return None
 
     def broadcast(self, state: object) -> dict[str, Tensor]:
@@ -154,17 +154,17 @@ class Method:
 
         Args:
             state: before the round.
-            sent: of the model that the clients received, all tensors that every client shares: with `model.share` =
-                "head" or "group" the head alone. BatchNorm's statistics and counters are among them.
-            model: their weighted mean.
-            updates: their replies, in partition order.
+            sent: the tensors of the received model that all clients share: with `model.share` = "head" or "group" the
+                head alone; else BatchNorm's statistics and counters too.
+            model: the new values of these tensors, the mean of the clients'.
+            updates: the clients' replies, in partition order.
             draws: the server's random draws of this round.
             watch: for the seconds of each phase.
         """
         return ServerStep(model, state, {})
 
     def prototypes(self, received: Tensors) -> Prototypes | None:
-        """The global prototypes, one a class; None for a method without.
+        """The global prototypes, one per class; None for a method that has none.
 
         Args:
             received: what the clients receive, as `broadcast` gives it.
@@ -172,12 +172,12 @@ class Method:
         return None
 
     def prototype_scores(self, received: Tensors) -> Scores | None:
-        """How near features are to each class's prototypes, for accuracy by the nearest; None without prototypes."""
+        """How near features are to each class's prototypes, for the test by the nearest; None without prototypes."""
         prototypes = self.prototypes(received)
         return None if prototypes is None else prototypes.scores()
 
     def tested_head(self, received: Tensors) -> Head | None:
-        """The head that decides in every test, and in the model that a run leaves, in place of the model's own.
+        """The head that replaces the model's own in every test and in the model that a run leaves; None to keep it.
 
         Args:
             received: what the clients receive, as `broadcast` gives it.
@@ -185,10 +185,10 @@ class Method:
         return None
 
     def tested_scores(self, received: Tensors) -> tuple[Scores | None, Scores | None]:
-        """What decides in a test: in place of the model's own head, and, where `evaluation.nearest-prototype` asks for
-        it, by the nearest prototypes.
+        """What decides in a test: the scores that replace the model's own head (None: it decides itself), and, if
+        `evaluation.nearest-prototype` is set, those of the nearest prototypes.
 
-        The server and the clients test by the same: their numbers stand side by side in every table.
+        Server and clients test with the same scores: their numbers stand side by side in every table.
         """
         head = self.tested_head(received)
         by_prototypes = self.prototype_scores(received) if self.config.evaluation.nearest_prototype else None
@@ -202,7 +202,7 @@ class Method:
         """All of the state as named tensors for a checkpoint: `tensors`, and what that leaves out.
 
         Raises:
-            ConfigError: the method has a state and does not say how to make it again.
+            ConfigError: the method has a state, but no `restored` that rebuilds it.
         """
         if state is not None and type(self).restored is Method.restored:
             raise ConfigError(
@@ -215,11 +215,11 @@ class Method:
         """The inverse of `saved`.
 
         Args:
-            start: the state before round 1, of `start`.
+            start: the state before round 1, as `start` gives it.
             saved: what `saved` gave, bit for bit.
 
         Raises:
-            ConfigError: the method has a state and does not say how to make it again.
+            ConfigError: the method has a state, but does not override this.
         """
         if start is not None or saved:
             raise ConfigError(f"method.name = {self.name!r} cannot be resumed: its class has a state and no `restored`")

@@ -1,4 +1,4 @@
-"""The samples a client takes its class gradients on, where it does not take all (the reference: 100 a class)."""
+"""The samples a client takes its class gradients on, if it does not take all (the reference: 100 per class)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ClassSamples:
 
 
 def refuse_augmented(options: ClassGradientOptions, *, images: bool) -> None:
-    """Look at whether the samples can be augmented as the options ask.
+    """Check that the samples can be augmented as the options ask.
 
     Raises:
         ConfigError: DSA is asked of inputs that are not images.
@@ -34,7 +34,7 @@ def refuse_augmented(options: ClassGradientOptions, *, images: bool) -> None:
 
 
 def draw_class_samples(data: ClientData, num_classes: int, options: ClassGradientOptions, draws: Draws) -> ClassSamples:
-    """For each repeat and class min(n_c, samples-per-class) samples, augmented by one DSA draw a class batch.
+    """For each repeat and class min(n_c, samples-per-class) samples, augmented together by one DSA draw.
 
     A loop over classes, as the reference does: this runs once a visit, over the classes the client holds.
 

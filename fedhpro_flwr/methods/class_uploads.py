@@ -16,12 +16,12 @@ from fedhpro_flwr.settings.fedhpro_sections import ClassGradientOptions
 
 
 def measured_classes(arrival: Arrival, options: ClassGradientOptions, *, head_gradients: bool) -> ClassGradients:
-    """The class gradients of the samples that the options draw [P.1] [R.grads], under the head that the server names.
+    """The class gradients on the samples that the options choose [P.1] [R.grads], under the head that the server sent.
 
     Args:
-        arrival: of the client, at the model it received.
+        arrival: the client with the model it received.
         options: `class-gradients.*`.
-        head_gradients: those of the head's weight and bias as well.
+        head_gradients: whether to take those of the head's weight and bias as well.
     """
     received = arrival.received.tensors
     head = received_head(received) or head_of(arrival.received.model)
@@ -44,7 +44,7 @@ def measured_classes(arrival: Arrival, options: ClassGradientOptions, *, head_gr
 
 
 def counted_classes(arrival: Arrival) -> dict[str, Tensor]:
-    """Which classes a client holds [P], and of how many samples [P], by record name."""
+    """Which classes a client holds [P], and how many samples of each [P], by record name."""
     counts = count_classes(arrival.train.labels, arrival.model.num_classes)
     ids = counts.nonzero().squeeze(1)
     return {CLASS_IDS: ids, CLASS_COUNTS: counts[ids]}

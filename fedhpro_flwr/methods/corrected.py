@@ -1,9 +1,9 @@
 """FedHPro with SCAFFOLD's control variates at the clients: `losses.correction = "control-variates"`.
 
-No part of either publication. HPCL changes what a client minimises, a control variate takes from each of its steps the
-direction in which it drifts from the others; the two do not touch each other's tensors, so their hooks stand side by
-side. Unlike SCAFFOLD's, the means of models and of control variates are over samples where `aggregation.weighting` says
-so: a client of a few images has a control variate of a few noisy steps, which would count as much as any.
+In neither publication. HPCL changes what a client minimises; a control variate takes from each of its steps the
+direction in which it drifts from the others. They touch none of each other's tensors, so their hooks work side by side.
+Unlike in SCAFFOLD, models and control variates are averaged by samples if `aggregation.weighting` says so: a client of
+few images has a control variate from few noisy steps, which would otherwise count as much as any other.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from fedhpro_flwr.timing import Stopwatch
 class CorrectedState:
     """What the server remembers from round to round."""
 
-    method: object  # of FedHPro
-    control: object  # of SCAFFOLD
+    method: object  # FedHPro's state
+    control: object  # SCAFFOLD's state
 
 
 class CorrectedFedHPro(FedHPro):
@@ -45,7 +45,7 @@ class CorrectedFedHPro(FedHPro):
     # --- at the client ------------------------------------------------------------------------------------------------
 
     def correction(self, arrival: Arrival) -> Correction:
-        """SCAFFOLD's: the gradient that it corrects is that of CE + HPCL + HPAL."""
+        """SCAFFOLD's correction, here of the gradient of CE + HPCL + HPAL."""
         return self.scaffold.correction(arrival)
 
     def depart(self, arrival: Arrival, steps: int) -> Departure:
@@ -55,22 +55,22 @@ class CorrectedFedHPro(FedHPro):
     # --- on the server ------------------------------------------------------------------------------------------------
 
     def start(self, model: Tensors) -> CorrectedState:
-        """Both."""
+        """Both states."""
         return CorrectedState(super().start(model), self.scaffold.start(model))
 
     def broadcast(self, state: object) -> dict[str, Tensor]:
-        """Both."""
+        """What both broadcast."""
         state = cast(CorrectedState, state)
         return super().broadcast(state.method) | self.scaffold.broadcast(state.control)
 
     def expects(self, state: object) -> dict[str, Shape]:
-        """FedHPro's."""
+        """FedHPro's records: SCAFFOLD's clients upload none."""
         return super().expects(cast(CorrectedState, state).method)
 
     def server_step(
         self, state: object, sent: Tensors, model: Tensors, updates: Sequence[Update], draws: Draws, watch: Stopwatch
     ) -> ServerStep:
-        """SCAFFOLD's first: FedHPro may re-train the head of the model that comes of it."""
+        """SCAFFOLD's step first: FedHPro may re-train the head of the model that it gives."""
         state = cast(CorrectedState, state)
         control = self.scaffold.server_step(state.control, sent, model, updates, draws, watch)
         step = super().server_step(state.method, sent, control.model, updates, draws, watch)
@@ -78,11 +78,11 @@ class CorrectedFedHPro(FedHPro):
         return ServerStep(step.model, state, metrics, voids=control.voids)
 
     def tensors(self, state: object) -> dict[str, Tensor]:
-        """FedHPro's: a control variate is of no use after the run."""
+        """FedHPro's tensors: a control variate is of no use after the run."""
         return super().tensors(cast(CorrectedState, state).method)
 
     def saved(self, state: object) -> dict[str, Tensor]:
-        """Both."""
+        """What both save."""
         state = cast(CorrectedState, state)
         return super().saved(state.method) | self.scaffold.saved(state.control)
 
@@ -93,10 +93,10 @@ class CorrectedFedHPro(FedHPro):
 
 
 def corrected(chosen: type[FedHPro]) -> type[CorrectedFedHPro]:
-    """FedHPro, or a method made of it, with control variates: its hooks are called where FedHPro's would be.
+    """FedHPro, or a subclass of it, with control variates; a subclass's own hooks are called in place of FedHPro's.
 
     Raises:
-        ConfigError: it has a `correction` or `depart` of its own, which SCAFFOLD's would hide.
+        ConfigError: the subclass has a `correction` or `depart` of its own, which SCAFFOLD's would hide.
     """
     for hook in ("correction", "depart"):
         if getattr(chosen, hook) is not getattr(FedHPro, hook):

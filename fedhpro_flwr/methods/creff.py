@@ -45,7 +45,7 @@ FEDERATED_FEATURES = "federated-features"  # F [C, M, D]
 class Creff(Method):
     """FedHPro's calibration, kept apart from the averaged head, under the settings of the section `creff`."""
 
-    shares: ClassVar[tuple[Share, ...]] = ("all", "group")  # it is a global model that the second head belongs to
+    shares: ClassVar[tuple[Share, ...]] = ("all", "group")  # the second head belongs to a global model
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
@@ -54,16 +54,16 @@ class Creff(Method):
 
     @property
     def server_rates(self) -> tuple[str, ...]:
-        """Of the matching and of the second head."""
+        """The rates of the matching and of the second head's training."""
         return ("creff.matching-lr", "creff.lr")
 
     @classmethod
     def sends_of_classes(cls, config: RunConfig) -> bool:
-        """Head gradients."""
+        """True: head gradients."""
         return True
 
     def refuse_data(self, *, images: bool) -> None:
-        """As every method; and DSA augments images."""
+        """Also refuse the augmentation DSA unless the data is images."""
         super().refuse_data(images=images)
         refuse_augmented(self.config.class_gradients, images=images)
 
@@ -76,7 +76,7 @@ class Creff(Method):
         """F ~ N(0, 1); in round 1 the second head is the model's own.
 
         Raises:
-            ConfigError: that has no bias.
+            ConfigError: the model's head has no bias.
         """
         classes, width = head_of(model).weight.shape
         return Calibrated.start(self.options, classes, width, Draws(self.config.seed))

@@ -58,7 +58,7 @@ class FedHPro(Method):
 
     @classmethod
     def refuse(cls, config: RunConfig) -> None:
-        """As every method, losses or a calibration that do not agree, and what control variates do not fit."""
+        """Also refuse contradictory settings of the losses or calibration, and what rules out control variates."""
         super().refuse(config)
         refuse_margins(config.losses)
         refuse_calibration(config)
@@ -67,18 +67,18 @@ class FedHPro(Method):
 
     @classmethod
     def sends_of_classes(cls, config: RunConfig) -> bool:
-        """Class gradients for the matching, head gradients for the calibration; where there is neither, nothing."""
+        """Whether there is matching, which needs class gradients, or calibration, which needs head gradients."""
         return config.hyper_prototypes.matching_steps > 0 or config.calibration.head != "off"
 
     @property
     def server_rates(self) -> tuple[str, ...]:
-        """Of the matching and of the calibration, as far as there are any."""
+        """The rates of the matching and of the calibration, as far as they are on."""
         calibrates = self.config.calibration.head != "off"
         of_calibration = ("calibration.matching-lr", "calibration.lr") if calibrates else ()
         return (*(("hyper-prototypes.matching-lr",) if self._matches else ()), *of_calibration)
 
     def refuse_data(self, *, images: bool) -> None:
-        """As every method; and DSA augments images."""
+        """Also refuse the augmentation DSA unless the data is images."""
         super().refuse_data(images=images)
         refuse_augmented(self.config.class_gradients, images=images)
 
@@ -101,17 +101,17 @@ class FedHPro(Method):
         return hpcl_and_hpal(self.config, anchors, margin_of(self.config, arrival), self.logit_offsets(arrival))
 
     def logit_offsets(self, arrival: Arrival) -> Tensor | None:
-        """Of the client's class shares, where `losses.logit-adjustment` asks for it."""
+        """Offsets from the client's class shares, if `losses.logit-adjustment` asks for them."""
         return logit_offsets(arrival.train.labels, arrival.model.num_classes, self.config.losses.logit_adjustment)
 
     # --- on the server ------------------------------------------------------------------------------------------------
 
     def start(self, model: Tensors) -> object:
-        """S drawn from its start distribution; prototypes and first head of the calibration where it is on.
+        """Draw S from its start distribution, and, if the calibration is on, its prototypes and its first head.
 
         Raises:
-            ConfigError: `hyper-prototypes.counts` names a class that is not there, the start does not fit, or the head
-                has no bias.
+            ConfigError: `hyper-prototypes.counts` names a class that does not exist, `hyper-prototypes.init` does not
+                suit C and D, or the head has no bias.
         """
         hyper, calibration, draws = self.config.hyper_prototypes, self.config.calibration, Draws(self.config.seed)
         classes, width = head_of(model).weight.shape
@@ -138,7 +138,7 @@ class FedHPro(Method):
         )
 
     def broadcast(self, state: object) -> dict[str, Tensor]:
-        """S, and the head of the class gradients where it is not the model's own."""
+        """S; the head to take class gradients under, if not the model's own; if that varies, whether to calibrate."""
         state = cast(FedHProState, state)
         tensors = {HYPER_PROTOTYPES: state.hyper_prototypes.vectors, **sent_head(state.gradient_head)}
         if self._by_imbalance:
@@ -158,7 +158,7 @@ class FedHPro(Method):
     def server_step(
         self, state: object, sent: Tensors, model: Tensors, updates: Sequence[Update], draws: Draws, watch: Stopwatch
     ) -> ServerStep:
-        """Calibrate the head where asked [R.c3] [R.c4], then move S by gradient matching [P.2] [R.c5]."""
+        """Calibrate the head if that is on [R.c3] [R.c4], then move S by gradient matching [P.2] [R.c5]."""
         before = cast(FedHProState, state)
         used = before.gradient_head or head_of(sent)  # the head that the clients took their gradients under
         model, calibrated, new_head = self._calibrate(model, before, used, updates, draws, watch)  # [R.c3] [R.c4]
@@ -177,7 +177,7 @@ class FedHPro(Method):
         return lambda z: F.normalize(z, dim=1) @ anchors.directions.T.to(z)  # [B, D] -> [B, C]
 
     def tested_head(self, received: Tensors) -> Head | None:
-        """The calibrated head where it is kept apart from the model's own."""
+        """The calibrated head if it is kept apart from the model's own."""
         return received_head(received) if self.config.calibration.head == "separate" else None
 
     def tensors(self, state: object) -> dict[str, Tensor]:
@@ -185,7 +185,7 @@ class FedHPro(Method):
         return cast(FedHProState, state).results()
 
     def saved(self, state: object) -> dict[str, Tensor]:
-        """All of it."""
+        """All of the state."""
         return cast(FedHProState, state).saved()
 
     def restored(self, start: object, saved: Tensors) -> object:
@@ -195,10 +195,10 @@ class FedHPro(Method):
     def _calibrate(
         self, model: Tensors, state: FedHProState, used: Head, updates: Sequence[Update], draws: Draws, watch: Stopwatch
     ) -> tuple[Tensors, Calibrated | None, Head]:
-        """The calibration's prototypes and head after a round [R.c3] [R.c4], in the model where it replaces that one's.
+        """Calibrate [R.c3] [R.c4]; with `calibration.head = "replace"` the new head goes into the model.
 
         Returns:
-            The model, what the calibration remembers, and the head of this round: the clients' where none was trained.
+            The model, what the calibration remembers, and the new head, or the one in use if none was trained.
         """
         if state.calibrated is None or not state.wants_head_gradients:
             return model, state.calibrated, used
@@ -238,7 +238,7 @@ class FedHPro(Method):
 
     @property
     def _matches(self) -> bool:
-        """Hyper-prototypes that are frozen at their start need no class gradients."""
+        """Whether S moves; frozen at its start, it needs no class gradients."""
         return self.config.hyper_prototypes.matching_steps > 0
 
     @property

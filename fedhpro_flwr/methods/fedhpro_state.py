@@ -1,4 +1,4 @@
-"""What FedHPro's server remembers from round to round, as tensors to be saved and made again."""
+"""What FedHPro's server remembers from round to round, and how it is saved to tensors and restored."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from fedhpro_flwr.hyper_prototypes import HyperPrototypes
 from fedhpro_flwr.methods.head_calibration import Calibrated, received_head, sent_head
 from fedhpro_flwr.records import CLASS_COUNTS, HYPER_PROTOTYPES, Tensors, Update
 
-WANTS_HEAD_GRADIENTS = "calibrates"  # [1] int64: whether a round asks for them; the name is that of checkpoints
+WANTS_HEAD_GRADIENTS = "calibrates"  # [1] int64: whether a round asks for them; checkpoints have it by this name
 CALIBRATION_PROTOTYPES = "calibration-prototypes"  # F [C, M, D]
 
 
 @dataclass(frozen=True, eq=False)
 class FedHProState:
-    """After a round, or before the first."""
+    """The server's state after a round, or before the first."""
 
     hyper_prototypes: HyperPrototypes  # S [C, K, D]
     calibrated: Calibrated | None = None  # None where there is no calibration
     wants_head_gradients: bool = False  # in the next round
-    class_counts: Tensor | None = None  # [N, C] of the clients heard so far, where the calibration waits for imbalance
+    class_counts: Tensor | None = None  # [N, C] of the clients heard so far, if the calibration waits for imbalance
 
     @property
     def gradient_head(self) -> Head | None:
-        """The head that clients take class gradients under, where it is not the model's own."""
+        """The head that clients take class gradients under; None if it is the model's own."""
         return self.calibrated.head if self.calibrated else None
 
     def heard(self, updates: Sequence[Update], from_imbalance: float) -> FedHProState:
-        """Where the calibration waits for imbalance: the class counts brought up to date, and whether it is there now.
+        """If the calibration waits for imbalance: update the class counts, and whether to calibrate in the next round.
 
         Args:
             updates: the replies of the round.
-            from_imbalance: samples of the largest class over those of the smallest, from which on it is calibrated.
+            from_imbalance: the ratio of the largest class's samples to the smallest's from which on to calibrate.
         """
         if self.class_counts is None:
             return self
@@ -55,7 +55,7 @@ class FedHProState:
         return named
 
     def saved(self) -> dict[str, Tensor]:
-        """The same, what the next round is asked for, and the class counts heard so far."""
+        """`results`, whether the next round asks for head gradients, and the class counts heard so far."""
         named = self.results() | {WANTS_HEAD_GRADIENTS: torch.tensor([int(self.wants_head_gradients)])}
         return named | ({} if self.class_counts is None else {CLASS_COUNTS: self.class_counts})
 

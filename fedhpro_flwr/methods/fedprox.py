@@ -3,8 +3,8 @@ r"""FedProx: Li et al., Federated Optimization in Heterogeneous Networks, MLSys 
 .. math::
     L_k(w) = CE(w) + \frac{\mu}{2} \|w - w^r\|^2
 
-with w^r what the client received of a model: an encoder that stays with its client (`model.share = "head"`) is pulled
-nowhere. The server averages as FedAvg does.
+with w^r the part of the model that the client received: an encoder that stays with its client (`model.share = "head"`)
+is not pulled. The server averages as FedAvg does.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ Learning, AAAI 2025.
     a^c \leftarrow \alpha a^c + (1 - \alpha) \frac{1}{|N_c|} \sum_{k \in N_c} C_k^c, \qquad
     m_k = \max(\mathrm{gap}(C_k), \mathrm{gap}(a))
 
-with a the semantic anchors, C_k^c the mean feature of class c at client k after its last visit and gap the mean over
-classes of the distance to the nearest other one. The second and third term are the publication's regularisation with
+with a the semantic anchors, C_k^c the mean feature of class c at client k after its last visit, and gap the mean, over
+classes, of the distance to the nearest other class. The second and third term are the publication's regularisation with
 margin-enhanced contrastive learning (RMCL), the last its classifier calibration (CC). Anchors start as random vectors
 sent through an untrained network, so clients have them from round 1 on.
 
@@ -55,7 +55,7 @@ class FedSA(PrototypeMethod):
         return GlobalPrototypes(Prototypes(anchors, torch.ones(num_classes, dtype=torch.bool)))
 
     def update_prototypes(self, state: HasPrototypes, means: Sequence[ClassMeans], draws: Draws) -> GlobalPrototypes:
-        """The exponential moving average of the plain mean over clients; a class that nobody sent stays."""
+        """The exponential moving average of the plain mean over clients; a class that nobody sent keeps its anchor."""
         before, decay = state.prototypes, self.config.fedsa.decay
         mean, class_mask = self.averaged(means, len(before.known))
         return GlobalPrototypes(before.updated(decay * before.vectors + (1 - decay) * mean, class_mask))
@@ -80,14 +80,14 @@ class FedSA(PrototypeMethod):
         return loss
 
     def depart(self, arrival: Arrival, steps: int) -> Departure:
-        """The class means are remembered too, or alone: with hyper-prototypes for anchors none are sent."""
+        """The class means, sent (unless hyper-prototypes replace the anchors) and remembered."""
         return replace(super().depart(arrival, steps), memory={CLASS_PROTOTYPES: class_means(arrival).means})
 
 
 def random_anchors(num_classes: int, width: int, generator: torch.Generator) -> Tensor:
     """N(0, 1) sent twice through a random layer, a standardisation over the classes, and a ReLU: [C, D], >= 0.
 
-    The layers start as torch starts one: U(-1/sqrt(D), 1/sqrt(D)).
+    The layers' weights are drawn as torch draws them: U(-1/sqrt(D), 1/sqrt(D)).
     """
     bound = 1 / math.sqrt(width)
     anchors = torch.randn(num_classes, width, generator=generator)

@@ -10,8 +10,8 @@ Data and Model Heterogeneity in Federated Learning, AAAI 2024.
 with P_k^c the mean feature of class c at client k, P-hat = F(P-check) the global prototypes (trainable_prototypes.py)
 and Q^c the plain mean of P_k^c over the clients that hold c; d is the mean squared difference, as in FedProto and in
 the authors' code. In round 1 there are no prototypes yet. A class that no client has ever sent is a negative to the
-others, as published, but clients and the test by the nearest prototype leave its prototype out: nothing holds it.
-The released code takes the largest distance of a class to its nearest other one for the maximum in delta.
+others, as published, but clients and the nearest-prototype test leave it out: nothing keeps its prototype in place.
+For the maximum in delta, the released code takes the largest distance of any class to its nearest other class.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ class FedTGP(PrototypeMethod):
     """L = CE + lambda |z - p^y|^2 / D; p is trained on the server, away from other classes' client prototypes."""
 
     takes_hyper_prototypes: ClassVar[bool] = True
-    averages_classes: ClassVar[bool] = False  # the server trains on each client's
+    averages_classes: ClassVar[bool] = False  # the server trains on each client's class means
 
     @property
     def server_rates(self) -> tuple[str, ...]:
-        """Of the prototypes."""
+        """The rate of the prototypes' training."""
         return super().server_rates or ("fedtgp.server-lr",)
 
     def start_prototypes(self, num_classes: int, width: int) -> FedTGPState:
@@ -84,7 +84,7 @@ class FedTGP(PrototypeMethod):
 
     def tensors(self, state: object) -> dict[str, Tensor]:
         """The prototypes under their wire names, and the vectors and layers behind them."""
-        trainable = state.trainable._asdict() if isinstance(state, FedTGPState) else {}  # not of hyper-prototypes
+        trainable = state.trainable._asdict() if isinstance(state, FedTGPState) else {}  # else hyper-prototypes
         return super().tensors(state) | {name.replace("_", "-"): tensor for name, tensor in trainable.items()}
 
     def restore_prototypes(self, saved: Tensors) -> FedTGPState:

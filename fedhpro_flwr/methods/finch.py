@@ -17,7 +17,7 @@ Assignment = npt.NDArray[np.int64]  # [N] the cluster of each point, numbered in
 def finch(points: Points) -> list[Assignment]:
     """The hierarchy of partitions of points [N, D] under the cosine distance, from the finest to the coarsest.
 
-    Each level merges clusters of the one before. The cluster of all points is no level, unless it is the only one.
+    Each level merges clusters of the one before. One cluster of all points is not a level, unless it is the only one.
 
     Raises:
         ValueError: there is no point, or a coordinate is not finite.
@@ -45,7 +45,7 @@ def linked(points: Points) -> Assignment:
     from scipy.sparse.csgraph import connected_components
 
     count = len(points)
-    # Two points of one first neighbour are linked through it, so i - k_i are all the links there need be.
+    # Points with the same first neighbour are connected through it, so the links i - k_i are enough.
     links = coo_array((np.ones(count), (np.arange(count), first_neighbours(points))), shape=(count, count))
     _, component = connected_components(links, directed=False)
     _, first, clusters = np.unique(component, return_index=True, return_inverse=True)

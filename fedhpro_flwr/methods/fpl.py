@@ -5,11 +5,11 @@ r"""FPL: Huang et al., Rethinking Federated Learning with Domain Shift: A Protot
     \frac{\sum_{p \in P^{y_i}} \exp(\cos(z_i, p) / \tau)}{\sum_c \sum_{p \in P^c} \exp(\cos(z_i, p) / \tau)}
     + \frac{1}{D} \|z_i - U^{y_i}\|^2 \right], \qquad U^c = \frac{1}{|P^c|} \sum_{p \in P^c} p
 
-The server clusters the clients' mean features of class c with FINCH (finch.py); P^c are the means of the clusters, the
-cluster prototypes, and U^c is the unbiased one: a cluster counts once, however many clients it has. The two terms are
-the publication's CPCL and UPCR. Of FINCH's hierarchy the coarsest level of more than one cluster is taken, as the
-released code does, and one cluster where there is no such level: so it is with one or two clients of a class. UPCR is
-the mean over the D coordinates, as in the released code; the publication's formula sums (`fpl.consistency = "sum"`).
+The server clusters the clients' mean features of class c with FINCH (finch.py). P^c are the means of the clusters, the
+cluster prototypes; U^c is the unbiased prototype, in which a cluster counts once, however many clients it has. The two
+terms are the publication's CPCL and UPCR. As in the released code, FINCH's coarsest level with more than one cluster is
+used; if there is none, as with one or two clients of a class, there is one cluster. UPCR is the mean over the D
+coordinates, as in the released code; the publication's formula sums (`fpl.consistency = "sum"`).
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ CLUSTER_PROTOTYPES, CLUSTERS_PER_CLASS = "cluster-prototypes", "clusters-per-cla
 
 @dataclass(frozen=True, eq=False)
 class ClusterPrototypes:
-    """Several prototypes a class: the server's state, and what clients receive."""
+    """Several prototypes per class: the server's state, and what clients receive."""
 
-    vectors: Tensor  # P [C, J, D], J the most of a class; zeros behind a class's own
+    vectors: Tensor  # P [C, J, D], J the most that a class has; zeros after a class's own
     counts: Tensor  # |P^c| [C] int64; 0 for a class that is not known
 
     @classmethod
     def of(cls, by_class: Sequence[Tensor], width: int) -> ClusterPrototypes:
-        """From the prototypes [J_c, D] of each class."""
+        """Made of the prototypes [J_c, D] of each class."""
         counts = torch.tensor([len(own) for own in by_class])
         vectors = torch.zeros(len(by_class), max(1, int(counts.max())), width)
         for label, own in enumerate(by_class):
@@ -61,7 +61,7 @@ class ClusterPrototypes:
         return self.vectors[label, : int(self.counts[label])]
 
     def listed(self) -> tuple[Tensor, Tensor]:
-        """All prototypes one below the other [M, D], and the class of each [M]."""
+        """All prototypes as rows of one tensor [M, D], and the class of each [M]."""
         used = torch.arange(self.vectors.shape[1], device=self.counts.device) < self.counts[:, None]  # [C, J]
         return self.vectors[used], used.nonzero()[:, 0]
 
@@ -75,7 +75,7 @@ class FPL(PrototypeMethod):
     # --- on the server ------------------------------------------------------------------------------------------------
 
     def start_prototypes(self, num_classes: int, width: int) -> ClusterPrototypes:
-        """None are known."""
+        """No class has a prototype yet."""
         return ClusterPrototypes.of([torch.zeros(0, width)] * num_classes, width)
 
     def update_prototypes(self, state: HasPrototypes, means: Sequence[ClassMeans], draws: Draws) -> ClusterPrototypes:
@@ -93,22 +93,22 @@ class FPL(PrototypeMethod):
         )
 
     def broadcast(self, state: object) -> dict[str, Tensor]:
-        """P [C, J, D] and how many of J each class has [C]; the clients take U from them."""
+        """P [C, J, D] and how many of the J prototypes each class has [C]; clients compute U from them."""
         state = cast(ClusterPrototypes, state)
         return {CLUSTER_PROTOTYPES: state.vectors, CLUSTERS_PER_CLASS: state.counts}
 
     def restore_prototypes(self, saved: Tensors) -> ClusterPrototypes:
-        """The cluster prototypes are all of it."""
+        """The state is the cluster prototypes alone."""
         return _received(saved)
 
     # --- at the client ------------------------------------------------------------------------------------------------
 
     def prototypes(self, received: Tensors) -> Prototypes:
-        """U."""
+        """U [C, D]."""
         return _received(received).prototypes
 
     def prototype_loss(self, arrival: Arrival, prototypes: Prototypes) -> LocalLoss:
-        """CPCL + UPCR; a sample of a class without prototypes has the cross-entropy alone."""
+        """CPCL + UPCR; a sample of a class without prototypes gets the cross-entropy alone."""
         options = self.config.fpl
         vectors, classes = _received(arrival.received.tensors).listed()
         vectors, classes = vectors.to(arrival.data.device), classes.to(arrival.data.device)
@@ -134,7 +134,7 @@ def cluster_contrast(z: Tensor, labels: Tensor, vectors: Tensor, classes: Tensor
         z: [B, D].
         labels: [B].
         vectors: cluster prototypes [M, D].
-        classes: whose they are [M].
+        classes: the class of each [M].
         temperature: tau.
 
     Returns:
@@ -142,7 +142,7 @@ def cluster_contrast(z: Tensor, labels: Tensor, vectors: Tensor, classes: Tensor
     """
     similarity = F.normalize(z, dim=1) @ F.normalize(vectors, dim=1).T / temperature  # [B, M]
     own = labels[:, None] == classes  # [B, M]
-    own = own | ~own.any(dim=1, keepdim=True)  # all are a sample's own where none is: -log 1, with no gradient
+    own = own | ~own.any(dim=1, keepdim=True)  # if none is a sample's own, all count as it: -log 1, without gradient
     return (similarity.logsumexp(dim=1) - similarity.masked_fill(~own, -torch.inf).logsumexp(dim=1)).mean()
 
 

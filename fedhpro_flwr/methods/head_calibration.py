@@ -1,6 +1,6 @@
 """The server's re-training of the head on prototypes matched to the clients' head gradients [R.c3] [R.c4].
 
-What CReFF (creff.py) is, and what FedHPro's `reference` preset does beside the hyper-prototypes.
+This is all of CReFF (creff.py), and what FedHPro's `reference` preset does beside the hyper-prototypes.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ SIGNAL_HEAD_WEIGHT, SIGNAL_HEAD_BIAS = "signal-head-weight", "signal-head-bias"
 
 
 def refuse_calibration(config: RunConfig) -> None:
-    """Look at whether what FedHPro calibrates agrees with the rest.
+    """Check that the settings of FedHPro's calibration agree with the others.
 
     Raises:
-        ConfigError: a head that nobody would test, one that waits for class counts it cannot have or use, or a
-            matching under a head that is not made.
+        ConfigError: a head that nobody would test, a calibration that waits for class counts it cannot have or use, or
+            a matching under a calibrated head that there is not.
     """
     options = config.calibration
     if options.head == "off":
@@ -60,11 +60,11 @@ class Calibrated:
     """What the calibration remembers from round to round."""
 
     prototypes: Tensor  # F [C, M, D]
-    head: Head | None = None  # the last one that was trained, where it is not the model's own
+    head: Head | None = None  # the last one that was trained; None if it is the model's own
 
     @classmethod
     def start(cls, options: CalibrationOptions, num_classes: int, width: int, draws: Draws) -> Calibrated:
-        """F ~ N(0, 1), and a fresh head for round 1 where `calibration.first-head` asks for it."""
+        """F ~ N(0, 1), and a fresh head for round 1 if `calibration.first-head` asks for it."""
         generator = draws.torch("calibration-prototypes")
         prototypes = torch.randn(num_classes, options.prototypes_per_class, width, generator=generator)
         fresh = options.first_head == "fresh"
@@ -103,7 +103,7 @@ class Calibrated:
 
 
 def sent_head(head: Head | None) -> dict[str, Tensor]:
-    """The records of a head that clients take gradients under, where it is not the model's own."""
+    """The records of a head that clients take gradients under; none if it is the model's own."""
     return {} if head is None else {SIGNAL_HEAD_WEIGHT: head.weight, SIGNAL_HEAD_BIAS: head.bias}
 
 
@@ -120,5 +120,5 @@ def head_gradient_records(gradients: ClassGradients) -> dict[str, Tensor]:
 
 
 def head_gradient_shapes(num_classes: int, width: int) -> dict[str, Shape]:
-    """Their shapes."""
+    """The shapes of these records."""
     return {HEAD_WEIGHT_GRADIENTS: ("P", num_classes, width), HEAD_BIAS_GRADIENTS: ("P", num_classes)}

@@ -1,4 +1,4 @@
-"""What a method's own hooks give on the server is looked at too, so that a mistake there is not blamed on a client."""
+"""Checks of what a method's own hooks give on the server, so that a mistake there is not blamed on a client."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ TAKEN = frozenset({MODEL, CONFIG, METRICS, CONFUSION, CONFUSION_BY_PROTOTYPE})  
 
 
 def refuse_records(method: Method, state: object) -> None:
-    """Look at the names of a method's records before round 1.
+    """Check a method's records, and what its server hooks give, before round 1.
 
     Raises:
-        ConfigError: one has the name of a record that every message has, or rows for classes that no record names;
-            `privacy.withhold` would let none of its replies leave a client; its state could not be restored; or a hook
-            gave something else than it is to.
+        ConfigError: a record has the name of one that every message has, or rows for classes that no record names; the
+            settings `privacy.*` do not cover one; the state could not be restored; or a hook gave something of a wrong
+            type.
     """
     if method.config.checkpoint.every:
         method.saved(state)  # refuses a state that could not be restored
@@ -82,7 +82,7 @@ def refuse_records(method: Method, state: object) -> None:
 
 
 def restored(method: Method, start: object, saved: Tensors) -> object:
-    """The method's state of a checkpoint.
+    """The method's state, restored from a checkpoint.
 
     Raises:
         ConfigError: the checkpoint lacks a tensor that the method's `restored` asks for.
@@ -97,10 +97,10 @@ def restored(method: Method, start: object, saved: Tensors) -> object:
 
 
 def checked(step: ServerStep, mean: Tensors, method: Method) -> ServerStep:
-    """What `server_step` gave, its metrics as numbers of Python's.
+    """What `server_step` gave, checked, and its metrics as Python floats.
 
     Args:
-        step: of a round.
+        step: what it gave in a round.
         mean: the averaged model that it was given.
         method: whose step it is.
 
@@ -113,7 +113,7 @@ def checked(step: ServerStep, mean: Tensors, method: Method) -> ServerStep:
     broke = f"method.name = {method.name!r}: its server_step"
     if difference := first_difference(mean, step.model):
         raise ConfigError(f"{broke} changed the model's tensors: {difference}")
-    for name, tensor in step.model.items():  # one that it was given, too: it may have been changed in place
+    for name, tensor in step.model.items():  # even if it is the one that was given: it may have been changed in place
         if not torch.isfinite(tensor).all():
             raise ConfigError(f"{broke} made {name} not finite{_way_out(method)}")
         if name.endswith(VARIANCE) and (tensor < 0).any():
@@ -129,7 +129,7 @@ def checked(step: ServerStep, mean: Tensors, method: Method) -> ServerStep:
 
 
 def _way_out(method: Method) -> str:
-    """Of a method whose steps on the server have rates: which they are."""
+    """Advice to lower the learning rates of the method's training on the server; "" if it has none."""
     settings = method.config.flat()
     rates = " or ".join(f"{key} = {settings[key]}" for key in method.server_rates)
     return f": what the server trains has diverged; lower {rates}" if rates else ""

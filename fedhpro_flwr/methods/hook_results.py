@@ -1,4 +1,4 @@
-"""What a method's hooks may give, looked at where they give it: else torch would complain, far from the mistake."""
+"""Checks of what a method's hooks give, made at once: else torch would complain, far from the mistake."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from fedhpro_flwr.methods.base import Method
 
 
 def wrong(method: Method, hook: str, value: object, wanted: str) -> ConfigError:
-    """The sentence for a hook that gave something else than what is wanted of it."""
+    """The error for a hook that gave something else than what is wanted of it."""
     return ConfigError(f"method.name = {method.name!r}: its {hook} gave {_kind(value)}, it must give {wanted}")
 
 
 def refuse_no_tensors(method: Method, hook: str, value: object) -> None:
-    """Look at whether a hook gave what can be sent.
+    """Check that a hook gave tensors by name, which can be sent.
 
     Raises:
-        ConfigError: it is no dict of tensors.
+        ConfigError: it gave no dict of tensors.
     """
     if not isinstance(value, Mapping):
         raise wrong(method, hook, value, "a dict of tensors")
@@ -40,7 +40,7 @@ def refuse_client_hooks(
         num_classes: C.
 
     Raises:
-        ConfigError: one of them gave something else than the hook is to.
+        ConfigError: one of them gave something else than it must.
     """
     refuse_no_tensors(method, "upload", upload)
     for hook, value in (("local_loss", loss), ("correction", correction)):
@@ -51,10 +51,10 @@ def refuse_client_hooks(
 
 
 def refuse_loss(value: object) -> None:
-    """Look at what the function that `local_loss` gave says of a batch.
+    """Check what the function that `local_loss` gave returns for a batch.
 
     Raises:
-        ConfigError: it is no tensor of one number.
+        ConfigError: it is no scalar tensor.
     """
     if not isinstance(value, Tensor) or value.ndim:
         raise ConfigError(

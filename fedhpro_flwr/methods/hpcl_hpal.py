@@ -11,10 +11,10 @@ from fedhpro_flwr.settings.fedhpro_sections import LossOptions
 
 
 def refuse_margins(options: LossOptions) -> None:
-    """Look at whether the settings of the margin agree.
+    """Check that the settings of the margin agree.
 
     Raises:
-        ConfigError: a schedule, or a margin for each pair, of a margin that is not used.
+        ConfigError: a schedule of a margin that is not used, or margins of pairs that do not fit its form or HPCL's.
     """
     if options.margin_schedule != "constant" and (options.margin == "none" or options.hpcl == "off"):
         raise ConfigError(
@@ -31,7 +31,7 @@ def refuse_margins(options: LossOptions) -> None:
 def hpcl_and_hpal(
     config: RunConfig, anchors: Anchors, margin: float | Tensor, offsets: Tensor | None = None
 ) -> LocalLoss | None:
-    """The two losses on anchors of C classes, as the settings weigh them; None where both are off.
+    """The two losses on anchors of C classes, weighted as the settings say; None if both are off.
 
     Args:
         config: `losses.*`.
@@ -64,7 +64,7 @@ def hpcl_and_hpal(
 
 
 def margin_of(config: RunConfig, arrival: Arrival) -> float | Tensor:
-    """The client's margin d_k, or one for each pair of classes, once a visit in eval mode (D7 in DEVIATIONS.md)."""
+    """The client's margin d_k, or one per pair of classes, computed once a visit in eval mode (D7 in DEVIATIONS.md)."""
     options, task = config.losses, arrival.received.task
     if options.hpcl == "off" or options.margin == "none":
         return 0.0

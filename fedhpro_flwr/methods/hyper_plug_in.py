@@ -17,7 +17,7 @@ from fedhpro_flwr.records import Tensors
 
 
 class HyperPlugIn(FedHPro, PrototypeMethod):
-    """What stands behind a method's own hooks: upload and server of FedHPro, not its losses or scores."""
+    """The base behind a method's own hooks: FedHPro's upload and server part, but not its losses or scores."""
 
     def __init__(self, config: RunConfig) -> None:
         without_calibration = {"calibration.head": "off", "hyper-prototypes.matching-head": "client"}
@@ -28,7 +28,7 @@ class HyperPlugIn(FedHPro, PrototypeMethod):
     depart = Method.depart  # no class means
 
     def prototype_scores(self, received: Tensors) -> Scores:
-        """By the nearest of H."""
+        """Nearness to H, the class means of the hyper-prototypes."""
         return self.prototypes(received).scores()
 
 

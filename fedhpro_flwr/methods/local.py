@@ -16,9 +16,9 @@ from fedhpro_flwr.settings.sections import Share
 class Local(Method):
     """No tensor of the model travels; a client goes on with the model it kept from its last visit."""
 
-    shares: ClassVar[tuple[Share, ...]] = ("all", "group", "head", "nothing")  # whatever it says, nothing travels
+    shares: ClassVar[tuple[Share, ...]] = ("all", "group", "head", "nothing")  # whichever is set, nothing travels
 
     @classmethod
     def share_of(cls, config: RunConfig) -> Share:
-        """Nothing."""
+        """Always "nothing"."""
         return "nothing"

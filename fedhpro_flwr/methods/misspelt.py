@@ -1,4 +1,4 @@
-"""A hook whose name is misspelt would never be called, and the method be another than its name says."""
+"""A misspelt hook is refused: it would never be called, and the method would silently work without it."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from difflib import get_close_matches
 
 from fedhpro_flwr.config import ConfigError
 
-ALIKE = 0.8  # of difflib's ratio: `local_los` and `local_loss` are, `averaged` and no hook
+ALIKE = 0.8  # difflib's ratio from which names count as alike: `local_los` and `local_loss`, but `averaged` and no hook
 
 
 def refuse_misspelt(cls: type, base: type, name: str) -> None:
-    """Look at what a class adds to the hooks.
+    """Check the names that a method's class adds to the hooks.
 
     Args:
-        cls: of the method.
-        base: has all hooks there are.
-        name: of the method, for the sentence.
+        cls: the method's class.
+        base: the class that has all hooks.
+        name: the method's name, for the message.
 
     Raises:
-        ConfigError: something public that no base class has, with nearly a hook's name.
+        ConfigError: a new public name is nearly a hook's.
     """
     hooks = [hook for hook in dir(base) if not hook.startswith("_")]
     own = [entry for entry in vars(cls) if not entry.startswith("_") and not hasattr(cls.__base__, entry)]

@@ -5,9 +5,9 @@ r"""MOON: Li et al., Model-Contrastive Federated Learning, CVPR 2021.
     \frac{\exp(\cos(z_i, z_i^r) / \tau)}{\exp(\cos(z_i, z_i^r) / \tau) + \exp(\cos(z_i, z_i^{prev}) / \tau)}
 
 with z^r the feature of the same sample under the received model and z^prev under the client's model after its last
-visit. At its first visit that is the received model, as published, and the term the constant mu log 2, which has no
-gradient: it is not computed, nor in the reported loss. The contrast is on the features that the head takes; the
-publication puts a projection head of two layers before it (DEVIATIONS.md).
+visit. At its first visit z^prev is z^r, as published, so the term is the constant mu log 2 without a gradient: it is
+neither computed nor part of the reported loss. The contrast is on the features that the head takes; the publication
+puts a projection head of two layers before it (DEVIATIONS.md).
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from fedhpro_flwr.settings.sections import Share
 class Moon(Method):
     """The client keeps its trained model for its next visit; the server averages as FedAvg does."""
 
-    shares: ClassVar[tuple[Share, ...]] = ("all", "group")  # a global encoder is what it contrasts with
+    shares: ClassVar[tuple[Share, ...]] = ("all", "group")  # it contrasts with a global encoder
 
     def local_loss(self, arrival: Arrival) -> LocalLoss | None:
-        """The model-contrastive loss; both other encoders are in eval mode and have no gradient."""
+        """The model-contrastive loss; the received and the previous encoder are in eval mode, without gradients."""
         options, precision = self.config.moon, self.config.local.precision
         if not arrival.memory:
             return None

@@ -1,8 +1,8 @@
 """What FedProto, FedTGP, FedSA, FPL and plain averaging have in common: class means up, global prototypes down.
 
-A client that has trained sends the mean feature of each of its classes; the server makes global prototypes p [C, D] of
-them, each method in its own way; the clients' loss refers to those. With `method.prototypes = "hyper"` hyper-prototypes
-take their place: hyper_plug_in.py.
+A client that has trained sends the mean feature of each of its classes. From these the server makes global prototypes
+p [C, D], each method in its own way, and the clients' loss uses them. With `method.prototypes = "hyper"`
+hyper-prototypes take their place: hyper_plug_in.py.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class HasPrototypes(Protocol):
 
     @property
     def prototypes(self) -> Prototypes:
-        """Those that clients receive."""
+        """The prototypes that clients receive."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,8 +55,8 @@ class GlobalPrototypes:
 class PrototypeMethod(Method, ABC):
     """A subclass says how the server's prototypes move, `update_prototypes`, and the clients' loss, `prototype_loss`.
 
-    It overrides `start_prototypes` where the prototypes do not begin empty, and `restore_prototypes` where its state
-    holds more than them.
+    It overrides `start_prototypes` if the prototypes do not begin empty, and `restore_prototypes` if its state holds
+    more than them.
     """
 
     shares: ClassVar[tuple[Share, ...]] = ("all", "group", "head", "nothing")
@@ -64,7 +64,7 @@ class PrototypeMethod(Method, ABC):
 
     @classmethod
     def refuse(cls, config: RunConfig) -> None:
-        """As every method, hyper-prototypes without a head, and a statistic of class means that are not averaged."""
+        """Also refuse hyper-prototypes without a shared head, and a statistic of class means that are not averaged."""
         super().refuse(config)
         if config.method.prototypes == "hyper" and config.model.share == "nothing":
             raise ConfigError(
@@ -80,7 +80,7 @@ class PrototypeMethod(Method, ABC):
 
     @classmethod
     def sends_of_classes(cls, config: RunConfig) -> bool:
-        """Class means, or class gradients where hyper-prototypes take their place and are not frozen."""
+        """Whether clients send class means, or class gradients for hyper-prototypes that are not frozen."""
         return config.method.prototypes == "own" or config.hyper_prototypes.matching_steps > 0
 
     # --- what a subclass says -----------------------------------------------------------------------------------------
@@ -99,12 +99,12 @@ class PrototypeMethod(Method, ABC):
 
     @abstractmethod
     def prototype_loss(self, arrival: Arrival, prototypes: Prototypes) -> LocalLoss | None:
-        """What a client adds to the cross-entropy, `prototypes` being on the device of its data."""
+        """What a client adds to the cross-entropy; `prototypes` are on the device of its data."""
 
     def averaged(
         self, means: Sequence[ClassMeans], num_classes: int, weighting: ClassWeighting = "clients"
     ) -> ClassMean:
-        """The clients' class means brought together as `aggregation.*` says: [C, D], and who has any [C]."""
+        """The clients' class means averaged as `aggregation.*` says: [C, D], and which classes anybody sent [C]."""
         return average_classes(
             self.config.aggregation,
             [each.class_ids for each in means],
@@ -156,7 +156,7 @@ class PrototypeMethod(Method, ABC):
             return ServerStep(model, self.update_prototypes(cast(HasPrototypes, state), means, draws), {})
 
     def prototypes(self, received: Tensors) -> Prototypes:
-        """Those that clients receive."""
+        """The prototypes among what clients receive."""
         return Prototypes(received[GLOBAL_PROTOTYPES], received[KNOWN_CLASSES])
 
     def tensors(self, state: object) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Whether a checkpoint would hold all of a method's state: what it leaves out shows when a run is resumed, or never."""
+"""Whether a checkpoint would hold all of a method's state: else the loss would show on resuming at best, or never."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from fedhpro_flwr.records import Tensors
 
 
 def refuse_unrestored(method: Method, initial: Tensors, state: object) -> None:
-    """Look at whether the state after a round is what `restored` would make of a checkpoint of it.
+    """Check that `restored` would make the state after a round again from a checkpoint of it.
 
     Args:
         method: whose state it is.
         initial: the whole initial global model, for `start`.
-        state: after a round; before the first, what is left out would be as `start` has it.
+        state: after a round; before the first, `start` alone would restore even what is not saved.
 
     Raises:
-        ConfigError: a part of it is not, or `restored` asks for a tensor that was not saved; checkpoints are written.
+        ConfigError: checkpoints are on, and a part of the state differs or `restored` asks for a tensor not saved.
     """
     if not method.config.checkpoint.every:
         return
@@ -44,7 +44,7 @@ def refuse_unrestored(method: Method, initial: Tensors, state: object) -> None:
 
 
 def _lost(state: object, again: object, where: str) -> str:
-    """The first part that differs, as "state.velocity"; "" for none. Of classes other than these nothing is known."""
+    """The first part that differs, as "state.velocity"; "" for none. Objects of other classes are not compared."""
     if isinstance(state, Tensor):
         same = isinstance(again, Tensor) and state.dtype == again.dtype and torch.equal(state.cpu(), again.cpu())
         return "" if same else where

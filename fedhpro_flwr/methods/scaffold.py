@@ -6,29 +6,29 @@ r"""SCAFFOLD: Karimireddy et al., SCAFFOLD: Stochastic Controlled Averaging for 
     c \leftarrow c + \frac{1}{N} \sum_{k \in S} (c_k^+ - c_k)
 
 with x the received model, y the trained one, N all clients and S those of the round: its option II and a global step of
-1. Without momentum A is the number of local steps, as published. A step of momentum m is felt in all that follow, so
-there A = sum_t (1 - m^t) / (1 - m) over the steps: (x - y) / (eta A) is again a mean of the gradients that were taken.
+1. Without momentum A is the number of local steps, as published. With momentum m a step is felt in all steps after it,
+so A = sum_t (1 - m^t) / (1 - m) over the steps: (x - y) / (eta A) is again a mean of the gradients that were taken.
 
-That is `scaffold.weighting = "clients"`. With "samples" (and in corrected.py) both means are weighted by the n_k
-samples of the clients:
+That is `scaffold.weighting = "clients"`. With "samples" (in corrected.py: if `aggregation.weighting` says so) both
+means are weighted by the clients' numbers of samples n_k:
 
 .. math::
     x \leftarrow x + \frac{\sum_{k \in S} n_k (y_k - x)}{\sum_{k \in S} n_k}, \qquad
     c \leftarrow c + \frac{\sum_{k \in S} n_k (c_k^+ - c_k)}{\sum_k n_k}
 
-so that in the mean of the models, too, the corrections c - c_k cancel. A client that never came has a c_k of 0 and, as
-nobody knows its n_k, the mean of the others'.
+so that in the mean of the models, too, the corrections c - c_k cancel. A client that never came has c_k = 0 and, as
+nobody knows its n_k, the mean n_k of the others.
 
 A client sends no more than its model: x, y, c and the number of its samples give c_k^+ - c_k, so the server computes it
-too, and what bounds a model (`aggregation.*`) bounds it as well. A lie about the number of samples, which A rests on,
-is seen where the server divides the data. A client with data of its own that says 1 makes its change larger.
+too, and what bounds a model (`aggregation.*`) bounds it as well. A lie about the number of samples, on which A depends,
+is noticed if the server divides the data. A client with data of its own that claims 1 makes its change larger.
 
-c is the mean of the c_k as long as each client has the c_k that the server has counted. One that lost it goes on with
-0, one whose number of samples has changed has another weight than the c_k before, and c would be wrong for good. The
-server then begins anew, with c = 0 and all c_k = 0 (`ServerStep.voids`).
+c is the mean of the c_k as long as each client has the c_k that the server has counted. If a client loses its c_k, it
+goes on with 0; if its number of samples changes, its c_k was counted with another weight. Either way c would be wrong
+for good, so the server begins anew, with c = 0 and all c_k = 0 (`ServerStep.voids`).
 
 A client whose reply did not count (lost, late, set aside) goes on with the c_k that it had before, as with all that
-clients keep (visits.py): else c, which has not felt the change, would never again be the mean of the c_k.
+clients keep (visits.py): otherwise c, which lacks the change, would never again be the mean of the c_k.
 """
 
 from __future__ import annotations
@@ -61,14 +61,14 @@ class ScaffoldState:
     """What the server remembers from round to round."""
 
     control: Tensor  # c [W]
-    weights: Tensor  # of each client [N] int64; 0 before it came
+    weights: Tensor  # the weight of each client [N] int64; 0 until its first reply
 
 
 @method("scaffold")
 class Scaffold(Method):
-    """A control variate is one vector over all W floating numbers of the model, in the order of its state dict.
+    """A control variate is one vector of all W floating-point numbers of the model, in the order of its state dict.
 
-    BatchNorm's statistics have no gradient: their part of it stays zero.
+    BatchNorm's statistics have no gradient: their part of the vector stays zero.
     """
 
     shares: ClassVar[tuple[Share, ...]] = ("all",)
@@ -79,7 +79,7 @@ class Scaffold(Method):
 
     @classmethod
     def refuse(cls, config: RunConfig) -> None:
-        """As every method, and what control variates do not fit."""
+        """Also refuse settings that control variates do not work with."""
         super().refuse(config)
         refuse_uncontrolled(config, "method.name = 'scaffold'", "choose another method")
 
@@ -96,7 +96,7 @@ class Scaffold(Method):
         return steer
 
     def depart(self, arrival: Arrival, steps: int) -> Departure:
-        """c_k^+ is remembered; the server finds c_k^+ - c_k by itself."""
+        """c_k^+ is remembered; the server computes c_k^+ - c_k by itself."""
         received = arrival.received
         trained = {name: tensor.cpu() for name, tensor in arrival.model.state_dict().items()}
         change = self.change(received.model, trained, received.tensors[CONTROL], steps)
@@ -130,7 +130,7 @@ class Scaffold(Method):
     def server_step(
         self, state: object, sent: Tensors, model: Tensors, updates: Sequence[Update], draws: Draws, watch: Stopwatch
     ) -> ServerStep:
-        """x is the mean of the clients' models, c moves by the mean over all N clients."""
+        """x becomes the mean of the clients' models; c moves by the mean change over all N clients."""
         state = cast(ScaffoldState, state)
         with watch("control-variates"):
             examples = [update.num_examples if self.weighting == "samples" else 1 for update in updates]
@@ -154,11 +154,11 @@ class Scaffold(Method):
         return ServerStep(model, ScaffoldState(control, weights), {"control-variate-norm": norm}, voids=bool(anew))
 
     def tensors(self, state: object) -> dict[str, Tensor]:
-        """What clients receive."""
+        """c."""
         return self.broadcast(state)
 
     def saved(self, state: object) -> dict[str, Tensor]:
-        """All of it."""
+        """c, and the clients' weights."""
         return self.tensors(state) | {WEIGHTS: cast(ScaffoldState, state).weights}
 
     def restored(self, start: object, saved: Tensors) -> ScaffoldState:
@@ -174,16 +174,16 @@ class Scaffold(Method):
 
 
 def refuse_uncontrolled(config: RunConfig, named: str, otherwise: str) -> None:
-    """Control variates must fit the mean of whole models as clients have trained them.
+    """Control variates need plain means of whole models, sent as clients have trained them.
 
     Args:
         config: the settings.
-        named: the setting that asks for control variates, for the sentence.
-        otherwise: what else can be done, for its end.
+        named: the setting that asks for control variates, for the message.
+        otherwise: what else can be done, for the message's end.
 
     Raises:
-        ConfigError: part of a model stays with its client, the mean is another statistic, or clients clip what they
-            send.
+        ConfigError: part of a model stays with its client, the server bounds or takes another statistic than the mean,
+            or clients clip what they send.
     """
     if config.model.share not in Scaffold.shares:
         raise ConfigError(f"{named} needs model.share = 'all', not {config.model.share!r}; or {otherwise}")
@@ -200,16 +200,16 @@ def refuse_uncontrolled(config: RunConfig, named: str, otherwise: str) -> None:
 
 
 def total_weight(weights: Tensor) -> float:
-    """sum_k n_k over all N clients, of whom those that never came [N] = 0 count as much as the mean of the others."""
+    """sum_k n_k over all N clients; one that never came (weight 0 in [N]) counts as the mean of the others."""
     came = int((weights > 0).sum())
     return int(weights.sum()) * len(weights) / came if came else 0.0
 
 
 def felt_steps(steps: int, momentum: float) -> float:
-    """A = sum_{t=1}^{steps} (1 - m^t) / (1 - m): the steps, where there is no momentum.
+    """A = sum_{t=1}^{steps} (1 - m^t) / (1 - m), which is `steps` without momentum.
 
-    The velocity that step s adds to moves the weights in each of the steps after it too, so the gradient of step s is
-    felt 1 + m + ... + m^(steps - s) = (1 - m^(steps - s + 1)) / (1 - m) times.
+    The gradient that step s adds to the velocity moves the weights in each later step too, so it is felt
+    1 + m + ... + m^(steps - s) = (1 - m^(steps - s + 1)) / (1 - m) times.
     """
     if momentum == 0:
         return float(steps)
@@ -223,7 +223,7 @@ def _by_name(model: Model, vector: Tensor) -> dict[str, Tensor]:
 
 
 def _moved(received: Tensors, trained: Tensors) -> Tensor:
-    """x - y over all floating numbers of the model [W], zero for BatchNorm's statistics."""
+    """x - y over all floating-point numbers of the model [W], zero for BatchNorm's statistics."""
     parts = [
         torch.zeros_like(tensor) if name.endswith(STATISTICS) else received[name] - tensor
         for name, tensor in trained.items()

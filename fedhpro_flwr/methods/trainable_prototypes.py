@@ -1,4 +1,4 @@
-r"""FedTGP's server: a trainable vector a class, sent through a network of two layers that all classes share.
+r"""FedTGP's server: a trainable vector per class, sent through a network of two layers that all classes share.
 
 .. math::
     \hat P^c = F(\check P^c) = W_2 \, \mathrm{relu}(W_1 \check P^c + b_1) + b_2
@@ -22,7 +22,7 @@ from fedhpro_flwr.sgd import LocalSGD
 
 
 class TrainablePrototypes(NamedTuple):
-    """All that the server trains. H, the width of the hidden layer, is D."""
+    """All that the server trains. H, the width of the hidden layer, equals D."""
 
     embeddings: Tensor  # P-check [C, D]
     hidden_weight: Tensor  # W_1 [H, D]
@@ -32,7 +32,7 @@ class TrainablePrototypes(NamedTuple):
 
     @classmethod
     def start(cls, num_classes: int, width: int, generator: torch.Generator) -> TrainablePrototypes:
-        """Vectors from N(0, 1), layers from U(-1/sqrt(D), 1/sqrt(D)), as torch starts an embedding and a layer."""
+        """Vectors from N(0, 1), layers from U(-1/sqrt(D), 1/sqrt(D)), as torch draws an embedding and a layer."""
         bound = 1 / math.sqrt(width)
 
         def uniform(*shape: int) -> Tensor:
@@ -62,14 +62,14 @@ class TrainablePrototypes(NamedTuple):
         lr: float,
         generator: torch.Generator,
     ) -> TrainablePrototypes:
-        """Those after some epochs of plain SGD; these stay as they are.
+        """New ones, after some epochs of plain SGD; these stay as they are.
 
         Args:
             points: the clients' class means, a row for each class of each client [P, D].
             labels: their classes [P].
             margin: delta of the contrast.
             epochs: S; every epoch takes the points in a new order.
-            batch_size: points of a step; the last batch of an epoch may be smaller.
+            batch_size: points per step; the last batch of an epoch may be smaller.
             lr: learning rate.
             generator: for the orders.
         """
