@@ -17,7 +17,7 @@ from fedhpro_flwr.records import OwnTest
 
 @dataclass(frozen=True)
 class Breakdown:
-    """Along what accuracies are broken down; whatever is empty is left out."""
+    """What accuracies are broken down by; whatever is empty is left out."""
 
     class_groups: Sequence[Sequence[int]] = ()  # head, medium and tail classes
     domain_names: Sequence[str] = ()
@@ -25,16 +25,16 @@ class Breakdown:
 
     @property
     def num_domains(self) -> int:
-        """G, 1 where there are no domains."""
+        """G, 1 if there are no domains."""
         return max(len(self.domain_names), 1)
 
     def domains(self, evaluation: Evaluation) -> dict[str, float | None]:
-        """Accuracy by domain, where there are domains."""
+        """Accuracy by domain, if there are domains."""
         values = evaluation.domain_accuracy()
         return {name: values[domain] if domain < len(values) else None for domain, name in enumerate(self.domain_names)}
 
     def by_architecture(self, architectures: Sequence[str]) -> Breakdown:
-        """The same, by the architecture of each client [N] too where there are several."""
+        """The same, and by the architecture of each client [N] if there are several."""
         return replace(self, architectures=architectures) if len(set(architectures)) > 1 else self
 
 
@@ -43,7 +43,7 @@ NO_BREAKDOWN = Breakdown()
 
 @dataclass(frozen=True)
 class ByClassAndDomain:
-    """What the results of one confusion tensor say beside their total."""
+    """What one confusion tensor says beside the total accuracy."""
 
     class_accuracy: Sequence[float | None] = ()  # [C]
     head: float | None = None  # over the third of the classes with most training samples
@@ -76,9 +76,9 @@ class ServerTested(ByClassAndDomain):
     """The global model on the server's test data."""
 
     accuracy: float
-    loss: float | None  # None where it overflows
+    loss: float | None  # None if it overflows
     by_prototype: float | None = None  # the score when the nearest prototypes decide instead of the head
-    by_architecture: Mapping[str, float] = field(default_factory=dict)  # where encoders are averaged in groups
+    by_architecture: Mapping[str, float] = field(default_factory=dict)  # if encoders are averaged in groups
 
     @classmethod
     def of(
@@ -87,7 +87,7 @@ class ServerTested(ByClassAndDomain):
         by_prototype: Mapping[str, Evaluation] | None = None,
         breakdown: Breakdown = NO_BREAKDOWN,
     ) -> ServerTested:
-        """From the results of each architecture's global model (one, named "", where all clients share one)."""
+        """From the results of each architecture's global model (one, named "", if all clients share one)."""
         total = Evaluation.together(by_head.values())
         nearest = cls.of(by_prototype, None, breakdown) if by_prototype else None
         return cls(
@@ -108,9 +108,9 @@ class ServerTested(ByClassAndDomain):
 class ClientsTested(ByClassAndDomain):
     """Models on the clients' own test data. Classes and domains pool the samples of all clients."""
 
-    clients: int  # that have test data
-    accuracy: float  # mean over them, each counted once
-    deviation: float  # over clients (of a population)
+    clients: int  # how many have test data
+    accuracy: float  # mean over these clients, each counted once
+    deviation: float  # standard deviation over these clients (of a population)
     worst: float
     worst_client: int
     by_prototype: float | None = None  # mean over clients, when the nearest prototypes decide
@@ -140,11 +140,11 @@ class ClientsTested(ByClassAndDomain):
         )
 
 
-OF_A_TEST = "test-"  # first part of a name in `client_numbers`: a client's own metrics may not pass for one
+OF_A_TEST = "test-"  # prefix of the names in `client_numbers`, so that a client's own metrics do not pass for them
 
 
 def client_numbers(test: OwnTest) -> dict[str, float]:
-    """A client's own line: correct, examples, loss, and correct by prototype where that was measured."""
+    """A client's own line: correct, examples, loss, and, if measured, correct by prototype."""
     numbers = {
         "test-correct": test.by_head.correct,
         "test-examples": test.by_head.examples,

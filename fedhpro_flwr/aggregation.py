@@ -1,7 +1,7 @@
 """Sums over clients: the weighted mean of models [P.5] [R.c1], the mean of class gradients [P.1] [R.c2].
 
-Both add in the order the clients are given in, so the same replies give the same bits; both add in float64,
-so the order hardly matters for the value. What they are given was checked before (server/reply_checks.py).
+Both add in the order in which the clients are given, so the same replies give the same bits; both add in float64,
+so the order hardly matters for the value. Replies were checked before (server/reply_checks.py).
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from torch import Tensor
 ClassWeighting = Literal["clients", "counts"]
 ModelWeighting = Literal["samples", "clients"]
 
-VARIANCE = "running_var"  # how the name of a BatchNorm's variance ends
-STATISTICS = ("running_mean", VARIANCE)  # and those of all its statistics, which move by the data and have no gradient
+VARIANCE = "running_var"  # the end of the name of a BatchNorm's variance
+STATISTICS = ("running_mean", VARIANCE)  # the same for all its statistics: the data moves them, they have no gradient
 
 
 def weighted_mean(states: Sequence[Mapping[str, Tensor]], weights: Sequence[float]) -> dict[str, Tensor]:
@@ -61,7 +61,7 @@ def class_mean(
         values: a row for each of them [P, ...].
         counts: the client's samples of each of them [P].
         num_classes: C.
-        weighting: "clients" counts every client of a class once (paper and reference), "counts" by its samples of it.
+        weighting: "clients" counts each client once (paper and reference), "counts" weights it by its samples.
     """
     summed = values[0].new_zeros((num_classes, *values[0].shape[1:]), dtype=torch.float64)
     total = values[0].new_zeros(num_classes, dtype=torch.float64)

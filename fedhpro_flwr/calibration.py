@@ -1,6 +1,6 @@
 """Head calibration (reference preset): prototypes matched to head gradients, and a head trained on them.
 
-The server keeps M prototypes F_c a class. Matching moves them until the mean gradients of their cross-entropy
+The server keeps M prototypes F_c per class. Matching moves them until the mean gradients of their cross-entropy
 with respect to the head, G_c = E^T F_c / M and the row mean of E for E = softmax(F_c W^T + b) - e_c, point
 where the clients' did [R.c3]; a fresh head is then trained on them [R.c4]. Both are plain SGD in closed form.
 """
@@ -17,7 +17,7 @@ from fedhpro_flwr.gradient_matching import prediction_errors
 from fedhpro_flwr.head import Head
 from fedhpro_flwr.head_matching import HeadDistance, HeadGradients, HeadProducts, head_pull, pulled
 
-# Classes do not see one another during the matching, so they go through it in blocks of about this many
+# Classes are matched independently of one another, so they go through it in blocks of about this many
 # numbers of head gradients: a block then stays in the caches for all its steps.
 _BLOCK_GRADIENTS = 1 << 19
 
@@ -60,7 +60,7 @@ def match_prototypes(
             f" of shapes {needed}, got {given}"
         )
     head = head.like(prototypes)
-    # Measured: never forming the head gradients pays where they outnumber the products between prototypes.
+    # Measured: not forming the head gradients is faster if they are more numbers than the products of prototypes.
     by_products = num_classes * width > per_class * (num_classes + width)
     step = _step_by_products if by_products else _step_by_gradients
     matched = prototypes.clone()
@@ -76,7 +76,7 @@ def match_prototypes(
 
 
 def fresh_head(num_classes: int, width: int, generator: torch.Generator) -> Head:
-    """A new head as torch starts a Linear: W, then b, uniform in +-1/sqrt(D); float32, [C, D] and [C]."""
+    """A new head, drawn as torch draws a Linear: W, then b, uniform in +-1/sqrt(D); float32, [C, D] and [C]."""
     bound = 1.0 / math.sqrt(width)
     device = generator.device
     weight = torch.empty(num_classes, width, device=device).uniform_(-bound, bound, generator=generator)
@@ -87,8 +87,8 @@ def fresh_head(num_classes: int, width: int, generator: torch.Generator) -> Head
 def retrain_head(prototypes: Tensor, start: Head, orders: Iterable[Tensor], *, batch_size: int, lr: float) -> Head:
     """A head trained by SGD on the cross-entropy of prototypes F [C, M, D], labelled by their class [R.c4].
 
-    The samples are numbered c M + m, and each of the `orders` [C M] int64 is an epoch, whose last batch may be smaller.
-    All arithmetic is done in the dtype of `start`.
+    Sample m of class c has the number c M + m. Each of the `orders` [C M] int64 is the order of an epoch, whose last
+    batch may be smaller. All arithmetic is done in the dtype of `start`.
     """
     num_classes, per_class, width = prototypes.shape
     samples = num_classes * per_class
@@ -101,7 +101,7 @@ def retrain_head(prototypes: Tensor, start: Head, orders: Iterable[Tensor], *, b
         batches = torch.split(x.index_select(0, order), batch_size)
         truths = torch.split(onehot.index_select(1, order), batch_size, dim=1)
         for xs, truth in zip(batches, truths, strict=True):
-            errors = (joint @ xs.T).softmax(dim=0).sub_(truth)  # [C, B]: V x^T is the quicker way round
+            errors = (joint @ xs.T).softmax(dim=0).sub_(truth)  # [C, B]: V x^T is faster than x V^T
             joint.addmm_(errors, xs, alpha=-lr / len(xs))  # [R.c4] V <- V - lr/B (softmax - Y)^T x
     return Head(joint[:, :-1].contiguous(), joint[:, -1].contiguous())
 
@@ -154,7 +154,7 @@ def _step_by_products(
 
 def _step_through_logits(stepped: Tensor, p: Tensor, d_errors: Tensor, ids: Tensor, head: Head, lr: float) -> Tensor:
     """The part dZ W of the step that goes back through the softmax, M dZ = P (d - sum P d) [R.c3]."""
-    # Of d the own class's entry is taken away: as for hyper-prototypes, nothing changes but the cancellation.
+    # The own class's entry is subtracted from d: as with hyper-prototypes, this only avoids cancellation.
     d_errors = d_errors - d_errors.gather(2, ids[:, None, None].expand(-1, p.shape[1], 1))
     d_logits = p * (d_errors - (p * d_errors).sum(-1, keepdim=True))  # [A, M, C]
     stepped.flatten(0, 1).addmm_(d_logits.flatten(0, 1), head.weight, alpha=-lr / p.shape[1])

@@ -7,9 +7,9 @@ certificate and key pairs of nodes, as one folder of files.
     node-0, node-0.pub  the private key to the node; the public one is registered at the SuperLink
     ...
 
-Made with `cryptography`, which Flower brings. For trying out, and for a consortium small enough to hand files over: a
-real PKI keeps the CA's key off line, lets every machine make its own key and sign a request for it, issues for weeks
-and renews by itself, and can revoke. Here the one who runs the command has seen every private key.
+Made with `cryptography`, which Flower brings. Meant for trying out, and for a consortium small enough to hand files
+over: a real PKI keeps the CA's key offline, lets every machine make its own key and a signing request for it, issues
+certificates for weeks, renews them by itself, and can revoke them. Here whoever runs the command has seen every key.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ CA_CERTIFICATE, CA_KEY = "ca.crt", "ca.key"
 SERVER_CERTIFICATE, SERVER_KEY = "server.crt", "server.key"
 ALWAYS = ("localhost", "127.0.0.1")  # the SuperLink's own helper processes and a proxy beside it connect to these
 AUTHORITY_DAYS = 3650  # nodes trust the authority: a new one means a new ca.crt on every machine
-BACKDATED = timedelta(hours=1)  # a node whose clock is a little slow must not find the certificate not valid yet
+BACKDATED = timedelta(hours=1)  # so that the certificate is already valid for a node whose clock is a little slow
 NODE_KEY = re.compile(r"node-(\d+)(\.pub)?")
 DNS_NAME = re.compile(r"(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*")
 
 
 def make_folder(folder: Path, names: Sequence[str], nodes: int, days: int) -> None:
-    """Make the folder with everything in it, whole or not at all: private keys for their owner's eyes alone (mode 0600
+    """Make the folder with everything in it, whole or not at all; only its owner can read the private keys (mode 0600
     in a folder of mode 0700).
 
     Args:

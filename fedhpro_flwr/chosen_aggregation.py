@@ -1,4 +1,4 @@
-"""Clients' models, and what they send of each class, brought together as `aggregation.*` says."""
+"""Clients' models, and what they send for each class, averaged as `aggregation.*` says."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def average_models(
 
     Args:
         options: `aggregation.*`.
-        models: of the clients, in partition order; not empty.
-        examples: samples of each, the weights of the mean where `aggregation.weighting = "samples"`.
+        models: the clients', in partition order; not empty.
+        examples: samples of each client, the weights of the mean if `aggregation.weighting = "samples"`.
         sent: what the clients received.
     """
     if options.clip_norm > 0 or options.clip_to_median:
@@ -44,7 +44,7 @@ def average_classes(
     *,
     weighting: ClassWeighting = "clients",
 ) -> ClassMean:
-    """What the clients sent of each class (class gradients, class means), brought together over those that hold it.
+    """What the clients sent for each class (class gradients, class means), averaged over the clients that hold it.
 
     Args:
         options: `aggregation.*`. Its `clip-norm` is a length of model updates and does not apply here.
@@ -75,7 +75,7 @@ def _held(ids: Sequence[Tensor], num_classes: int) -> Tensor:
 
 
 def _shrunk(ids: Sequence[Tensor], values: Sequence[Tensor], held: Tensor) -> list[Tensor]:
-    """Rows no longer than the median of their class."""
+    """The rows, each shortened to the median length of its class if it is longer."""
     norms = torch.zeros(held.shape, dtype=torch.float64, device=held.device)
     for place, (own, rows) in enumerate(zip(ids, values, strict=True)):
         norms[place, own] = torch.linalg.vector_norm(rows.detach().flatten(1).double(), dim=1)

@@ -1,4 +1,4 @@
-"""How unequal the classes of all clients together are, by what the clients have told of their samples so far."""
+"""How unequal in size the classes of all clients together are, by the class counts that clients have sent so far."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def updated_counts(counts: Tensor, updates: Sequence[Update]) -> Tensor:
 
     Args:
         counts: before the round, zero for a client that has not replied yet.
-        updates: the replies, which say whose they are and how many samples of each class.
+        updates: the replies, with their client's number and its samples of each class.
     """
     counts = counts.clone()
     for update in updates:

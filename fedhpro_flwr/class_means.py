@@ -1,4 +1,4 @@
-"""The mean of numbers over the samples of each class at a client: of features, of the errors of predictions."""
+"""The mean over the samples of each class at a client, of features or of the errors of predictions."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ ADDED_TO = {Path(__file__).parent / name for name in ("data", "models", "methods
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status: 0 it ended well, 1 it failed, 2 it was not started, 130 it was stopped.
 
-    SIGTERM ends a simulation, and what looks after a deployed run, in order, with status 143.
+    On SIGTERM a simulation, and the process that watches a deployed run, ends in good order with status 143.
     """
     console = Console(highlight=False)
     try:
@@ -45,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _commands() -> list[ModuleType]:
-    """In the order of `fedhpro --help`; where torch does not import, those alone that do without."""
+    """The commands in the order of `fedhpro --help`; if torch does not import, only those that do without it."""
     try:
         import fedhpro_flwr.torch_at_once  # noqa: F401 - first: the others import torch
         from fedhpro_flwr.commands import ablate, compare, export, predict, report, run
@@ -56,7 +56,7 @@ def _commands() -> list[ModuleType]:
 
 
 def _why(error: Exception) -> str:
-    """What does not import: a file in one of the folders that users add theirs to, or a library."""
+    """Which import fails: that of a file in a folder to which users add their own, or of a library."""
     files = [Path(frame.filename) for frame in extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
     if files[-1].parent in ADDED_TO and getattr(error, "name", "") != "torch":
         return f"{files[-1]} does not import ({error}); install what it needs, or correct it"

@@ -1,4 +1,4 @@
-"""What a client (or the server, for testing) holds: its samples on the device, and what an encoder is given of them."""
+"""What a client (or the server, for testing) holds: its samples on the device, and how an encoder is given them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from fedhpro_flwr.data.augment import to_float
 
 @dataclass(frozen=True, eq=False)
 class ClientData:
-    """A client's own samples. `test` is its own test data, None where it has none.
+    """A client's own samples.
 
     Args:
         train: what it trains on; None for a server that only tests.
-        test: what it is tested on.
+        test: its own test data; None if it has none.
         mean, std: normalisation per channel, as in the data set.
     """
 
@@ -52,7 +52,7 @@ class ClientData:
         return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
 
     def refuse_unfit(self, num_classes: int) -> None:
-        """Look at what training or a test would fail on, or would never notice.
+        """Check for what training or a test would fail on, or would not notice.
 
         Args:
             num_classes: C of the model.

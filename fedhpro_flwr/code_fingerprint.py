@@ -1,4 +1,4 @@
-"""Which code a process runs, in sixteen characters: clients and server compare them, and a run that goes on does."""
+"""Which code a process runs, in sixteen characters that clients and server, and a resumed run, compare."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The settings of a run: flat scalars as Flower delivers them, parsed once into frozen models.
 
 Keys are written `section.key` with hyphens (`local.batch-size`), in TOML, on the command line and on the wire; the
-attribute is the same with underscores (`config.local.batch_size`). The value "preset" leaves a key to `preset`
-(settings/presets.py).
+attribute is the same with underscores (`config.local.batch_size`). A key with the value "preset" gets its value from
+the chosen `preset` (settings/presets.py).
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ __all__ = ["ConfigError", "RunConfig", "Scalar", "is_text", "known_keys"]
 
 FROM_PRESET = "preset"
 LISTS = ("data.classes", "data.domains", "trackers", "model.groups", "partition.domain-clients")  # written as one text
-LEAST_NOISE = 1e-6  # one reply is then of epsilon 2e12, and the account's numbers do not overflow
+LEAST_NOISE = 1e-6  # with it one reply has an epsilon of 2e12, and the account's numbers do not overflow
 
 
 class RunConfig(Section):
@@ -112,7 +112,7 @@ class RunConfig(Section):
                     f"privacy.{noise} = {given[noise]}: so little noise hides nothing; set it to 0, or to "
                     f"{LEAST_NOISE} or more"
                 )
-        self.hyper_prototypes.counts_by_class  # noqa: B018  its form is looked at
+        self.hyper_prototypes.counts_by_class  # noqa: B018  read to check its form
         sizes = self.model.group_sizes
         if sizes and sum(sizes.values()) != self.partition.num_partitions:
             raise ValueError(
@@ -155,13 +155,13 @@ def known_keys() -> tuple[str, ...]:
 
 
 def is_text(key: str) -> bool:
-    """Whether the value of a known key is a text, of which `2024` and `1e3` are two."""
+    """Whether a known key takes a text: then `2024` and `1e3` are texts too."""
     return isinstance(_unset().get(key), str)
 
 
 @cache
 def _unset() -> Mapping[str, Scalar]:
-    """Every key with the value that it has where nothing is set."""
+    """Every key with the value that it has if nothing is set."""
     return RunConfig.model_validate(nest(PRESETS["paper"])).flat()
 
 
@@ -171,7 +171,7 @@ def _sections() -> frozenset[str]:
 
 
 def _refuse_misplaced(flat: Mapping[str, Scalar]) -> None:
-    """A key below one that has a value of its own, a value in place of a section, and a name as Python writes it."""
+    """Refuse a key below one that is a value, a value in place of a section, and a key written with underscores."""
     for key, value in flat.items():
         if "_" in key:
             raise ConfigError(_unknown(key))

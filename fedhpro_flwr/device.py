@@ -12,7 +12,7 @@ def device_of(config: RunConfig) -> torch.device:
     """The device a process computes on.
 
     Raises:
-        ConfigError: `device = "cuda"` where there is none, or `local.precision` on a GPU that has no such arithmetic.
+        ConfigError: `device = "cuda"` and there is none, or `local.precision` on a GPU that has no such arithmetic.
     """
     if config.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device = 'cuda': this process sees no CUDA device; use 'cpu' or 'auto'")
@@ -29,7 +29,7 @@ def _on_gpu(config: RunConfig) -> bool:
 
 
 def settle(config: RunConfig) -> None:
-    """Fix what the arithmetic of a process depends on: the threads, which order the sums of floats; a GPU's kernels."""
+    """Fix what a process's results depend on: the number of threads (the order of float sums), and a GPU's kernels."""
     if torch.get_num_threads() != config.clients.threads:
         torch.set_num_threads(config.clients.threads)
     if _on_gpu(config):

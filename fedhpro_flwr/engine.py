@@ -1,7 +1,7 @@
 """What one process keeps between messages: the data set, its partition, and one model instance.
 
-In simulation an actor serves many clients, so this saves a decode and a build per message. Deployed, every message is
-a fresh process and nothing here relies on having been called before. The cache is the package's only global state, and
+In simulation an actor serves many clients, so this saves a decode and a build per message. Deployed, every message has
+a fresh process, and nothing here relies on having been called before. The cache is the package's only global state, and
 holds one entry of each kind: a data set, its partition, a model of each architecture, and the own data of each client
 (client/node_data.py).
 """
@@ -45,7 +45,7 @@ RESIDENT = Resident()
 
 
 def federation(config: RunConfig) -> Federation:
-    """The data set of a run and its partition, decoded once in a process.
+    """The data set of a run and its partition, decoded once per process.
 
     Raises:
         ConfigError: the data cannot be had or cannot be divided as asked, in one sentence; or every client has its own.
@@ -63,7 +63,7 @@ def federation(config: RunConfig) -> Federation:
 
 
 def configured_model(config: RunConfig, data: ShapedData, architecture: str = "") -> Model:
-    """A model of an architecture, built once in a process, with its initial weights where some stay with the client.
+    """A model of an architecture, built once per process, with its initial weights if some stay with the client.
 
     Args:
         config: the settings.
@@ -74,7 +74,7 @@ def configured_model(config: RunConfig, data: ShapedData, architecture: str = ""
         ConfigError: as `initial_model`.
     """
     name, device = architecture or config.model.name, device_of(config)
-    keeps = build_method(config).share in ("head", "nothing")  # else all of it is overwritten by what the server sends
+    keeps = build_method(config).share in ("head", "nothing")  # else the server's model overwrites all of it
     shape = (data.input_shape, data.num_classes, data.vocabulary)
     key = (config.model, _start_of(config, name) if keeps else None, name, *shape, str(device), config.seed)
 
@@ -83,17 +83,17 @@ def configured_model(config: RunConfig, data: ShapedData, architecture: str = ""
         return model, {entry: tensor.clone() for entry, tensor in model.state_dict().items()}
 
     model, initial = RESIDENT.get(f"model {name}", key, make)
-    model.load_state_dict(initial)  # the last client of this process left its own in it
+    model.load_state_dict(initial)  # the last client of this process left its own weights in it
     return model
 
 
 def _start_of(config: RunConfig, architecture: str) -> tuple[int, ...]:
-    """Which file models begin with, if any: one that was replaced meanwhile is told from the one before."""
+    """What identifies the file that models begin with, if any: one that was replaced meanwhile is another."""
     if not begins_trained(config):
         return ()
     from fedhpro_flwr.trained_start import weights_file
 
-    with suppress(OSError, ConfigError):  # said when it is read
+    with suppress(OSError, ConfigError):  # raised again when the file is read
         found = weights_file(config.model.path, architecture).stat()
         return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
     return ()

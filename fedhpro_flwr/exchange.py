@@ -1,4 +1,4 @@
-"""What of a client's model travels: all of it, its encoder within a group and its head, its head alone, or nothing.
+"""Which part of a client's model travels: all of it, its encoder within a group and its head, its head, or nothing.
 
 With different architectures only the head W [C, D] fits everyone. The rest of a model either stays with its client
 (`head`) or is averaged among the clients of the same architecture (`group`).
@@ -39,16 +39,16 @@ def personal(model: Tensors, share: Share) -> dict[str, Tensor]:
 
 
 def load(model: Module, received: Tensors, share: Share, kept: Tensors) -> None:
-    """Copy what a client received into its model, in place, and what it kept from its last visit.
+    """Copy into a client's model, in place, what it received and what it kept from its last visit.
 
     Args:
-        model: of the client.
-        received: what travels of it.
-        share: what travels.
-        kept: what stays with the client; empty at its first visit, which leaves the model's own.
+        model: the client's.
+        received: the part that travels.
+        share: which part that is.
+        kept: the part that stays with the client; empty at its first visit: the model then keeps its own.
 
     Raises:
-        ValueError: a tensor is missing, unknown, of another shape or of another type; BatchNorm's counters may be.
+        ValueError: a tensor is missing, unknown, or of another shape or type (BatchNorm's counters may differ in type).
     """
     own = model.state_dict()
     counters = {name: own[name] for name in received if name in own and not own[name].is_floating_point()}
@@ -67,7 +67,7 @@ class GlobalModel:
     Args:
         shared: tensors that every client exchanges.
         encoders: by group, the tensors that only its clients exchange; empty unless encoders are averaged in groups.
-        members: the group of each client [N]; empty where there are no groups.
+        members: the group of each client [N]; empty if there are no groups.
     """
 
     shared: Tensors
@@ -81,10 +81,10 @@ class GlobalModel:
         """Before round 1.
 
         Args:
-            initial: an initial model, of which `share` says what travels; with `encoders` its head alone counts.
-            share: what travels.
-            encoders: initial encoders of the groups, where they are averaged in groups.
-            members: the group of each client [N] then.
+            initial: an initial model; with `encoders` only its head is used.
+            share: which part of it travels.
+            encoders: initial encoders of the groups, if encoders are averaged in groups.
+            members: the group of each client [N], in that case.
 
         Raises:
             ConfigError: encoders are averaged in several groups and were not given.
@@ -99,16 +99,16 @@ class GlobalModel:
 
     @cached_property
     def arrays(self) -> ArrayRecord:
-        """The shared tensors as messages carry them: a copy, made once for all who ask."""
+        """The shared tensors as messages carry them: a copy, made once."""
         return array_record(self.shared)
 
     @property
     def groups(self) -> tuple[str, ...]:
-        """All groups; one without a name where there are none."""
+        """All groups; one with the name "" if there are none."""
         return tuple(self.encoders) or ("",)
 
     def group(self, partition_id: int) -> str:
-        """The client's group; "" where there are none."""
+        """The client's group; "" if there are none."""
         return self.members[partition_id] if self.members else ""
 
     def tensors(self, group: str) -> dict[str, Tensor]:
@@ -126,8 +126,8 @@ class GlobalModel:
 
         Args:
             updates: replies, in the order in which they are summed.
-            options: `aggregation.*`, another statistic than this mean where asked. What is averaged among the same
-                clients is clipped as one: the shared tensors, and each group's encoder.
+            options: `aggregation.*`, which may ask for another statistic. Tensors that are averaged over the same
+                clients are clipped together: the shared ones, and each group's encoder.
         """
         encoders = dict(self.encoders)
         for group, sent in self.encoders.items():

@@ -1,4 +1,4 @@
-"""Features of samples under a model, as the methods and the report take them."""
+"""Features of samples under a model, for the methods and the report."""
 
 from __future__ import annotations
 

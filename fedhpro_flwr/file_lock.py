@@ -1,4 +1,4 @@
-"""A file that one process at a time holds locked, and lets go of however it ends."""
+"""A file that one process at a time holds locked; the lock ends with the process, however that ends."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def locked_file(path: Path, patience: float, refusal: str, no_locks: str) -> IO[
     """The open file. The lock lasts until the file is closed here and in all processes that inherited it.
 
     Args:
-        path: of the file; made where it is not there.
-        patience: seconds to wait for another one that holds it.
-        refusal: what is said if it still does.
-        no_locks: the way on where there are no locks.
+        path: the file; made if it is not there.
+        patience: seconds to wait for another process that holds it.
+        refusal: the message if that process still holds it then.
+        no_locks: what to do if there are no locks, for the end of that message.
 
     Raises:
-        ConfigError: another one holds it, or its file system has no locks.
+        ConfigError: another process holds it, or its file system has no locks.
     """
     file = path.open("ab")
     deadline = time.monotonic() + patience

@@ -1,4 +1,4 @@
-"""In which tensor two sets of named tensors differ, as the end of a sentence."""
+"""Which tensor two sets of named tensors differ in, worded for the end of a sentence."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from torch import Tensor
 
 
 def first_difference(here: Mapping[str, Tensor], there: Mapping[str, Tensor]) -> str:
-    """The first tensor by name whose type or shape differs, or that one side alone has; "" where they are alike.
+    """The first tensor by name whose type or shape differs, or that one side alone has; "" if there is none.
 
     Args:
-        here: what is expected. Neither side's numbers are looked at: both may be on torch's meta device.
+        here: what is expected. Neither side's numbers are read, so both may be on torch's meta device.
         there: what was given.
 
     Returns:

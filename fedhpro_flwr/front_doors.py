@@ -1,6 +1,6 @@
-"""`server_app` and `client_app` beside this package, even where the user's own project has packages of those names.
+"""Finds the `server_app` and `client_app` beside this package, even if the user's project has packages so named.
 
-Flower's way to lay out an app makes such names likely, and whichever comes first on the path hides the other.
+Flower's usual layout of an app makes such names likely, and whichever comes first on the path hides the other.
 """
 
 from __future__ import annotations

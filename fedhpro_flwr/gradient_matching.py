@@ -2,8 +2,8 @@
 
 The gradient of the cross-entropy CE(W z + b, y) with respect to a feature is (softmax(W z + b) - e_y) W. A
 client's class gradient is its mean over the samples of a class [P.1]; the server moves the hyper-prototypes
-until their own mean gradient is near to it [P.2]. Distances and their derivatives are closed forms, so that
-nothing differentiates twice.
+until their own mean gradient is near to it [P.2]. Distances and their derivatives are closed forms, so
+nothing has to be differentiated twice.
 """
 
 from __future__ import annotations
@@ -47,16 +47,15 @@ def class_gradients(
     """Mean gradient of the cross-entropy per class that is present [P.1] [R.grads].
 
     Args:
-        features: z [n, D], of the model as received, in eval mode. Where a class is drawn several times
-            (repeats), the samples of all draws, one after the other.
+        features: z [n, D], of the model as received, in eval mode. If a class is drawn several times
+            (repeats), these are the samples of all draws, one after the other.
         labels: y [n] int64 in 0..C-1.
         head: W, b that the gradients are taken under.
-        counts: [C] samples of each class at the client, when the features are a selection of them; else
-            counted here.
+        counts: [C] samples of each class at the client, if the features are a selection of them; else
+            the labels are counted.
         scale: "per-sample" is the mean over the samples (paper); "per-batch" divides once more by the samples
             of the class in one draw (reference: the mean over a batch of the gradient of a mean loss).
-        batch_counts: [C] samples of each class in one draw; needed for "per-batch" only, and there only with
-            repeats.
+        batch_counts: [C] samples of each class in one draw; needed only for "per-batch" with repeats.
         head_gradients: also return the mean gradients with respect to W and b (neither is divided twice).
 
     Raises:
@@ -123,7 +122,7 @@ def matching_distance(g: Tensor, target: Tensor, distance: MatchingDistance) -> 
 def matching_gradient(g: Tensor, target: Tensor, distance: MatchingDistance) -> Tensor:
     """Derivative of `matching_distance` with respect to g, in closed form: [..., D].
 
-    Where g is zero the norm's own derivative is taken as zero, so the cosine still pulls along the target.
+    If g is zero, the derivative of its norm is taken as zero, so the cosine still pulls along the target.
 
     Raises:
         ValueError: for an unknown distance.
@@ -144,7 +143,7 @@ def matching_gradient(g: Tensor, target: Tensor, distance: MatchingDistance) -> 
 
 def _mean_outer_products(errors: Tensor, features: Tensor, labels: Tensor, class_ids: Tensor, drawn: Tensor) -> Tensor:
     """The gradient with respect to W averaged per class [R.grads], (1/n_c) sum_i e_i z_i^T: [P, C, D]."""
-    # One batched product over classes padded to the largest: an outer product a sample is n C D numbers.
+    # One batched product over classes padded to the largest: an outer product per sample would be n C D numbers.
     order = torch.argsort(labels, stable=True)
     row = torch.searchsorted(class_ids, labels[order])  # [n] which class
     first = drawn.cumsum(0) - drawn

@@ -34,7 +34,7 @@ class Head(NamedTuple):
         return F.linear(features, self.weight, self.bias)
 
     def scores(self, features: Tensor) -> Tensor:
-        """The logits where the features lie: a server's state is on the CPU, what it tests need not be."""
+        """The logits on the features' device: a server's state is on the CPU, the features it tests need not be."""
         return self.like(features).logits(features)
 
     def like(self, tensor: Tensor) -> Head:
@@ -60,7 +60,7 @@ def head_shape(model: Mapping[str, Tensor]) -> tuple[int, int]:
 
 
 def with_head(model: Mapping[str, Tensor], head: Head) -> dict[str, Tensor]:
-    """The same tensors of a model with this head, detached, in place of its own."""
+    """The tensors of a model with this head, detached, in place of its own."""
     return {**model, HEAD_WEIGHT: head.weight.detach(), HEAD_BIAS: head.bias.detach()}
 
 
@@ -68,7 +68,7 @@ def head_of(model: Mapping[str, Tensor]) -> Head:
     """The linear head (W [C, D], b [C]) among a model's tensors.
 
     Raises:
-        ConfigError: it has none, or one without a bias.
+        ConfigError: the model has no linear head, or one without a bias.
     """
     head_shape(model)
     if HEAD_BIAS not in model:

@@ -1,7 +1,7 @@
-"""Distances between gradients with respect to a head, to match prototypes by (reference preset) [R.c3].
+"""Distances between gradients with respect to a head, by which prototypes are matched (reference preset) [R.c3].
 
-The derivative of each distance mixes a row of the target R_j with the same row of the gradient G_j, with
-factors that need their inner products and norms alone. So a step can be made from products, without the
+The derivative of each distance is a sum of row R_j of the target and row G_j of the gradient, with factors
+that depend only on their inner products and norms. So a step can be computed from products, without the
 gradients themselves.
 """
 
@@ -25,7 +25,7 @@ class HeadGradients(NamedTuple):
 
 
 class HeadProducts(NamedTuple):
-    """Inner products of two head gradients row by row; of one with itself, its squared norms."""
+    """Inner products of two head gradients row by row; those of one with itself are its squared norms."""
 
     weight: Tensor  # [A, C]
     bias: Tensor  # [A, 1]
@@ -50,10 +50,10 @@ class HeadPull(NamedTuple):
 
 
 def head_distance(g: HeadGradients, target: HeadGradients, distance: HeadDistance) -> Tensor:
-    """Distance of virtual head gradients from the clients', a number a class [R.c3]: [A].
+    """Distance of virtual head gradients from the clients', one number per class [R.c3]: [A].
 
-    "rowwise": sum_j [1 - R_j.G_j / (|R_j| |G_j| + eps)] over the C rows, and the same once for the bias;
-    "cosine": one such term of weight and bias taken together; "mse": the squared error, summed.
+    "rowwise": sum_j [1 - R_j.G_j / (|R_j| |G_j| + eps)] over the C rows, plus one such term for the bias;
+    "cosine": one such term for weight and bias taken together; "mse": the squared error, summed.
     """
     if distance == "mse":
         return (g.weight - target.weight).square().sum((-2, -1)) + (g.bias - target.bias).square().sum(-1)

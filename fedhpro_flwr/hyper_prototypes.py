@@ -1,4 +1,4 @@
-"""Hyper-prototypes: K learnable vectors a class that the server matches to the clients' class gradients.
+"""Hyper-prototypes: K learnable vectors per class that the server matches to the clients' class gradients.
 
 The virtual gradient of class c is the mean gradient of the cross-entropy at its own K vectors,
 g_c = mean_k (softmax(W s_k + b) - e_c) W, and M steps of SGD on S lower the distance of g_c from the clients'
@@ -20,19 +20,19 @@ from fedhpro_flwr.head import Head
 Start = Literal["normal", "orthogonal"]
 VirtualScale = Literal["mean", "mean-of-mean"]
 
-# Classes do not see one another during the update, so they go through it in blocks of about this many logits:
+# Classes are updated independently of one another, so they go through it in blocks of about this many logits:
 # small enough for the caches, large enough that a step is all matrix product.
 _BLOCK_LOGITS = 1 << 19
 
 
 def slot_weights(vectors: Tensor) -> Tensor:
-    """What each vector counts in its class's mean: S [C, K, D] -> [C, K], rows that sum to one.
+    """The weight of each vector in its class's mean: S [C, K, D] -> [C, K], rows that sum to one.
 
-    Where counts differ by class, K is the largest and the slots that a class does not use hold zeros, which no used
-    vector is: so S says by itself which they are.
+    If classes have different numbers of vectors, K is the largest and a class's unused slots hold zero vectors. A used
+    vector is never zero, so S itself tells which slots are used.
     """
     used = vectors.ne(0).any(dim=-1)  # [C, K]
-    used |= ~used.any(dim=1, keepdim=True)  # a class of zeros alone uses them all
+    used |= ~used.any(dim=1, keepdim=True)  # a class with zero vectors only uses all
     return used.to(vectors) / used.sum(dim=1, keepdim=True)
 
 
@@ -72,12 +72,11 @@ class HyperPrototypes:
             prototypes_per_class: K of every class that `counts` does not name.
             width: D.
             init: see above.
-            counts: K of single classes, by class id.
-            generator: of the draws.
+            counts: K of the classes with another number of vectors, by class id.
+            generator: for the draws.
 
         Raises:
-            ValueError: if "orthogonal" is asked for more classes than the features are wide, a count is of no class, or
-                `init` is unknown.
+            ValueError: "orthogonal" with C > D, a count for a class that does not exist, or an unknown `init`.
         """
         device, counts = generator.device, counts or {}
         unknown = [label for label in counts if not 0 <= label < num_classes]
@@ -127,7 +126,7 @@ class HyperPrototypes:
             virtual_scale: "mean" over the K vectors (paper); "mean-of-mean" divides by K again (reference).
 
         Returns:
-            New hyper-prototypes in the dtype and on the device of these, which is that of all arithmetic.
+            New hyper-prototypes in the dtype and on the device of these, in which everything is computed.
 
         Raises:
             ValueError: for shapes that do not fit together, or an unknown distance or virtual scale.
@@ -146,7 +145,7 @@ class HyperPrototypes:
         if virtual_scale not in ("mean", "mean-of-mean"):
             raise ValueError(f"virtual_scale must be 'mean' or 'mean-of-mean', got {virtual_scale!r}")
         weights = slot_weights(self.vectors)  # [C, K]
-        # of the virtual gradient, [C, 1]: 1, or one over a class's count once more
+        # scale of the virtual gradient [C, 1]: 1, or 1 / (the class's number of vectors) once more
         scale = torch.ones_like(weights[:, :1]) if virtual_scale == "mean" else weights.amax(dim=1, keepdim=True)
         head = head.like(self.vectors)
         gram = head.weight @ head.weight.T if num_classes <= 2 * width else None  # [C, C]
@@ -159,7 +158,7 @@ class HyperPrototypes:
         return HyperPrototypes(vectors)
 
     def relative_movement(self, before: HyperPrototypes) -> float:
-        """How far they are from earlier ones, in units of those: |S - S0| / |S0|."""
+        """The distance from earlier ones, relative to their length: |S - S0| / |S0|."""
         moved = torch.linalg.vector_norm(self.vectors - before.vectors)
         return float(moved / torch.linalg.vector_norm(before.vectors))
 
@@ -178,7 +177,7 @@ def _matched(
 ) -> Tensor:
     """A block of A classes after all their steps: S [A, K, D], targets [A, D] of the classes ids [A].
 
-    `weights` [A, K] and `scale` [A, 1] make the virtual gradient of a class out of those of its vectors.
+    `weights` [A, K] and `scale` [A, 1] combine the gradients of a class's vectors into its virtual gradient.
 
     dL/dS = Q W with Q [A, K, C] below, so S never leaves S_0 + (row space of W). With the Gram matrix W W^T
     the logits are therefore stepped directly and S is formed once, at the end; without it (C > 2 D, where the
@@ -193,8 +192,8 @@ def _matched(
         g = (errors @ head.weight).mul_(scale)  # virtual gradient [A, D]
         u = matching_gradient(g, target, distance)  # [A, D]
         v = (u @ head.weight.T).mul_(lr * scale)[:, None, :]  # [A, 1, C]
-        # A constant added to v changes nothing. With the own class at zero its entry is the sum of the others', small
-        # as they are where p is nearly e_c, and not the difference of two large numbers.
+        # A constant added to v does not change q. With v_c = 0 for the own class c, q_c is a sum over the others: of
+        # small numbers if p is nearly e_c, and not the difference of two large ones.
         v = v - v.gather(2, ids[:, None, None])
         q = (v - p @ v.mT).mul_(p).mul_(weights.mT)  # back through the softmax, times lr: [A, K, C]
         if gram is None:

@@ -1,4 +1,4 @@
-"""Models as a run begins with them: drawn from its seed, or with the weights of a model file."""
+"""The models that a run begins with: drawn from its seed, or with the weights of a model file."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from fedhpro_flwr.settings.declared_data import ShapedData
 
 
 def initial_model(config: RunConfig, data: ShapedData, architecture: str = "") -> Model:
-    """A new model as round 1 has it: with weights from the run's seed, or those of the model file at `model.path`.
+    """A new model for round 1: with weights from the run's seed, or those of the model file at `model.path`.
 
-    Where an architecture of the run is built from what lies there (`reads_path`), the path is that one's alone.
+    If an architecture of the run is built from what lies at the path (`reads_path`), no other one uses the path.
 
     Raises:
         ConfigError: as `untrained_model`, or the file is not there or holds another model.
     """
     model, name = untrained_model(config, data, architecture), architecture or config.model.name
     if begins_trained(config):
-        from fedhpro_flwr.trained_start import start_from  # a client that is sent its model needs none of it
+        from fedhpro_flwr.trained_start import start_from  # not needed by a client that is sent its whole model
 
         start_from(model, config.model.path, name)
     return model

@@ -1,4 +1,4 @@
-"""What a node says of itself before round 1."""
+"""What a node says of itself when the server asks who it is: before round 1, when it joins, or when it is in doubt."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 from fedhpro_flwr.printable import legible
 from fedhpro_flwr.records import CONFIG, METRICS, numbers_of, scalars
 
-LONGEST_NAME = 100  # characters that a node has for the name of its model, and for its code's fingerprint
+LONGEST_NAME = 100  # characters that are kept of a node's model name, and of its code's fingerprint
 UNNAMED = -1  # partition id of a node that was given none
 
 
 @dataclass(frozen=True)
 class Introduction:
-    """Packed at the client, unpacked at the server."""
+    """A node's answer, packed at the client and unpacked at the server."""
 
     node_id: int
     partition_id: int  # UNNAMED if it was given none
@@ -26,7 +26,7 @@ class Introduction:
 
     @property
     def name(self) -> str:
-        """For a sentence."""
+        """What to call the node in a message."""
         who = f"node {self.node_id}" if self.partition_id == UNNAMED else f"client {self.partition_id}"
         return who + (f" ({self.architecture})" if self.architecture else "")
 
@@ -38,7 +38,7 @@ class Introduction:
 
     @classmethod
     def unpack(cls, reply: Message) -> Introduction:
-        """The inverse.
+        """The inverse of `pack`.
 
         Raises:
             ValueError: the reply is no introduction.

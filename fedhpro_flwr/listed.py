@@ -8,12 +8,12 @@ MOST_NAMED = 10
 
 
 def listed(kind: str, things: Sequence[object]) -> str:
-    """As "client 0, 3, 7", or ten of them "and 5 more"."""
+    """As "client 0, 3, 7", or the first ten "and 5 more"."""
     return f"{kind} {ten_of(things)}"
 
 
 def ten_of(things: Sequence[object]) -> str:
-    """As "0, 3, 7", or ten of them "and 5 more"."""
+    """As "0, 3, 7", or the first ten "and 5 more"."""
     more = len(things) - MOST_NAMED
     return ", ".join(map(str, things[:MOST_NAMED])) + (f" and {more} more" if more > 0 else "")
 

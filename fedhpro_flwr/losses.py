@@ -27,9 +27,9 @@ MarginPairs = Literal["same", "far", "near"]
 
 @dataclass(frozen=True, eq=False)
 class Anchors:
-    """What the losses need of S [C, K, D], computed once a visit because S stands still during it.
+    """What the losses need of S [C, K, D], computed once a visit because S is constant during it.
 
-    Means over K are over a class's own vectors where counts differ by class (hyper_prototypes.py).
+    If classes have different numbers of vectors, a mean over K is over a class's own ones (hyper_prototypes.py).
     """
 
     directions: Tensor  # A [C, D], mean over K of the unit vectors: z^ . A_c is the mean of K cosines
@@ -65,7 +65,7 @@ def hpcl(
     sample (logit_adjustment.py).
 
     Raises:
-        ValueError: if the margin is negative or not finite, margins of pairs meet another form, or the form is unknown.
+        ValueError: the margin is negative or not finite, margins of pairs come with another form, or an unknown form.
     """
     if isinstance(margin, Tensor):
         if form != "paper":  # their values are not looked at: that would make every step wait for the device
@@ -92,10 +92,10 @@ def hpcl(
 
 
 def hpal(z: Tensor, labels: Tensor, anchors: Anchors, *, form: HpalForm = "paper") -> Tensor:
-    """Hyper-prototype alignment loss of a batch: z [B, D], y [B] -> scalar; huber is the one with delta = 1.
+    """Hyper-prototype alignment loss of a batch: z [B, D], y [B] -> scalar; huber has delta = 1.
 
-    "paper" [P.4]: mean_i sum_q huber(z_iq - H_q^y); "unit": the same of z and H scaled to unit length;
-    "reference" [R.hpal]: as "unit", but the mean over q too, hence at most 2 / D.
+    "paper" [P.4]: mean_i sum_q huber(z_iq - H_q^y); "unit": the same with z and H scaled to unit length;
+    "reference" [R.hpal]: as "unit", but with the mean over q for the sum, hence at most 2 / D.
 
     Raises:
         ValueError: for an unknown form.
@@ -115,7 +115,7 @@ def client_margin(features: Tensor, labels: Tensor, num_classes: int, reading: M
 
     With p_a the mean feature of a class that is present, and the sums over ordered pairs of two present
     classes:
-    "l2" [P.3]: sum |p_a - p_b| / (C - 1)^2; "l2-unit": the same of p scaled to unit length;
+    "l2" [P.3]: sum |p_a - p_b| / (C - 1)^2; "l2-unit": the same with p scaled to unit length;
     "inner" [R.margin]: sum p_a . p_b / (C - 1)^2, which features of both signs can make negative; "none": 0.
     A client of one class has the margin 0.
 
@@ -132,7 +132,7 @@ def client_margin(features: Tensor, labels: Tensor, num_classes: int, reading: M
     if reading == "l2-unit":
         return _sum_of_distances(F.normalize(class_means, dim=1)) / pairs  # [P.3]
     if reading == "inner":
-        # Summed over the pairs: the square of the sum less the squares may round below zero where no term is.
+        # Summed pair by pair: |sum p|^2 - sum |p|^2 may round below zero even if no term is negative.
         return (class_means @ class_means.T).fill_diagonal_(0).sum() / pairs  # [R.margin]
     raise ValueError(f"margin must be read as 'l2', 'l2-unit', 'inner' or 'none', got {reading!r}")
 
@@ -142,9 +142,9 @@ def pair_margins(
 ) -> Tensor:
     """The client's margin d_k spread over pairs of its classes: features [n, D], y [n] -> [C, C], its diagonal zero.
 
-    An extension, in no publication. With r_ab the distance of the two class means over the mean of all such distances:
+    An extension, in no publication. With r_ab the distance of two class means, divided by the mean of these distances:
     "far" d_k r_ab, "near" d_k max(2 - r_ab, 0), "same" d_k. The mean over the pairs is d_k each time (for "near" up to
-    the clamp), so only its spread differs; a pair of which the client lacks a class has d_k itself.
+    the clamp), so only the spread differs; a pair with a class that the client lacks gets d_k itself.
 
     Raises:
         ValueError: for a reading that is no distance, or a label outside 0..C-1.

@@ -18,13 +18,13 @@ from torch.nn import functional as F
 def distances(points: Tensor, centres: Tensor) -> Tensor:
     """|x_i - p^c| [P, C] of points [P, D] and centres [C, D].
 
-    Without the matrix product that is faster: in float32 that loses near points, and has no gradient where two meet.
+    Without the faster matrix product: in float32 that is inexact for near points, and has no gradient if two coincide.
     """
     return torch.cdist(points, centres, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def margin_contrast(points: Tensor, labels: Tensor, centres: Tensor, margin: float | Tensor) -> Tensor:
-    """The loss above, mean over the points: points [P, D], labels [P], one centre a class [C, D] -> scalar.
+    """The loss above, mean over the points: points [P, D], labels [P], one centre per class [C, D] -> scalar.
 
     Args:
         points: client prototypes (FedTGP) or features (FedSA).
@@ -37,12 +37,12 @@ def margin_contrast(points: Tensor, labels: Tensor, centres: Tensor, margin: flo
 
 
 def widest_gap(centres: Tensor) -> Tensor:
-    """max_{a, b} |q^a - q^b| of centres [C, D] -> scalar; 0 for one or none."""
+    """max_{a, b} |q^a - q^b| of centres [C, D] -> scalar; 0 for one centre or none."""
     return distances(centres, centres).amax() if len(centres) > 1 else centres.new_zeros(())
 
 
 def mean_gap(centres: Tensor) -> Tensor:
-    """(1 / C) sum_c min_{b != c} |q^c - q^b| of centres [C, D] -> scalar; 0 for one or none."""
+    """(1 / C) sum_c min_{b != c} |q^c - q^b| of centres [C, D] -> scalar; 0 for one centre or none."""
     if len(centres) < 2:
         return centres.new_zeros(())
     return distances(centres, centres).fill_diagonal_(torch.inf).amin(dim=1).mean()

@@ -1,7 +1,7 @@
 """One confusion tensor per evaluation, and every accuracy read off it.
 
-The tensor counts samples by domain, true class and predicted class: [G, C, C], G = 1 where there are no domains. Only
-the cells that are not zero are kept: a thousand clients with a thousand classes would fill eight gigabytes otherwise.
+The tensor counts samples by domain, true class and predicted class: [G, C, C], G = 1 if there are no domains. Only the
+cells that are not zero are kept: a thousand clients with a thousand classes would fill eight gigabytes otherwise.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Evaluation:
 
     @property
     def names_one_class(self) -> bool:
-        """Whether all samples are taken for the same class."""
+        """Whether the same class is predicted for all samples."""
         return len(torch.unique(self.cells[:, 2])) == 1
 
     def class_accuracy(self) -> list[float | None]:
@@ -82,12 +82,12 @@ class Evaluation:
 def evaluate_each(
     model: Model, data: ClientData, scores: Sequence[Scores], *, batch_size: int
 ) -> tuple[Evaluation, ...]:
-    """One evaluation for each of several ways to decide, in eval mode, on features that are computed once.
+    """One evaluation for each of several ways to score classes, in eval mode, on features that are computed once.
 
     Args:
         model: on the device of the data.
-        data: whose test split is used; without one the evaluations are empty.
-        scores: what decides, such as the model's head; the loss is the cross-entropy of these scores.
+        data: its test split is used; if it has none, the evaluations are empty.
+        scores: the ways, such as the model's head; the loss is the cross-entropy of these scores.
         batch_size: samples at a time.
     """
     classes, test = model.num_classes, data.test

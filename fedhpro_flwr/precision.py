@@ -1,7 +1,7 @@
 """How exact the arithmetic of training is, and whether a GPU repeats it bit for bit.
 
-With `local.precision = "bfloat16"` the encoder and the head of local training compute in bfloat16 where torch's
-autocast does: products and convolutions, with float32 sums inside. Weights, gradients, the optimizer, all losses, class
+With `local.precision = "bfloat16"` encoder and head compute in bfloat16 in local training, wherever torch's autocast
+does: in products and convolutions, with float32 sums inside. Weights, gradients, the optimizer, all losses, class
 gradients, evaluation and whatever is sent stay float32. bfloat16 has the range of float32, so no loss is scaled.
 """
 
@@ -23,18 +23,18 @@ def forward_in(precision: Precision, device: torch.device) -> AbstractContextMan
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether a device computes in bfloat16 itself; a CPU without it is slow and right."""
+    """Whether a device computes in bfloat16 itself; a CPU that does not is slow, but right."""
     return device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def repeat_on_gpu(deterministic: bool) -> None:
-    """Let a GPU take kernels whose result does not depend on the order in which its threads end, or any.
+    """Restrict a GPU to kernels whose result does not depend on the order in which its threads end, or allow any.
 
-    To be called before the first product on the GPU: cuBLAS reads its environment once. A kernel of which torch has no
-    such form computes all the same, and torch warns of it by name. On a CPU every kernel used here repeats itself.
+    To be called before the first product on the GPU: cuBLAS reads its environment once. If torch has no such form of a
+    kernel, the other one is used and torch's warning names it. On a CPU every kernel used here repeats its results.
     """
     if deterministic:
         os.environ.setdefault(CUBLAS_WORKSPACE, REPEATABLE)
     torch.use_deterministic_algorithms(deterministic, warn_only=True)
     torch.backends.cudnn.deterministic = deterministic
-    torch.backends.cudnn.benchmark = False  # which times its kernels, and takes others the next time
+    torch.backends.cudnn.benchmark = False  # it would time kernels and choose others in the next run

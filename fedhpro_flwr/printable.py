@@ -1,7 +1,7 @@
-"""Text of unknown origin on a terminal, which obeys what it is sent: colours, titles, lines that are overwritten.
+"""Text of unknown origin on a terminal, which obeys control characters: colours, titles, lines that are overwritten.
 
-`printable` keeps a name as it is but for that; `legible` makes a line of what a client says, `one_line` of what an
-exception says.
+`printable` removes these alone and keeps the rest of a name; `legible` makes one line of what a client says, `one_line`
+of what an exception says.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ import unicodedata
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 LAYOUT = "\n\t"  # harmless, and sentences of other packages have them
-# They turn the direction of writing around: what is shown is then not what is there.
+# These characters reverse the direction of writing, so that what is shown is not what is there.
 TURNING = frozenset(map(chr, [*range(0x202A, 0x202F), *range(0x2066, 0x206A)]))
-LONGEST_REASON = 500  # of what is told of a reply or of a node: it goes to logs, files and screens
-REFUSED = ("Cc", "Cs")  # control characters, and halves of characters, which no stream can encode
+LONGEST_REASON = 500  # characters of what a reply or a node says: it goes to logs, files and screens
+REFUSED = ("Cc", "Cs")  # control characters, and surrogates (halves of characters), which no stream can encode
 
 
 def printable(text: str) -> str:
-    """The text with every character replaced that would do something else than be seen.
+    """The text, with every character replaced that a terminal would obey instead of show.
 
-    Spaces of all kinds and joiners, which many languages write with, stay.
+    Spaces of all kinds stay, and so do joiners, which many languages need.
     """
     return "".join(REPLACEMENT if _acts(character) else character for character in text)
 

@@ -1,4 +1,4 @@
-"""Global prototypes, one vector a class, which a server makes of the clients' class means (class_means.py).
+"""Global prototypes, one vector per class, which a server makes of the clients' class means (class_means.py).
 
 Source: Tan et al., FedProto: Federated Prototype Learning across Heterogeneous Clients, AAAI 2022, eq. (3) and (6).
 """
@@ -17,14 +17,14 @@ from fedhpro_flwr.margin_contrast import distances
 
 @dataclass(frozen=True, eq=False)
 class Prototypes:
-    """Global prototypes, one a class."""
+    """Global prototypes, one per class."""
 
-    vectors: Tensor  # [C, D]; zero where not known
-    known: Tensor  # [C] bool
+    vectors: Tensor  # [C, D]; zero for a class that is not known
+    known: Tensor  # [C] bool: whether the class has a prototype yet
 
     @classmethod
     def none(cls, num_classes: int, width: int) -> Prototypes:
-        """Before anybody sent any."""
+        """No prototypes: before any client has sent class means."""
         return cls(torch.zeros(num_classes, width), torch.zeros(num_classes, dtype=torch.bool))
 
     def on(self, device: torch.device) -> Prototypes:
@@ -32,7 +32,7 @@ class Prototypes:
         return Prototypes(self.vectors.to(device), self.known.to(device))
 
     def updated(self, vectors: Tensor, class_mask: Tensor) -> Prototypes:
-        """Those of the classes in `class_mask` [C] replaced; a class that nobody sent keeps its own."""
+        """These, with the classes in `class_mask` [C] replaced; a class that nobody sent keeps its prototype."""
         return Prototypes(torch.where(class_mask[:, None], vectors, self.vectors), self.known | class_mask)
 
     def scores(self) -> Callable[[Tensor], Tensor]:

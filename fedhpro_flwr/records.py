@@ -1,11 +1,11 @@
-"""The wire: what a message carries, packed and unpacked. Every tensor is an ArrayRecord of its own name.
+"""The wire: what a message carries, packed and unpacked. Each tensor but the model's has an ArrayRecord of its own.
 
     down  model, <what the method broadcasts, e.g. hyper-prototypes [C, K, D]>, config
     up    model, <what the method uploads, e.g. class-gradients [P, D], class-ids [P], class-counts [P]>, metrics,
-          and where the client tested on its own data, confusion [E, 4]
+          and, if the client tested on its own data, confusion [E, 4]
 
-`model` holds what of it travels (exchange.py). `config` holds every setting of the run and, under `task.`, what this
-one message asks for. What a reply must look like is checked in server/reply_checks.py.
+`model` holds the part of it that travels (exchange.py). `config` holds every setting of the run and, under `task.`,
+what this one message asks for. What a reply must look like is checked in server/reply_checks.py.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ CLASS_TENSORS = (
     CLASS_PROTOTYPES,
     HEAD_WEIGHT_GRADIENTS,
     HEAD_BIAS_GRADIENTS,
-)  # a row a class [P, ...]
+)  # one row per class [P, ...]
 HYPER_PROTOTYPES = "hyper-prototypes"
 GLOBAL_PROTOTYPES, KNOWN_CLASSES = "global-prototypes", "known-classes"
 CONFUSION, CONFUSION_BY_PROTOTYPE = "confusion", "confusion-by-prototype"
 TRAIN_LOSS = "train-loss"  # among a client's metrics
-BEGAN_ANEW = "began-anew"  # likewise, 1 where the client did not find what it kept after its last visit that counted
+BEGAN_ANEW = "began-anew"  # likewise; 1 if the client did not find what it kept after its last visit that counted
 
 ASKED = "task."  # prefix of the keys in `config` that are about this one message
 
 Tensors = Mapping[str, Tensor]
-Shape = tuple[int | Literal["P"], ...]  # "P" is the number of classes the client holds, the same wherever it stands
+Shape = tuple[int | Literal["P"], ...]  # "P" is the number of classes the client holds, the same in all records
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,10 @@ class Task:
     evaluate: bool = False  # measure the received model on the client's own test data
     code: str = ""  # fingerprint of the server's sources; "" = do not compare
     data: str = ""  # fingerprint of the partition the server printed; "" = the client has data of its own
-    run: str = ""  # names the run, for what a client keeps of it
-    visit: str = ""  # names this attempt at the round, in what the client keeps of it (visits.py)
+    run: str = ""  # the run's name, under which a client keeps its files of it
+    visit: str = ""  # the name of this attempt at the round, under which the client keeps its state (visits.py)
     after: str = ""  # the client's last visit that counted, which it goes on from; "" = none has yet
-    needed: str = ""  # the visits that it may still be asked to go on from, between spaces
+    needed: str = ""  # the visits that it may still be asked to go on from, separated by spaces
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +63,7 @@ class Broadcast:
     """What a client receives."""
 
     model: Tensors
-    tensors: Tensors  # of the method, by record name
+    tensors: Tensors  # the method's, by record name
     config: RunConfig
     task: Task
 
@@ -74,7 +74,7 @@ class OwnTest:
 
     partition_id: int
     by_head: Evaluation
-    by_prototype: Evaluation | None = None  # the class of the nearest prototypes instead of the head's
+    by_prototype: Evaluation | None = None  # with the class of the nearest prototypes instead of the head's
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +84,7 @@ class Update:
     partition_id: int
     num_examples: int
     model: Tensors
-    tensors: Tensors  # of the method, by record name
+    tensors: Tensors  # the method's, by record name
     metrics: Mapping[str, float] = field(default_factory=dict)
     test: OwnTest | None = None  # of the model as it was received
 
@@ -113,7 +113,7 @@ def asked_partition(message: Message) -> int:
 
 
 def asked_clients(messages: Iterable[Message]) -> dict[str, int]:
-    """The partition that each message down is for, by its id, which it has once it is sent."""
+    """Message id -> the partition that this message down is for; messages get their ids when they are sent."""
     return {message.metadata.message_id: asked_partition(message) for message in messages}
 
 
@@ -183,24 +183,24 @@ def pack_test(test: OwnTest) -> RecordDict:
 
 
 def class_rows(updates: Sequence[Update], name: str) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    """What clients sent of each of their classes: of each client the ids [P], the rows [P, ...] and the counts [P].
+    """What clients sent for their classes: for each client the class ids [P], the rows [P, ...] and the counts [P].
 
     Args:
         updates: the replies.
-        name: of the record with the rows.
+        name: the record with the rows.
     """
     ids, rows, counts = ([update.tensors[record] for update in updates] for record in (CLASS_IDS, name, CLASS_COUNTS))
     return ids, rows, counts
 
 
 CLIENT_RAISED, CLIENT_FAILED = 2, 100  # codes of error replies: Flower's for an exception, ours for a sentence
-# Of a client that was reached and would fail again: Flower's 1, 6 and 7 say that its app does not load. Other codes are
-# of the network, or of a process that died: the client may come back.
+# Error codes of a client that was reached and would fail again: Flower's 1, 6 and 7 say that its app does not load.
+# Other codes come from the network, or from a process that died: the client may come back.
 OF_THE_CLIENT = (1, CLIENT_RAISED, 6, 7, CLIENT_FAILED)
 
 
 def error_reason(reply: Message) -> str:
-    """The last line of what an error reply says: of a traceback the exception."""
+    """The last line of what an error reply says; in a traceback that is the exception."""
     lines = str(reply.error.reason).strip().splitlines()
     return lines[-1] if lines else "no reason was given"
 

@@ -1,4 +1,4 @@
-"""Things that a setting chooses by name: data sets, models, methods, trackers. The project's only way of extension."""
+"""Things that a setting chooses by name: data sets, models, methods, trackers. The only way to extend the project."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ T = TypeVar("T")
 
 
 class Registry(dict[str, T]):
-    """What exists for a setting, by name.
+    """What a setting can choose, by name.
 
     Args:
-        key: the setting that chooses, as in `data.name`.
+        key: the setting, such as `data.name`.
     """
 
     def __init__(self, key: str) -> None:
@@ -22,7 +22,7 @@ class Registry(dict[str, T]):
         self.key = key
 
     def register(self, name: str) -> Callable[[T], T]:
-        """Decorator: the decorated object exists under `name`.
+        """Decorator: the decorated object is chosen by `name`.
 
         Raises:
             ConfigError: the name is taken.
@@ -41,7 +41,7 @@ class Registry(dict[str, T]):
         """The object of that name.
 
         Raises:
-            ConfigError: there is none; the message lists those there are.
+            ConfigError: there is none; the message lists the names there are.
         """
         if name not in self:
             raise ConfigError(f"{self.key} = {name!r} is unknown, there are: {', '.join(sorted(self))}")

@@ -7,9 +7,9 @@ Median and trimmed mean: Yin et al., Byzantine-Robust Distributed Learning: Towa
     \mathrm{trmean}_k(x_1 \dots x_m)_j = \frac{1}{m - 2k} \sum_{i=k+1}^{m-k} x_{(i)j}, \qquad
     \mathrm{clip}_M(\Delta) = \Delta \, \min(1, M / |\Delta|)
 
-with x_(i)j the i-th smallest of coordinate j. The median is the trimmed mean with the largest k that leaves something:
-the middle number, or the mean of the two middle ones. Both count each client once: how many samples a client has is
-its own word.
+with x_(i)j the i-th smallest value of coordinate j. The median is the trimmed mean with the largest k that leaves
+something: the middle number, or the mean of the two middle ones. Both count each client once: its number of samples is
+only what it claims.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ def middle_mean(values: Tensor, held: Tensor, cut: Tensor) -> Tensor:
     """Coordinate by coordinate, the mean of what is left after the `cut` smallest and largest are taken away.
 
     Args:
-        values: [N, G, ...], of N clients for each of G classes; finite where held.
-        held: [N, G] bool, which of them there are.
+        values: [N, G, ...], of N clients for each of G classes; finite wherever `held`.
+        held: [N, G] bool, which client holds which class.
         cut: [G] int64, k of each class, below half of the clients that hold it.
 
     Returns:
-        [G, ...] in the dtype of `values`, zero where nobody holds the class. The sums are float64 and run by size, so
-        the order of the clients does not matter to a single bit.
+        [G, ...] in the dtype of `values`, zero for a class that nobody holds. The sums are float64 and go from small to
+        large values, so the order of the clients does not change a single bit.
     """
     shape = (*held.shape, *[1] * (values.ndim - 2))
-    ordered = values.masked_fill(~held.view(shape), torch.inf).sort(dim=0).values  # those that are not there come last
+    ordered = values.masked_fill(~held.view(shape), torch.inf).sort(dim=0).values  # those not held come last
     place = torch.arange(len(values), device=values.device)[:, None]  # [N, 1]
     holders = held.sum(dim=0)  # [G]
     kept = (place >= cut) & (place < holders - cut)  # [N, G]
@@ -50,10 +50,10 @@ def middle_mean(values: Tensor, held: Tensor, cut: Tensor) -> Tensor:
 
 
 def cut_of(statistic: Statistic, holders: Tensor, trim: float) -> Tensor:
-    """k of each class [G] for `holders` [G] clients: how many a statistic takes away at each end.
+    """k of each class [G] that `holders` [G] clients hold: how many a statistic takes away at each end.
 
-    A share of the clients is rounded up, so that a class of three clients is trimmed by one and not by none; at least
-    one client, or two of an even number, stays.
+    A share of the clients is rounded up, so that a class with three clients is trimmed by one and not by none; at least
+    one client stays, or two if their number is even.
     """
     most = (holders - 1).clamp(min=0) // 2
     if statistic == "mean":
@@ -67,8 +67,8 @@ def cut_of(statistic: Statistic, holders: Tensor, trim: float) -> Tensor:
 def middle_model(models: Sequence[Mapping[str, Tensor]], statistic: Statistic, trim: float) -> dict[str, Tensor]:
     """The statistic of every floating tensor of the clients' models, in its dtype; each client counts once.
 
-    Integer buffers (BatchNorm's batch counters) take the lower median: the largest, which the plain mean takes, would
-    be any client's to choose. Variances stay >= 0, as every statistic lies between the clients' numbers.
+    Integer buffers (BatchNorm's batch counters) take the lower median: `weighted_mean` takes the largest, which a
+    single client could set at will. Variances stay >= 0, as every statistic lies between the clients' numbers.
     """
     holders = torch.tensor([len(models)])
     cut = cut_of(statistic, holders, trim)
@@ -86,7 +86,7 @@ def middle_model(models: Sequence[Mapping[str, Tensor]], statistic: Statistic, t
 def update_norms(model: Mapping[str, Tensor], sent: Mapping[str, Tensor]) -> tuple[float, float]:
     """|w_k - w| of a model's weights, and of its running statistics (BatchNorm's), in float64.
 
-    Two lengths, as statistics have the data's units and are most of a single one: weights could then move as they like.
+    Two lengths: statistics have the data's units and would dominate a single one, in which weights could move at will.
     """
     squares: tuple[list[float], list[float]] = ([], [])
     for name, tensor in model.items():
@@ -101,11 +101,11 @@ def shrink_factors(norms: Tensor, held: Tensor, *, longest: float = math.inf, to
     """min(1, M / norm) for every client and class [N, G], with M the smaller of `longest` and the clients' median.
 
     Args:
-        norms: [N, G] float64; of models, of the two vectors that each is.
-        held: [N, G] bool, which of them count for the median, unless they are zero: of an even number the lower one is
-            taken. A client that moved nothing has no say in how far others may.
-        longest: M that is given.
-        to_median: whether the median of a class's clients bounds too.
+        norms: [N, G] float64; for models G = 2, the two vectors of `update_norms`.
+        held: [N, G] bool, which norms count for the median; a zero does not, as a client that moved nothing has no say
+            in how far others may move. Of an even number the lower middle one is taken.
+        longest: the given bound on M.
+        to_median: whether the median of a class's clients is a bound too.
     """
     bound = torch.full(norms.shape[1:], longest, dtype=norms.dtype, device=norms.device)
     if to_median:
@@ -123,7 +123,7 @@ def clipped_models(
     longest: float = math.inf,
     to_median: bool = False,
 ) -> list[Mapping[str, Tensor]]:
-    """w + min(1, M / |w_k - w|) (w_k - w) for every client; a model that is near enough stays as it is, bit for bit.
+    """w + min(1, M / |w_k - w|) (w_k - w) for every client; a model within the bound stays as it is, bit for bit.
 
     Weights and running statistics are two vectors: each has a length, a median and a factor of its own.
 

@@ -1,4 +1,4 @@
-"""Where every random draw comes from: a generator made from (seed, round, partition, purpose) and nothing else.
+"""The source of every random draw: a generator made from (seed, round, partition, purpose) and nothing else.
 
 So a draw does not depend on which process makes it, in which order clients are served, or what was drawn before.
 """
@@ -34,21 +34,21 @@ class Draws:
 
     @contextmanager
     def torch_everywhere(self) -> Iterator[None]:
-        """torch's own generators, which dropout draws from, seeded within and as before after it.
+        """Seed torch's own generators, which dropout draws from, within the block; after it they are as before.
 
-        Nothing here draws from them; a model or a method of somebody's own may.
+        Nothing in this package draws from them; a user's own model or method may.
         """
         on_gpu = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
         with torch.random.fork_rng(range(torch.cuda.device_count()) if on_gpu else ()):
             seed = self.torch("everywhere").initial_seed()
             torch.default_generator.manual_seed(seed)
-            # torch.manual_seed writes down the whole stack for each kind of device that is not there.
+            # torch.manual_seed would record the whole call stack for each kind of device that is not there.
             if torch.cuda.is_available():
                 torch.cuda.manual_seed_all(seed)
             yield
 
     def numpy(self, purpose: str) -> np.random.Generator:
-        """The same for NumPy."""
+        """A NumPy generator."""
         return np.random.default_rng(self._key(purpose))
 
 
@@ -69,7 +69,7 @@ def sample_partitions(
         seed, server_round: of the run; rounds count from 1.
         sampling: "round" draws from (seed, round), so any round can be drawn alone; "stream" is the reference's: one
             legacy generator for the whole run, of which round r takes the r-th draw.
-        among: those that can be drawn, ascending; left out: all. Fewer are drawn where there are not enough.
+        among: the partitions that can be drawn, ascending; all if left out. If there are too few, fewer are drawn.
     """
     count = per_round or num_partitions
     pool = list(range(num_partitions)) if among is None else list(among)

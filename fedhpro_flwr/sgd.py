@@ -1,6 +1,6 @@
 """SGD with momentum and weight decay, by torch's own kernels, without torch's Optimizer object.
 
-Constructing `torch.optim.SGD` imports the compiler: 2.6 s and 900 modules, once a process. A deployed client is a new
+Constructing `torch.optim.SGD` imports the compiler: 2.6 s and 900 modules, once per process. A deployed client is a new
 process for every message, so it would pay that in every round.
 """
 
@@ -37,7 +37,7 @@ class LocalSGD:
         """Move every parameter that has a gradient."""
         moved = [place for place, parameter in enumerate(self.parameters) if parameter.grad is not None]
         if self.momentum and any(velocity is not None for velocity in self.velocities):
-            for place in moved:  # one that had no gradient before begins at rest: v = m 0 + g
+            for place in moved:  # a parameter without a gradient so far begins at rest: v = m 0 + g
                 if self.velocities[place] is None:
                     self.velocities[place] = torch.zeros_like(self.parameters[place])
         velocities = [self.velocities[place] for place in moved]

@@ -21,7 +21,7 @@ class Stopwatch:
 
     @property
     def elapsed(self) -> float:
-        """Seconds since it was made."""
+        """Seconds since the stopwatch was made."""
         return time.perf_counter() - self._began
 
     @contextmanager

@@ -1,8 +1,8 @@
-"""Import torch the quick way: imported for that alone, before anything else that imports torch, where a process begins.
+"""Import torch the quick way: a process imports this module first, before anything else that imports torch.
 
-Torch's modules are some hundred thousand objects that stay until the process ends. The garbage collector walks them
-over and over while they come, and all of them once more at the end. A deployed client is a new process for every
-message, so this is paid in each round: `python benchmarks/message.py`, docs/speed.md.
+Torch's modules are some hundred thousand objects that stay until the process ends. The garbage collector would walk
+them over and over during the import, and once more at the end. A deployed client is a new process for every message,
+so it would pay for this in each round: `python benchmarks/message.py`, docs/speed.md.
 """
 
 from __future__ import annotations

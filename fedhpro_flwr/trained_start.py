@@ -1,4 +1,4 @@
-"""A model that begins with trained weights: `model.path` is a model file, as every run leaves one."""
+"""A model that begins with trained weights: `model.path` is a model file such as every run leaves."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def start_from(model: Model, named: str, architecture: str) -> None:
     """Give a new model the weights of a model file.
 
     Args:
-        model: of the run; all its tensors are overwritten.
+        model: the run's; all its tensors are overwritten.
         named: `model.path`, a safetensors file with these tensors or the folder of a finished run.
-        architecture: what the model is called in sentences.
+        architecture: what the model is called in messages.
 
     Raises:
-        ConfigError: there is no such file, it cannot be read, has other tensors, or numbers that are not finite.
+        ConfigError: there is no such file, or it cannot be read, has other tensors, or has numbers that are not finite.
     """
     try:
         tensors = load_file(weights_file(named, architecture))
@@ -45,7 +45,7 @@ def start_from(model: Model, named: str, architecture: str) -> None:
 
 
 def weights_file(named: str, architecture: str) -> Path:
-    """The model file that `model.path` names: itself, or of a run's folder the one of this architecture.
+    """The model file that `model.path` names: the file itself, or in a run's folder the one of this architecture.
 
     Raises:
         ConfigError: there is none.

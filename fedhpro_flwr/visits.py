@@ -1,8 +1,8 @@
-"""Which visit of each client counted last: what the client kept of that one, and of no other, it goes on from.
+"""Which visit of each client counted last: the client goes on from what it kept after that one, and after no other.
 
-A visit has a name of its own, new in every attempt at a round. Of a reply that was lost, late or set aside, of an
-attempt below the quorum or one that was abandoned when the run was resumed, the server says nothing any more, so what
-its client kept of it is void wherever it lies and whenever it was written.
+A visit has a name of its own, new in every attempt at a round. If its reply was lost, late or set aside, or its attempt
+was below the quorum or abandoned when the run was resumed, the server never names that visit again, so what the client
+kept after it is void, wherever it lies and whenever it was written.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ Counted = Mapping[int, str]  # client -> the name of its visit
 
 
 def new_name(server_round: int) -> str:
-    """The name of the visits of one attempt at a round, as no other attempt has it."""
+    """A name for the visits of one attempt at a round, which no other attempt has."""
     return f"{server_round}-{token_hex(4)}"
 
 
 @dataclass
 class Visits:
-    """The visits that count, now and where the run may still go on from.
+    """The visits that count now, and those that count in the checkpoints from which the run may be resumed.
 
     Args:
-        counted: of each client that has replied well, its last one.
-        saved: by round, the same as it is in the checkpoints that exist.
+        counted: the last visit that counted of each client that has replied well.
+        saved: by round, the same in the checkpoints that exist.
     """
 
     counted: dict[int, str] = field(default_factory=dict)
@@ -39,7 +39,7 @@ class Visits:
         self.counted.update(dict.fromkeys(clients, name))
 
     def void(self) -> None:
-        """What clients have kept so far counts no more: each begins anew."""
+        """What clients have kept so far is void: each begins anew."""
         self.counted.clear()
 
     def keep(self, rounds: Iterable[int]) -> None:
@@ -51,6 +51,6 @@ class Visits:
         return self.counted.get(client, "")
 
     def needed(self, client: int) -> str:
-        """All visits that the client may still be asked to go on from, names between spaces."""
+        """All visits that the client may still be asked to go on from, their names separated by spaces."""
         names = {self.after(client), *(counted.get(client, "") for counted in self.saved.values())}
         return " ".join(sorted(names - {""}))

@@ -16,10 +16,10 @@ ABANDONED_AFTER = 3600.0  # seconds without a byte written: whoever wrote it was
 def whole_file(path: Path) -> Iterator[Path]:
     """A new name beside `path` to write a file to, which becomes `path` when the block ends.
 
-    After a crash at any moment there is the old file or the new one, never a part. Where the block, or what follows it,
-    raises anything, the new file is deleted. Any number of processes may write the same `path`: the last one wins.
+    After a crash at any moment there is the old file or the new one, never a part. If the block, or the renaming after
+    it, raises anything, the new file is deleted. Any number of processes may write the same `path`: the last one wins.
     """
-    # Not of tempfile, whose files nobody else may read.
+    # Not a name from tempfile, whose files nobody else may read.
     scratch = path.with_name(f".{path.name}.{uuid4().hex}.part")
     try:
         with naming(path):
@@ -34,7 +34,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """An error of the system's that names no file, as that of a full disk, names `path`."""
+    """Make a system error that names no file, such as that of a full disk, name `path`."""
     try:
         yield
     except OSError as error:
@@ -50,16 +50,16 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Delete what processes that were killed while they wrote left anywhere below a folder; nobody may write now."""
+    """Delete the parts of files that killed writers left anywhere below a folder; nobody may be writing there now."""
     for path in folder.rglob(".*.part"):
         path.unlink(missing_ok=True)
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Delete what processes that were killed while they wrote left in a folder where others may be writing now.
+    """Delete the parts of files that killed writers left in a folder where others may be writing now.
 
-    Known by its age alone: no lock and no process id would tell of a process on another machine that shares the folder.
-    A writer that is taken for dead all the same cannot finish its file, and raises FileNotFoundError.
+    They are told by age alone: no lock or process id says whether a writer on another machine, which shares the folder,
+    still runs. A live writer that is taken for dead cannot finish its file, and raises FileNotFoundError.
     """
     with suppress(OSError):  # a folder of others; and others may delete the same file
         for path in folder.glob(".*.part"):

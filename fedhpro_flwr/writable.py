@@ -1,4 +1,4 @@
-"""Places that a command or a run writes to: made and tried before time is spent, refused by the name they were given.
+"""Places that a command or a run writes to: made and tried before time is spent; a refusal names who named them.
 
 An operating system's own words, "[Errno 2] No such file or directory: '/proc/x'", say neither which setting named the
 place nor what to do.
@@ -14,11 +14,11 @@ from fedhpro_flwr.settings.flat_keys import ConfigError
 
 
 def make_folder(folder: Path, named: str) -> None:
-    """Make a folder, and those above it, where it is not there.
+    """Make a folder, and those above it, unless it is there.
 
     Args:
         folder: the folder.
-        named: who names it, for the sentence: `--folder results/x`.
+        named: who names it, for the message: `--folder results/x`.
 
     Raises:
         ConfigError: it cannot be made, or no file can be written to it.
@@ -33,14 +33,14 @@ def make_folder(folder: Path, named: str) -> None:
 
 
 def refuse_unwritable_folder(folder: Path, named: str) -> None:
-    """Look whether a folder could be made and written to; nothing is left there.
+    """Check that a folder could be made and written to; nothing is left there.
 
     Args:
-        folder: that need not exist yet.
-        named: who names it, for the sentence: `clients.state-path = 'x'`.
+        folder: the folder, which need not exist yet.
+        named: who names it, for the message: `clients.state-path = 'x'`.
 
     Raises:
-        ConfigError: it could not.
+        ConfigError: it could not be.
     """
     existing = next(place for place in (folder, *folder.absolute().parents) if os.path.exists(place))
     try:
@@ -52,14 +52,14 @@ def refuse_unwritable_folder(folder: Path, named: str) -> None:
 
 
 def refuse_unwritable_file(file: Path, named: str) -> None:
-    """Look at the place of a file that is still to be written.
+    """Check that a file could be written at its place.
 
     Args:
-        file: the file; one that is there is written over.
-        named: who names it, for the sentence: `--out x.csv`.
+        file: the file; one that is there will be overwritten.
+        named: who names it, for the message: `--out x.csv`.
 
     Raises:
-        ConfigError: it is a folder, its folder is not there, or no file can be written to that.
+        ConfigError: it is a folder, its folder does not exist, or no file can be written to its folder.
     """
     if file.is_dir():
         raise ConfigError(f"{named} is a folder; name a file")
@@ -74,11 +74,11 @@ def refuse_unwritable_file(file: Path, named: str) -> None:
 
 
 def _try(folder: Path) -> None:
-    """Write a file that is gone at once: who may write is nothing that the rights of a folder alone say."""
+    """Write a file that is gone at once: a folder's permissions alone do not say whether one can write to it."""
     with TemporaryFile(dir=folder) as file:
         file.write(b"\0")
 
 
 def users_state_folder() -> Path:
-    """Where a node keeps what does not travel, unless it is told another place: the user's state folder."""
+    """Where a node keeps what does not travel unless it is told another place: below the user's state folder."""
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "fedhpro"
