@@ -51,12 +51,12 @@ def build(
         input_shape: of one sample, (ch, H, W), (F,), or (L,) for text.
         num_classes: C.
         width: D, the number of features; 0 means the model's own default.
-        vocabulary: of text, how many token ids there are; 0 for anything else.
+        vocabulary: how many token ids there are, for text; 0 for anything else.
         path: the file or folder that a builder with `reads_path` builds from.
         seed: the same seed gives the same weights bit by bit.
 
     Raises:
-        ValueError: an unknown name, a shape or width the model cannot have, or a builder that made something else.
+        ValueError: an unknown name, a shape or width the model cannot have, or a builder that returned something else.
     """
     builder = MODELS.find(name)
     if num_classes < 2:

@@ -1,4 +1,4 @@
-"""What a builder promises: a `Model` of the classes and the width that were asked for, ready to be sent."""
+"""What a builder promises: a `Model` with the number of classes and the width that were asked for, ready to be sent."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from fedhpro_flwr.models.model import Model, ModelShape
 
 
 def refuse_unbuilt(built: object, name: str, shape: ModelShape) -> Model:
-    """A builder's model, looked at where it is made: later its mistake would be a client's.
+    """Check a builder's model as soon as it is made: later its mistake would look like a client's.
 
     Args:
         built: what the builder returned.
-        name: of the model.
-        shape: what it was asked for.
+        name: the model's.
+        shape: what the builder was asked for.
 
     Raises:
         ValueError: it is no `Model`, has another number of classes or of features, or parameters without a shape.
@@ -49,10 +49,10 @@ def refuse_other_features(model: Model, sample: Tensor) -> None:
 
     Args:
         model: on the device of the sample.
-        sample: as encoders take them, with a batch dimension of 1.
+        sample: as encoders take it, with a batch dimension of 1.
 
     Raises:
-        ValueError: they have another shape, or the encoder does not take such samples.
+        ValueError: the features have another shape or type, or the encoder does not take such samples.
     """
     was_training = model.training
     model.eval()  # batch norm counts nothing, dropout draws nothing

@@ -14,8 +14,8 @@ SMALLEST_SIDE = 5  # the last batch norm then sees 2x2 pixels, so a batch of one
 def cnn(shape: ModelShape) -> Model:
     """Three conv-BN-ReLU blocks of 16, 32 and D channels, the mean over pixels, the head; features are >= 0.
 
-    Blocks two and three halve the image; the first one does too from 16 pixels on, where most of the time
-    would go.
+    Blocks two and three halve the image, and so does the first one, on which most of the time would be spent, if
+    the image has 16 pixels a side or more.
 
     Raises:
         ValueError: the inputs are vectors, or smaller than 5x5 pixels.

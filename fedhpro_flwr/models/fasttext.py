@@ -18,9 +18,9 @@ SPREAD = 0.3  # standard deviation of new embeddings: 1 learns slower (AG News),
 
 @model("fasttext")
 def fasttext(shape: ModelShape) -> Model:
-    """The mean embedding [B, 64] of the tokens that are no PADDING, linear-ReLU of D units, the head.
+    """The mean embedding [B, 64] of the tokens other than PADDING, linear-ReLU of D units, the head.
 
-    Features are non-negative. No dropout: a visit is then determined by its weights and batches alone.
+    Features are non-negative. No dropout, so that a visit is determined by its weights and batches alone.
 
     Raises:
         ValueError: the inputs are no text.

@@ -1,4 +1,4 @@
-"""`hf-encoder`: a pre-trained encoder of the package transformers, out of a local folder.
+"""`hf-encoder`: a pre-trained encoder of the package transformers, read from a local folder.
 
 Give the same folder as `data.tokenizer` and `model.path`: the ids of another tokenizer mean other words. All weights
 are trained and travel in every round.
@@ -28,7 +28,7 @@ class PretrainedEncoder(nn.Module):
 
     Args:
         transformer: takes input_ids and attention_mask.
-        padding: the id it pads with.
+        padding: the id that it pads with.
     """
 
     def __init__(self, transformer: nn.Module, padding: int) -> None:
@@ -48,7 +48,7 @@ class PretrainedEncoder(nn.Module):
 def hf_encoder(shape: ModelShape) -> Model:
     """The encoder in `shape.path`, the mean over tokens, linear-ReLU of D units, the head; features are non-negative.
 
-    Its dropout is switched off: it would draw from the process's generator, and no run could be repeated.
+    Its dropout is switched off: that would draw from the process's generator, and no run could be repeated.
 
     Raises:
         ValueError: the inputs are no text or do not fit the encoder, transformers is missing, or the folder holds no
@@ -68,7 +68,7 @@ def hf_encoder(shape: ModelShape) -> Model:
     try:
         with torch.no_grad():
             z = pretrained(torch.ones(1, length, dtype=torch.int32))  # [1, H]
-    except Exception as error:  # how an architecture refuses is its own affair
+    except Exception as error:  # each architecture refuses in its own way
         raise ValueError(
             f"model.path = {shape.path!r} cannot encode a text of data.text-length = {length} tokens "
             f"({one_line(error)}); shorten it, or give the folder of a text encoder"
@@ -83,7 +83,7 @@ def load_encoder(folder: Path) -> tuple[Any, int]:
 
     Raises:
         ValueError: transformers is missing, a file is missing or damaged, the weights are not those of the
-            architecture in config.json, or that names no padding id.
+            architecture in config.json, or config.json names no padding id.
     """
     if not (folder / "config.json").is_file() or not any((folder / name).is_file() for name in WEIGHTS):
         raise ValueError(f"model.path = {str(folder)!r} is no folder with config.json and {WEIGHTS[0]}; put them there")
@@ -109,7 +109,7 @@ def load_encoder(folder: Path) -> tuple[Any, int]:
         raise ValueError(
             f"model.path = {str(folder)!r} holds no encoder that can be read ({one_line(error)})"
         ) from error
-    # transformers fills what is missing with random numbers; only the pooler, which is not used, may be.
+    # transformers fills missing tensors with random numbers; only the pooler, which is not used, may be missing.
     missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
     if missing:
         raise ValueError(

@@ -1,6 +1,6 @@
 """`mobilenet`: a small MobileNetV2 (Sandler et al. 2018) for images of 5 to 64 pixels a side.
 
-Few multiplications instead of few layers: what a phone among the clients would train.
+It has few multiplications rather than few layers: a phone among the clients would train such a model.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ HALVED_THRICE = 9  # smaller images are halved only twice, for the same reason
 def mobilenet(shape: ModelShape) -> Model:
     """A 3x3 stem, nine inverted residuals, a 1x1 conv, the mean over pixels (256 features, 0 to 6), the head.
 
-    Another D than 256 is reached by a linear-ReLU behind the mean. Stages two and three halve the image, and so does
-    stage four from 9 pixels on.
+    For a D other than 256 a linear-ReLU follows the mean. Stages two and three halve the image, and so does stage four
+    if it has 9 pixels a side or more.
 
     Raises:
         ValueError: the inputs are no images, or smaller than 5x5 pixels.
@@ -45,7 +45,7 @@ def mobilenet(shape: ModelShape) -> Model:
 class InvertedResidual(nn.Module):
     """Widen by a 1x1 conv, filter each channel by a 3x3 conv, narrow by a 1x1 conv without an activation.
 
-    `x` is added where the shape stays.
+    `x` is added if the shape stays the same.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int, expansion: int) -> None:

@@ -20,7 +20,7 @@ class Model(nn.Module):
         head: the linear classifier on those features.
 
     Raises:
-        ValueError: the head is another module, or a subclass has a `forward` of its own: the equations know W z + b.
+        ValueError: the head is another module, or a subclass has its own `forward`: the equations assume W z + b.
     """
 
     def __init__(self, encoder: nn.Module, head: nn.Linear) -> None:
@@ -61,7 +61,7 @@ class ModelShape:
         input_shape: of one sample, (ch, H, W), (F,), or (L,) for text.
         num_classes: C.
         width: D; 0 means the model's own default.
-        vocabulary: of text, how many token ids there are; 0 for anything else.
+        vocabulary: how many token ids there are, for text; 0 for anything else.
         path: the file or folder that a builder with `reads_path` builds from.
     """
 
@@ -72,7 +72,7 @@ class ModelShape:
     path: str = ""
 
     def numbers(self, name: str) -> int:
-        """Numbers of one sample that is a vector or an image.
+        """How many numbers a sample has, if it is a vector or an image.
 
         Raises:
             ValueError: the input is text.
@@ -121,8 +121,8 @@ def model(name: str, *, reads_path: bool = False) -> Callable[[Builder], Builder
 
     Args:
         name: the value of `model.name` that chooses it.
-        reads_path: whether it is built from what lies at `model.path`. The others are built, and then begin with the
-            weights of the model file at `model.path`, where there is one.
+        reads_path: whether it is built from what lies at `model.path`. Other models are built without it, and then
+            begin with the weights of the model file at `model.path`, if that is set.
 
     Raises:
         ConfigError: the name is taken.

@@ -1,7 +1,7 @@
 """Linear-ReLU from an encoder's own features to the D that all clients of a run share.
 
-Clients whose encoders differ can share the head W [C, D] and the hyper-prototypes [C, K, D] only if D is the same at
-each of them. The ReLU keeps features non-negative, as the small models' are.
+Clients whose encoders differ can share the head W [C, D] and the hyper-prototypes [C, K, D] only if all have the same
+D. The ReLU makes the features non-negative, like those of the small models.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ DEFAULT_WIDTH = 512
 
 
 def project(features: int, width: int) -> tuple[nn.Module, ...]:
-    """The layers [B, features] -> [B, width]; none where `width` is 0 or the encoder has that many features anyway."""
+    """The layers [B, features] -> [B, width]; none if `width` is 0 or the encoder has that many features anyway."""
     return linear_relu(features, width) if width not in (0, features) else ()
 
 
@@ -25,7 +25,7 @@ def linear_relu(features: int, width: int) -> tuple[nn.Module, nn.Module]:
 
 @model("projection")
 def projection(shape: ModelShape) -> Model:
-    """One linear-ReLU of D units on vectors, as on the features of a frozen encoder, then the head.
+    """One linear-ReLU of D units on vectors, such as the features of a frozen encoder, then the head.
 
     Raises:
         ValueError: the inputs are images or text.

@@ -2,7 +2,7 @@
 
 resnet10 is the reference's: 32 to 256 channels, 1,228,970 parameters for 3 channels and 10 classes. The reference
 carries a projection head that is never trained and registers every layer twice; neither is here, so the state dict
-holds each tensor once. resnet18 has the 64 to 512 channels and the two blocks a stage of He et al. 2016, 11,173,962
+holds each tensor once. resnet18 has the 64 to 512 channels and the two blocks per stage of He et al. 2016, 11,173,962
 parameters.
 """
 
@@ -43,7 +43,7 @@ class BasicBlock(nn.Module):
 def resnet10(shape: ModelShape) -> Model:
     """conv-BN-ReLU, four basic blocks, the mean over pixels (256 features, non-negative), the head.
 
-    Another D than 256 is reached by a linear-ReLU behind the mean.
+    For a D other than 256 a linear-ReLU follows the mean.
 
     Raises:
         ValueError: the inputs are no images, or smaller than 9x9 pixels.
@@ -55,7 +55,7 @@ def resnet10(shape: ModelShape) -> Model:
 def resnet18(shape: ModelShape) -> Model:
     """conv-BN-ReLU, eight basic blocks, the mean over pixels (512 features, non-negative), the head.
 
-    Another D than 512 is reached by a linear-ReLU behind the mean.
+    For a D other than 512 a linear-ReLU follows the mean.
 
     Raises:
         ValueError: the inputs are no images, or smaller than 9x9 pixels.

@@ -18,8 +18,8 @@ FILTERS = 64  # of each width; 100 in the paper
 class WordConvolutions(nn.Module):
     """Tokens [B, L] to the largest response of every filter [B, 3 * 64], >= 0.
 
-    A filter looks from every word of the text onwards, behind the end at zeros. So a text of one word has a response
-    to the widest filter, and paddings add none.
+    A filter is applied from every word of the text onwards, with zeros after the text's end. So even a text of one word
+    has a response to the widest filter, and paddings add none.
     """
 
     def __init__(self, vocabulary: int) -> None:
@@ -34,7 +34,7 @@ class WordConvolutions(nn.Module):
         largest = []
         for width, convolution in zip(FILTER_WIDTHS, self.convolutions, strict=True):
             responses = F.relu(convolution(F.pad(words, (0, width - 1))))  # [B, 64, L]
-            largest.append((responses * real).amax(dim=2))  # no response lies below the 0 of the mask
+            largest.append((responses * real).amax(dim=2))  # the mask's 0 is never above a response
         return torch.cat(largest, dim=1)
 
 
@@ -42,7 +42,7 @@ class WordConvolutions(nn.Module):
 def text_cnn(shape: ModelShape) -> Model:
     """Embeddings of 64, 64 filters of each width 3, 4 and 5, the maximum over time, linear-ReLU of D units, the head.
 
-    Features are non-negative. The paper's dropout is left out: a visit is then determined by its weights and batches.
+    Features are non-negative. The paper's dropout is left out, so that weights and batches alone determine a visit.
 
     Raises:
         ValueError: the inputs are no text.

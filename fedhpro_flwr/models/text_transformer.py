@@ -56,7 +56,7 @@ class TokenTransformer(nn.Module):
         self.norm = nn.LayerNorm(EMBEDDING)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """[B, L] -> [B, E]; L may be shorter than the length the model is built for."""
+        """[B, L] -> [B, E]; L may be less than the length the model is built for."""
         real = tokens != PADDING  # [B, L]
         x = self.embedding(tokens) + self.positions[: tokens.shape[1]]  # [B, L, E]
         for layer in self.layers:
@@ -68,7 +68,7 @@ class TokenTransformer(nn.Module):
 def text_transformer(shape: ModelShape) -> Model:
     """Embeddings of 64 with learnt positions, two layers of four heads, the mean, linear-ReLU of D units, the head.
 
-    Features are non-negative. No dropout: a visit is then determined by its weights and batches alone.
+    Features are non-negative. No dropout, so that a visit is determined by its weights and batches alone.
 
     Raises:
         ValueError: the inputs are no text.

@@ -1,7 +1,7 @@
 """`vit`: a small vision transformer (Dosovitskiy et al. 2021) for images of 8x8 to 64x64 pixels.
 
-Features are the mean over the patches instead of a class token: better where there are few samples, and one token
-less. No dropout: two runs with the same seed are then equal in training too, whatever else drew from the generator.
+Features are the mean over the patches instead of a class token: better with few samples, and one token less. No
+dropout, so that two runs with the same seed also train alike, whatever else drew from the generator.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from fedhpro_flwr.models.model import Model, ModelShape, model
 from fedhpro_flwr.models.projection import linear_relu
 
 PATCH = 4  # pixels
-TOKEN = 128  # E, numbers a patch
+TOKEN = 128  # E, numbers per patch
 LAYERS = 6
 HEADS = 4
 HIDDEN = 256  # units between the two linears of a layer
-SMALLEST_SIDE = 8  # 2x2 patches: with one alone there is nothing to attend to
+SMALLEST_SIDE = 8  # 2x2 patches: a single one would have nothing to attend to
 
 
 @model("vit")
@@ -30,7 +30,7 @@ def vit(shape: ModelShape) -> Model:
     D is 128 unless another is asked for; features are non-negative.
 
     Raises:
-        ValueError: the inputs are no images, smaller than 8x8 pixels, or of a side that 4 does not divide.
+        ValueError: the inputs are no images, are smaller than 8x8 pixels, or have a side that 4 does not divide.
     """
     channels, height, columns = shape.image("vit", SMALLEST_SIDE)
     if height % PATCH or columns % PATCH:
@@ -50,7 +50,7 @@ def vit(shape: ModelShape) -> Model:
 
 
 class Patches(nn.Module):
-    """A linear map of each patch, plus what is learnt for its place."""
+    """A linear map of each patch, plus a vector that is learnt for its place."""
 
     def __init__(self, channels: int, patches: int) -> None:
         super().__init__()
