@@ -18,10 +18,10 @@ from fedhpro_flwr.settings.declared_data import DeclaredData, ShapedData
 
 
 def configured_client(config: RunConfig, task: Task, context: Context) -> tuple[Model, ClientData]:
-    """The model that the run's settings describe, and the client's partition or own data, out of the process's cache.
+    """The model that the run's settings describe, and the client's partition or own data, from the process's cache.
 
     Raises:
-        FileNotFoundError: its own data is not where it should be.
+        FileNotFoundError: the client's own data is not where it should be.
         ValueError: this client runs other code or divides other data than the server, or its own data cannot be used.
     """
     if task.code and task.code != code_fingerprint():
@@ -43,7 +43,7 @@ def divided_data(config: RunConfig, task: Task, context: Context) -> tuple[Shape
 
     Raises:
         ValueError: the data set cannot be had or is other data than the server's, or this node was given data of its
-            own, which nobody would look at.
+            own, which would not be used.
     """
     if place := context.node_config.get(DATA_PATH):
         raise ValueError(
@@ -75,6 +75,6 @@ def architecture_of(config: RunConfig, partition_id: int, context: Context) -> s
 
 
 def names_architecture(config: RunConfig, context: Context) -> bool:
-    """Whether the run's groups or the node's config name a client's architecture; a model of an app of somebody's own
-    is not the one that `model.name` says."""
+    """Whether the run's groups or the node's config name a client's architecture: in an app of somebody's own the
+    model need not be the one that `model.name` says."""
     return bool(config.model.groups) or bool(context.node_config.get("model"))

@@ -1,4 +1,4 @@
-"""What goes wrong at a client, in a sentence that names it: an error reply, not a traceback far away."""
+"""What goes wrong at a client is answered with an error reply that names it, not with a traceback far away."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def answered(message: Message, who: str, job: Callable[[], RecordDict]) -> Messa
 
 
 def in_words(who: str, error: Exception) -> str:
-    """A fault as a sentence for the reply; where it says little, its type too, and a traceback in this node's log."""
-    said = str(error).encode(errors="backslashreplace").decode()  # a file's name may be no UTF-8, messages are
+    """A fault as a sentence for the reply; if it says little, with its type, and a traceback in this node's log."""
+    said = str(error).encode(errors="backslashreplace").decode()  # messages are UTF-8, file names may not be
     if not isinstance(error, (KeyError, RuntimeError)):
         return f"{who}: {said}"
     reason = f"{who}: {type(error).__name__}: {said}"

@@ -12,16 +12,16 @@ from torch import Tensor
 from fedhpro_flwr.seeding import Draws
 from fedhpro_flwr.settings.sections import NoiseSource
 
-Normals = Callable[[int], Tensor]  # how many -> [n] float64, each call other ones
+Normals = Callable[[int], Tensor]  # how many -> [n] float64, new numbers in each call
 
 
 def normals(source: NoiseSource, draws: Draws) -> Normals:
-    """Where a visit takes its noise from.
+    """What a visit takes its noise from.
 
     Args:
-        source: "secret" asks the operating system and can be repeated by nobody. "seeded" is a function of the run's
-            seed, which the server and every client know: whoever knows it subtracts the noise.
-        draws: of this round and client; not used for secret noise.
+        source: "secret" asks the operating system, and nobody can repeat it. "seeded" is a function of the run's seed,
+            which the server and every client know: whoever knows it can subtract the noise.
+        draws: those of this round and client; not used for secret noise.
     """
     return secret_normals if source == "secret" else seeded_normals(draws)
 
@@ -35,7 +35,7 @@ def seeded_normals(draws: Draws) -> Normals:
 def secret_normals(size: int) -> Tensor:
     """Independent N(0, 1) numbers [n] float64 by Box and Muller's transform of bytes of `os.urandom`.
 
-    A torch generator is no substitute: its Mersenne Twister starts from 32 bits, few enough to be tried one by one.
+    A torch generator is no substitute: its Mersenne Twister starts from 32 bits, few enough to try every value.
     """
     pairs = -(-size // 2)
     bits = np.frombuffer(os.urandom(16 * pairs), dtype=np.uint64).reshape(2, pairs) >> np.uint64(11)

@@ -1,7 +1,7 @@
 """What the steps of an epoch of local training work on: which samples, and how they are augmented.
 
-Everything that is drawn for an epoch is drawn on the CPU and goes to the device at its beginning. A copy in each step
-would make the host wait there until the device has done all steps before, and the device then for the host.
+Everything random in an epoch is drawn on the CPU and goes to the device when the epoch begins. A copy in each step
+would make the host wait until the device has done all earlier steps, and then the device wait for the host.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.data.augment import Crops, crop_and_flip_alike
 from fedhpro_flwr.settings.sections import LocalOptions
 
-ONE_VALUE = "Expected more than 1 value per channel when training"  # how torch begins this complaint
+ONE_VALUE = "Expected more than 1 value per channel when training"  # how torch's message begins
 
 
 def epoch(
@@ -27,7 +27,7 @@ def epoch(
     Args:
         data: the client's own.
         local: `local.*`.
-        order, augmentation: generators of the CPU; each epoch goes on with what the one before left of them.
+        order, augmentation: CPU generators; each epoch goes on from where the one before left them.
 
     Raises:
         ValueError: the client has no training data.
@@ -46,17 +46,17 @@ def epoch(
         x = data.encoder_inputs(train.inputs[chosen])
         if crops is not None:
             x = next(crops).cut(x)
-        elif augments:  # the draws of a whole batch are three numbers, which stay with the host
+        elif augments:  # three numbers are drawn for a whole batch, and they stay on the host
             x = crop_and_flip_alike(x, flip=local.flip, generator=augmentation)
         yield x, train.labels[chosen]
 
 
 @contextmanager
 def lone_sample_explained(samples: int, local: LocalOptions) -> Iterator[None]:
-    """Says in words of the settings what a BatchNorm that sees one value a channel says in its own.
+    """Explain, in terms of the settings, the error of a BatchNorm that sees one value per channel.
 
     Raises:
-        ValueError: in place of the BatchNorm's.
+        ValueError: the explanation, in place of the BatchNorm's error.
     """
     try:
         yield

@@ -1,13 +1,13 @@
 """Data that lies at the nodes, `partition.scheme = "nodes"`: every client reads its own, and the server needs none.
 
-A client's data is at the `data-path` of its SuperNode's config. Where that names none, as in a simulation, it is in the
-folder `data.path`, and so is what the server has to test on:
+A client's data is at the `data-path` of its SuperNode's config. If the config has none, as in a simulation, the data is
+in the folder `data.path`, and so is what the server has to test on:
 
     client-0, client-1, ...     a folder each, or a file: client-0.npz, client-0.csv, client-0.zip
     server                      likewise; may be missing
 
-All have the format `data.name` and classes out of `data.classes`. A client may have any of them, and any number of
-samples.
+All have the format `data.name` and classes from `data.classes`. A client may have any of these classes, and any number
+of samples.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ SERVER = "server"
 
 
 def client_data(config: RunConfig, partition_id: int, context: Context) -> ClientData:
-    """A client's own samples, read once in a process.
+    """A client's own samples, read once per process.
 
     Its test data is the test part of what it has; without one, `data.test-share` of each class, the same in every run.
     A client with too few samples for that has no test data.
 
     Raises:
         ConfigError: `data.name` is no format of own data.
-        FileNotFoundError: nothing lies where the client's data should.
+        FileNotFoundError: there is nothing where the client's data should be.
         ValueError: the data cannot be used, has a class or a shape that is not declared, or is another client's.
     """
     place = client_place(config, partition_id, context)
@@ -51,11 +51,11 @@ def client_data(config: RunConfig, partition_id: int, context: Context) -> Clien
 
 
 def client_place(config: RunConfig, partition_id: int, context: Context) -> Path:
-    """Where a client's data lies.
+    """Where a client's data is.
 
     Raises:
-        FileNotFoundError: nowhere.
-        ValueError: this node holds another client's data, or does not say whose; or the data lies there twice.
+        FileNotFoundError: there is none.
+        ValueError: this node holds another client's data or does not say whose, or its path is relative or ambiguous.
     """
     named = str(context.node_config.get(DATA_PATH, ""))
     if named:
@@ -86,10 +86,10 @@ def client_place(config: RunConfig, partition_id: int, context: Context) -> Path
 
 
 def refuse_other_client(partition_id: int, context: Context) -> None:
-    """A node that holds data of its own plays the client whose data it is, and no other.
+    """Refuse to play another client on a node that holds one client's own data.
 
     Raises:
-        ValueError: it is asked to play another one, or does not say which it is.
+        ValueError: the node is asked to play another client, or does not say whose data it holds.
     """
     mine, place = own_partition(context), context.node_config.get(DATA_PATH, "")
     if not place or mine == partition_id:
@@ -102,10 +102,10 @@ def refuse_other_client(partition_id: int, context: Context) -> None:
 
 
 def refuse_without_client(config: RunConfig, context: Context) -> None:
-    """Look at a node whose partition-id is none of the run's clients.
+    """Check a node whose partition-id is none of the run's clients.
 
     Raises:
-        ValueError: it has data of its own, and could play no other client.
+        ValueError: it has data of its own, and so cannot play another client.
     """
     place, mine = context.node_config.get(DATA_PATH, ""), own_partition(context)
     if place and at_nodes(config):
@@ -117,7 +117,7 @@ def refuse_without_client(config: RunConfig, context: Context) -> None:
 
 
 def server_data(config: RunConfig) -> ClientData | None:
-    """What the server tests on: the test part of its own data, or all of it; None where it has none.
+    """What the server tests on: the test part of its own data, or all if there is no such part; None without data.
 
     Raises:
         ConfigError: `data.path` is no folder, or the data there cannot be used.

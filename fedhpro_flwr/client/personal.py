@@ -1,12 +1,12 @@
 """What a client keeps between rounds, in files on its own machine: the part of its model that does not travel, and what
 the method remembers (SCAFFOLD its control variate, MOON its last model).
 
-Flower's node state loses what is above some 60 MB, and everything when a SuperNode restarts; a file loses nothing.
+Flower's node state loses what exceeds some 60 MB, and everything when a SuperNode restarts; a file loses nothing.
 
     <folder>/<run>/client-<partition>/visit-<round>-<8 hex digits>.safetensors
 
-The server says which visit a client goes on from, and which ones it may still be asked for (visits.py): those
-and the one of now are kept, two or three in most runs.
+The server says which visit a client goes on from, and which others it may still ask for (visits.py). The files of
+those and of the current visit are kept, two or three in most runs.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ MEMORY = "memory."  # prefix of what the method remembers; no tensor of a model 
 
 
 def remembered(memory: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A method's memory under the names it has in the file."""
+    """A method's memory under the names that it has in the file."""
     return {f"{MEMORY}{name}": tensor for name, tensor in memory.items()}
 
 
@@ -53,9 +53,9 @@ class PersonalState:
     Args:
         folder: of this client in this run; made when something is first kept.
         visit: the name of this visit.
-        after: of the one that it goes on from; "" for none.
-        outlived: files older than the one that this visit goes on from, and needed no more. Newer ones may be there
-            too, of a process that took this one's place or of a server that was resumed: no business of this one.
+        after: the name of the visit that it goes on from; "" for none.
+        outlived: files older than the one that this visit goes on from, and no longer needed. Newer ones, of a process
+            that took this one's place or of a resumed server's visits, are not for this one to delete.
     """
 
     folder: Path
@@ -65,11 +65,11 @@ class PersonalState:
 
     @classmethod
     def of(cls, config: RunConfig, task: Task, context: Context) -> PersonalState:
-        """Under the node config's `state-path`, else `clients.state-path`, else the run's folder where it is on this
-        machine (a simulation), else the user's state folder.
+        """In the node config's `state-path`, else `clients.state-path`, else the run's folder if it is on this machine
+        (a simulation), else the user's state folder.
 
         Raises:
-            ValueError: the name of the run or of a visit is none, or the folder that was named cannot be written to.
+            ValueError: the run or a visit has an invalid name, or the folder that was named cannot be written to.
         """
         of_node = str(context.node_config.get("state-path", ""))
         named = of_node or config.clients.state_path
@@ -95,11 +95,11 @@ class PersonalState:
 
     @property
     def is_missing(self) -> bool:
-        """Whether there is a visit to go on from and nothing of it: nothing was to be kept, or it is gone."""
+        """Whether there is a visit to go on from, but no file of it: nothing had to be kept, or the file is gone."""
         return bool(self.after) and not visit_file(self.folder, self.after).is_file()
 
     def before(self) -> dict[str, Tensor]:
-        """What was kept of the visit that this one goes on from; nothing where there is none, or `is_missing`.
+        """What was kept after the visit that this one goes on from; empty if there is no such visit, or `is_missing`.
 
         Raises:
             ValueError: the file is damaged.
@@ -113,7 +113,7 @@ class PersonalState:
             raise ValueError(f"{file} is damaged ({error}); delete it to let this client begin anew") from error
 
     def keep(self, tensors: Mapping[str, Tensor]) -> bool:
-        """Write the state after this visit, whole or not at all, and let go of what is needed no more.
+        """Write the state after this visit, whole or not at all, and delete what is no longer needed.
 
         Returns:
             Whether this visit began anew, because what was kept of the one before is gone.
@@ -127,7 +127,7 @@ class PersonalState:
         return began_anew
 
     def let_go(self) -> None:
-        """Delete what nobody can ask for any more, and what processes that were killed while they wrote left."""
+        """Delete what nobody can ask for any more, and the unfinished files of processes killed while writing."""
         for file in self.outlived:
             file.unlink(missing_ok=True)
         remove_abandoned(self.folder)
@@ -139,7 +139,7 @@ def visit_file(folder: Path, name: str) -> Path:
 
 
 def _written(file: Path) -> int:
-    """When, in nanoseconds; 0 where it is not there."""
+    """When the file was written, in nanoseconds; 0 if it is not there."""
     try:
         return file.stat().st_mtime_ns
     except FileNotFoundError:

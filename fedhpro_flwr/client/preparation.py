@@ -1,4 +1,4 @@
-"""What a client looks at before any time is spent: its model, its data, what it kept, and how it introduces itself."""
+"""What a client checks before any time is spent: its model, its data, what it kept; and how it introduces itself."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def prepared(
         client_side: gives a model of the client's architecture and the client's own samples.
         config: the settings of the run.
         task: what is asked of the client.
-        context: Flower's, of its node.
+        context: Flower's, of the client's node.
 
     Raises:
-        ValueError: the data has classes that the model has not, or a folder named for the state cannot be written to;
-            and whatever `client_side` raises.
+        ValueError: the data does not fit the model, or a folder named for the state cannot be written to; and whatever
+            `client_side` raises.
     """
     given = client_side(config, task, context)
     parts = list(given) if isinstance(given, tuple | list) else [given]
@@ -50,10 +50,10 @@ def prepared(
 
 
 def introduction(client_side: ClientSide, config: RunConfig, task: Task, context: Context) -> Introduction:
-    """Which client a node is, and whether it could train; what is in the way, in a sentence.
+    """Which client a node is, and whether it could train; if not, a sentence says why.
 
     Args:
-        client_side, config, task, context: of `prepared`; which partition it is, the node knows better than the task.
+        client_side, config, task, context: as for `prepared`; the partition is the node's own, not the task's.
     """
     me = own_partition(context)
     known = Introduction(0, me, code_fingerprint())

@@ -1,4 +1,4 @@
-r"""What a client holds back of its reply: classes of few samples, length beyond a norm, and the exact rest by noise.
+r"""What a client holds back of its reply: classes of few samples, length beyond a norm, and exact values, by noise.
 
 .. math::
     \tilde v = v \min(1, M / |v|) + s M \xi, \qquad \xi \sim N(0, I)
@@ -31,12 +31,12 @@ from fedhpro_flwr.seeding import Draws
 if TYPE_CHECKING:
     from fedhpro_flwr.client.personal import PersonalState
 
-EPSILON, EPSILON_IF_SECRET = "epsilon", "epsilon-if-secret"  # of a client's replies so far; with noise from the seed
+EPSILON, EPSILON_IF_SECRET = "epsilon", "epsilon-if-secret"  # of a client's replies so far; the second if "seeded"
 
 
 def protected(update: Update, received: Broadcast, num_classes: int, state: PersonalState | None = None) -> Update:
-    """What of a reply leaves the client, by the settings `privacy.*`; all of it, as it is, where they are at their
-    defaults.
+    """The part of a reply that leaves the client under the settings `privacy.*`: with their defaults all of it,
+    unchanged.
 
     Args:
         update: the reply as the visit made it.
@@ -74,19 +74,19 @@ def protected(update: Update, received: Broadcast, num_classes: int, state: Pers
         raise ValueError("privacy.withhold needs a folder for the client's privacy account: clients.state-path")
     mu = spend(state.folder, task.server_round, reply_mu(multipliers))
     name = EPSILON if privacy.noise == "secret" else EPSILON_IF_SECRET
-    # C in place of the number of samples: the same of every client, and no less than C classes of one sample.
+    # C in place of the number of samples: the same for every client, and no less than the class counts, C ones.
     return replace(update, num_examples=num_classes, metrics={name: epsilon_of(mu, privacy.delta)}, test=None)
 
 
 @contextmanager
 def reasons_kept(withhold: bool) -> Iterator[None]:
-    """What goes wrong at a client is told in the client's own log alone: a sentence may quote a label or a number.
+    """Tell what goes wrong in the client's own log alone: an error's message may quote a label or a number.
 
     Args:
-        withhold: `privacy.withhold`; without it what is raised stays what it is.
+        withhold: `privacy.withhold`; without it errors pass unchanged.
 
     Raises:
-        ValueError: in place of whatever is raised, with the same sentence each time.
+        ValueError: in place of any error, always with the same message.
     """
     try:
         yield
@@ -110,9 +110,9 @@ def without_small_classes(tensors: Tensors, least: int) -> dict[str, Tensor]:
 
 
 def of_every_class(tensors: Tensors, num_classes: int) -> dict[str, Tensor]:
-    """The same with a row for each of the C classes, zero for one that is not there, and counts of 1.
+    """The tensors of a reply with a row for each of the C classes, zero if the client lacks it, and all counts 1.
 
-    Which classes a client holds, and of how many samples, then shows in nothing but what the noise covers.
+    Which classes a client holds, and how many samples of each, then shows only in rows that the noise covers.
     """
     if CLASS_IDS not in tensors:
         return dict(tensors)
@@ -134,7 +134,7 @@ def blurred(tensors: Sequence[Tensor], longest: float, multiplier: float, noise:
     Args:
         tensors: floating, of any shapes.
         longest: M.
-        multiplier: s; at 0 no noise is drawn, and what is short enough stays as it is, bit for bit.
+        multiplier: s; at 0 no noise is drawn, and a vector that is short enough stays as it is, bit for bit.
         noise: gives xi.
 
     Returns:
@@ -160,13 +160,13 @@ def blurred_model(
 ) -> dict[str, Tensor]:
     """w + `blurred`(w_k - w): the floating tensors of a model, parameters and buffers, are one vector.
 
-    Integer tensors, BatchNorm's counters of batches, tell how many batches the client has: with noise they stay at what
-    was received. Of a variance that the noise makes negative, zero is left: work on noised numbers reveals no more.
+    Integer tensors, BatchNorm's counters of batches, tell how many batches the client has: with noise they stay as
+    received. A variance that the noise makes negative becomes zero: processing noised numbers reveals nothing more.
 
     Args:
-        model: w_k, what of it travels.
+        model: w_k, the part that travels.
         sent: w, as the client received it.
-        longest, multiplier, noise: of `blurred`.
+        longest, multiplier, noise: as for `blurred`.
     """
     floating = [name for name, tensor in model.items() if tensor.is_floating_point()]
     before = {name: sent[name].to(model[name].device) for name in model}
@@ -185,7 +185,7 @@ def blurred_model(
 
 
 def worst_spent(told: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """The largest epsilon among the clients' numbers of a round, or among the rounds' of a run; empty where none is."""
+    """The largest epsilon among the clients' numbers of a round, or the rounds' of a run; empty if there is none."""
     numbers = list(told)
     values = {name: [each[name] for each in numbers if name in each] for name in (EPSILON, EPSILON_IF_SECRET)}
     return {name: max(given) for name, given in values.items() if given}

@@ -1,15 +1,15 @@
 r"""The privacy account of a client: what its noised replies of a run reveal together, as (epsilon, delta).
 
-A reply is one Gaussian mechanism, and any number of them, each chosen after the replies before it, compose exactly:
-mechanisms of mu_1, mu_2, ... are together as revealing as one of mu = sqrt(mu_1^2 + mu_2^2 + ...). Its epsilon solves
+A reply is one Gaussian mechanism. Any number of them, even if each is chosen after seeing the ones before, compose
+exactly: mechanisms with mu_1, mu_2, ... reveal as much as one with mu = sqrt(mu_1^2 + mu_2^2 + ...). Its epsilon solves
 
 .. math::
     \delta = \Phi(\mu / 2 - \epsilon / \mu) - e^\epsilon \Phi(-\mu / 2 - \epsilon / \mu)
 
 Sources: Dong, Roth and Su, Gaussian Differential Privacy, JRSS B 2022, theorem 2.7, corollaries 2.13 and 3.3; the
 equation also in Balle and Wang, Improving the Gaussian Mechanism for Differential Privacy, ICML 2018, theorem 8. It is
-exact where Renyi accountants give an upper bound. Nothing is gained from the drawing of clients: the server knows whom
-it asked.
+exact, while Renyi accountants give an upper bound. The random choice of clients gains nothing: the server knows whom it
+asked.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def reply_mu(multipliers: Iterable[float]) -> float:
     .. math::
         \mu = \sqrt{\sum_i (2 / s_i)^2}
 
-    Two data sets may turn a vector of norm M around: it moves by up to 2 M, which is 2 / s_i standard deviations.
+    Two data sets may give opposite vectors of norm M_i, which are 2 M_i, or 2 / s_i standard deviations, apart.
 
     Args:
         multipliers: s_i of each vector, all above zero.
@@ -43,7 +43,7 @@ def epsilon_of(mu: float, delta: float) -> float:
     """The epsilon of a Gaussian mechanism at this delta; 0 where delta alone is enough.
 
     Args:
-        mu: how many standard deviations of the noise two data sets may be apart.
+        mu: how many standard deviations of the noise the replies from two data sets may be apart.
         delta: in (0, 1).
     """
     from scipy.optimize import brentq
@@ -65,22 +65,22 @@ def _log_delta(epsilon: float, mu: float) -> float:
 
 
 def spend(folder: Path, server_round: int, mu: float) -> float:
-    """Write a reply down before it is sent, as one more line in a file of the client's own for this run.
+    """Record a reply before it is sent, as one more line in a file of the client's own for this run.
 
-    What a client keeps between rounds is rolled back with the server where a run is resumed. This file never is: a
-    reply that has left the client has been seen. One process at a time writes: of two that read the same account, the
-    later would write the earlier's reply away.
+    What a client keeps between rounds is rolled back with the server when a run is resumed. This file never is: a reply
+    that has left the client has been seen. Only one process at a time writes: if two read the same account, the second
+    to write would erase the reply of the first.
 
     Args:
-        folder: of the client in this run; made where it is not there.
-        server_round: which the reply is of.
-        mu: of the reply.
+        folder: the client's in this run; made if it is not there.
+        server_round: the reply's round.
+        mu: the reply's.
 
     Returns:
-        mu of all replies so far, this one among them.
+        mu of all replies so far, including this one.
 
     Raises:
-        ValueError: the file is damaged; what was spent is not known any more.
+        ValueError: the file is damaged, so it is no longer known what was spent.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / LOCK_FILE).open("ab") as waiting:

@@ -1,9 +1,9 @@
 """A training step whose kernels a GPU replays as one CUDA graph, without the host.
 
-The kernels of a small network take less time than the host needs to ask for them one by one; a graph is asked for at
-once. It reads and writes the same memory each time, so every batch is copied to where the first one lay, and it repeats
-whatever the host decided while it was recorded. A step decides nothing by the numbers it computes, which tests/device
-holds it to. What cannot be recorded is computed as ever.
+The kernels of a small network take less time than the host needs to launch them one by one; a graph is launched as a
+whole. It reads and writes the same memory each time, so every batch is copied to where the first one was, and it
+repeats whatever the host decided during the recording. A step decides nothing by the numbers it computes, as
+tests/device checks. A step that cannot be recorded is computed as usual.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from fedhpro_flwr.printable import one_line
 from fedhpro_flwr.settings.sections import LocalOptions
 
 Step = Callable[[Tensor, Tensor], Tensor]  # x [B, ...], labels [B] -> the loss, a scalar
-WARM_UP = 3  # steps before a recording: libraries choose kernels and memory, SGD makes its velocities
+WARM_UP = 3  # steps before a recording, in which libraries choose kernels and memory and SGD makes its velocities
 
 
 def as_cuda_graph(step: Step, local: LocalOptions, device: torch.device) -> Step:
-    """The step itself, or one that is replayed where `local.cuda-graph` asks for it and there is a GPU."""
+    """The step itself, or one that is replayed if `local.cuda-graph` asks for it and the device is a GPU."""
     return ReplayedStep(step, CudaRecorder()) if local.cuda_graph and device.type == "cuda" else step
 
 
@@ -35,10 +35,10 @@ class Recorder(Protocol):
     """Records what a device is asked to do."""
 
     def apart(self) -> AbstractContextManager[None]:
-        """Where the steps before a recording run."""
+        """The context in which the steps before a recording run."""
 
     def record(self, work: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], object]]:
-        """The tensor of the work's result, and what does the device's part of it: nothing of that is done yet."""
+        """The tensor for the work's result, and a function that does the device's part of the work; not done yet."""
 
 
 class CudaRecorder:
@@ -46,7 +46,7 @@ class CudaRecorder:
 
     @contextmanager
     def apart(self) -> Iterator[None]:
-        """On the stream of the recording, after what was asked for before and ahead of what comes next."""
+        """On the recording's stream, after all earlier work of the current stream and before its later work."""
         here, there = torch.cuda.current_stream(), _stream()
         there.wait_stream(here)
         with torch.cuda.stream(there):
@@ -54,9 +54,9 @@ class CudaRecorder:
         here.wait_stream(there)
 
     def record(self, work: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], object]]:
-        """A graph with memory of its own, which goes when the graph goes."""
+        """A graph with memory of its own, which is freed with the graph."""
         graph = torch.cuda.CUDAGraph()
-        # Both, since torch.cuda.graph stays on its stream where a recording fails.
+        # Both contexts, since torch.cuda.graph stays on its stream if a recording fails.
         with torch.cuda.stream(_stream()), torch.cuda.graph(graph, stream=_stream()):
             result = work()
         return result, graph.replay
@@ -64,7 +64,7 @@ class CudaRecorder:
 
 @cache
 def _stream() -> torch.cuda.Stream:
-    """One a process: cuBLAS keeps a handle and a workspace for every stream that it has met."""
+    """One stream per process: cuBLAS keeps a handle and a workspace for every stream that it has met."""
     return torch.cuda.Stream()  # type: ignore[no-untyped-call]
 
 
@@ -95,14 +95,14 @@ class Recording:
 
 
 class ReplayedStep:
-    """A step that is recorded when it has been computed `WARM_UP` times, and replayed from then on.
+    """A step that is recorded after it has been computed `WARM_UP` times, and replayed from then on.
 
-    Batches of another shape than the first, as the last of an epoch may be, are computed. So are all where the
+    Batches of another shape than the first, such as the last one of an epoch, are computed. So are all batches if the
     recording fails; a line in the log says why.
 
     Args:
-        step: after its first call it changes weights, buffers and velocities where they are, and makes no new ones.
-        recorder: of the device.
+        step: after its first call it changes weights, buffers and velocities in place, and makes no new ones.
+        recorder: the device's.
     """
 
     def __init__(self, step: Step, recorder: Recorder) -> None:
@@ -112,7 +112,7 @@ class ReplayedStep:
         self.shape: torch.Size | None = None  # of the batches that are replayed
 
     def __call__(self, x: Tensor, labels: Tensor) -> Tensor:
-        """The loss; the next call may write over it."""
+        """The loss; the next call may overwrite it."""
         self.calls += 1
         if self.calls == 1:
             self.shape = x.shape
