@@ -1,4 +1,4 @@
-"""Nodes are waited for; what they answer when they are asked who they are, and what of it ends a run before round 1."""
+"""Waits for nodes, and reads their answers to who they are; some answers end a run before round 1."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from fedhpro_flwr.printable import legible
 from fedhpro_flwr.records import OF_THE_CLIENT, error_reason
 
 POLL_SECONDS = 0.2
-NODES_NEEDED = "clients.num-nodes = "  # in the sentence of TooFewNodes, which launch/deployment.py knows by it
+NODES_NEEDED = "clients.num-nodes = "  # in the message of TooFewNodes; launch/deployment.py recognises it by this
 
 
 class TooFewNodes(ConfigError):
-    """Fewer nodes than needed. They may still come, so a run that ended by this can go on.
+    """Fewer nodes than needed. They may still come, so a run that this ended can go on.
 
     Args:
-        found: how many there are.
+        found: how many there are, as the message begins.
         needed: clients.num-nodes.
     """
 
@@ -35,7 +35,7 @@ class TooFewNodes(ConfigError):
 
 
 def wait_for_nodes(grid: Grid, num_nodes: int, timeout: float) -> list[int]:
-    """Node ids, once there are `num_nodes` of them (0: once there are some and no more appear).
+    """The nodes' ids, once there are `num_nodes` of them (0: once there are some and no more appear).
 
     Raises:
         TooFewNodes: they did not come in time.
@@ -62,16 +62,16 @@ class Answers:
 
     @property
     def problems(self) -> list[str]:
-        """What was wrong, a sentence a node."""
+        """What was wrong, one sentence per node."""
         return list(self.failed.values())
 
     @property
     def heard(self) -> int:
-        """The nodes that said anything, good or bad."""
+        """How many nodes answered at all, well or badly."""
         return len(self.introduced) + len(self.failed.keys() - set(self.unheard))
 
     def and_then(self, later: Answers, there: Collection[int]) -> Answers:
-        """With what was said later: the last word of each of the nodes that are there."""
+        """These answers and later ones, as one: the latest answer of each node that is `there`."""
         kept = set(there) - {*later.failed, *(node.node_id for node in later.introduced)}
         return Answers(
             [*(node for node in self.introduced if node.node_id in kept), *later.introduced],
@@ -81,11 +81,11 @@ class Answers:
 
 
 def read_answers(replies: Iterable[Message], queries: Mapping[str, int]) -> Answers:
-    """The replies to queries.
+    """Read the replies to queries.
 
     Args:
         replies: as they came.
-        queries: message id -> node id. An error of Flower's own comes from the SuperLink, whichever node it is about.
+        queries: message id -> node id, as Flower's own errors come from the SuperLink, whichever node they are about.
     """
     introduced: list[Introduction] = []
     failed: dict[int, str] = {}
@@ -107,12 +107,12 @@ def _asked(reply: Message, queries: Mapping[str, int]) -> int:
 
 
 def refuse(answers: Answers, width: int, timeout: float) -> None:
-    """What ends a run before round 1; later the node that is wrong is set aside.
+    """Refuse what must end a run before round 1; after that, only the node that is wrong is set aside.
 
     Args:
-        answers: of all nodes.
+        answers: those of all nodes.
         width: D of the server's head.
-        timeout: seconds that they had.
+        timeout: seconds that the nodes had.
 
     Raises:
         ConfigError: no node that could train, one that runs other code, two with one partition, or two clients whose
@@ -125,7 +125,7 @@ def refuse(answers: Answers, width: int, timeout: float) -> None:
         what = "no node could train" if nodes else "no node introduced itself"
         raise ConfigError(f"{what}: {problems[0] if problems else f'no answer in {timeout:.0f} s'}")
     for problem in first_ten(problems):
-        # Its client stays with it, set aside by name in every round that it cannot train: no other node has its data.
+        # Its client stays with it, and is set aside by name in every round: no other node has its data.
         log(WARNING, "not ready to train: %s", problem)
     for problem in (*map(code_problem, nodes), width_problem(nodes, width)):
         if problem:
@@ -142,15 +142,15 @@ def refuse(answers: Answers, width: int, timeout: float) -> None:
 
 
 def code_problem(node: Introduction) -> str:
-    """A sentence where the node runs other code than the server, else ""."""
+    """A sentence if the node runs other code than the server, else ""."""
     if node.code == code_fingerprint():
         return ""
     return f"node {node.node_id} runs other code ({node.code}) than the server ({code_fingerprint()})"
 
 
 def width_problem(nodes: Iterable[Introduction], width: int) -> str:
-    """A sentence that names two clients whose features differ in width from each other or from the server's head, which
-    all share; "" where all have its width."""
+    """A sentence that names a client whose features differ in width from the server's head, which all share, and, if
+    there is one, a client whose features fit; "" if all fit."""
     known = sorted((node for node in nodes if node.width), key=lambda node: node.partition_id)
     fitting = next((node.name for node in known if node.width == width), "")
     for node in known:

@@ -1,7 +1,7 @@
 """Which nodes are there, and what each last said of itself.
 
-A Flower node with an authentication key keeps its id when it restarts, and if it is quick the SuperLink never misses
-it: what it said before may not hold any more. So nodes that play nobody, and those whose clients answered with an
+A Flower node with an authentication key keeps its id when it restarts, and the SuperLink never notices a quick restart:
+what the node said before may no longer hold. So nodes that play no client, and those whose clients answered with an
 error, are asked again.
 """
 
@@ -32,8 +32,8 @@ class Attendance:
         self._grid, self._width = grid, width
         self._inquiries = Inquiries(grid, question)
         self.known: dict[int, Introduction] = {}  # those that are there, by node id
-        self.heard: Collection[int] = ()  # those that said who they are at the last update
-        self._told: set[str] = set()  # what was wrong with answers, said once
+        self.heard: Collection[int] = ()  # nodes that said who they are at the last update
+        self._told: set[str] = set()  # problems with answers that have been logged, so that each is logged once
         self._refused: dict[int, tuple[int, str]] = {}  # node id -> the client it names, and what is wrong with it
 
     def begin(self, num_nodes: int, timeout: float) -> list[Introduction]:
@@ -49,15 +49,15 @@ class Attendance:
         return list(answers.introduced)
 
     def update(self, timeout: float, doubted: Collection[int]) -> list[Introduction]:
-        """Before a round: forget who has gone; those who came, or say something else than before.
+        """Before a round: forget the nodes that are gone; return those that came, or say something else than before.
 
-        One request to the SuperLink where nothing has changed. A node seen for the first time is waited for, for
+        It takes one request to the SuperLink if nothing has changed. A node seen for the first time is waited for,
         JOIN_SECONDS at most; what it says later, and what others say when they are asked again, counts from the next
         round on.
 
         Args:
             timeout: seconds after which a question counts as lost.
-            doubted: nodes that are asked again, beside those that were refused.
+            doubted: nodes to ask again, beside those that were refused.
         """
         there = set(self._grid.get_node_ids())
         for gone in self.known.keys() - there:
@@ -75,11 +75,11 @@ class Attendance:
         return [node for node in said if self._admit(node)]
 
     def problem_of(self, client: int) -> str:
-        """What is wrong with the node that names a client, where one does and is set aside; else ""."""
+        """What is wrong with the node that names a client, if there is such a node and it is set aside; else ""."""
         return next((problem for named, problem in self._refused.values() if named == client), "")
 
     def _admit(self, node: Introduction) -> bool:
-        """Whether there is news: a wrong node is set aside, the run is not ended."""
+        """Take in a node's answer, or set the node aside if it is wrong; returns whether an admitted one says news."""
         before = self.known.pop(node.node_id, None)
         if problem := code_problem(node) or width_problem([node], self._width):
             news = self._refused.get(node.node_id) != (node.partition_id, problem)

@@ -1,4 +1,4 @@
-"""The clients as the server reaches them: who is asked, what each is sent in which visit, and what comes back."""
+"""The clients as the server reaches them: which are asked, what each is sent in which visit, and what comes back."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ Attempt = TypeVar("Attempt")
 
 
 class Clients:
-    """Whoever is asked, from the draw to the replies; what they said is judged by the strategy.
+    """The clients that are asked, from the draw to the replies; the strategy judges what they reply.
 
     Args:
         config: the settings, which travel with every message.
-        so_far: the run when it begins, or goes on.
-        data: fingerprint of the partition that the clients are expected to use; "" where they bring their own data.
+        so_far: the run as it begins, or as it is resumed.
+        data: fingerprint of the partition that the clients are expected to use; "" if they bring their own data.
     """
 
     def __init__(self, config: RunConfig, so_far: RunSoFar, data: str) -> None:
         self._config, self._so_far, self._data = config, so_far, data
         self.visits = Visits(dict(so_far.counted))
         self.roster: Roster  # the nodes, from `begin` on
-        self.seats = Seats({}, {})  # the clients that were drawn, and who of them is asked
-        self.visit = ""  # the name of their visits; "" for a test, of which nothing is kept
+        self.seats = Seats({}, {})  # the clients that were drawn, and which of them are asked
+        self.visit = ""  # the name of their visits; "" for a test, after which clients keep nothing
         self.asked: list[Message] = []
         self._failed: Collection[int] = ()  # those that answered with an error
         self.new_round(Stopwatch())
@@ -59,26 +59,26 @@ class Clients:
 
     @property
     def drawn(self) -> int:
-        """How many clients the round, or the test, is of: those that are asked, and those that cannot be."""
+        """How many clients were drawn for the round, or the test: those that are asked, and those that cannot be."""
         return len(self.seats.clients)
 
     def new_round(self, watch: Stopwatch) -> None:
-        """Bytes and seconds of waiting are counted anew: for one round, however many attempts it takes."""
+        """Count bytes, and seconds of waiting, from zero: for one round, however many attempts it takes."""
         self._watch = watch
         self.bytes_down: Counter[str] = Counter()  # by record
         self.bytes_up: Counter[str] = Counter()
 
     def update(self) -> None:
-        """Who plays the clients now: nodes have come and gone, or are another client's."""
+        """Find out who plays the clients now: nodes may have come or gone, or have become another client's."""
         with self._watch("waiting"):
             self.roster.update(self._timeout, self._failed)
         self._failed = ()
 
     def draw(self, server_round: int) -> None:
-        """Seat the clients of a round, and name their visits as in no other attempt at it.
+        """Draw the clients of a round, and give their visits a name that no other attempt at the round has.
 
         Raises:
-            QuorumError: so few of them can be asked that the others would train in vain.
+            QuorumError: too few of them can be asked for the quorum, so the others would train in vain.
         """
         self.seats, self.visit = self.roster.draw(server_round), new_name(server_round)
         share, asked = self._config.clients.quorum, len(self.seats.nodes)
@@ -92,18 +92,18 @@ class Clients:
             )
 
     def call(self, *, nobody: bool) -> None:
-        """Seat all clients, for a test; with `nobody` none, where they keep their tests to themselves."""
+        """Call all clients for a test; with `nobody` none, as when they withhold their tests."""
         self.seats, self.visit = Seats({}, {}) if nobody else self.roster.everybody, ""
 
     def messages(
         self, kind: str, server_round: int, model: GlobalModel, shared: ArrayRecord, state: Tensors, *, evaluate: bool
     ) -> Sequence[Message]:
-        """One to each that is asked; they share the records that they have in common.
+        """One message to each client that is asked; the messages share the records that they have in common.
 
         Args:
             kind: "train" or "evaluate".
             server_round: which round it is.
-            model: whose encoders go to their groups.
+            model: its encoders go to their groups.
             shared: the tensors that all clients exchange.
             state: what the method broadcasts, by record name.
             evaluate: whether the received model is tested on the client's own data.
@@ -121,35 +121,35 @@ class Clients:
         return self.asked
 
     def send_and_receive(self, messages: Iterable[Message], records: Collection[str] = ()) -> list[Message]:
-        """The replies, as they came; bytes of records that neither every reply has nor `records` count as "other"."""
+        """The replies, as they came; bytes of records in neither OF_EVERY_REPLY nor `records` count as "other"."""
         with self._watch("waiting"):
             replies = self.roster.unanswered.send_and_receive(list(messages), self._timeout)
         self.bytes_up.update(bytes_of(replies, of=(*OF_EVERY_REPLY, *records)))
         return replies
 
     def collect(self, replies: Iterable[Message], unpack: Callable[[Message, int], Reply]) -> Collected[Reply]:
-        """Which replies count, and why the others do not; of those, too, who could not be asked."""
+        """Which replies count, and why others do not; clients that could not be asked are among these others."""
         collected = collect(replies, asked_clients(self.asked), unpack, self.seats.absent)
         self._failed = collected.failed
         return collected
 
     def count(self, updates: Iterable[Update], *, voids: bool) -> None:
-        """These replies count, and what the clients kept in this visit; with `voids` all of them begin anew."""
+        """Count these replies, and what their clients kept after this visit; with `voids` all clients begin anew."""
         self.visits.count(self.visit, (update.partition_id for update in updates))
         if voids:
             self.visits.void()
 
     def until_quorum(self, attempt: Callable[[], Attempt]) -> tuple[Attempt, tuple[str, ...]]:
-        """Below the quorum once more, `clients.retries` times at most, after a pause for nodes to come.
+        """Make an attempt; while below the quorum, pause for nodes to come and repeat, `clients.retries` times at most.
 
-        Nothing of an attempt below the quorum has touched the server's state; what its clients have kept of the round
-        does not count (visits.py). A round is not repeated for clients that replied badly: they would do so again.
+        An attempt below the quorum has not touched the server's state, and what its clients have kept after it does not
+        count (visits.py). A round is not repeated for clients that replied badly: they would do so again.
 
         Returns:
             What the attempt returned, and who was set aside in earlier ones.
 
         Raises:
-            QuorumError: of the last attempt.
+            QuorumError: the last attempt's.
         """
         earlier: list[str] = []
         number = 1

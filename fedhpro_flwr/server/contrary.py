@@ -1,11 +1,11 @@
-r"""Clients whose model moved against the others': what neither a median nor a bound on lengths tells from honest ones.
+r"""Clients whose model moved against the others': neither a median nor a bound on lengths tells them from honest ones.
 
 .. math::
     m = \mathrm{median}_k (w_k - w), \qquad \text{client } k \text{ is contrary if } \cos(w_k - w, m) < 0
 
-The sign of this cosine is how Cao et al., FLTrust: Byzantine-robust Federated Learning via Trust Bootstrapping, NDSS
-2021, decide whether an update counts at all; there m is the server's own update on data that it trusts, here it is the
-coordinate-wise median of the clients' (Yin et al., ICML 2018), as the server needs no data.
+By the sign of this cosine, Cao et al., FLTrust: Byzantine-robust Federated Learning via Trust Bootstrapping, NDSS 2021,
+decide whether an update counts at all. There m is the server's own update on data that it trusts; here, where the
+server needs no data, it is the coordinate-wise median of the clients' updates (Yin et al., ICML 2018).
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from fedhpro_flwr.server.replies import Collected
 
 
 def without_contrary(replies: Collected[Update], sent: Mapping[str, Tensor]) -> Collected[Update]:
-    """The replies of a round, contrary clients set aside by name.
+    """The replies of a round, with contrary clients set aside by name.
 
     Args:
-        replies: those that count so far.
+        replies: the round's, as collected so far.
         sent: w, the tensors that all clients exchange (with different architectures the head alone).
     """
     directions = agreement([update.model for update in replies.good], sent)
@@ -48,7 +48,7 @@ def agreement(models: Sequence[Mapping[str, Tensor]], sent: Mapping[str, Tensor]
     for name, before in sent.items():
         if not before.is_floating_point() or name.endswith(STATISTICS):
             continue  # statistics move in the same direction at a client that turns its parameters around
-        # A tensor at a time: the clients' models in float64 are not held twice.
+        # One tensor at a time, so that the clients' models are not all held in float64 as well.
         moves = torch.stack([(model[name].double() - before.double()).flatten() for model in models])  # [N, numbers]
         everybody = torch.ones(len(models), 1, dtype=torch.bool)
         median = middle_mean(moves[:, None], everybody, cut_of("median", everybody.sum(dim=0), 0.0))[0]

@@ -26,8 +26,8 @@ EvaluateFn = Callable[[int, ArrayRecord], MetricRecord | None]
 
 
 class FlowerStrategy(Strategy):
-    """Flower's hooks but those of a round. A run has one evaluation of its own: after its last round every client tests
-    what it ended with. During the rounds clients test the model on its arrival, which costs no message of its own."""
+    """Flower's hooks except those of a round. A run has one evaluation with messages of its own: after the last round
+    every client tests the final model. In the rounds, clients test the model when it arrives."""
 
     config: RunConfig
     method: Method
@@ -43,7 +43,7 @@ class FlowerStrategy(Strategy):
 
     @property
     def breakdown(self) -> Breakdown:
-        """Along what the clients' own tests are reported; a node that came may have an architecture of its own."""
+        """What the clients' tests are reported by; a node that joined may have brought another architecture."""
         return self.known_breakdown.by_architecture(self.clients.roster.architectures)
 
     def last_test(self, server_round: int, grid: Grid) -> MetricRecord | None:
@@ -69,7 +69,7 @@ class FlowerStrategy(Strategy):
         sizes = (self.num_classes, self.breakdown.num_domains)
         tests = self.clients.collect(replies, lambda reply, client: unpack_test(reply.content, *sizes))
         tests.tell("evaluation")
-        if self.test is None:  # nothing else is known of the run, and it can be resumed for these
+        if self.test is None:  # these tests are the run's only ones, and it can be resumed to make them
             tests.require_heard(self.config.clients.quorum, self.clients.drawn, "the test after the last round")
         self.tests = tests.good
         tested = ClientsTested.of(self.tests, self.breakdown)
@@ -85,8 +85,8 @@ class FlowerStrategy(Strategy):
         self.note_model(report.server_round)
 
     def note_model(self, server_round: int) -> None:
-        """The model after a round under the head that decides in its tests, and the caller's own test of it: before
-        the first round and after every one."""
+        """Put the model, with the head that decides in tests, in Flower's record, and run the caller's own test of it:
+        before the first round and after every one."""
         head = self.method.tested_head(self.method.broadcast(self.state))
         self.result.arrays = self.model.arrays if head is None else array_record(with_head(self.model.shared, head))
         if self.evaluate_fn and (extra := self.evaluate_fn(server_round, self.result.arrays)) is not None:
@@ -99,16 +99,16 @@ class FlowerStrategy(Strategy):
 
 
 def train_record(loss: float | None) -> MetricRecord:
-    """What Flower is told of a round of training; nothing where no client tells its loss."""
+    """What Flower is told of a round of training; nothing if no client tells its loss."""
     return MetricRecord({} if loss is None else {TRAIN_LOSS: loss})
 
 
 def refuse_settings(train_config: ConfigRecord | None, evaluate_config: ConfigRecord | None) -> None:
-    """Flower's strategies hand these to the clients alone.
+    """Refuse the settings that Flower's own strategies would hand to the clients alone.
 
     Raises:
-        ConfigError: one holds something. Server and clients go by the same settings, or control variates, noise and
-            checkpoints would be of others than what is trained with.
+        ConfigError: one holds something. Server and clients must have the same settings: otherwise control variates,
+            noise and checkpoints would be made for other settings than those of the training.
     """
     for name, given in (("train_config", train_config), ("evaluate_config", evaluate_config)):
         if given:

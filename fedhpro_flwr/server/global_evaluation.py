@@ -1,4 +1,4 @@
-"""The global model tested on the server, where there is a global model and the server has the test data."""
+"""The test of the global model on the server, if there is a global model and the server has test data."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from fedhpro_flwr.settings.sections import Share
 UNTESTED = (
     "no accuracy will be known: the server has nothing to test, and privacy.withhold keeps the clients' own tests"
 )
-MANY = 100  # samples, from all over the test data
+MANY = 100  # samples, taken evenly from the test data
 COLLAPSED = (
     "the encoder%s gives every test sample the same features, as one whose ReLUs are all dead does, and training will "
     "hardly mend it: lower local.lr or the weights of the losses, or raise model.width"
@@ -45,14 +45,14 @@ def server_test(
 
     Args:
         config: the settings.
-        share: what of a client's model travels.
+        share: which part of a client's model travels.
         known: what the server has to test on; None if it has nothing.
-        models: an instance of each architecture, whose weights are overwritten.
-        breakdown: along what the accuracy is broken down.
+        models: an instance of each architecture; their weights are overwritten.
+        breakdown: what the accuracy is broken down by.
 
     Returns:
-        None where encoders stay with their clients, for then there is no global model to test, and where there is
-        nothing to test on; a warning is logged where the clients' own tests are withheld too.
+        None if encoders stay with their clients, for then there is no global model to test, or if there is nothing to
+        test on; a warning is logged if the clients' own tests are withheld too.
     """
     if known is None or share not in ("all", "group"):
         if config.privacy.withhold:
@@ -80,7 +80,7 @@ def server_test(
 
 
 def collapsed(model: Model, data: ClientData) -> bool:
-    """Whether the features of a hundred test samples are all alike."""
+    """Whether the features of up to MANY test samples are all the same."""
     test = data.test
     if test is None or len(test) < 2:
         return False

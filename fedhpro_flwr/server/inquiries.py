@@ -1,4 +1,4 @@
-"""Nodes are asked who they are: once, and again after an error or a doubtful answer. No round waits for a late one."""
+"""Asks nodes who they are: once, and again after an error or a doubtful answer. No round waits for a late answer."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from flwr.serverapp import Grid
 from fedhpro_flwr.listed import listed
 from fedhpro_flwr.server.answers import Answers, TooFewNodes, read_answers, wait_for_nodes
 
-JOIN_SECONDS = 30.0  # at most, that a round is held up by a new node, which takes 7 to 10 to answer
-QUIET_SECONDS = 30.0  # without one more answer, after JOIN_SECONDS: then a run begins without the silent nodes
-AGAIN_SECONDS = 30.0  # between two questions to a node that is there and whose answer is in doubt
+JOIN_SECONDS = 30.0  # how long a round waits for new nodes at most; one takes 7 to 10 s to answer
+QUIET_SECONDS = 30.0  # after JOIN_SECONDS, a run begins without the silent nodes once no answer came for this long
+AGAIN_SECONDS = 30.0  # least time between two questions to a node whose answer is in doubt
 POLL_SECONDS = 1.0
 
 
@@ -25,24 +25,24 @@ class Inquiries:
 
     Args:
         grid: to ask through.
-        question: the content of each.
+        question: the content of each question.
     """
 
     def __init__(self, grid: Grid, question: RecordDict) -> None:
         self._grid, self._question = grid, question
-        self._open: dict[str, int] = {}  # message id -> node id, each once at most
-        # node id -> time.monotonic() when its last question was sent, or waited for at last
+        self._open: dict[str, int] = {}  # message id -> node id, each node once at most
+        # node id -> time.monotonic() when its last question was sent, or when waiting for the answer ended
         self._asked_at: dict[int, float] = {}
         self._failed: set[int] = set()  # nodes that answered with an error
 
     def all_answers(self, num_nodes: int, timeout: float) -> Answers:
-        """The answers of the nodes before the first round; those that answer later join the run.
+        """The answers of the nodes before the first round; nodes that answer later join the run.
 
-        All of them have JOIN_SECONDS. Then `num_nodes` answers are waited for; where that is 0, one, and more for as
+        All nodes have JOIN_SECONDS. After that it waits for `num_nodes` answers; if that is 0, for one, and for more as
         long as they keep coming: in a simulation on few cores nodes answer one after the other.
 
         Raises:
-            TooFewNodes: so many did not answer in time.
+            TooFewNodes: fewer than `num_nodes` answered in time.
         """
         deadline = time.monotonic() + timeout
         answers = self.ask(wait_for_nodes(self._grid, num_nodes, timeout), min(JOIN_SECONDS, timeout))
@@ -59,7 +59,7 @@ class Inquiries:
                 told_at, told = time.monotonic(), missing
             time.sleep(POLL_SECONDS)
             there = set(self._grid.get_node_ids())
-            late = self.fetch(there, math.inf)  # where they answer one after the other a second question delays them
+            late = self.fetch(there, math.inf)  # no second question: it would delay nodes that answer one by one
             known = {node.node_id for node in (*answers.introduced, *late.introduced)}
             came = self.ask(there - known - self.asked, min(JOIN_SECONDS, timeout))
             before, answers = answers.heard, answers.and_then(late, there).and_then(came, there)
@@ -70,7 +70,7 @@ class Inquiries:
         return answers
 
     def _waits(self, answers: Answers, num_nodes: int, quiet: float) -> bool:
-        """Whether a run that begins waits for more than these answers, the last of which came `quiet` seconds ago."""
+        """Whether a beginning run waits for more than these answers, the last of which came `quiet` seconds ago."""
         if num_nodes:
             return answers.heard < num_nodes
         return bool(self._open) and (not answers.introduced or quiet < QUIET_SECONDS)
@@ -88,10 +88,10 @@ class Inquiries:
         """What was answered in the meantime. Nodes that answered with an error are asked again, without waiting.
 
         Args:
-            there: the nodes that are there; the others need no answer any more.
-            timeout: seconds after which a question counts as lost, and its node is asked again too: one with a key that
-                restarts while it answers keeps its id, and knows nothing of the question.
-            doubted: those that are asked again as well; they and those with an error every AGAIN_SECONDS at most.
+            there: the nodes that are there; answers of the others are no longer needed.
+            timeout: seconds after which a question counts as lost, and its node is asked again too: a node with a key
+                that restarts while it answers keeps its id, but does not know the question any more.
+            doubted: nodes to ask again as well; these, and those with an error, are asked every AGAIN_SECONDS at most.
         """
         self._open = {asked: node_id for asked, node_id in self._open.items() if node_id in there}
         again = {node_id for node_id in self._failed if node_id in there and self._may_be_asked_again(node_id)}

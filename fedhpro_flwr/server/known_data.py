@@ -1,4 +1,4 @@
-"""What the server knows of the data: all of it where one data set is divided, little where clients have their own."""
+"""What the server knows of the data: all of it if one data set is divided, little if clients have their own."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from fedhpro_flwr.settings.declared_data import DeclaredData, ShapedData
 
 @dataclass(frozen=True, eq=False)
 class KnownData:
-    """Before the first message leaves.
+    """What the server knows of the data before the first message leaves.
 
     Args:
-        shape: what a model must know.
-        test: what the server tests on; None where it has nothing.
-        client_domains: of each client [N]; "" where it has none or several.
-        class_counts: training samples by client and class [N, C]; None where only the clients know. They are not asked:
-            nothing but the breakdown by frequent and rare classes would be made of the answer.
-        domain_names: of the test data.
-        fingerprint: of the partition; "" where clients have data of their own.
+        shape: what a model must know of the data.
+        test: what the server tests on; None if it has nothing.
+        client_domains: the domain of each client [N]; "" for one with none or several.
+        class_counts: training samples by client and class [N, C]; None if only the clients know. They are not asked:
+            the answer would serve the breakdown by frequent and rare classes alone.
+        domain_names: the domains of the test data.
+        fingerprint: that of the partition; "" if clients have data of their own.
         content: fingerprint of the samples themselves; "" likewise.
-        untrained: classes that no client trains on, in a sentence; "" where there is none, or only the clients know.
+        untrained: a sentence about classes that no client trains on; "" if there is none, or only the clients know.
     """
 
     shape: ShapedData
@@ -44,12 +44,12 @@ class KnownData:
 
     @property
     def samples(self) -> tuple[int, ...]:
-        """How many each client trains on [N]; empty where only the clients know."""
+        """How many samples each client trains on [N]; empty if only the clients know."""
         return () if self.class_counts is None else tuple(int(number) for number in self.class_counts.sum(1))
 
     @property
     def breakdown(self) -> Breakdown:
-        """Along what accuracies are reported; without class counts there are no frequent and rare classes."""
+        """What accuracies are reported by; without class counts there are no groups of frequent and rare classes."""
         groups = () if self.class_counts is None else class_groups(self.class_counts.sum(0))
         return Breakdown(groups, self.domain_names)
 
@@ -58,7 +58,7 @@ def known_data(config: RunConfig) -> KnownData:
     """The data of a run as its server sees it.
 
     Raises:
-        ConfigError: data cannot be had or divided as asked, in one sentence.
+        ConfigError: the data cannot be had, or not divided as asked; the message says why in one sentence.
     """
     if at_nodes(config):
         test = server_data(config)
@@ -82,7 +82,7 @@ def known_data(config: RunConfig) -> KnownData:
 
 
 def _untrained(data: DataSet, held: npt.NDArray[np.int64]) -> str:
-    """The sentence, where the clients hold `held` training samples of each class [C]."""
+    """The sentence of `KnownData.untrained`, if the clients hold `held` training samples of each class [C]."""
     gone = np.flatnonzero(held == 0)
     if not len(gone):
         return ""

@@ -1,4 +1,4 @@
-"""Replies of a round: which count, in which order they are summed, and why the others do not count."""
+"""The replies of a round: which count, in which order they are summed, and why the others do not count."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from fedhpro_flwr.server.reply_checks import BadReply
 Reply = TypeVar("Reply", Update, OwnTest)
 
 OTHER = "other"  # records that nobody asked for
-CLIENT = "client "  # with its number, before a reason
+CLIENT = "client "  # stands, with the client's number, before a reason
 NOBODY = -1  # the partition of a reply that answers none of the round's messages
 
 
 class QuorumError(RuntimeError):
-    """Too few clients replied well; the message names the round and ten of those that did not.
+    """Too few clients replied well; the message names the round and ten of the clients that did not.
 
     Args:
         sentence: the message.
-        set_aside: all clients that did not, each with its reason.
-        may_pass: whether enough of them were not heard at all, so that the round may succeed when it is repeated.
+        set_aside: all clients that did not reply well, each with its reason.
+        may_pass: whether so many of these were not heard at all that the round may succeed when it is repeated.
     """
 
     def __init__(self, sentence: str, set_aside: Sequence[str] = (), *, may_pass: bool = False) -> None:
@@ -67,7 +67,7 @@ class Collected(Generic[Reply]):
             )
 
     def require_heard(self, share: float, asked: int, what: str) -> None:
-        """Go on only if enough clients said anything: of a test, one without test data has nothing better to say.
+        """Go on only if enough clients replied at all: in a test, one without test data cannot reply any better.
 
         Raises:
             QuorumError: fewer than `share` of the `asked` clients did.
@@ -97,8 +97,8 @@ def collect(
 
     Args:
         replies: as they came.
-        asked: message id -> the partition it was for. Who replied is read off the message that is replied to: what the
-            reply itself says is the client's word.
+        asked: message id -> the partition it was for. The message that is replied to tells who replied: what the reply
+            itself says is only the client's claim.
         unpack: reads and checks the reply of a client; raises BadReply.
         absent: clients that were drawn and could not be asked, each with the reason.
     """
@@ -109,7 +109,7 @@ def collect(
     failed: set[int] = set()
     for reply in replies:
         if reply.has_error() and not reply.metadata.reply_to_message_id:
-            continue  # what the SuperLink says of a message that it did not take: its node had just gone
+            continue  # the SuperLink's error about a message that it did not take: the node had just gone
         client = asked.get(reply.metadata.reply_to_message_id, NOBODY)
         try:
             if client == NOBODY:
@@ -140,7 +140,7 @@ def collect(
 
 
 def released(messages: list[Message]) -> Iterator[Message]:
-    """Each message once, the list letting go of it: unpacked tensors are copies, so a round is not held twice."""
+    """Each message once, removed from the list: unpacked tensors are copies, so a round is not held twice."""
     messages.reverse()
     while messages:
         yield messages.pop()
@@ -151,7 +151,7 @@ def bytes_of(messages: Iterable[Message], of: Collection[str] | None = None) -> 
 
     Args:
         messages: sent or received.
-        of: the records that have a name; others, which clients named, count as "other". None if all have.
+        of: the records to count by name; others, whose names clients chose, count as "other". None for all.
     """
     total: dict[str, int] = {}
     for message in messages:
@@ -163,7 +163,7 @@ def bytes_of(messages: Iterable[Message], of: Collection[str] | None = None) -> 
 
 
 def together(set_aside: Iterable[str]) -> str:
-    """Ten reasons as one sentence: what several clients said alike stands there once, behind ten of their numbers."""
+    """The first ten reasons as one sentence: one that several clients share comes once, after ten of their numbers."""
     clients: dict[str, list[str]] = {}
     for said in set_aside:
         who, found, reason = said.removeprefix(CLIENT).partition(": ")
@@ -179,5 +179,5 @@ def together(set_aside: Iterable[str]) -> str:
 def _named(client: int, reason: str) -> str:
     if client == NOBODY:
         return f"a reply to no message of this round: {reason}"
-    own = (f"{CLIENT}{client}: ", f"{CLIENT}{client} ")  # with what follows: client 1 is not client 12
+    own = (f"{CLIENT}{client}: ", f"{CLIENT}{client} ")  # with the character after it: client 1 is not client 12
     return reason if reason.startswith(own) else f"{CLIENT}{client}: {reason}"

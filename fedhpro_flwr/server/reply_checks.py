@@ -1,4 +1,4 @@
-"""Replies unpacked and checked: what keeps a broken or hostile reply from the server's state."""
+"""Unpacks and checks replies, to keep a broken or hostile one from the server's state."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ from fedhpro_flwr.records import (
 )
 from fedhpro_flwr.robust import update_norms
 
-OUT_OF_RANGE = 1e9  # no trained number is near it, and squares of larger ones overflow float32
-OF_EVERY_REPLY = (MODEL, CONFUSION, CONFUSION_BY_PROTOTYPE)  # records, beside the method's
-LARGEST = 1e100  # of a metric: no float32 is near it, and sums over clients, weighted by samples, stay finite
+OUT_OF_RANGE = 1e9  # no trained number is near it, and sums of squares up to it are far from overflowing float32
+OF_EVERY_REPLY = (MODEL, CONFUSION, CONFUSION_BY_PROTOTYPE)  # records that any reply may have, beside the method's
+LARGEST = 1e100  # bound of a metric: no float32 is near it, and sums over clients, weighted by samples, stay finite
 DIVERGED = ": training has diverged, lower local.lr or the weights of the losses"
 MOST_METRICS, LONGEST_NAME = 1000, 100
 MOST_SAMPLES = 2**40  # of one client; sums over clients stay far from the end of int64
@@ -52,11 +52,11 @@ class Expected:
     records: Mapping[str, Shape]
     num_classes: int
     num_domains: int = 1
-    max_update_norm: float = 0.0  # |w_k - w| above it is refused (robust.update_norms); 0 = none is
+    max_update_norm: float = 0.0  # |w_k - w| above it is refused (robust.update_norms); 0: no bound
 
 
 def refuse_unsendable(model: GlobalModel) -> None:
-    """Look at the initial model as at a reply: a number that no reply may have, each would send back.
+    """Check the initial model like a reply: every client would send back a number that no reply may have.
 
     Raises:
         ConfigError: a tensor is not finite, beyond the bound, or complex.
@@ -80,13 +80,13 @@ def expected_updates(
     max_update_norm: float,
     samples: Sequence[int],
 ) -> Callable[[Message, int], Update]:
-    """`unpack_update` for the clients of a round: of each is expected what its group received.
+    """`unpack_update` for the clients of a round: each must return the tensors that its group received.
 
     Args:
         model: what was sent.
         records: the method's.
         num_classes, num_domains, max_update_norm: as in `Expected`.
-        samples: how many each client trains on; empty where only the clients know.
+        samples: how many each client trains on; empty if only the clients know.
     """
     limits = (num_classes, num_domains, max_update_norm)
     expected = {group: Expected(model.tensors(group), records, *limits) for group in model.groups}
@@ -104,7 +104,7 @@ def unpack_update(message: Message, expected: Expected) -> Update:
     """The inverse of `pack_update`, at the server.
 
     Raises:
-        BadReply: a record is missing or nobody reads it, a shape, type or name differs, a number is not finite or
+        BadReply: a record is missing or none that is expected, a shape, type or name differs, a number is not finite or
             beyond its bound, a class id is unknown or comes twice, a count is not positive, the classes have more
             samples than the client, or the model moved further than is allowed.
     """
@@ -118,7 +118,7 @@ def unpack_update(message: Message, expected: Expected) -> Update:
         num_examples, partition_id = metrics.pop("num-examples"), metrics.pop("partition-id")
     except KeyError as missing:
         raise BadReply(f"{missing} is missing") from None
-    except Exception as broken:  # the bytes of a tensor are the client's, and NumPy fails on bad ones in many ways
+    except Exception as broken:  # a tensor's bytes come from the client, and NumPy fails on bad ones in many ways
         raise BadReply(f"a record cannot be read ({broken})") from None
     if not isinstance(num_examples, int) or num_examples < 1:
         raise BadReply(f"num-examples = {num_examples}, it must be a positive whole number")
@@ -139,7 +139,7 @@ def unpack_test(content: RecordDict, num_classes: int, num_domains: int = 1) -> 
     """The inverse of `pack_test`, at the server.
 
     Raises:
-        BadReply: a record is missing or no confusion tensor of G domains and C classes.
+        BadReply: a record is missing, or is not a confusion tensor of G domains and C classes.
     """
     numbers = numbers_of(content.metric_records[METRICS]) if METRICS in content.metric_records else {}
     partition_id, loss = numbers.get("partition-id"), numbers.get("test-loss", 0.0)
@@ -162,7 +162,7 @@ def unpack_test(content: RecordDict, num_classes: int, num_domains: int = 1) -> 
 
 def _check_cells(name: str, cells: Tensor, num_classes: int, num_domains: int) -> None:
     _check_tensor(name, cells, (len(cells) if cells.ndim else 0, 4), torch.int64)
-    if len(cells) > (most := num_domains * num_classes**2):  # else sorted below, at ten times their memory
+    if len(cells) > (most := num_domains * num_classes**2):  # they would be sorted below, in ten times their memory
         raise BadReply(f"{name} has {len(cells)} cells, there are {most}")
     for column, (what, size) in enumerate((("domain", num_domains), ("class", num_classes), ("class", num_classes))):
         wrong = cells[(cells[:, column] < 0) | (cells[:, column] >= size), column]
@@ -181,9 +181,9 @@ def _check_metrics(metrics: Mapping[str, int | float]) -> None:
     if len(metrics) > MOST_METRICS:
         raise BadReply(f"{len(metrics)} metrics, there may be {MOST_METRICS}")
     for name, value in metrics.items():
-        if len(name) > LONGEST_NAME or not name.isprintable():  # it goes to files, trackers and screens
+        if len(name) > LONGEST_NAME or not name.isprintable():  # it is shown in files, trackers and screens
             raise BadReply(f"a metric's name is not printable or longer than {LONGEST_NAME} characters")
-        if isinstance(value, float) and not math.isfinite(value):  # NaN and infinity are no JSON
+        if isinstance(value, float) and not math.isfinite(value):  # JSON has no NaN or infinity
             raise BadReply(f"metric {name} = {value} is not finite{DIVERGED if name == TRAIN_LOSS else ''}")
         if not -LARGEST <= value <= LARGEST:
             raise BadReply(f"metric {name} is beyond {LARGEST:.0e}")
@@ -222,7 +222,7 @@ def _check_records(tensors: Tensors, expected: Expected, num_examples: int) -> N
         counts = tensors[CLASS_COUNTS].flatten().tolist()
         if min(counts, default=1) < 1:
             raise BadReply(f"class count {min(counts)}, it must be positive")
-        if sum(counts) > num_examples:  # of Python's integers, which do not overflow
+        if sum(counts) > num_examples:  # a sum of Python integers, which do not overflow
             raise BadReply(f"class counts add up to {sum(counts)}, num-examples is {num_examples}")
 
 

@@ -1,4 +1,4 @@
-"""Who plays the clients, brought up to date before every round: nodes go, come back under another id, and join late.
+"""Which nodes play the clients, updated before every round: nodes leave, come back under another id, and join late.
 
 A client is played by the node that names it (its partition-id). A Flower node that restarts without an authentication
 key is a new node to the SuperLink, with a new id: it is asked who it is, and takes its client up again.
@@ -26,10 +26,10 @@ from fedhpro_flwr.server.seats import Seats
 from fedhpro_flwr.server.stand_ins import who_plays
 from fedhpro_flwr.server.unanswered import Unanswered
 
-PAUSE_SECONDS = 120.0  # at most between two attempts at a round: a machine restarts in less
+PAUSE_SECONDS = 120.0  # longest pause between two attempts at a round: a machine restarts in less
 POLL_SECONDS = 1.0
 GONE = "its node is gone"
-NOT_HERE = -1  # the node of a client whose node has not come back to a run that goes on
+NOT_HERE = -1  # stands for the node of a client that no node names now, though one did before
 
 
 class Roster:
@@ -38,7 +38,7 @@ class Roster:
     Args:
         grid: to ask through.
         config: the settings, which the nodes are told: each builds its model and loads its data once.
-        so_far: the run when it begins, or goes on: what clients kept lies where they were played.
+        so_far: the run as it begins or is resumed: what clients kept is at the nodes that played them.
         width: D of the server's head.
     """
 
@@ -48,8 +48,8 @@ class Roster:
         settings = pack_task(config.flat(), Task(0, UNNAMED, run=so_far.run))
         self._attendance = Attendance(grid, RecordDict({CONFIG: settings}), width)
         self._clients = config.partition.num_partitions
-        self._own_data = at_nodes(config)  # then nobody can stand in for a node
-        self._architectures = config.model.architectures(self._clients)  # by the run's groups
+        self._own_data = at_nodes(config)  # whether nodes bring the data, so that no node can stand in for another
+        self._architectures = config.model.architectures(self._clients)  # at first as the run's groups say
         # client -> the node that names it, or the last one that did
         self._owners: dict[int, int] = dict.fromkeys(so_far.named, NOT_HERE)
         self.stand_ins: dict[int, int] = dict(so_far.stand_ins)  # client that no node names -> node id
@@ -89,17 +89,17 @@ class Roster:
             self._deal(missing)
 
     def update(self, timeout: float, failed: Iterable[int] = ()) -> None:
-        """Before a round: who has gone, who has come, who is another client's node now.
+        """Before a round: find out which nodes have gone, have come, or are another client's now.
 
         Args:
             timeout: seconds after which a question to a node counts as lost.
-            failed: clients that answered with an error. Asked again are their nodes, nodes that play nobody, and nodes
-                whose client such a one names too, unless they are at work; and those that are for too long.
+            failed: clients that answered with an error. Their nodes are asked again, as are nodes that play nobody and
+                those that play a client which such an idle node names too, all unless at work; and overdue nodes.
         """
         self.unanswered.look()
         before = self._played()
         idle = self._known.keys() - {*self._owners.values(), *self.stand_ins.values()}
-        # Two nodes that name one client: the one that plays it may be another's since it restarted, and never fails.
+        # If two nodes name one client, the one that plays it may have become another's by a restart, and never fail.
         held = (self._owners.get(self._known[node_id].partition_id, NOT_HERE) for node_id in idle)
         doubted = idle.union(map(self._node_of, failed), held) - self.unanswered.busy.keys()
         self._note(self._attendance.update(timeout, doubted | self.unanswered.overdue()))
@@ -110,7 +110,7 @@ class Roster:
             self._deal(self._without_node())
 
     def _deal(self, clients: Sequence[int]) -> None:
-        """Who plays the clients that no node names, now and after nodes have come or gone, or the run goes on."""
+        """Decide anew which nodes play the `clients`, which no node names; log which clients moved to another one."""
         before = self.stand_ins
         self.stand_ins = who_plays(clients, self._players, before, self._owners.values())
         moved = [client for client, node_id in self.stand_ins.items() if before and before.get(client) != node_id]
@@ -118,7 +118,7 @@ class Roster:
             log(INFO, "%s: another node plays them from now on, without what they kept", listed("client", moved))
 
     def draw(self, server_round: int) -> Seats:
-        """The clients of a round; drawn, where nodes bring the data, among those that a node has named so far."""
+        """The clients of a round; if nodes bring the data, they are drawn among those that a node has named so far."""
         clients = self._config.clients
         drawn = sample_partitions(
             self._clients, clients.per_round,
@@ -137,7 +137,7 @@ class Roster:
         return self._seats(self._drawable)
 
     def _seats(self, drawn: Iterable[int]) -> Seats:
-        """Who of the drawn clients can be asked at which node, and why the others cannot."""
+        """Which of the drawn clients can be asked, at which node, and why the others cannot."""
         nodes: dict[int, int] = {}
         absent: dict[int, str] = {}
         for client in drawn:
@@ -148,12 +148,12 @@ class Roster:
         return Seats(nodes, absent)
 
     def _node_of(self, client: int) -> int:
-        """The node that plays a client: its own, or the one that stands in where none has named it."""
+        """The node that plays a client: its own, or the one that stands in if none has named it."""
         return self._owners.get(client, self.stand_ins.get(client, NOT_HERE))
 
     def pause(self, clients: Iterable[int], timeout: float) -> None:
-        """Before a round is repeated: wait until all its clients can be asked, for PAUSE_SECONDS at most; or until the
-        last node that is left alone, as it has not answered yet, has had a timeout to say who it is."""
+        """Before a round is repeated: wait until all its clients can be asked, for PAUSE_SECONDS at most; or longer, so
+        that every node that has not answered yet can become overdue and then has a `timeout` to say who it is."""
         wanted = list(clients)
         deadline = max(time.monotonic() + PAUSE_SECONDS, self.unanswered.until(map(self._node_of, wanted)) + timeout)
         while True:
@@ -172,11 +172,11 @@ class Roster:
 
     @property
     def architectures(self) -> Sequence[str]:
-        """Of each client [N]: the run's groups, unless a node brings its own."""
+        """The architecture of each client [N]: as the run's groups say, unless its node says another."""
         return tuple(self._architectures)
 
     def _note(self, news: Sequence[Introduction]) -> None:
-        """What nodes say of themselves while the run goes on."""
+        """Take in what nodes say of themselves during the run."""
         says = {node.node_id: node.partition_id for node in news}
         for client, node_id in self._owners.items():
             if (now := says.get(node_id, client)) != client:
@@ -184,7 +184,7 @@ class Roster:
                 log(WARNING, "node %d played client %d and %s now", node_id, client, named)
                 self._owners[client] = NOT_HERE
         for node in news:
-            self._note_architecture(node)  # of one that plays its client already
+            self._note_architecture(node)  # if the node plays its client already
             client = node.partition_id
             if self._owners.get(client) in self._known and self._owners[client] != node.node_id:
                 log(
@@ -227,7 +227,7 @@ class Roster:
         return [client for client in range(self._clients) if client not in self._owners]
 
     def _in_turn(self) -> list[int]:
-        """Those who stand in for others, in turn: the nodes that name a client by its number, then the rest."""
+        """The nodes that stand in, in turn: those that name a client (no two the same) by its number, then the rest."""
         named = {node.node_id: node.partition_id for node in self._known.values() if node.partition_id != UNNAMED}
         seconds = {node_id for node_id, client in named.items() if self._owners.get(client, node_id) != node_id}
         rest = sorted(self._known.keys() - named.keys())

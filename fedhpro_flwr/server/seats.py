@@ -1,4 +1,4 @@
-"""Who of the clients that were drawn can be asked, and at which node."""
+"""Which of the clients that were drawn can be asked, and at which node."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from dataclasses import dataclass
 class Seats:
     """The clients drawn for a round."""
 
-    nodes: Mapping[int, int]  # client -> node id, in drawn order: those who are asked
+    nodes: Mapping[int, int]  # client -> node id, in drawn order: the clients that are asked
     absent: Mapping[int, str]  # client -> why it is not asked
 
     @property
     def clients(self) -> list[int]:
-        """All of them."""
+        """All clients that were drawn."""
         return [*self.nodes, *self.absent]

@@ -1,6 +1,6 @@
-"""Clients that no node names are played by the nodes there are, in turn: ten clients work on two SuperNodes too.
+"""Clients that no node names are played in turn by the nodes that are there: two SuperNodes can play ten clients.
 
-Only where the settings divide the data: then every node can play every client, as each message names its client.
+This is only so if the settings divide the data: then any node can play any client, as each message names its client.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from collections.abc import Iterable, Mapping, Sequence
 def who_plays(
     clients: Sequence[int], players: Sequence[int], before: Mapping[int, int], owners: Iterable[int]
 ) -> dict[int, int]:
-    """Client -> node id, at the beginning of a run, when it goes on, and after nodes have come or gone.
+    """Client -> node id, at the beginning of a run, when it is resumed, and after nodes have come or gone.
 
     Args:
         clients: those that no node names, ascending.
-        players: node ids. With none of them all stays as it was: whoever comes back goes on with what it kept.
-        before: who played whom; empty at the beginning.
-        owners: the node of each client that one names.
+        players: node ids. If there are none, all stays as it was: a node that comes back goes on with what it kept.
+        before: which node played each client; empty at the beginning.
+        owners: the nodes that name a client, one entry for each such client.
     """
     if not players:
         return dict(before)
@@ -26,7 +26,7 @@ def who_plays(
 
 
 def dealt(clients: Iterable[int], players: Sequence[int]) -> dict[int, int]:
-    """Client -> node id, before the first round: client p to player p modulo their number."""
+    """Client -> node id, before the first round: client p goes to player p modulo the number of players."""
     return {client: players[client % len(players)] for client in clients}
 
 
@@ -35,14 +35,14 @@ def dealt_again(
 ) -> dict[int, int]:
     """Client -> node id after nodes have come or gone; a client moves only where it must.
 
-    A client whose player is gone goes to the player with the fewest clients. A player that has come takes clients from
-    the one with the most, until none has two more than another.
+    A client whose player is gone goes to the player with the fewest clients. Then clients move from the player with the
+    most to the one with the fewest, as to one that has come, until these numbers differ by one at most.
 
     Args:
         clients: those that no node names, ascending.
-        players: node ids, one at least, the first ones first among equals.
-        before: who played whom.
-        owners: the node of each client that one names, which is a client of its own for it.
+        players: node ids, one at least; of players with equally many clients the first is chosen.
+        before: which node played each client.
+        owners: the nodes that name a client, one entry for each such client; it counts among the node's clients.
     """
     now = {client: before[client] for client in clients if before.get(client) in players}
     load = Counter({player: 0 for player in players})
