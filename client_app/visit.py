@@ -140,7 +140,7 @@ def train(
         optimizer.step()
         return loss.detach()
 
-    step = as_cuda_graph(sgd_step, local, data.device)  # `sgd_step` itself, unless set and on a GPU
+    step = as_cuda_graph(sgd_step, local, data.device)  # `sgd_step` itself, unless local.cuda-graph is set on a GPU
     for _ in range(local.epochs):
         total = torch.zeros((), device=data.device)
         for x, labels in epoch(data, local, order, augmentation):

@@ -100,7 +100,7 @@ class ServerTested(ByClassAndDomain):
 
     @property
     def score(self) -> float:
-        """What a run is judged by: the mean over domains where there are any, else the accuracy."""
+        """What a run is judged by: the mean over domains if there are any, else the accuracy."""
         return self.accuracy if self.mean_over_domains is None else self.mean_over_domains
 
 

@@ -42,7 +42,7 @@ def weighted_mean(states: Sequence[Mapping[str, Tensor]], weights: Sequence[floa
 class ClassMean(NamedTuple):
     """Mean over clients per class, and which classes anybody sent."""
 
-    mean: Tensor  # [C, ...], zero where nobody sent the class
+    mean: Tensor  # [C, ...], zero if nobody sent the class
     class_mask: Tensor  # [C] bool
 
 

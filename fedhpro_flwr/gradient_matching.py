@@ -99,7 +99,7 @@ def prediction_errors(p: Tensor, labels: Tensor) -> Tensor:
 
 
 def matching_distance(g: Tensor, target: Tensor, distance: MatchingDistance) -> Tensor:
-    """Distance of virtual gradients g [..., D] from the clients' target r [..., D], a number a class: [...].
+    """Distance of virtual gradients g [..., D] from the clients' target r [..., D], one number per class: [...].
 
     "cosine" [P.2]: 1 - r.g / (|r| |g| + eps). "mse": the squared error, summed over D.
     "coordinate" [R.c5]: the sum over d of 1 - r_d g_d / (|r_d| |g_d| + eps), which is what the reference's

@@ -21,7 +21,7 @@ class Introduction:
     partition_id: int  # UNNAMED if it was given none
     code: str  # fingerprint of its sources
     architecture: str = ""
-    width: int = 0  # D of its model; 0 where it does not know yet which client it plays
+    width: int = 0  # D of its model; 0 if it does not know yet which client it plays
     problem: str = ""  # why it could not train now, if so
 
     @property

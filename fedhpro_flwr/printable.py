@@ -25,7 +25,7 @@ def printable(text: str) -> str:
 
 
 def legible(text: str, longest: int = LONGEST_REASON) -> str:
-    """What a client says, as one line without control characters, cut where it is too long."""
+    """What a client says, as one line without control characters, cut if it is too long."""
     line = "".join(character if character.isprintable() else " " for character in text)
     line = " ".join(line.split())
     return line if len(line) <= longest else f"{line[: longest - 1]}…"

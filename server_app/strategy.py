@@ -51,7 +51,7 @@ class FedHProStrategy(FlowerStrategy):
         encoders: initial models by architecture, if `model.share = "group"` averages several; Flower's own results
             (`Result.arrays`, `evaluate_fn`) then hold the head alone.
         resume: the checkpoint to go on from; None to begin with round 1.
-        samples: what each client trains on [N]; a reply that says otherwise is set aside. () if only clients know.
+        samples: how many each client trains on [N]; a reply that says otherwise is set aside. () if only clients know.
         run: the name of a new run, under which clients keep their files of it; drawn at random if left out.
 
     Raises:
@@ -195,7 +195,7 @@ class FedHProStrategy(FlowerStrategy):
         step = self.method.server_step(self.state, sent.shared, mean.shared, updates, draws, self.watch)
         step = checked(step, mean.shared, self.method)
         self.model, self.state = mean.with_shared(step.model), step.state
-        self.clients.count(updates, voids=step.voids)  # SCAFFOLD voids them if a client lost its control variate
+        self.clients.count(updates, voids=step.voids)  # SCAFFOLD voids what clients kept if one lost its own
         spent = worst_spent(u.metrics for u in updates if self.config.privacy.withhold)
         self.method_metrics = {**step.metrics, **spent}
         return self.model.arrays, train_record(mean_loss(updates))

@@ -155,7 +155,7 @@ class Method:
         Args:
             state: before the round.
             sent: the tensors of the received model that all clients share: with `model.share` = "head" or "group" the
-                head alone; else BatchNorm's statistics and counters too.
+                head alone; else the whole model, BatchNorm's statistics and counters included.
             model: the new values of these tensors, the mean of the clients'.
             updates: the clients' replies, in partition order.
             draws: the server's random draws of this round.

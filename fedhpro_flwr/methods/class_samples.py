@@ -34,7 +34,7 @@ def refuse_augmented(options: ClassGradientOptions, *, images: bool) -> None:
 
 
 def draw_class_samples(data: ClientData, num_classes: int, options: ClassGradientOptions, draws: Draws) -> ClassSamples:
-    """For each repeat and class min(n_c, samples-per-class) samples, augmented together by one DSA draw.
+    """For each repeat and class min(n_c, samples-per-class) samples; each such batch is augmented by one DSA draw.
 
     A loop over classes, as the reference does: this runs once a visit, over the classes the client holds.
 

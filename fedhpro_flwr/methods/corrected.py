@@ -1,7 +1,7 @@
 """FedHPro with SCAFFOLD's control variates at the clients: `losses.correction = "control-variates"`.
 
 In neither publication. HPCL changes what a client minimises; a control variate takes from each of its steps the
-direction in which it drifts from the others. They touch none of each other's tensors, so their hooks work side by side.
+direction in which it drifts from the others. Neither touches the other's tensors, so their hooks work side by side.
 Unlike in SCAFFOLD, models and control variates are averaged by samples if `aggregation.weighting` says so: a client of
 few images has a control variate from few noisy steps, which would otherwise count as much as any other.
 """

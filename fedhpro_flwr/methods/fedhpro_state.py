@@ -23,7 +23,7 @@ class FedHProState:
     """The server's state after a round, or before the first."""
 
     hyper_prototypes: HyperPrototypes  # S [C, K, D]
-    calibrated: Calibrated | None = None  # None where there is no calibration
+    calibrated: Calibrated | None = None  # None if there is no calibration
     wants_head_gradients: bool = False  # in the next round
     class_counts: Tensor | None = None  # [N, C] of the clients heard so far, if the calibration waits for imbalance
 

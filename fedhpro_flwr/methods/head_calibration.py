@@ -29,7 +29,7 @@ def refuse_calibration(config: RunConfig) -> None:
 
     Raises:
         ConfigError: a head that nobody would test, a calibration that waits for class counts it cannot have or use, or
-            a matching under a calibrated head that there is not.
+            a matching under a calibrated head, although none is made.
     """
     options = config.calibration
     if options.head == "off":

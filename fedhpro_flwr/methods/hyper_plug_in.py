@@ -28,7 +28,7 @@ class HyperPlugIn(FedHPro, PrototypeMethod):
     depart = Method.depart  # no class means
 
     def prototype_scores(self, received: Tensors) -> Scores:
-        """Nearness to H, the class means of the hyper-prototypes."""
+        """Nearness to H, the mean hyper-prototype of each class."""
         return self.prototypes(received).scores()
 
 

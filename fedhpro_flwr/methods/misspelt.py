@@ -6,7 +6,7 @@ from difflib import get_close_matches
 
 from fedhpro_flwr.config import ConfigError
 
-ALIKE = 0.8  # difflib's ratio from which names count as alike: `local_los` and `local_loss`, but `averaged` and no hook
+ALIKE = 0.8  # difflib's ratio from which names are alike, as `local_los` and `local_loss`; `averaged` is like no hook
 
 
 def refuse_misspelt(cls: type, base: type, name: str) -> None:

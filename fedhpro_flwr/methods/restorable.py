@@ -1,4 +1,4 @@
-"""Whether a checkpoint would hold all of a method's state: else the loss would show on resuming at best, or never."""
+"""Whether a checkpoint would hold all of a method's state: a gap would show only when a run is resumed, or never."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ class Scaffold(Method):
         return ScaffoldState(control, nobody)
 
     def broadcast(self, state: object) -> dict[str, Tensor]:
-        """c."""
+        """The server's control variate c."""
         return {CONTROL: cast(ScaffoldState, state).control}
 
     def server_step(
@@ -154,7 +154,7 @@ class Scaffold(Method):
         return ServerStep(model, ScaffoldState(control, weights), {"control-variate-norm": norm}, voids=bool(anew))
 
     def tensors(self, state: object) -> dict[str, Tensor]:
-        """c."""
+        """The server's control variate c."""
         return self.broadcast(state)
 
     def saved(self, state: object) -> dict[str, Tensor]:
