@@ -76,10 +76,10 @@ def _label_and_text(row: Row) -> tuple[int, str]:
 
 
 def clean(text: str) -> str:
-    r"""One line of plain text: backslashes (line breaks once), entities and tags resolved, blanks collapsed.
+    r"""One line of plain text: backslashes (once line breaks) and tags become blanks, entities characters.
 
-    ` #39;` becomes an apostrophe, `#36;` a dollar, `&lt;b&gt;` nothing. An ampersand that became a blank ("T N") is
-    lost, and a tag that the end of a description cuts stays.
+    ` #39;` becomes an apostrophe, `#36;` a dollar, `&lt;b&gt;` a blank. An ampersand that became a blank ("T N") is
+    lost, and a tag that was cut off at the end of a description stays. Several blanks become one.
     """
     text = text.replace("\\", " ")
     text = ENTITY.sub(lambda entity: html.unescape(f"&#{entity[1]};"), text)

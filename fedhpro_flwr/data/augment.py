@@ -1,7 +1,7 @@
-"""Batches of images to normalised floats, and their random crop and flip, on the device that holds the batch.
+"""Turns batches of images into normalised floats, and crops and flips them at random, on the batch's device.
 
-The reference draws one crop and one flip for the whole batch (`per-batch`); usual is a draw for each image
-(`per-sample`).
+The reference draws one crop and one flip for the whole batch (`per-batch`); more common is a draw for each
+image (`per-sample`).
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ def to_float(inputs: Tensor, mean: Sequence[float] | Tensor, std: Sequence[float
 
     Args:
         inputs: uint8 or float32 images [B, ch, H, W], or float32 vectors [B, F].
-        mean, std: ch numbers each, or one for vectors; as float32 tensors on the device of `inputs` they are not sent
-            there once a batch.
+        mean, std: ch numbers each, or one for vectors. They are sent to the device of `inputs` for every batch, unless
+            they are float32 tensors on it already.
 
     Returns:
         float32 of the shape of `inputs`; `inputs` stays as it is.
@@ -52,13 +52,13 @@ def crop_and_flip_alike(x: Tensor, *, padding: int = 4, flip: bool = True, gener
     mirrored = flip and float(torch.rand((), generator=generator)) < 0.5
     padded = F.pad(x, (padding, padding, padding, padding))
     window = padded[:, :, row : row + height, column : column + width]
-    return window.flip(-1) if mirrored else window.clone()  # both dense
+    return window.flip(-1) if mirrored else window.clone()  # either way no view of `padded`
 
 
 @dataclass(frozen=True, eq=False)
 class Crops:
-    """As `crop_and_flip_alike`, but a window for each image of a batch, or of an epoch: where it begins, and whether it
-    is read backwards.
+    """As `crop_and_flip_alike`, but with a window of its own for each image of a batch or an epoch: where the window
+    begins, and whether it is read backwards.
     """
 
     rows: Tensor  # [n, 1] int64, of the padded image
@@ -68,20 +68,20 @@ class Crops:
 
     @classmethod
     def draw(cls, count: int, *, padding: int = 4, flip: bool = True, generator: torch.Generator) -> Crops:
-        """For `count` images; `generator` is one of the CPU, and so are the draws until `to` moves them."""
+        """Draw for `count` images; `generator` is on the CPU, and the draws stay there until `to` moves them."""
         rows = torch.randint(2 * padding + 1, (count, 1), generator=generator)
         columns = torch.randint(2 * padding + 1, (count, 1), generator=generator)
         return cls(rows, columns, torch.rand(count, 1, generator=generator) < 0.5 if flip else None, padding)
 
     @classmethod
     def joined(cls, parts: Sequence[Crops]) -> Crops:
-        """Those of several batches, drawn alike, one below the other; the inverse of `split`."""
+        """The crops of several batches, all drawn with the same options, as one; the inverse of `split`."""
         mirrored = [part.mirrored for part in parts if part.mirrored is not None]
         rows, columns = torch.cat([part.rows for part in parts]), torch.cat([part.columns for part in parts])
         return cls(rows, columns, torch.cat(mirrored) if mirrored else None, parts[0].padding)
 
     def split(self, batch_size: int) -> Iterator[Crops]:
-        """Batch by batch, the last one smaller where `batch_size` does not divide their number."""
+        """The crops batch by batch; the last batch is smaller if `batch_size` does not divide their number."""
         for start in range(0, len(self.rows), batch_size):
             batch = slice(start, start + batch_size)
             mirrored = None if self.mirrored is None else self.mirrored[batch]
@@ -93,7 +93,7 @@ class Crops:
         return Crops(self.rows.to(device), self.columns.to(device), mirrored, self.padding)
 
     def cut(self, x: Tensor) -> Tensor:
-        """The windows of the images x [n, ch, H, W], on whose device the draws are: [n, ch, H, W]."""
+        """Cut the windows [n, ch, H, W] out of the images x [n, ch, H, W], which are on the device of the draws."""
         count, channels, height, width = x.shape
         rows = self.rows + torch.arange(height, device=x.device)  # [n, H]
         columns = self.columns + torch.arange(width, device=x.device)  # [n, W]

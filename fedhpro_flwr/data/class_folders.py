@@ -38,7 +38,7 @@ class ClassFolders:
 
     Args:
         names: of the pictures, sorted.
-        class_names: those that were declared, or sorted, those of the training part.
+        class_names: the declared ones, or else those of the training part, sorted.
         has_test: whether there are train and test folders.
     """
 
@@ -56,7 +56,7 @@ class ClassFolders:
         return np.array([self.has_test and part_of(name.parts[-3]) == TEST for name in self.names], dtype=np.bool_)
 
     def samples(self, inputs: Tensor) -> OwnSamples:
-        """What was made of the pictures, [N, ...] in their order, with their classes and in their parts."""
+        """`inputs` [N, ...], made of the pictures in their order, with the pictures' classes and split into parts."""
         whole = Split(inputs, torch.from_numpy(self.labels()))
         if not self.has_test:
             return OwnSamples(whole, None, self.class_names)
@@ -70,7 +70,7 @@ def class_folders(
     folders: Collection[PurePosixPath],
     declared: tuple[str, ...] = (),
 ) -> ClassFolders:
-    """Find the classes: the innermost folders, whose names are the classes' (in Unicode's form C).
+    """Find the classes: each innermost folder is one, and gives it its name (in Unicode's form C).
 
     Args:
         place: what is searched, for errors.
@@ -79,8 +79,8 @@ def class_folders(
         declared: names of all classes; there need not be a folder of each. Empty takes the folders there are.
 
     Raises:
-        ValueError: no classes, a class without pictures, undeclared or (where none are declared) in the test part
-            alone, a picture outside of the classes.
+        ValueError: no classes; a class that has no pictures, is undeclared or (if none are declared) is in the test
+            part alone; or a picture outside of the classes' folders.
     """
     classes = {name.parent for name in names} | set(folders)
     classes -= {parent for folder in classes for parent in folder.parents}
@@ -118,7 +118,7 @@ def class_folders(
 
 
 def part_of(folder: str) -> str:
-    """The part whose folder has that name, `train`, `test` or `val`; the name itself where it is none's."""
+    """The part whose folder has that name, `train`, `test` or `val`; the name itself if it is not that of a part."""
     return PARTS.get(folder.lower(), folder)
 
 
@@ -132,8 +132,8 @@ def folders_around(innermost: Collection[PurePosixPath], layers: int) -> int:
 
     Args:
         innermost: folders that pictures lie in, relative to the place that is searched.
-        layers: folders within each other that the layout has: 1 for classes, 2 for classes in domains; a folder of a
-            part is no layer.
+        layers: how deep the layout's folders are nested: 1 for classes, 2 for classes in domains; the folder of a part
+            does not count.
     """
     tops = {folder.parts[:1] for folder in innermost}
     is_deeper = all(len(folder.parts) > layers and not is_part(folder.parts[layers - 1]) for folder in innermost)
@@ -141,7 +141,7 @@ def folders_around(innermost: Collection[PurePosixPath], layers: int) -> int:
 
 
 def _if_domains(classes: Collection[PurePosixPath]) -> str:
-    """What to do where the folders of classes lie in folders of domains, as domain-folder has them."""
+    """What to do, for the message, if the folders of classes lie in folders of domains, as in `domain-folder`."""
     if not classes or any(len(folder.parts) < 2 or is_part(folder.parts[0]) for folder in classes):
         return ""
     if any(len(folder.parts) > 3 or not all(map(is_part, folder.parts[1:-1])) for folder in classes):

@@ -32,11 +32,11 @@ class Split:
             token ids [N, L], PADDING behind the end of a text.
         labels: int64 class ids [N].
         domains: int64 domain ids [N]; None where all samples are of one domain.
-        groups: int64 ids [N] of samples that stay together when a part is split off, as pictures of one lesion.
+        groups: int64 ids [N] of samples that stay together when a part is split off, like the pictures of one lesion.
 
     Raises:
-        ValueError: no tensors, wrong type or shape, lengths that differ, no samples or numbers, negative labels,
-            domains or tokens, floats that are not finite.
+        ValueError: no tensors, wrong type or shape, lengths that differ, no samples, samples without numbers, negative
+            labels, domains or tokens, floats that are not finite.
     """
 
     inputs: Tensor
@@ -194,7 +194,7 @@ class DataSet:
 
     @cached_property
     def content(self) -> str:
-        """Fingerprint of every sample and label: another where a file was changed and its name was not."""
+        """Fingerprint of every sample and label: it changes with a file's content, though its name stays the same."""
         digest = hashlib.blake2b(digest_size=8)
         for split in (self.train, self.test):
             for tensor in split.tensors():

@@ -22,7 +22,7 @@ def class_name(written: str) -> str:
 
 
 def declared_classes(text: str) -> tuple[str, ...]:
-    """Class names by `data.classes`, at the place of their class id: `cat, dog, fox`, or `10` for 0, 1, .. 9.
+    """The class names that `data.classes` gives, in the order of the class ids: `cat, dog, fox`, or `10` for 0 to 9.
 
     Returns:
         The names; none for an empty text, which leaves the classes to the data.
@@ -48,7 +48,7 @@ def declared_classes(text: str) -> tuple[str, ...]:
 
 
 def declared_shape(text: str) -> tuple[int, ...]:
-    """Shape of a sample by `data.input-shape`: `3x32x32` are images (channels, height, width), `64` vectors.
+    """The shape that `data.input-shape` gives: `3x32x32` are images (channels, height, width), `64` vectors.
 
     Returns:
         The shape; () for an empty text, which leaves it to the data.

@@ -26,7 +26,7 @@ CHUNK = 4096  # images resized at a time
 def digit_domains(source: DataSource) -> DataSet:
     """The data sets that `domains` names as one, images [N, 3, S, S] with S = `image_size` or 32.
 
-    Domain ids follow the order of the names; within a domain the samples keep theirs, and its test part is whole.
+    Domain ids follow the order of the names. Within a domain the samples keep their order, and none is left out.
 
     Raises:
         ValueError: a name that is unknown or stands twice, or a data set that is not one of digit images.
@@ -56,7 +56,7 @@ def digit_domains(source: DataSource) -> DataSet:
             )
         train.append(part.train)
         test.append(part.test)
-        del part  # `join` lets go of each domain as soon as it is copied
+        del part  # or it would keep the last domain in memory when `join` has copied it
     return DataSet(
         "digit-domains", join(train, size), join(test, size), DIGITS, IMAGENET_MEAN, IMAGENET_STD, domain_names=names
     )

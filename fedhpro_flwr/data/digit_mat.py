@@ -10,17 +10,17 @@ import torch
 from fedhpro_flwr.data.data_set import Split
 
 SIDE = 32  # pixels
-CHUNK = 4096  # images turned at a time
+CHUNK = 4096  # images transposed at a time
 
 
 def read_digit_mat(file: Path, remedy: str = "put the original file there") -> Split:
     """Read X and y into images [N, 3, 32, 32] and labels 0..9; the label 10 is the digit 0, as in SVHN.
 
-    The Synthetic Digits fill 1.5 GB: the images are turned where they lie, without a second copy.
+    The Synthetic Digits fill 1.5 GB, so the images are transposed in place, without a second copy.
 
     Args:
         file: to be read.
-        remedy: what to do where it is damaged, for the message.
+        remedy: what to do if it is damaged, for the message.
 
     Raises:
         ValueError: the file is damaged, lacks X or y, or they have another type, shape or range.

@@ -31,12 +31,12 @@ def digits(source: DataSource) -> DataSet:
 def read_digits() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
     """Pixels [1797, 64], whole numbers 0..16, and labels [1797], as `sklearn.datasets.load_digits` gives them.
 
-    Read from scikit-learn's file without importing it: that takes ten times as long as all else here, and a deployed
-    client is a new process for each message.
+    They are read from scikit-learn's file without importing scikit-learn, which would take ten times as long as the
+    rest: a deployed client is a new process for each message.
     """
     package = find_spec("sklearn")
     file = Path(package.origin or "").parent / "datasets" / "data" / "digits.csv.gz" if package else Path()
-    if not file.is_file():  # a release that keeps it elsewhere, or none
+    if not file.is_file():  # this release of scikit-learn keeps it elsewhere, or none is installed
         from sklearn.datasets import load_digits
 
         pixels, labels = load_digits(return_X_y=True)

@@ -18,7 +18,7 @@ def dirichlet(
     min_samples: int,
     seed: int,
 ) -> list[IndexArray]:
-    """Divide every class by its own Dirichlet draw, all of them again until each client has `min_samples`.
+    """Divide every class by its own Dirichlet draw; all are drawn again until each client has `min_samples`.
 
     Args:
         labels: class ids [N] of all samples.

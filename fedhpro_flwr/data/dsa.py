@@ -42,7 +42,7 @@ def crop(x: Tensor, *, rows: int, columns: int) -> Tensor:
 def cutout(x: Tensor, *, row: int, column: int, size: int) -> Tensor:
     """Set a square of `size` pixels around (row, column) to zero, clipped at the border of the image.
 
-    Rows and columns outside are moved onto the border, where they blank the edge line.
+    Rows and columns of the square that lie outside of the image are moved onto its border.
     """
     height, width = x.shape[-2:]
     steps = torch.arange(size, device=x.device) - size // 2

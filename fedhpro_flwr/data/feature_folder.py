@@ -1,7 +1,7 @@
 """`feature-folder`: the user's own pictures, seen through a frozen pretrained encoder.
 
-The layout is that of `image-folder`; samples are the features [N, F] that the encoder `weights` has of the pictures.
-Train them with the model `projection`.
+The layout is that of `image-folder`; samples are the features [N, F] that the encoder in `weights` computes from the
+pictures. The model `projection` is made for them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from fedhpro_flwr.data.registry import DataSource
 
 @own_format("feature-folder", suffix=".zip", uses=("weights",))
 def feature_folder(source: DataSource) -> OwnSamples:
-    """Features of the pictures in the folder or .zip `path`, by the encoder in `weights`, as they are.
+    """Features of the pictures in the folder or .zip `path`, by the encoder in `weights`: see `picture_features`.
 
     Raises:
         FileNotFoundError: `path` or `weights` is missing.

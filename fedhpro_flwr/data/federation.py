@@ -41,14 +41,14 @@ class Federation:
         )
 
     def client_domains(self) -> tuple[str, ...]:
-        """The domain of each client; "" for a client of several, or where there are no domains."""
+        """The domain of each client; "" for a client with several, or if there are no domains."""
         train = self.data.train.domains
         owned = self.parts.domains(None if train is None else train.numpy())
         return tuple("" if domain is None else self.data.domain_names[domain] for domain in owned)
 
 
 def divide(data: DataSet, plan: PartitionPlan, seed: int) -> Federation:
-    """Training samples as the plan says, and to each client test samples of the same mixture.
+    """Divide the training samples as the plan says, and give each client test samples of the same mixture.
 
     Raises:
         ValueError: the data cannot be divided as asked.

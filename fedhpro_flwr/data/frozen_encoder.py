@@ -31,7 +31,7 @@ class FrozenEncoder:
         name: of the architecture.
         module: normalised images [B, 3, S, S] -> features [B, F].
         shorter_side: pixels that the shorter side of a picture is resized to.
-        image_size: S, the side of the square cut from the middle of it.
+        image_size: S, the side of the square that is then cut from the middle.
         mean, std: normalisation per channel of pictures scaled to [0, 1].
     """
 
@@ -43,7 +43,7 @@ class FrozenEncoder:
     std: tuple[float, ...] = IMAGENET_STD
 
     def features(self, images: Tensor) -> Tensor:
-        """float32 features [B, F] of uint8 images [B, 3, S, S], where the module lies."""
+        """float32 features [B, F] of uint8 images [B, 3, S, S], on the module's device."""
         device = next(self.module.parameters()).device
         with torch.no_grad():
             return cast(Tensor, self.module(to_float(images.to(device), self.mean, self.std))).float()
@@ -86,7 +86,7 @@ def frozen_encoder(path: Path) -> FrozenEncoder:
         setattr(net, classifier, nn.Identity())
         own = {key: tensor for key, tensor in state.items() if not key.startswith(f"{classifier}.")}
         if _shapes(own) == _shapes(net.state_dict()):
-            net.to_empty(device="cpu").load_state_dict(own, strict=False)  # counters of batches may be left out
+            net.to_empty(device="cpu").load_state_dict(own, strict=False)  # batch counters may be missing, see _shapes
             return FrozenEncoder(name, net.eval().requires_grad_(False))
     first = next((f"{key!r} {list(tensor.shape)}" for key, tensor in state.items()), "none")
     raise ValueError(
@@ -103,7 +103,7 @@ def _read(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # damaged bytes lead the readers to any kind of error
         reason = str(error).split("\n")[0] or type(error).__name__
         raise ValueError(f"data.weights = {str(path)!r} is damaged or no file of tensors ({reason})") from error
-    if isinstance(content, Mapping):  # training scripts save more than the weights, and a wrapped model
+    if isinstance(content, Mapping):  # training scripts save more than weights; a wrapped model's begin with "module."
         content = content.get("state_dict", content)
     if not isinstance(content, Mapping):
         raise ValueError(f"data.weights = {str(path)!r} holds no tensors with names, a state dict is needed")
@@ -111,5 +111,5 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 
 def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
-    """What tells architectures apart; old files lack the batch norms' counters."""
+    """The shapes that tell architectures apart, without the batch norms' counters, which old files lack."""
     return {key: tensor.shape for key, tensor in state.items() if not key.endswith("num_batches_tracked")}

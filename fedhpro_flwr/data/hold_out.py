@@ -18,14 +18,14 @@ def hold_out(
 ) -> tuple[IndexArray, IndexArray]:
     """Split samples at random into training and test, class by class.
 
-    Of the n samples of a class round(test_share * n) go to the test part, but never all. Where there are groups, n is
-    their number: a group goes to one part as a whole, and is of the class of its first sample.
+    Of the n samples of a class round(test_share * n) go to the test part, but never all. If there are groups, n counts
+    these: a group goes to one part as a whole, and has the class of its first sample.
 
     Args:
         labels: class ids [N].
         test_share: between 0 and 1.
         seed: of the shuffle.
-        groups: ids [N] of samples that stay together, as several pictures of one thing; None splits each for itself.
+        groups: ids [N] of samples that stay together, like several pictures of one thing; None if none have to.
         key: the setting that gave the share, for the message.
 
     Returns:
@@ -58,5 +58,5 @@ def held_out(labels: npt.NDArray[np.int64], test_share: float, seed: int) -> Ind
 
 
 def kept(labels: npt.NDArray[np.int64], test_ids: IndexArray) -> IndexArray:
-    """The training part to a test part: ascending sample ids."""
+    """The training part, all samples that are not in the test part: ascending sample ids."""
     return np.setdiff1d(np.arange(len(labels)), test_ids).astype(np.int64)

@@ -50,8 +50,8 @@ def tokenize_by_folder(texts: Sequence[str], folder: Path, *, length: int) -> tu
 
     Raises:
         FileNotFoundError: there is no such folder.
-        ValueError: a package is missing, the folder holds no tokenizer, one that names no padding token, or one whose
-            marks leave no token of a text.
+        ValueError: a package is missing; or the folder holds no tokenizer, one that names no padding token, or one
+            whose marks leave no room for the tokens of a text.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"data.tokenizer = {str(folder)!r} is no folder; give a tokenizer's, or 'hashing'")
@@ -97,7 +97,7 @@ def _padding_names(folder: Path) -> tuple[str, ...]:
 
 
 def _by_transformers(texts: Sequence[str], folder: Path, length: int) -> tuple[list[list[int]], int, int]:
-    """The same from a folder without tokenizer.json."""
+    """As `_by_tokenizers`, from a folder without tokenizer.json."""
     package = _optional("transformers", folder)
     try:
         tokenizer = package.AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)

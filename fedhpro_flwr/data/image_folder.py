@@ -3,8 +3,8 @@
     class/picture.png                                   a test part is split off
     train/class/picture.png, test/class/picture.png
 
-All pictures have one size, or are resized to `image_size`. They are decoded once to uint8, and kept so beside the
-folder: grey if every picture is grey, colour otherwise or where `input_shape` declares three channels.
+All pictures have one size, or are resized to `image_size`. They are decoded once to uint8, and the pixels are kept
+beside the folder: grey if every picture is grey, but in colour if one is not or `input_shape` declares three channels.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from fedhpro_flwr.data.picture_features import files_key
 from fedhpro_flwr.data.pictures import decode, open_pictures
 from fedhpro_flwr.data.registry import DataSource
 
-RECIPE = "decoded pictures, 3"  # another number makes all kept ones invalid: after a change of `decode`
+RECIPE = "decoded pictures, 3"  # to be raised when `decode` changes: it makes all that is kept invalid
 
 
 @own_format("image-folder", suffix=".zip", uses=("image_size",))

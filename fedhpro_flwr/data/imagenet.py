@@ -1,4 +1,4 @@
-"""ImageNet's normalisation: of encoders pretrained on it, and of published protocols that took it over for digits."""
+"""ImageNet's normalisation: for encoders pretrained on it, and for published protocols that use it for digits."""
 
 from __future__ import annotations
 

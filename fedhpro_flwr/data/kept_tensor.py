@@ -30,11 +30,11 @@ def kept_tensor(beside: Path | None, key: str, make: Callable[[], Tensor], *, of
     can, it is used but not kept.
 
     Args:
-        beside: the folder that FOLDER lies in; None for the cache folder alone, as where many may share the files.
+        beside: the folder that FOLDER lies in; None for the cache folder alone, for files that many users may share.
         key: a hexadecimal hash of everything that the tensor depends on.
         make: computes it.
-        of: the file or folder it is made of, whose tensors under other keys are then deleted: a folder that gets a
-            picture a day would leave a copy of itself a day. None deletes nothing.
+        of: the file or folder it is made of. Tensors kept of that under other keys are then deleted, or a folder that
+            gets a picture a day would leave a copy of itself every day. None deletes nothing.
     """
     origin = hashlib.sha256(str(of.resolve()).encode()).hexdigest()[:16] + "-" if of else ""
     file_name = f"{origin}{key[:32]}.safetensors"
@@ -60,10 +60,10 @@ def kept_tensor(beside: Path | None, key: str, make: Callable[[], Tensor], *, of
 
 
 def file_state(file: Path) -> tuple[int, int, int, int]:
-    """What tells a file from another one at its place without reading it: its size, two times and its number.
+    """What tells a file from another one at its place without reading it: size, time of change, ctime and inode.
 
-    `mv` and `unzip` keep a file's size and time of change. Written or renamed, it has another time of its entry
-    (ctime), which nobody can set; where the folder around it was renamed, its place has another file's number (inode).
+    `mv` and `unzip` keep the time of change, and the size may be the same too. But a file that was written or renamed
+    has a new ctime, which nobody can set; and if the folder around it was replaced, another inode lies at its place.
     """
     found = file.stat()
     return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino

@@ -1,4 +1,4 @@
-"""Token ids of a file's texts, kept beside it: deployed, every message is a fresh process, which would start anew."""
+"""Token ids of a file's texts, kept beside it: a deployed client is a new process for each message."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fedhpro_flwr.data.picture_features import package_version
 from fedhpro_flwr.data.registry import DataSource
 from fedhpro_flwr.data.tokens import tokenize
 
-RECIPE = "tokens, 2"  # another number makes all kept ones invalid: after a change of `tokenize`
+RECIPE = "tokens, 2"  # to be raised when `tokenize` changes: it makes all that is kept invalid
 
 
 def kept_tokens(texts: Sequence[str], source: DataSource, file: Path) -> tuple[Tensor, int]:
@@ -22,8 +22,8 @@ def kept_tokens(texts: Sequence[str], source: DataSource, file: Path) -> tuple[T
 
     Args:
         texts: N texts.
-        source: of the tokenizer and its settings.
-        file: the texts come from; what is kept lies beside it, see `kept_tensor`.
+        source: its tokenizer and the tokenizer's settings are read.
+        file: where the texts come from; the tokens are kept beside it, see `kept_tensor`.
 
     Returns:
         int32 token ids [N, L], and how many token ids there are.
@@ -31,14 +31,14 @@ def kept_tokens(texts: Sequence[str], source: DataSource, file: Path) -> tuple[T
     Raises:
         FileNotFoundError, ValueError: a tokenizer's folder is missing or cannot be used.
     """
-    vocabulary = tokenize([""], source)[1]  # refuses a tokenizer that cannot be used, though tokens of it are kept
+    vocabulary = tokenize([""], source)[1]  # refuses a tokenizer that cannot be used, even if its tokens are kept
     parts = [RECIPE, source.text_length, vocabulary, _tokenizer(source.tokenizer), [len(text) for text in texts]]
     key = hashlib.sha256(json.dumps(parts).encode() + "".join(texts).encode()).hexdigest()
     return kept_tensor(file.parent, key, lambda: tokenize(texts, source)[0], of=file), vocabulary
 
 
 def _tokenizer(name: str) -> list[object]:
-    """What its tokens depend on; files by `file_state`, as the weights of a model may lie beside them."""
+    """What a tokenizer's tokens depend on. Its files are not read, as a model's large weights may be among them."""
     if name == "hashing":
         return [name]
     folder = Path(name).expanduser().resolve()

@@ -89,7 +89,7 @@ def _open_shares(
 ) -> npt.NDArray[np.float64]:
     """Dirichlet shares [w] of the bins that are not full, summing to one."""
     for _ in range(MAX_REDRAWS):
-        # For a tiny alpha all of the mass can sit on full bins, or the draw be NaN: not > 0, drawn again.
+        # For a tiny alpha all of the mass can sit on full bins, or the draw can be NaN: then shares are drawn again.
         shares = np.where(is_open, random.dirichlet([alpha] * len(is_open)), 0.0)
         total = shares.sum()
         if total > 0:

@@ -3,8 +3,8 @@
     x_train, y_train; or train_images, train_labels; or images, labels          to train on
     x_test, y_test; or test_images, test_labels                                 to test on; may be left out
 
-Any pair to train on goes with any to test on. Without one a test part is split off. `data/npz_layout.py` says what is
-refused beside them.
+Any pair to train on goes with any pair to test on; without the latter, a test part is split off.
+`data/npz_layout.py` says which other arrays are refused.
 
 Images are uint8 [N, H, W], [N, H, W, ch] or [N, ch, H, W] with 1 or 3 channels, or floats of those shapes in
 [0, 1]; vectors are numbers [N, F]. Labels are whole numbers from 0 on, without a gap unless the classes are declared.
@@ -30,7 +30,7 @@ from fedhpro_flwr.data.npz_layout import Header, Pair, layout, refuse_unread
 from fedhpro_flwr.data.own_format import OwnSamples, own_format, own_path
 from fedhpro_flwr.data.registry import DataSource
 
-MOST_COUNTED = 32  # in a vector of uint8; more look like the pixels of a picture
+MOST_COUNTED = 32  # in a vector of uint8; larger numbers look like the pixels of a picture
 MOST_CLASSES = 10**6  # more than data.classes can declare: a mistyped label should not ask for their memory
 # What reading a damaged archive raises; RuntimeError: it is encrypted, or packed in a way that zipfile does not know.
 DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, TokenError)
@@ -42,8 +42,8 @@ def npz(source: DataSource) -> OwnSamples:
 
     Raises:
         FileNotFoundError: the file is missing.
-        ValueError: it is damaged, its arrays cannot be used, or a label is beyond the declared classes or, where none
-            are declared, beyond any number of classes that somebody has.
+        ValueError: it is damaged, its arrays cannot be used, or a label is beyond the declared classes or, if none are
+            declared, not below MOST_CLASSES.
     """
     file = own_path(source)
     if file.is_dir():
@@ -66,7 +66,7 @@ def read_npz(file: Path, *, whole: bool = False) -> tuple[Split, Split | None]:
 
     Args:
         file: a .npz archive.
-        whole: refuse arrays that look like samples or labels and are not read; published files may have such.
+        whole: refuse arrays that look like samples or labels but are not read; published files may have such.
 
     Raises:
         ValueError: the file is damaged, no layout fits, or an array cannot be used.
@@ -89,11 +89,11 @@ def read_npz(file: Path, *, whole: bool = False) -> tuple[Split, Split | None]:
 
 
 def open_npz(file: Path) -> np.lib.npyio.NpzFile:
-    """The archive, to be closed.
+    """The open archive, which the caller has to close.
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is damaged or none.
+        ValueError: it is damaged, or no .npz archive.
     """
     with file.open("rb") as begun:
         head = begun.read(6)
@@ -109,7 +109,7 @@ def open_npz(file: Path) -> np.lib.npyio.NpzFile:
 
 
 def other_headers(archive: np.lib.npyio.NpzFile, known: Collection[str]) -> dict[str, Header]:
-    """What the arrays beside the known ones say of themselves, without their content; what is no array is left out."""
+    """The headers of all arrays but the known ones, without their content; what is no array is left out."""
     found: dict[str, Header] = {}
     for name in archive.files:
         if name in known or archive.zip is None:
@@ -126,7 +126,7 @@ def stored_array(archive: np.lib.npyio.NpzFile, name: str) -> npt.NDArray[np.gen
     """One array of an archive, which may hold anything.
 
     Raises:
-        ValueError: what has that name is no array, one of Python objects, or larger than the memory; or one of DAMAGE.
+        ValueError: it is no array, an array of Python objects, or larger than the memory; errors of DAMAGE pass too.
     """
     try:
         array = archive[name]
@@ -160,7 +160,7 @@ def _split(file: Path, pair: Pair, arrays: Mapping[str, npt.NDArray[np.generic]]
 
 
 def warn_of_scale(name: str, inputs: npt.NDArray[np.generic]) -> None:
-    """Tell of bytes that models hardly learn from: pixels as vectors, and pictures of 0 and 1 where 255 is white.
+    """Warn of bytes that models hardly learn from: vectors of pixels, and pictures of 0 and 1 where 255 is white.
 
     Args:
         name: of the file and the array, for the log.
@@ -191,7 +191,7 @@ def samples_of_array(array: npt.NDArray[np.generic], channels: Sequence[int] = C
     """
     is_real = np.issubdtype(array.dtype, np.floating) or np.issubdtype(array.dtype, np.integer)
     if array.ndim == 2 and is_real:
-        with np.errstate(over="ignore"):  # told in a sentence below
+        with np.errstate(over="ignore"):  # the error below says it in a sentence
             vectors = array.astype(np.float32)
         if not np.isfinite(vectors).all() and np.isfinite(array).all():
             raise ValueError("vectors hold numbers beyond 3.4e38, the largest of 32 bits; scale them")
@@ -199,7 +199,7 @@ def samples_of_array(array: npt.NDArray[np.generic], channels: Sequence[int] = C
     if array.dtype == np.uint8:
         pixels: npt.NDArray[np.uint8] | npt.NDArray[np.float32] = array.astype(np.uint8, copy=False)
     elif np.issubdtype(array.dtype, np.floating):
-        with np.errstate(over="ignore"):  # beyond [0, 1], as said below
+        with np.errstate(over="ignore"):  # beyond [0, 1], which the error below says
             pixels = array.astype(np.float32)
         if array.size and not (pixels.min() >= 0 and pixels.max() <= 1):
             raise ValueError("float images must lie in [0, 1]" + (" and not be NaN" if np.isnan(pixels).any() else ""))

@@ -13,7 +13,7 @@ Pair = tuple[str, str]  # names of the samples and of their labels
 
 TRAIN: tuple[Pair, ...] = (("x_train", "y_train"), ("train_images", "train_labels"), ("images", "labels"))
 TEST: tuple[Pair, ...] = (("x_test", "y_test"), ("test_images", "test_labels"))
-# Left alone beside a test part, as MedMNIST has them; without one, who made the file expects it to be tested on.
+# Ignored if there is a test part, as in MedMNIST's files; without one, whoever made the file wants these tested on.
 VALIDATION: tuple[Pair, ...] = (("x_val", "y_val"), ("val_images", "val_labels"))
 
 
@@ -29,7 +29,7 @@ def layout(names: Sequence[str]) -> tuple[Pair, Pair | None]:
     """The training pair and, if there is one, the test pair of a file that holds arrays of these names.
 
     Raises:
-        ValueError: no training pair or several, several test pairs, half of one, or a validation part without a test.
+        ValueError: no training pair or several, several test pairs, half a pair, or a validation but no test part.
     """
     train = [pair for pair in TRAIN if set(pair) <= set(names)]
     if not train:

@@ -30,8 +30,8 @@ DEFAULT_SIZE = 32
 def office_caltech(source: DataSource) -> DataSet:
     """2,533 colour pictures from `root`/Office-Caltech10/domain/class, or `path`, resized to `image_size` (default 32).
 
-    In the names of the folder and of the domains capitals do not matter, and in the folder's neither do hyphens; it may
-    be called Office-Caltech or Office_Caltech_10.
+    Capitals do not matter in the names of the folder and of the domains, nor do - and _ in the folder's, whose 10 may
+    be missing: Office-Caltech or Office_Caltech_10 will do.
     `domains` chooses some of caltech, amazon, webcam and dslr. Split by `published_split`.
 
     Raises:
@@ -60,7 +60,7 @@ def office_caltech(source: DataSource) -> DataSet:
 
 
 def published_split(domains: Sequence[int] | IndexArray) -> tuple[IndexArray, IndexArray]:
-    """Of ten samples of a domain that follow each other, the first eight train and the last two test.
+    """Of every ten successive samples of a domain, the first eight are to train on and the last two to test on.
 
     The count runs on from class to class, as in torchvision's ImageFolder: the samples of a domain have to stand class
     by class in the order of the names, sorted by file within a class. A class's share of test samples varies with that.

@@ -1,7 +1,7 @@
 """Formats of the user's own data: what a reader gives, and how it becomes a data set that a run divides.
 
-A reader is a function `DataSource -> OwnSamples` under the decorator `@own_format("name")`. It serves twice: what lies
-at one place is divided among clients, or every node reads what lies at its own (fedhpro_flwr/client/node_data.py).
+A reader is a function `DataSource -> OwnSamples` under the decorator `@own_format("name")`. It is used in two ways: the
+data at one place are divided among clients, or every node reads its own (fedhpro_flwr/client/node_data.py).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class OwnSamples:
     Args:
         train: the samples, or their training part.
         test: the test part; None where the data has none.
-        class_names: one name a class id; those that `data.classes` declares, where it does.
+        class_names: one name a class id; those that `data.classes` declares, if it declares any.
         vocabulary: of text, how many token ids there are; 0 for anything else.
     """
 
@@ -35,11 +35,11 @@ class OwnSamples:
     vocabulary: int = 0
 
     def data_set(self, source: DataSource) -> DataSet:
-        """The data set of one place, with `data.test-share` split off for testing where it has no test part.
+        """The data set of one place, with `data.test-share` split off for testing if it has no test part.
 
         Raises:
-            ValueError: no test part can be split off, the samples of both parts have different shapes, or another shape
-                than `data.input-shape` declares; or, where `data.classes` declares none, a class has no training
+            ValueError: no test part can be split off; the samples of both parts have different shapes, or another shape
+                than `data.input-shape` declares; or a class that `data.classes` does not declare has no training
                 sample.
         """
         if not source.classes:
@@ -58,7 +58,7 @@ class OwnSamples:
         return found
 
     def _refuse_unseen_classes(self, place: str) -> None:
-        """Classes that nobody declared are those of the training samples: a gap between labels is a mistake in them."""
+        """Without declared classes each one needs a training sample: a gap between the labels is a mistake."""
         counts = self.train.labels.bincount(minlength=len(self.class_names))
         if int(counts.min()) == 0:
             raise ValueError(
@@ -68,7 +68,7 @@ class OwnSamples:
             )
 
     def _warn_of_alike_classes(self, place: str) -> None:
-        """Tell of two classes that may be one: nobody has declared that a capital letter makes another."""
+        """Warn of undeclared classes that differ by capital letters or spaces alone, and may be one."""
         seen: dict[str, str] = {}
         for name in self.class_names:
             alike = seen.setdefault(name.casefold().strip(), name)
@@ -79,7 +79,7 @@ class OwnSamples:
                 )  # fmt: skip
 
     def parts(self, source: DataSource) -> tuple[Split, Split | None]:
-        """The training and the test part of one client, which may have too little to test on.
+        """The training and the test part of one client; no test part if it has too few samples to split one off.
 
         Raises:
             ValueError: samples have another shape than `data.input-shape` declares.
@@ -96,11 +96,11 @@ class OwnSamples:
 OwnReader = Callable[[DataSource], OwnSamples]
 
 OWN_FORMATS: Registry[OwnReader] = Registry("data.name")
-SUFFIXES: dict[str, str] = {}  # of the single file that holds data of a format
+SUFFIXES: dict[str, str] = {}  # by the format's name: of a single file that holds such data
 
 
 def own_format(name: str, *, suffix: str, uses: tuple[Option, ...] = ()) -> Callable[[OwnReader], OwnReader]:
-    """Decorator: the reader's format is the data set `name`, and data at nodes may have it.
+    """Decorator: makes the reader's format the data set `name`, and one that data at the nodes may have.
 
     Args:
         name: the value of `data.name` that chooses it.

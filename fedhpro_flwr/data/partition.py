@@ -84,7 +84,7 @@ class Partition:
         return digest.hexdigest()[:16]
 
     def domains(self, domain_ids: IndexArray | None) -> tuple[int | None, ...]:
-        """The one domain of each client's samples; None for a client of several, or where there are no domains."""
+        """The one domain of each client's samples; None for a client with several, or if there are no domains."""
         if domain_ids is None:
             return (None,) * len(self)
         held = [np.unique(domain_ids[ids]) for ids in self.indices]

@@ -26,17 +26,17 @@ from fedhpro_flwr.data.frozen_encoder import FrozenEncoder, frozen_encoder
 from fedhpro_flwr.data.kept_tensor import file_state, kept_tensor
 from fedhpro_flwr.data.pictures import Picture, PictureFolder, open_picture, zip_entries
 
-RECIPE = "frozen features, 2"  # another number makes all kept features invalid: after a change of what is computed
+RECIPE = "frozen features, 2"  # to be raised when what is computed changes: it makes all that is kept invalid
 BATCH = 16  # small: every worker holds one batch's activations, about 150 MB for a ResNet-18
 MOST_WORKERS = 8
-SILENCE = 30.0  # seconds without a word
+SILENCE = 30.0  # seconds between two lines about the progress
 
 
 def picture_features(pictures: PictureFolder, names: Sequence[PurePosixPath], weights: Path) -> Tensor:
     """Features of pictures, kept beside `pictures.path` until the weights, the files or the packages change.
 
     Each picture's features are divided by their own root mean square: encoders differ in scale by a factor of ten, and
-    one learning rate should do for all. Not by a number over all pictures, which would have to leave the clients.
+    one learning rate should do for all. A number over all pictures would have to leave the clients.
 
     Computed on a GPU where there is one, else on as many CPU cores as torch's threads leave free; the batches and
     their arithmetic do not depend on that number.
@@ -94,7 +94,7 @@ def package_version(package: str) -> str:
     """Name and version of an installed package; the name alone of one that is not."""
     try:
         return f"{package} {metadata.version(package)}"
-    except metadata.PackageNotFoundError:  # who needs it says so
+    except metadata.PackageNotFoundError:  # the code that needs the package says so
         return package
 
 

@@ -25,7 +25,7 @@ ENDINGS = "avif bmp gif jfif jp2 jpe jpeg jpg pgm png ppm tif tiff webp"
 SUFFIXES = frozenset(f".{ending}" for ending in ENDINGS.split(" "))
 GREY_MODES = frozenset(("1", "L", "LA"))
 DEEP_MODES = ("I", "F")  # beginnings of the modes with 16 or 32 bits a pixel
-LARGEST_FILE = 2**30  # in a .zip, where a small one can unpack to any size; Pillow's most pixels need half
+LARGEST_FILE = 2**30  # unpacked from a .zip, where any size can hide; the most pixels that Pillow reads need half
 
 DAMAGE = (OSError, SyntaxError, ValueError)  # what Pillow raises at a damaged picture
 ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)  # the last one: encrypted
@@ -41,7 +41,7 @@ class PictureFolder:
     Args:
         path: the folder or .zip.
         names: of the pictures, sorted.
-        folders: of the folders, also of empty ones where the archive lists them.
+        folders: names of the folders, also of empty ones if the archive lists them.
         read: content of a file by its name.
         others: files that are no pictures by their endings, sorted.
     """
@@ -89,7 +89,7 @@ def open_pictures(path: Path) -> Iterator[PictureFolder]:
 
 
 def zip_entries(archive: zipfile.ZipFile) -> dict[PurePosixPath, zipfile.ZipInfo]:
-    """What an archive lists, by name: "./a.png" is a.png, and backslashes, which some programs write, part folders."""
+    """What an archive lists, by name: "./a.png" is a.png; backslashes, which some programs write, separate folders."""
     return {PurePosixPath(info.filename.replace("\\", "/")): info for info in archive.infolist()}
 
 
@@ -102,8 +102,8 @@ def _unpacked(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
 def _below(path: Path, name: PurePosixPath, above: frozenset[Path]) -> Iterator[tuple[PurePosixPath, bool]]:
     """What lies in the folder `name` of `path`, and whether it is a folder; hidden ones are not looked into.
 
-    Links to folders are followed, which Path.rglob does not do, but for those that lead to a folder around them, whose
-    real paths `above` are: such a link would have no end, and adds nothing.
+    Links to folders are followed, which Path.rglob does not do, except those that lead back to a folder around them:
+    they would have no end, and add nothing. `above` holds the real paths of the folders around.
     """
     above |= {(path / name).resolve()}
     try:
@@ -198,8 +198,8 @@ def open_picture(pictures: PictureFolder, name: PurePosixPath, *, least_side: in
             opened.info.pop("transparency", None)  # of a palette: Pillow would warn for each picture that it is dropped
             if least_side:
                 opened.draft(None, (least_side, least_side))
-            opened.load()  # outside of what follows: a truncated file is refused
-            with suppress(Exception):  # damaged EXIF data, which raise what they like, cost the orientation alone
+            opened.load()  # before errors are suppressed: a truncated file is refused
+            with suppress(Exception):  # damaged EXIF data can raise any error; only the orientation is lost
                 ImageOps.exif_transpose(opened, in_place=True)
             image = opened if is_deep else opened.convert("L" if opened.mode in GREY_MODES else "RGB")
     except Image.DecompressionBombError as error:
@@ -216,8 +216,8 @@ def open_picture(pictures: PictureFolder, name: PurePosixPath, *, least_side: in
 def _decode_one(pictures: PictureFolder, name: PurePosixPath, image_size: int) -> Picture:
     from PIL import Image
 
-    # Decoded at four times the wanted size: a third of the time for 600x450 pixels, and what is resized from it differs
-    # by about a grey level.
+    # Decoding at four times the wanted size takes a third of the time for 600x450 pixels; the resized picture differs
+    # by about one grey level.
     image = open_picture(pictures, name, least_side=4 * image_size)
     if image_size and image.size != (image_size, image_size):
         image = image.resize((image_size, image_size), Image.Resampling.BILINEAR)

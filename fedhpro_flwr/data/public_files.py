@@ -18,7 +18,7 @@ def public_files(source: DataSource, folder: str, names: tuple[str, ...], advice
         source: its `root` is searched.
         folder: the set's own folder in `root`.
         names: of the files.
-        advice: what else helps where one is missing, for the message.
+        advice: what else helps if one is missing, for the message.
 
     Raises:
         FileNotFoundError: one is missing; the message says where to put it.
@@ -36,8 +36,8 @@ def public_files(source: DataSource, folder: str, names: tuple[str, ...], advice
 def fetch_missing(source: DataSource, folder: str, torchvision_class: str) -> None:
     """Download into `root`/`folder` what is not there yet, from the addresses that torchvision's class lists.
 
-    A file takes its name when all of it is there and has the expected md5 sum: what an interrupted download leaves
-    would count as there the next time.
+    A file gets its name when it is complete and has the expected md5 sum: what an interrupted download leaves must not
+    be taken for the file the next time.
 
     Args:
         source: its `root` is searched and written to.

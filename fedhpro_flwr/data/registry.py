@@ -1,4 +1,4 @@
-"""What a data set is asked for by (`DataSource`), and the table of loaders that a new one is added to."""
+"""The settings that a data set is loaded by (`DataSource`), and the table of loaders, to which a new one is added."""
 
 from __future__ import annotations
 
@@ -71,10 +71,10 @@ class DataSource(Section):
         return Path(root).expanduser()
 
     def refuse_other_shape(self, shape: tuple[int, ...]) -> None:
-        """Check that samples have the declared shape, where one is declared.
+        """Check that samples have the declared shape, if one is declared.
 
         Raises:
-            ValueError: they have not.
+            ValueError: they have another one.
         """
         if self.input_shape and shape != declared_shape(self.input_shape):
             found = "x".join(map(str, shape))
@@ -93,7 +93,7 @@ OPTIONS: tuple[Option, ...] = get_args(Option)
 TEXT_OPTIONS: tuple[Option, ...] = ("text_length", "vocabulary", "tokenizer")
 
 DATA_SETS: Registry[Loader] = Registry("data.name")
-USES: dict[str, frozenset[Option]] = {}  # for the data sets that say so; others may use every option
+USES: dict[str, frozenset[Option]] = {}  # of the data sets that say what they use; others may use every option
 
 
 def data_set(name: str, *, uses: tuple[Option, ...] | None = None) -> Callable[[Loader], Loader]:
@@ -117,7 +117,7 @@ def data_set(name: str, *, uses: tuple[Option, ...] | None = None) -> Callable[[
 
 
 def refuse_unused(source: DataSource) -> None:
-    """Check that no option has another value than its default which the data set `source.name` would ignore.
+    """Check that every option that the data set `source.name` would ignore has its default value.
 
     Raises:
         ConfigError: one is set.

@@ -32,7 +32,7 @@ CLASSES, TRAINING, TESTING = "ClassName.txt", "Training_01.txt", "Testing_01.txt
 def sun397(source: DataSource) -> DataSet:
     """Photographs from `root`/SUN397, as features [N, F] or as uint8 images [N, 3, S, S], S = `image_size` or 64.
 
-    The test part is that of Testing_01.txt, or `test_share` of each class where there are no such files. Features and
+    The test part is that of Testing_01.txt, or `test_share` of each class if there is no such file. Features and
     images are kept beside the folder, because reading the photographs takes long.
 
     Raises:

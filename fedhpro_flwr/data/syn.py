@@ -27,11 +27,11 @@ PICTURES, PARTS = "syn", ("train", "val")
 def syn(source: DataSource) -> DataSet:
     """Colour digits of 32x32 pixels, [N, 3, 32, 32]: 479,400 + 9,553 from the .mat files in `root`/SYN or `root`.
 
-    Where these are not both there: the pictures in the folders `root`/syn/train and val, as many as there are, resized
-    where they have another size.
+    If one of these is missing, the pictures in the folders `root`/syn/train and val are read, however many there are,
+    and resized if they have another size.
 
     Raises:
-        FileNotFoundError: neither is there; no address fetches it.
+        FileNotFoundError: neither is there; it cannot be downloaded.
         ValueError: a file is damaged, or the folders are not those of the ten digits.
     """
     root = source.folder()

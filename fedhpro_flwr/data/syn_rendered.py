@@ -124,7 +124,7 @@ def _draw(
     outline: Colour,
     outline_width: int,
 ) -> Picture:
-    """The number on a canvas in whose centre its digit at `place` is."""
+    """The number on a canvas, with its digit at `place` in the centre."""
     from PIL import Image, ImageDraw
 
     canvas = Image.new("RGB", (CANVAS, CANVAS), background)
@@ -148,7 +148,7 @@ def _height(font: FreeTypeFont) -> float:
 def _window(scale: float, turn: float, shift: npt.NDArray[np.float64]) -> tuple[float, ...]:
     """Pillow's (a, b, c, d, e, f): the pixel (x, y) of the image shows (ax + by + c, dx + ey + f) of the canvas."""
     cos, sin = scale * np.cos(turn), scale * np.sin(turn)
-    x, y = SIDE / 2 + shift  # where the canvas's centre comes to lie
+    x, y = SIDE / 2 + shift  # where in the image the canvas's centre lies
     return cos, sin, CANVAS / 2 - cos * x - sin * y, -sin, cos, CANVAS / 2 + sin * x - cos * y
 
 

@@ -41,8 +41,8 @@ def text_csv(source: DataSource) -> OwnSamples:
 
     Raises:
         FileNotFoundError: the file, or the folder's train.csv, is missing.
-        ValueError: no header, a row that does not fit it, an empty label, an undeclared one or, where none are
-            declared, fewer than two or a test label that training does not have; or a tokenizer that cannot be used.
+        ValueError: no header, a row that does not fit it, an empty or undeclared label or, if none are declared, fewer
+            than two labels or a test label that no training row has; or a tokenizer that cannot be used.
     """
     path = own_path(source)
     file, test_file = (path / "train.csv", path / "test.csv") if path.is_dir() else (path, None)

@@ -24,8 +24,8 @@ from fedhpro_flwr.data.hugging_face_tokenizer import tokenize_by_folder
 from fedhpro_flwr.data.registry import DataSource
 
 ASCII_WORD = re.compile(r"[^\W_]+")
-MARKS = ("Mn", "Mc")  # Unicode's categories of marks that stand on or beside a letter; re counts them as no letters
-# They choose how a character is drawn, an emoji above all, and say nothing: they separate words as the emoji does.
+MARKS = ("Mn", "Mc")  # Unicode's categories of marks on or beside a letter, which `re` does not count as letters
+# They choose how a character is drawn, mostly an emoji, and mean nothing: they separate words, as the emoji does.
 VARIATION_SELECTORS = frozenset(map(chr, (*range(0x180B, 0x1810), *range(0xFE00, 0xFE10))))
 
 
@@ -77,8 +77,8 @@ def words_of(text: str) -> list[str]:
 
 @cache
 def _word() -> re.Pattern[str]:
-    """A letter or digit, then as many of them and of marks as follow. Made where a text needs it: it takes 20 ms."""
-    # Beyond the planes 0 and 1 no marks are but variation selectors.
+    """A letter or digit and all letters, digits and marks that follow. Only made when needed, as it takes 20 ms."""
+    # Beyond Unicode's planes 0 and 1 the only marks are variation selectors.
     marks = "".join(c for c in map(chr, range(0x300, 0x20000)) if unicodedata.category(c) in MARKS)
     return re.compile(rf"[^\W_]+(?:[{''.join(sorted(set(marks) - VARIATION_SELECTORS))}]+[^\W_]*)*")
 

@@ -76,7 +76,7 @@ def _idx_file(folder: Path, name: str) -> Path | None:
 
 
 def _unzipped(file: Path) -> torch.Tensor:
-    # Kept: a deployed client is a new process for each message, and would unzip them in every one.
+    # Kept, because a deployed client is a new process for each message and would unzip them in every one.
     key = hashlib.sha256(b"idx, unzipped, 1" + file.read_bytes()).hexdigest()
     return kept_tensor(None, key, lambda: torch.from_numpy(read_idx(file)))
 

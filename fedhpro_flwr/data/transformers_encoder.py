@@ -14,7 +14,7 @@ from fedhpro_flwr.data.frozen_encoder import FrozenEncoder
 from fedhpro_flwr.data.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from fedhpro_flwr.printable import one_line
 
-IMAGE_SIZE = 224  # where config.json names none: convolutional nets take any
+IMAGE_SIZE = 224  # if config.json names none, as for convolutional nets, which take any
 
 
 class FeaturesAlone(nn.Module):
@@ -39,7 +39,7 @@ class FeaturesAlone(nn.Module):
 
 
 def transformers_encoder(folder: Path) -> FrozenEncoder:
-    """Load the vision model of a folder that `save_pretrained` wrote; of CLIP and its kin the vision half.
+    """Load the vision model of a folder that `save_pretrained` wrote; of CLIP and the like only the vision half.
 
     Pictures are resized so that the shorter side fits, and cut square. Mean and std are those of
     preprocessor_config.json, or ImageNet's.
@@ -69,11 +69,11 @@ def transformers_encoder(folder: Path) -> FrozenEncoder:
                 trust_remote_code=False,
                 use_safetensors=True,
                 output_loading_info=True,
-                ignore_mismatched_sizes=True,  # they are in the report
+                ignore_mismatched_sizes=True,  # the report names them, and they are refused below
             )
     except Exception as error:  # many kinds, from several packages
         raise ValueError(f"{place} holds no model that transformers can read ({one_line(error)})") from error
-    # transformers fills what is missing with random numbers; only a pooler, which is not used then, may be.
+    # transformers fills what is missing with random numbers; only a pooler may be missing, which is not used then.
     missing = sorted(key for key in report["missing_keys"] if "pooler" not in key)
     if missing or report["mismatched_keys"]:
         wrong = f"{missing[0]} is missing" if missing else "tensors have other sizes"
@@ -83,7 +83,7 @@ def transformers_encoder(folder: Path) -> FrozenEncoder:
     if vision.main_input_name != "pixel_values" or not isinstance(size, int):
         raise ValueError(f"{place} holds a {type(model).__name__}, which takes no square pictures")
     mean, std = _normalisation(folder / "preprocessor_config.json")
-    # Where pooling needs no weights it is what the model was trained with; otherwise many checkpoints lack them.
+    # Pooling without weights is how the model was trained; with weights it is not used, as many checkpoints lack them.
     pooler = getattr(vision, "pooler", None)
     pooled = pooler is None or not list(pooler.parameters())
     module = FeaturesAlone(vision.float(), pooled).eval().requires_grad_(False)

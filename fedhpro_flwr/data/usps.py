@@ -1,7 +1,7 @@
 """`usps`: the postal digits of Hull (1994), from the two LIBSVM files that torchvision's USPS reads.
 
-The text is read here and no md5 sum is asked for: a rebuilt file of the same layout will do. Reading it takes seconds,
-which a deployed client would spend in every message, so what came of it is kept in the user's cache folder.
+The text is read here and no md5 sum is checked: a rebuilt file of the same layout will do. Reading it takes seconds,
+which a deployed client would spend in every message, so the result is kept in the user's cache folder.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from fedhpro_flwr.data.registry import DataSource, data_set
 FOLDER = "USPS"
 FILES = ("usps.bz2", "usps.t.bz2")
 SIDE = 16  # pixels
-RECIPE = b"usps pixels and label, 1"  # another number makes all kept ones invalid: after a change of `read_libsvm`
+RECIPE = b"usps pixels and label, 1"  # to be raised when `read_libsvm` changes: it makes all that is kept invalid
 
 
 @data_set("usps", uses=())

@@ -15,7 +15,7 @@ SEED = 0x5A11D  # keeps the choice apart from the split of the test part, which 
 def validation(data: DataSet, share: float, seed: int) -> DataSet:
     """The data set with `share` of its training samples, of each class of each domain, in place of its test samples.
 
-    Where there are groups, `share` is of them: none is divided.
+    If there are groups, `share` counts groups: none is divided.
 
     Args:
         data: whose test split is dropped.
