@@ -1,4 +1,4 @@
-"""What the settings choose by name: that it exists, and takes the other settings. Looked at before anything starts."""
+"""Checks, before anything starts, that what the settings choose by name exists and works with the other settings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fedhpro_flwr.tracking import chosen_trackers
 
 
 def check_names(config: RunConfig) -> None:
-    """Find every name in its registry, and ask what it names about the other settings.
+    """Find every name in its registry, and let what it names check the other settings.
 
     Raises:
         ConfigError: a data set, model, method or tracker of that name does not exist, and the message lists those that

@@ -1,4 +1,4 @@
-"""What the settings declare of the data: for runs whose server sees none, all that a model must know of it."""
+"""What the settings declare of the data: all that a model must know of it, for runs whose server sees no data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fedhpro_flwr.settings.flat_keys import ConfigError
 
 NODES = "nodes"  # partition.scheme: every client has data of its own
 TEXT = "text-csv"  # the format whose samples have the shape that data.text-length gives
-OF_ONE_DATA_SET = ("data.validation-share", "data.train-limit", "partition.imbalance")  # mean nothing without one
+OF_ONE_DATA_SET = ("data.validation-share", "data.train-limit", "partition.imbalance")  # need one that is divided
 
 
 class ShapedData(Protocol):
@@ -50,7 +50,7 @@ class ShapedData(Protocol):
 
 @dataclass(frozen=True)
 class DeclaredData:
-    """The same without a sample."""
+    """What a model must know of the data, from the settings alone."""
 
     class_names: tuple[str, ...]
     input_shape: tuple[int, ...]
@@ -63,12 +63,12 @@ class DeclaredData:
 
     @property
     def mean(self) -> tuple[float, ...]:
-        """As own data is normalised."""
+        """The mean that own data is normalised by."""
         return own_normalisation(self.input_shape)[0]
 
     @property
     def std(self) -> tuple[float, ...]:
-        """As own data is normalised."""
+        """The std that own data is normalised by."""
         return own_normalisation(self.input_shape)[1]
 
     @property
@@ -90,7 +90,7 @@ class DeclaredData:
 
 
 def refuse_undeclared(data: DataSource, partition: PartitionPlan) -> None:
-    """Check the form of what is declared, and that it is declared where only the clients know the data.
+    """Check the form of what is declared, and that it is declared if only the clients know the data.
 
     Raises:
         ConfigError: a wrong form, nothing declared with `partition.scheme = "nodes"`, or settings that contradict it.

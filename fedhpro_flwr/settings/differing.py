@@ -11,11 +11,11 @@ MOST_KEYS = 5  # that a sentence names
 
 
 def differing(there: Mapping[str, Scalar], here: Mapping[str, Scalar], ignored: Collection[str] = ()) -> str:
-    """`key = there (here ...), ...` of the settings that are not the same; "" where all are.
+    """`key = there (here ...), ...` for the settings that differ; "" if none do.
 
     Args:
         there: flat settings of an earlier run; every key of `here` is among them.
-        here: those at hand.
+        here: flat settings of the present run.
         ignored: keys that may differ.
     """
     was, now = without_places(there), without_places(here)

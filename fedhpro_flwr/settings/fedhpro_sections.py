@@ -1,4 +1,4 @@
-"""FedHPro's own sections of the settings. They have no defaults of their own: theirs are the preset's (presets.py)."""
+"""FedHPro's own sections of the settings. Their defaults are those of the preset (presets.py)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class HyperPrototypeOptions(Section):
 
     @property
     def counts_by_class(self) -> dict[int, int]:
-        """K of single classes.
+        """K of the classes that have another K than the rest.
 
         Raises:
             ConfigError: `hyper-prototypes.counts` is not of its form.

@@ -15,7 +15,7 @@ from fedhpro_flwr.settings.flat_keys import flatten
 from fedhpro_flwr.settings.places import made_absolute
 from fedhpro_flwr.settings.recorded import completed
 
-PACKAGE = Path(__file__).resolve().parents[1]  # conf and pyproject.toml lie in it once installed, before that beside it
+PACKAGE = Path(__file__).resolve().parents[1]  # conf and pyproject.toml lie in an installed one, or beside a checkout's
 
 
 def prepare(conf: str | None, changes: Sequence[str]) -> RunConfig:
@@ -36,10 +36,10 @@ def prepare(conf: str | None, changes: Sequence[str]) -> RunConfig:
 
 
 def refuse_undecodable(key: str, value: str) -> None:
-    """Names of files may be any bytes; the settings of a run are kept and sent as UTF-8.
+    """Refuse a value that is no UTF-8: names of files may be any bytes, but settings are kept and sent as UTF-8.
 
     Raises:
-        ConfigError: a value has bytes that are none.
+        ConfigError: the value has bytes that are no UTF-8.
     """
     try:
         value.encode()
@@ -74,7 +74,7 @@ def keys_of(changes: Iterable[str]) -> list[str]:
 
 
 def _value(key: str, text: str) -> Scalar:
-    """TOML where it reads as TOML (3, 0.1, true, "a") and the key's value is no text, the bare text otherwise."""
+    """The text read as TOML (3, 0.1, true, "a"), or the bare text if it is no TOML or the key's value is a text."""
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -88,7 +88,7 @@ def _defaults() -> dict[str, Scalar]:
     beside = PACKAGE.parent / "pyproject.toml"
     file = beside if beside.exists() else PACKAGE / "app" / "pyproject.toml"
     defaults = flatten(_toml(file)["tool"]["flwr"]["app"]["config"])
-    if lacking := [key for key in known_keys() if key not in defaults]:  # of a setting that somebody added
+    if lacking := [key for key in known_keys() if key not in defaults]:  # somebody added a setting to the code alone
         section, _, leaf = f"tool.flwr.app.config.{lacking[0]}".rpartition(".")
         raise ConfigError(f"{lacking[0]} has no default in {file}: add {leaf} under [{section}], or Flower refuses it")
     return defaults

@@ -31,7 +31,7 @@ def named_counts(text: str, key: str) -> dict[str, int]:
 def dealt_in_turn(counts: dict[str, int]) -> list[str]:
     """One name a client, dealt like cards until every name has its count: a=2, b=1 gives a, b, a.
 
-    In turn, so that what is dealt does not go along with another order of the clients, that of their domains say.
+    In turn, because the clients may be ordered by something else, such as their domains, with which it must not agree.
     """
     rounds = range(max(counts.values(), default=0))
     return [name for turn in rounds for name, count in counts.items() if turn < count]

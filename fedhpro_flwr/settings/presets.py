@@ -1,10 +1,10 @@
 """The two definitions of the method, as values of its options, and the choice that did best here.
 
 `paper` is what the publication defines, `reference` what the authors' released code computes; DEVIATIONS.md goes
-through every difference. `tuned` keeps of both what helped on validation data (docs/results.md has the table): HPCL
-without a margin on hyper-prototypes that stay where they started, and the head's calibration where classes are
-imbalanced; to which SCAFFOLD's control variates and logit adjustment are added. Local training (learning rate,
-epochs, ...) belongs to an experiment and is in no preset.
+through every difference. `tuned` keeps what helped of both on validation data (docs/results.md has the table): HPCL
+without a margin on hyper-prototypes that stay where they started, and the head's calibration if classes are
+imbalanced. It adds SCAFFOLD's control variates and logit adjustment. Local training (learning rate, epochs, ...)
+belongs to an experiment and is in no preset.
 """
 
 from __future__ import annotations

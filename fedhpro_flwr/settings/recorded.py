@@ -1,4 +1,4 @@
-"""Settings that a run wrote down, by older code perhaps, which did not know every key of today."""
+"""Settings that a run wrote down. Its code may have been older, and may not have known every key of today."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from fedhpro_flwr.settings.presets import PAPER
 def completed(settings: Mapping[str, Scalar]) -> dict[str, Scalar]:
     """The settings that a run had, from those that it wrote down.
 
-    A run writes down every key that it knows. An option of the method that came later was off then, and off is what it
-    is in `paper`: the run's own preset may switch it on today, and must not do so afterwards.
+    A run writes down every key that it knows. An option that was added to the method later was off then, as it is in
+    the preset `paper`. Today's version of the run's own preset may switch it on, so its values are not used.
     """
     return {**PAPER, **settings}
 

@@ -1,4 +1,4 @@
-"""The settings of the methods that FedHPro is compared with, one section a method; defaults are their publications'."""
+"""The settings of the methods that FedHPro is compared with, one section a method; defaults are as published."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ class FedProtoOptions(Section):
 
 
 class FedTGPOptions(Section):
-    """Zhang et al., AAAI 2024, as the command that its code gives for CIFAR-10 sets them.
+    """Zhang et al., AAAI 2024; the values are those of the command that its code gives for CIFAR-10.
 
-    The server's learning rate and batch size are there the clients' own, without momentum. With clients at 0.05 and
-    momentum 0.9 a weight of 10 is too much: features and prototypes drive each other apart (FedProto's do at 10, too).
+    The server's learning rate and batch size there are those of the clients, without momentum. With clients at 0.05 and
+    momentum 0.9 a weight of 10 is too much: features and prototypes drive each other apart (at 10 FedProto's do too).
     """
 
     weight: NotNegative = 10.0
@@ -60,7 +60,7 @@ class FedSAOptions(Section):
 
 
 class FPLOptions(Section):
-    """Huang et al., CVPR 2023: tau = 0.02; "mean" is what its code takes over the D coordinates, "sum" its formula."""
+    """Huang et al., CVPR 2023: tau = 0.02; over the D coordinates its code takes the "mean", its formula the "sum"."""
 
     temperature: Temperature = 0.02
     consistency: Literal["mean", "sum"] = "mean"

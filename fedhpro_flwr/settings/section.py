@@ -16,12 +16,12 @@ Width = Annotated[int, Field(ge=0, le=2**20)]  # 0 stands for the model's own
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]  # what every generator takes, NumPy's and scikit-learn's too
 Positive = Annotated[float, Field(gt=0, le=LARGEST, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, le=LARGEST, allow_inf_nan=False)]
-# A similarity is at most 1; divided by less than this its exponential's gradient is no float32.
+# A similarity is at most 1; divided by less than this, the gradient of its exponential exceeds float32.
 Temperature = Annotated[float, Field(ge=1e-4, le=LARGEST, allow_inf_nan=False)]
-Prototypes = Annotated[int, Field(ge=1, le=10_000)]  # of a class: more is a slip, and takes all memory there is
+Prototypes = Annotated[int, Field(ge=1, le=10_000)]  # of a class; more is a typing error that would fill the memory
 Clients = Annotated[int, Field(ge=1, le=100_000)]  # likewise
 Pixels = Annotated[int, Field(ge=0, le=4096)]  # of a picture's side; likewise
-# A text that may be a bare number: TOML and the command line then make it one.
+# A text that may look like a number, which TOML and the command line then read as one.
 TextOrCount = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) is int else value)]
 
 

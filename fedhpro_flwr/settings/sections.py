@@ -33,7 +33,7 @@ class ClientsOptions(Section):
 
 
 class ModelChoice(Section):
-    """Which network a client trains, D, and how much of it travels."""
+    """Which network a client trains, its number of features D, and how much of it travels."""
 
     name: str = "cnn"
     width: Width = 64
@@ -69,7 +69,7 @@ class LocalOptions(Section):
     cuda_graph: bool = False
 
     def steps(self, samples: int) -> int:
-        """Steps of SGD of a visit: the last batch of an epoch may be smaller, none is left out."""
+        """SGD steps in one visit (a client's part in a round). A smaller last batch of an epoch counts too."""
         return self.epochs * -(-samples // self.batch_size)
 
 
@@ -81,7 +81,7 @@ class MethodChoice(Section):
 
 
 class AggregationOptions(Section):
-    """How the clients' models and what they send of each class are summed, and how much of it one client can move."""
+    """How the clients' models and what they send of each class are summed, and how much one client can change."""
 
     model: Statistic = "mean"
     class_gradients: Statistic = "mean"
@@ -94,7 +94,7 @@ class AggregationOptions(Section):
 
     @property
     def bounds_clients(self) -> bool:
-        """Whether models are summed in another way than by their mean."""
+        """Whether one client's weight is bounded: the sum is no mean, or a mean of clipped updates."""
         return self.model != "mean" or self.clip_norm > 0 or self.clip_to_median
 
 
@@ -126,6 +126,6 @@ class EvaluationOptions(Section):
 
 
 class CheckpointOptions(Section):
-    """How often the server writes down all that it needs to go on."""
+    """How often the server saves all that it needs to resume."""
 
     every: CountOrNone = 1

@@ -1,7 +1,7 @@
-"""Settings that a run does not read, because another setting switches off whatever would read them.
+"""Settings that a run does not read, because another setting switches off the part that would read them.
 
-They are no mistake in a file, which keeps the settings of methods that it does not choose. On a command line somebody
-believes that they act.
+In a file they are no mistake: it may keep the settings of methods that it does not choose. But whoever gives one on a
+command line believes that it has an effect.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from fedhpro_flwr.settings.flat_keys import Scalar
 
 RIVALS = ("fedprox", "moon", "scaffold", "fedproto", "fedtgp", "fedsa", "fpl", "creff")  # each has a section
 AVERAGING = ("fedavg", *RIVALS, "fedhpro", "averaged")  # scaffold by a weighting of its own
-BUILT_IN = {*AVERAGING, "local"}  # an own method may read anything
+BUILT_IN = {*AVERAGING, "local"}  # a user's own method may read any setting
 PROTOTYPES = ("fedhpro", "averaged", "fedproto", "fedtgp", "fedsa", "fpl")
-ABOVE_0 = ()  # in place of a setting's values
+ABOVE_0 = ()  # in place of a setting's values: any number above 0 will do
 
-Need = Mapping[str, tuple[Scalar, ...]]  # a setting and its values; of several settings one is enough
+Need = Mapping[str, tuple[Scalar, ...]]  # settings, each with its values; it is enough that one has one of its values
 
 HYPER: Need = {"method.prototypes": ("hyper",)}
 CALIBRATES: Need = {"calibration.head": ("replace", "separate")}
 MATCHES: Need = {"hyper-prototypes.matching-steps": ABOVE_0}
 
-# A section with its dot stands for all of its keys but those that the need names.
+# Keys, and what they need to be read. A section with its dot stands for all of its keys but those that the need names.
 NEEDS: tuple[tuple[tuple[str, ...], Need], ...] = (
     (("partition.alpha",), {"partition.scheme": ("dirichlet", "nid1", "quantity")}),
     (("partition.classes-per-client",), {"partition.scheme": ("shards",)}),
@@ -64,11 +64,11 @@ NEEDS: tuple[tuple[tuple[str, ...], Need], ...] = (
 
 
 def unread(configs: Sequence[RunConfig], keys: Iterable[str]) -> list[str]:
-    """A sentence for each of the keys that none of the runs reads, though one has another value than its default.
+    """A sentence for each of the keys that no run reads, though it has another value than its default in one of them.
 
     Args:
         configs: settings of the runs.
-        keys: of them those that somebody gave.
+        keys: the keys that somebody gave.
     """
     sentences = []
     for key in dict.fromkeys(keys):
@@ -84,7 +84,7 @@ def _default(config: RunConfig, key: str) -> Scalar:
 
 
 def _lacking(config: RunConfig, key: str) -> str:
-    """What the key needs and the run has not, as the end of a sentence; "" where it is read."""
+    """What the key needs and the run does not have, as the end of a sentence; "" if the key is read."""
     flat, section = config.flat(), f"{key.rpartition('.')[0]}."
     for keys, need in NEEDS:
         if (key in keys or section in keys) and key not in need and not _is_met(need, flat):
