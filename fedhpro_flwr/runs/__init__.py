@@ -1,1 +1,1 @@
-"""A run as it is kept: its folder, its checkpoints, how it resumes, what is told of it and drawn."""
+"""What is kept of a run: its folder, its checkpoints, how it resumes, and what is reported and drawn of it."""

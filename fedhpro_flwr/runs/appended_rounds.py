@@ -11,7 +11,7 @@ from fedhpro_flwr.runs.run_folder import METRICS_FILE
 
 
 class AppendedRounds:
-    """What a run's metrics.jsonl holds more than at the last look; a line that is not complete waits.
+    """The lines that a run's metrics.jsonl has gained since the last look; an incomplete line waits for the next one.
 
     Args:
         folder: of the run.
@@ -22,7 +22,7 @@ class AppendedRounds:
         self._inode, self._offset, self._lines = -1, 0, 0
 
     def new(self) -> list[dict[str, Any]]:
-        """The lines since the last call; all of them where the file is another one, or shorter than it was.
+        """The lines since the last call; all lines if it is another file now, or shorter than it was.
 
         Raises:
             ConfigError: a line is damaged; the message has its number. The next call finds it again.

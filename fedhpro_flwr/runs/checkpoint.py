@@ -1,7 +1,7 @@
 """checkpoint/round-<r>.safetensors: all that the server needs to go on after round r as if it had never stopped.
 
 Random draws are functions of (seed, round, partition, purpose), so there is no generator to save (seeding.py). What
-clients keep stays with them (client/personal.py); the run's name and the visits that counted, both here, lead to it.
+clients keep stays with them (client/personal.py); it is found by the run's name and the visits that counted, both here.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ ABOUT, CHECKSUM = "about", "checksum"  # the file's metadata
 
 @dataclass(frozen=True)
 class RunSoFar:
-    """A run when it begins, or goes on after rounds that were played."""
+    """A run as it begins, or as it goes on after rounds that were played."""
 
-    run: str  # names it in what clients keep of it
+    run: str  # the run's name, by which clients find what they keep of it
     server_round: int = 0  # the last one that was finished; 0 before the first
     counted: Counted = field(default_factory=dict)  # each client's last visit that counted (visits.py)
     named: tuple[int, ...] = ()  # the clients that a node has named as its own
-    stand_ins: Mapping[int, int] = field(default_factory=dict)  # the node that plays each of the others
+    stand_ins: Mapping[int, int] = field(default_factory=dict)  # the node that plays each client not in `named`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,7 @@ class About(RunSoFar):
         """From the file's metadata.
 
         Raises:
-            ValueError, AttributeError, TypeError: it is none.
+            ValueError, AttributeError, TypeError: the metadata is not that of a checkpoint.
         """
         about = of_json(written)
         about.pop("resumed_at", None)  # of an older release, which did not know visits
@@ -93,7 +93,7 @@ class Checkpoint:
             ValueError: the file is damaged or no checkpoint; the message names it.
         """
         try:
-            path.open("rb").close()  # safetensors says of any file that it cannot open that it is not there
+            path.open("rb").close()  # safetensors says that a file is missing, whatever keeps it from opening it
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata()
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no mapping
@@ -128,7 +128,7 @@ class Checkpoint:
             start: the one before round 1, for the groups of the clients and the order of the tensors.
 
         Raises:
-            ConfigError: it has other tensors.
+            ConfigError: the checkpoint has other tensors.
         """
         encoders = {group: self._like(each, self.encoders.get(group, {})) for group, each in start.encoders.items()}
         return GlobalModel(self._like(start.shared, self.shared), encoders, start.members)
@@ -142,7 +142,7 @@ class Checkpoint:
 
 
 def checksum(about: str, tensors: Tensors) -> str:
-    """A hash over every bit: safetensors itself notices a file that is cut short, and no bit that was flipped."""
+    """A hash over every bit: safetensors itself notices a file that is cut short, but not a bit that was flipped."""
     digest = hashlib.blake2b(about.encode(), digest_size=16)
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()

@@ -26,7 +26,7 @@ KEPT_CHECKPOINTS = 2
 class Checkpoints:
     """Writes a checkpoint after every `checkpoint.every`-th round and after round `rounds`; observes the strategy.
 
-    It must be the last one: when a checkpoint is there, what the others note of its round is there too.
+    It must be the last observer: when a checkpoint exists, so does what the others write about its round.
 
     Args:
         server: the strategy that is observed.
@@ -37,14 +37,14 @@ class Checkpoints:
     def __init__(self, server: FedHProStrategy, trace: PrototypeTrace, folder: Path) -> None:
         self._server, self._trace, self._folder = server, trace, folder / CHECKPOINT_FOLDER
         for number in rounds_in(self._folder) if server.so_far.server_round else ():
-            if number > server.so_far.server_round:  # it was damaged; could it be read again, it would be void
+            if number > server.so_far.server_round:  # it was damaged, and is void now, even if it could be read again
                 round_file(self._folder, number).unlink(missing_ok=True)
                 continue
-            with suppress(ValueError, OSError):  # a damaged one: nobody goes on from it
+            with suppress(ValueError, OSError):  # a damaged one, which no run goes on from
                 server.clients.visits.saved[number] = Checkpoint.read(round_file(self._folder, number)).about.counted
 
     def on_round(self, report: RoundReport) -> None:
-        """Write, where it is time, and let go of what is older than the last two, or left over from a later round."""
+        """Write a checkpoint if it is time, and delete those older than the last two or left over from later rounds."""
         server, number = self._server, report.server_round
         every = server.config.checkpoint.every
         if every == 0 or (number % every and number != server.config.rounds):
@@ -75,14 +75,14 @@ class Found:
     """What a run can go on from."""
 
     checkpoint: Checkpoint | None  # None if none was written yet
-    passed_over: Sequence[str] = ()  # newer ones that it cannot go on from, a sentence each
+    passed_over: Sequence[str] = ()  # why newer ones cannot be used, a sentence each
 
 
 def newest(folder: Path) -> Found:
-    """The newest good checkpoint of a run's folder whose rounds are told of there too.
+    """The newest good checkpoint of a run's folder whose rounds are in the folder's metrics.jsonl too.
 
     Raises:
-        PermissionError: one may not be read, which is no damage: it can be mended.
+        PermissionError: one may not be read. It is not damaged: the user can give the permission.
         ValueError: there are some, and none is good.
     """
     passed_over: list[str] = []
@@ -102,10 +102,10 @@ def newest(folder: Path) -> Found:
 
 
 def _refuse_lost_rounds(folder: Path, server_round: int) -> None:
-    """A run goes on after a round only if metrics.jsonl tells of it and of all before it.
+    """A run goes on after a round only if metrics.jsonl has that round and all before it.
 
     Raises:
-        ValueError: a line is damaged, or there are others than those.
+        ValueError: a line is damaged, or the lines are not those of these rounds.
     """
     try:
         lines = [line["server_round"] for line in read_rounds(folder, server_round)]

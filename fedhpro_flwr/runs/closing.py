@@ -24,7 +24,7 @@ def closing(folder: Path, seconds: float, rounds_before: int = 0) -> Table:
     Args:
         folder: of the run.
         seconds: that the command took.
-        rounds_before: rounds that it found played.
+        rounds_before: rounds that had been played before the command.
     """
     rounds, summary = read_rounds(folder), json.loads((folder / SUMMARY_FILE).read_text())
     table = Table(box=None, show_header=False, title="done", title_justify="left", title_style="bold green")

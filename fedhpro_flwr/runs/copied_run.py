@@ -1,4 +1,4 @@
-"""A copy of a run's folder is the same run to its clients: of the two only one can go on with what they keep."""
+"""A copy of a run's folder is the same run to its clients: only one of the two can go on with what they keep."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from fedhpro_flwr.runs.run_folder import run_of
 
 
 def refuse_copied_run(folder: Path, recorded: str, config: RunConfig) -> None:
-    """Refuse a copy whose original is still there, where both find the same files of their clients.
+    """Refuse a copy whose original is still there, if both would use the same files of their clients.
 
-    In a simulation without `clients.state-path` these lie in the run's folder, and were copied with it. What nodes keep
-    on other machines cannot be seen from here.
+    In a simulation without `clients.state-path` these lie in the run's folder, so that the copy has its own. What nodes
+    keep on other machines cannot be seen from here.
 
     Args:
-        folder: that the run shall go on in.
-        recorded: where the settings in it say that it lies.
+        folder: in which the run is to go on.
+        recorded: the run's folder according to the settings recorded in it.
         config: the settings.
 
     Raises:

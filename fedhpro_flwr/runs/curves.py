@@ -12,7 +12,7 @@ from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.runs.reports import means
 from fedhpro_flwr.runs.summary import judging_data
 
-MOST_DOTS = 100  # of a curve: more would run together into a thick line that hides the others
+MOST_DOTS = 100  # on a curve; more would merge into a thick line that hides the other curves
 ALL_CLASSES, OVER_DOMAINS, OWN_DATA = "all classes", "mean over domains", "on the clients' own "
 
 
@@ -22,7 +22,7 @@ def draw_curves(rounds: Sequence[Mapping[str, Any]], config: RunConfig, final: C
 
     figure = Figure(figsize=(11, 6.2), layout="constrained")
     accuracy, losses, seconds, traffic = figure.subplots(2, 2).flat
-    losses.sharex(accuracy)  # a single test at the end stands there
+    losses.sharex(accuracy)  # so that a single test after the last round is drawn at that round
     figure.suptitle(f"{config.experiment}: {config.method.name}, preset {config.preset}, seed {config.seed}")
 
     for name, curve in accuracy_curves(rounds, config, final).items():
@@ -66,7 +66,7 @@ def accuracy_curves(
 ) -> dict[str, list[tuple[int, float | None]]]:
     """(round, percent) of everything that was measured: in total, by domain, group of classes, and architecture."""
     tested = [(line["server_round"], line["tested"]) for line in rounds if line["tested"]]
-    # A round reports the clients' tests of the models it began with, those that the round before ended with.
+    # A round reports the clients' tests of the models it began with, which the round before ended with.
     received = [(line["server_round"] - 1, line["received"]) for line in rounds if line["received"]]
     received += [(rounds[-1]["server_round"], asdict(final))] if final else []
     domains = tested[0][1]["domain_accuracy"] if tested else {}
@@ -102,7 +102,7 @@ def _bars(axes: Any, values: Mapping[str, float], title: str) -> None:
     )
     labels = [f"{value:,.1f}" if value >= 0.1 or not value else f"{value:.1g}" for value in values.values()]
     axes.bar_label(bars, labels=labels, fontsize=8, padding=3)
-    if any(value > 0 for value in values.values()):  # a bar for milliseconds beside one for seconds
+    if any(value > 0 for value in values.values()):  # so that milliseconds can be seen beside seconds
         axes.set(title=f"{title}, log scale", xscale="log")
     else:
         axes.set(title=title, xticks=[])

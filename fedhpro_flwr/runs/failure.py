@@ -1,4 +1,4 @@
-"""Why a run ended before its last round, in the folder's failure.txt and in the exception, with the way on."""
+"""Says why a run ended before its last round and how to go on, in the folder's failure.txt and in the exception."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fedhpro_flwr.whole_file import write_whole
 
 @contextmanager
 def refusal_told(run_folder: str) -> Iterator[None]:
-    """Why settings are refused is told in the folder that they name too, unless a run is finished or at work in it."""
+    """Why settings are refused is also written to the folder they name, unless a run is finished or at work in it."""
     try:
         yield
     except ConfigError as error:
@@ -30,7 +30,7 @@ def refusal_told(run_folder: str) -> Iterator[None]:
 
 @contextmanager
 def failure_told(folder: RunFolder, *, goes_on: bool) -> Iterator[None]:
-    """Whatever ends the block is told in the folder; what may pass, a full disk say, is raised with the way on.
+    """Whatever ends the block is written to the folder. Errors that may pass, like a full disk, then say how to go on.
 
     Args:
         folder: of the run.
@@ -40,7 +40,7 @@ def failure_told(folder: RunFolder, *, goes_on: bool) -> Iterator[None]:
         yield
     except Exception as error:
         reason = in_a_line(error, folder, goes_on=goes_on)
-        folder.failure(reason)  # of a full disk, say, it may have no room there
+        folder.failure(reason)  # a full disk may have no room for it
         if isinstance(error, QuorumError):
             raise QuorumError(reason) from error
         if isinstance(error, OSError):
@@ -51,10 +51,10 @@ def failure_told(folder: RunFolder, *, goes_on: bool) -> Iterator[None]:
 
 
 def in_a_line(error: Exception, folder: RunFolder, *, goes_on: bool) -> str:
-    """Why a run ended, and the way on: its rounds so far are kept, unless the same would happen again.
+    """Why a run ended, and how to go on with the rounds so far, unless the same would happen again.
 
     Args:
-        error: that ended it.
+        error: that ended the run.
         folder: of the run.
         goes_on: whether it had gone on from a checkpoint.
     """
@@ -70,4 +70,4 @@ def in_a_line(error: Exception, folder: RunFolder, *, goes_on: bool) -> str:
             return f"{error}; {folder.going_on}"
         case ConfigError():
             return str(error)
-    return f"{type(error).__name__}: {error}".splitlines()[0]  # torch's go on for pages
+    return f"{type(error).__name__}: {error}".splitlines()[0]  # torch's messages can be pages long

@@ -23,7 +23,7 @@ from fedhpro_flwr.runs.reports import RoundReport
 from fedhpro_flwr.runs.run_folder import METRICS_FILE, PARTITION_FILE
 from fedhpro_flwr.runs.units import percent, size
 
-WIDEST_CLASSES, MOST_CLIENTS = 12, 20  # more than this is summed up: the whole table is in partition.json
+WIDEST_CLASSES, MOST_CLIENTS = 12, 20  # shown; the rest is summed up, and the whole table is in partition.json
 POLL_SECONDS = 0.3
 COLUMNS_WIDTH = 80
 COLUMNS = "{:>5} {:>8} {:>15} {:>8} {:>8} {:>6} {:>8} {:>8} {:>4}"  # fits 80 columns
@@ -36,7 +36,7 @@ class RunProgress:
     Args:
         folder: of the run.
         config: its settings.
-        console: where to.
+        console: where it is shown.
         rounds_before: rounds of an earlier attempt, which are not shown again.
     """
 
@@ -46,7 +46,7 @@ class RunProgress:
         self.folder, self.config = folder, config
         self.console = console or Console(highlight=False)
         self.rounds, self.shown = AppendedRounds(folder), rounds_before
-        # A run cuts off the rounds of an earlier attempt that it plays again first, and with them this very file.
+        # A run begins by replacing this file by one without the rounds that it plays again; until then it is not read.
         self.before = _inode(folder / METRICS_FILE)
         self.partition_shown = False
         self.ended = Event()
@@ -119,12 +119,12 @@ def round_line(line: Mapping[str, Any]) -> str:
 
 
 def anew(clients: Sequence[int]) -> str:
-    """Of clients that did not find what they had kept."""
+    """A sentence on clients that did not find what they had kept."""
     return f"what {listed('client', clients)} kept is gone, or on another machine: begun anew"
 
 
 def partition_table(content: Mapping[str, Any]) -> Group:
-    """Training samples by client and class; a sentence where only the clients know."""
+    """Training samples by client and class; a sentence instead if only the clients know them."""
     names, counts = content["class-names"], content["counts"]
     if counts is None:
         return Group(f"every client has data of its own, of {len(names)} classes; how much of which stays with it")
@@ -132,10 +132,10 @@ def partition_table(content: Mapping[str, Any]) -> Group:
     digits, widest = len(str(max(totals))), len(str(sum(totals)))  # of a class, and of all
     shown = min(WIDEST_CLASSES, (COLUMNS_WIDTH - len("client") - 2 * widest - 3) // (digits + 1))
     if len(names) <= min(WIDEST_CLASSES, shown + 1):
-        shown = len(names)  # the last class fits where the others' sum would stand
+        shown = len(names)  # the last class fits into the column for the sum of the rest
     table = Table(box=None, padding=(0, 0, 0, 1), pad_edge=False)
     table.add_column("client", justify="right", no_wrap=True, min_width=len("client"))
-    for name in names[:shown]:  # a name is cut where a number would have to be
+    for name in names[:shown]:  # if there is no room, names are cut rather than numbers
         table.add_column(escape(legible(str(name))[:9]), justify="right", no_wrap=True, min_width=digits)
     if len(names) > shown:
         table.add_column(f"+{len(names) - shown}", justify="right", no_wrap=True, min_width=widest)

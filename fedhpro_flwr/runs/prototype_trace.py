@@ -29,26 +29,26 @@ def kept_every(num_rounds: int, round_bytes: int) -> int:
         round_bytes: size of the prototypes of one round.
 
     Returns:
-        The least power of two by which no more are kept than a trace holds: 100, or fewer where those would take over
-        50 MB. A power of two, so that what a longer run keeps was kept by the shorter one.
+        The least power of two with which no more are kept than a trace holds: 100, or fewer if those would take over
+        50 MB. With powers of two, all that a longer run keeps was kept by the shorter one as well.
     """
     most = max(1, min(MOST_ROUNDS, MOST_BYTES // max(round_bytes, 1)))
     every = 1
-    while -(-num_rounds // every) > most:  # the multiples of `every`, and the last round where it is none
+    while -(-num_rounds // every) > most:  # counts the multiples of `every`, and the last round if it is none of them
         every *= 2
     return every
 
 
 class PrototypeTrace:
-    """Keeps the prototypes that a round ended with. An observer of the strategy; nothing for methods without any.
+    """Keeps the prototypes that a round ended with. An observer of the strategy; it keeps nothing if there are none.
 
     The last round is always kept, and before it those whose number `kept_every` divides.
 
     Args:
         server: the strategy that is observed.
         num_rounds: R of the run.
-        before: `tensors` of the rounds that the run goes on after. Where it was made longer, those are dropped that it
-            would not have kept, had it been so long from the beginning.
+        before: `tensors` of the rounds that the run goes on after. If the run was made longer, those rounds are dropped
+            that it would not have kept if it had been that long from the beginning.
     """
 
     def __init__(self, server: FedHProStrategy, num_rounds: int, before: Tensors | None = None) -> None:

@@ -1,4 +1,4 @@
-"""JSON of a run's folder, which anybody may have written: what is wrong with it is a sentence, whatever it is."""
+"""JSON of a run's folder, which anybody may have written: whatever is wrong with it, the error is one sentence."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 def of_json(text: str) -> Any:
-    """What the text says.
+    """The value that the text holds.
 
     Raises:
         ValueError: it is no JSON, or lists lie within lists more deeply than Python reads.
@@ -25,10 +25,10 @@ def of_json(text: str) -> Any:
 
 
 def typed(text: str | bytes, kind: TypeAdapter[T]) -> T:
-    """What the text says, where it is of that kind; what only newer releases write is left out.
+    """The value that the text holds, checked to be of that kind; keys that only newer releases write are left out.
 
     Raises:
-        ValueError: it is not; the message names the first place where.
+        ValueError: it is not; the message names the first place that is wrong.
     """
     try:
         return kind.validate_json(text, strict=True)

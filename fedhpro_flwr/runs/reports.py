@@ -1,4 +1,4 @@
-"""What is told about a round and about a whole run: plain numbers, one JSON line each."""
+"""What is reported of a round and of a whole run: plain numbers, one JSON line each."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class RoundReport:
 
     server_round: int
     seconds: float  # wall clock of the whole round
-    server_seconds: Mapping[str, float]  # by the phase that a stopwatch was given; `waiting` is for the clients
+    server_seconds: Mapping[str, float]  # by phase, as the stopwatch was told; in `waiting` it waits for the clients
     client_seconds: Mapping[str, float]  # phases of timing.CLIENT_PHASES, summed over the clients
     bytes_down: Mapping[str, int]  # per record, summed over the clients
     bytes_up: Mapping[str, int]
@@ -55,7 +55,7 @@ class RoundReport:
             }
             for update in updates
         ]
-        # Of what clients name, the phases that are known alone: names go to tables and pictures.
+        # Only known phases of those that clients send: their names go to tables and pictures.
         phases = [phase for phase in CLIENT_PHASES if any(f"{PHASE}{phase}" in client for client in clients)]
         return cls(
             server_round=server_round,
@@ -79,14 +79,14 @@ class RoundReport:
 
 
 class Observer(Protocol):
-    """Somebody who is told of the rounds: the run folder, a progress table, a tracker."""
+    """An object that is told of the rounds: the run folder, a progress table, a tracker."""
 
     def on_round(self, report: RoundReport) -> None:
         """Called after every round."""
 
 
 def mean_loss(updates: Sequence[Update]) -> float | None:
-    """Training loss of the clients' last epochs, weighted by their samples; None where no client tells it."""
+    """Training loss of the clients' last epochs, weighted by their samples; None if no client tells it."""
     told = [(update.metrics[TRAIN_LOSS], update.num_examples) for update in updates if TRAIN_LOSS in update.metrics]
     if not told:
         return None

@@ -27,18 +27,18 @@ def write_results(
     domains: Sequence[str],
     alone: Sequence[Line],
 ) -> dict[str, Any]:
-    """All files but the summary, which makes the run a finished one.
+    """Write all files but the summary, which makes the run a finished one.
 
     Args:
         server: the strategy.
         folder: of the run.
-        described: by group, what its model's file says of it.
+        described: what each model's file says of the model, by group.
         trace: the prototypes round by round.
         domains: of each client [N].
         alone: the clients of a local-only run to compare with; see `summary`.
 
     Returns:
-        What the summary is to hold.
+        The content of the summary, which is to be written last.
     """
     rounds = read_rounds(folder.path)
     head = server.method.tested_head(server.method.broadcast(server.state))

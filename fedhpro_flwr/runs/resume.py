@@ -1,4 +1,4 @@
-"""Whether and from where a run goes on in its folder: with the settings that it was begun with, and rounds to play.
+"""Whether a run can go on in its folder, and from where: it needs the settings it was begun with, and rounds to play.
 
 A run that was stopped at any moment goes on bit for bit as if it had not been; a finished one can be made longer.
 """
@@ -37,10 +37,10 @@ from fedhpro_flwr.settings.differing import differing
 from fedhpro_flwr.settings.places import COMPARED_RUN, DECIDES_NOTHING
 from fedhpro_flwr.settings.recorded import of_recorded, read_recorded
 
-# What may differ from the settings that a run was begun with: how long it goes on, whom it waits for, where things lie.
+# Settings that may differ from those a run was begun with: how long it goes on, whom it waits for, where things lie.
 FREE = DECIDES_NOTHING | {"rounds", "resume", "clients.quorum", COMPARED_RUN}
-NOT_BEGUN, ALREADY_FINISHED = "holds no run that was begun", "the run is finished after"  # of two refusals
-ORPHAN_SECONDS = 90.0  # for a ServerApp that lost its SuperLink to end: once that one answers again, it does
+NOT_BEGUN, ALREADY_FINISHED = "holds no run that was begun", "the run is finished after"  # in two refusals
+ORPHAN_SECONDS = 90.0  # to wait for a ServerApp that lost its SuperLink: it ends once a SuperLink answers again
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class Resumed:
     """A run that can go on."""
 
     folder: Path
-    config: RunConfig  # as the run's own config.toml shall have it
-    checkpoint: Checkpoint | None  # None where none was written yet: the run begins with round 1
+    config: RunConfig  # to be written to the run's own config.toml
+    checkpoint: Checkpoint | None  # None if none was written yet: the run begins with round 1
     warnings: tuple[str, ...] = ()
 
     @property
@@ -59,12 +59,12 @@ class Resumed:
 
 
 def resumed(config: RunConfig) -> Resumed:
-    """What `resume` asks for, looked at before anything in the folder is touched.
+    """The run that `resume` asks for, checked before anything in its folder is changed.
 
     Raises:
         ConfigError: the folder holds no run, no good checkpoint, or a run with other settings, which are named; there
             is nothing left to play; another process still plays it; it is a copy of a run that is still there, and
-            shares what its clients keep; or `evaluation.alone` is no such run.
+            shares what its clients keep; or `evaluation.alone` cannot be compared with, see `read_alone`.
     """
     folder, begun_with = _begun(config)
     lock(folder).close()
@@ -110,20 +110,20 @@ def _looked_at(folder: Path, begun_with: Mapping[str, Scalar], config: RunConfig
 
 
 def open_run(config: RunConfig) -> tuple[RunFolder, RunConfig, Checkpoint | None]:
-    """The folder that a run writes to, the settings with it in their place, and the checkpoint that it goes on from.
+    """The folder that a run writes to, the settings with that folder in them, and the checkpoint that it goes on from.
 
     Raises:
         ConfigError: the folder holds a finished run, or what `resume` names cannot go on: see `resumed`; or the data at
             hand is not what the run was begun with.
     """
-    # Held from the first look at a folder on: between two looks another process could play the run to its end.
+    # The lock is held from the first look at the folder on: else another process could play the run in between.
     held: IO[bytes] | None = None
     try:
         if not config.resume:
             if config.run_folder and Path(config.run_folder).is_dir():
                 held = lock(Path(config.run_folder), ORPHAN_SECONDS)
             path = begun_folder(config)
-            # In its config.toml too; and clients of a simulation keep their state there.
+            # So that its config.toml names the folder too, and clients of a simulation keep their state there.
             config = RunConfig.parse(config.flat() | {"run-folder": str(path)})
             return RunFolder(path, config, held=held), config, None
         path, begun_with = _begun(config)
@@ -145,13 +145,13 @@ def open_run(config: RunConfig) -> tuple[RunFolder, RunConfig, Checkpoint | None
 
 
 def run_so_far(checkpoint: Checkpoint | None, config: RunConfig, data: str, name: str = "") -> RunSoFar:
-    """The run that the strategy plays: that of a checkpoint goes on; without one a new one begins.
+    """The run that the strategy plays: that of the checkpoint, or without one a new run.
 
     Args:
         checkpoint: to go on from.
         config: the settings at hand.
         data: fingerprint of the partition at hand.
-        name: of a run that begins; drawn if left out.
+        name: of a new run; drawn at random if left out.
 
     Raises:
         ConfigError: the checkpoint is of other settings or other data.
@@ -169,7 +169,7 @@ def refuse_other_settings(begun_with: Mapping[str, Scalar], config: RunConfig, n
     Raises:
         ConfigError: some differ that decide the result; the message names them.
     """
-    # A margin rises until the last round: of a longer run it would have been smaller all along.
+    # A ramped margin rises until the last round, so in a longer run it would have been smaller all along.
     free = FREE - {"rounds"} if config.losses.margin_schedule == "ramp" else FREE
     if other := differing(of_recorded(begun_with).flat(), config.flat(), free):
         raise ConfigError(f"{named}: the run was begun with {other}; it goes on with its own settings alone")
@@ -189,7 +189,7 @@ def refuse_other_data(checkpoint: Checkpoint, fingerprint: str) -> None:
 
 
 def refuse_other_samples(folder: Path, content: str) -> None:
-    """A partition is of places in the data; what lies there may have changed too.
+    """A partition's fingerprint counts positions in the data; the samples at these positions may have changed too.
 
     Raises:
         ConfigError: the run's partition.json has another fingerprint of the samples.
@@ -209,7 +209,7 @@ def _refuse_without_checkpoint(folder: Path, config: RunConfig, named: str) -> N
     every = config.checkpoint.every
     if every == 0:
         raise ConfigError(f"{named}: there are no checkpoints, the run has checkpoint.every = 0; begin a new run")
-    # The first one may be missing by the moment between its round's line and itself, and no more.
+    # A run can have stopped between the line of a round and the first checkpoint, but not have more lines without one.
     if (folder / SUMMARY_FILE).exists() or len(read_rounds(folder)) > every:
         raise ConfigError(f"{named}: its folder {CHECKPOINT_FOLDER} is gone; begin a new run")
 

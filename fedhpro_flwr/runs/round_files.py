@@ -1,4 +1,4 @@
-"""A folder of files round-<r>.safetensors, each of the state after round r; tensors to and from files."""
+"""A folder of files round-<r>.safetensors, each with the state after round r; tensors to and from files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def rounds_in(folder: Path) -> list[int]:
 
 def file_content(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
     """A file's bytes, wherever the tensors lie."""
-    # Copies: safetensors takes no two tensors that share their memory, as layers with one weight do.
+    # Copied, because safetensors refuses tensors that share their memory, as those of tied layers do.
     copies = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
     }
@@ -31,9 +31,9 @@ def file_content(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | No
 
 
 def in_own_memory(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copies of a file's tensors where torch would have made them.
+    """Copies of a file's tensors in memory that torch allocates.
 
-    As they are read they lie where the file has them, behind a header of any length. Products of matrices have other
-    last bits where memory is not aligned to 16 bytes, and a resumed run would part from one that was not stopped.
+    Tensors that are read lie where the file has them, behind a header of any length. If memory is not aligned to 16
+    bytes, products of matrices differ in their last bits, and so a resumed run would from one that was not stopped.
     """
     return {name: tensor.clone() for name, tensor in tensors.items()}

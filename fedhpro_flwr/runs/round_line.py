@@ -13,7 +13,7 @@ from fedhpro_flwr.config import ConfigError
 from fedhpro_flwr.runs.read_json import of_json, typed
 from fedhpro_flwr.runs.reports import RoundReport
 
-# By which the report of a round is known; what only newer releases write is not among them.
+# A line with these keys is a round's report. Keys that only newer releases write are not among them.
 ROUND_KEYS = frozenset(
     {
         "server_round", "seconds", "received", "tested", "server_seconds", "client_seconds", "bytes_up", "bytes_down",
@@ -21,11 +21,11 @@ ROUND_KEYS = frozenset(
     }
 )  # fmt: skip
 REPORT = TypeAdapter(RoundReport)
-WAY_OUT = "; bring the file back, or begin a new run"  # where one is damaged
+WAY_OUT = "; bring the file back, or begin a new run"  # if a line is damaged
 
 
 def round_of(line: bytes, place: str) -> dict[str, Any]:
-    """The report that a line of metrics.jsonl holds, its tests with all that today's have.
+    """The report that a line of metrics.jsonl holds. Tests by older releases get the keys that they did not have yet.
 
     Raises:
         ConfigError: it is damaged; the message names the `place`.

@@ -49,7 +49,7 @@ def new_path(results: Path, experiment: str) -> Path:
 
 
 def refuse_taken(folder: Path) -> None:
-    """A run that is finished, or has a checkpoint to go on from, is not written over; another is begun anew.
+    """Refuse to write over a run that is finished or has a checkpoint to go on from; any other run is begun anew.
 
     Raises:
         ConfigError: the folder holds a summary or a checkpoint.
@@ -65,10 +65,10 @@ def refuse_taken(folder: Path) -> None:
 
 
 def begun_folder(config: RunConfig) -> Path:
-    """The folder of a run that begins, made: the one that the settings name, or a new one under the results folder.
+    """Make the folder of a new run: the one that the settings name, or a new one under the results folder.
 
     Raises:
-        ConfigError: it holds a run that is finished or can go on, or cannot be made or written; the key is named.
+        ConfigError: it holds a run that is finished or can go on, or it cannot be made or written; the key is named.
     """
     if config.run_folder:
         folder, named = Path(config.run_folder).resolve(), f"run-folder = {config.run_folder!r}"
@@ -84,12 +84,12 @@ class RunFolder:
     """The files of one run, locked against other runs until its `with` block ends. An observer of the strategy.
 
     Args:
-        path: the folder; made where it is not there.
+        path: the folder; made if it does not exist.
         config: the settings.
-        rounds_before: rounds of an earlier attempt that the run goes on after; what there is of later ones is removed.
+        rounds_before: rounds of an earlier attempt that the run goes on after; what is there of later ones is removed.
         goes_on: the run was begun in this folder before and keeps its name, so that its clients' privacy accounts go
-            on, also where no checkpoint was written yet.
-        held: the folder's lock, where it is held already.
+            on, even if no checkpoint was written yet.
+        held: the folder's lock, if it is held already.
 
     Raises:
         ConfigError: another run writes there.
@@ -114,7 +114,7 @@ class RunFolder:
         if not rounds_before:
             shutil.rmtree(path / CHECKPOINT_FOLDER, ignore_errors=True)
             for file in [file for name in OF_A_FINISHED_RUN for file in path.glob(name)]:
-                file.unlink()  # of another attempt, and so of another model
+                file.unlink()  # from another attempt, and so from another model
         write_whole(path / CONFIG_FILE, tomli_w.dumps(nest(config.flat())).encode())
         (path / FAILURE_FILE).unlink(missing_ok=True)
         lines = [json.dumps(line) + "\n" for line in read_rounds(path, rounds_before)]
@@ -126,7 +126,7 @@ class RunFolder:
 
     def __exit__(self, *_: object) -> None:
         try:
-            with suppress(OSError):  # of a line that a full disk had no room for: `on_round` has told it
+            with suppress(OSError):  # a full disk had no room for a line, which `on_round` has told already
                 self._metrics.close()
         finally:
             self._lock.close()  # last: another run may begin here
@@ -147,7 +147,7 @@ class RunFolder:
     def on_round(self, report: RoundReport) -> None:
         """Append the line and push it to the disk."""
         with naming(self.path / METRICS_FILE):
-            if os.fstat(self._metrics.fileno()).st_nlink == 0:  # and nobody will ever read the line
+            if os.fstat(self._metrics.fileno()).st_nlink == 0:  # deleted: nobody would ever read the line
                 raise FileNotFoundError(ENOENT, "the run's folder was deleted while it went on")
             self._metrics.write(json.dumps(report.line(), allow_nan=False) + "\n")
             self._metrics.flush()
@@ -159,12 +159,12 @@ class RunFolder:
         state: Mapping[str, Tensor],
         descriptions: Mapping[str, ModelDescription] | None = None,
     ) -> None:
-        """The global model (its head where encoders stay with clients; one file a group) and the method's tensors.
+        """The global model (only its head if encoders stay with clients; one file a group) and the method's tensors.
 
         Args:
             model: whose tensors are written.
-            state: the method's.
-            descriptions: by group, what `fedhpro predict` needs to know of its model.
+            state: the method's tensors.
+            descriptions: what `fedhpro predict` needs to know of each group's model.
         """
         of_method = HYPER_PROTOTYPES_FILE if HYPER_PROTOTYPES in state else METHOD_FILE
         if state:
@@ -176,7 +176,7 @@ class RunFolder:
                 write_whole(self.path / name, model_bytes(tensors, described))
 
     def summary(self, content: Mapping[str, Any]) -> None:
-        """Written last: a folder with a summary is a finished run."""
+        """Write the summary, the last file of a run: a folder with a summary is a finished run."""
         write_whole(self.path / SUMMARY_FILE, json.dumps(content, indent=1, allow_nan=False).encode())
 
     @property
@@ -190,13 +190,13 @@ class RunFolder:
         )
 
     def failure(self, reason: str) -> None:
-        """Why the run stopped, in a sentence. Where there is no room for it either, the exception alone says why."""
+        """Write why the run stopped, in a sentence. If there is no room for it, only the exception says why."""
         with suppress(OSError):
             write_whole(self.path / FAILURE_FILE, reason.encode(errors="backslashreplace"))
 
 
 def run_of(folder: Path) -> str:
-    """The run's name in what clients keep of it; "" where it was not written down, or is damaged."""
+    """The name by which clients find what they keep of the run; "" if it was not written down, or is damaged."""
     try:
         return str(of_json((folder / PARTITION_FILE).read_text(encoding="utf-8")).get("run", ""))
     except (OSError, ValueError, AttributeError):
@@ -204,7 +204,7 @@ def run_of(folder: Path) -> str:
 
 
 def read_rounds(folder: Path, first: int | None = None) -> list[dict[str, Any]]:
-    """The complete lines of metrics.jsonl, or the first so many of them.
+    """The complete lines of metrics.jsonl, or only the `first` of them.
 
     Raises:
         ConfigError: a line is damaged; the message has its number.

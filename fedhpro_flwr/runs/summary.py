@@ -1,4 +1,4 @@
-"""summary.json: what a finished run says of itself, and what it is compared with."""
+"""summary.json: the results of a finished run, and of what it is compared with."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def summary(
     alone: Sequence[Line],
     part: str = TEST_DATA,
 ) -> dict[str, Any]:
-    """Everything but the seconds.
+    """The content of the summary but for the seconds.
 
     Args:
         rounds: the lines of metrics.jsonl.
-        tests: the clients' own, after the last round.
-        breakdown: along what they are broken down.
+        tests: the clients' own tests, after the last round.
+        breakdown: what accuracies are broken down by.
         domains: of each client [N].
         alone: the clients of a local-only run on the same partition; empty if there is none to compare with.
         part: what models are tested on, see `judging_data`.
@@ -74,7 +74,7 @@ def judging_data(config: RunConfig) -> str:
 
 
 def told(measure: str, part: str) -> str:
-    """What a headline accuracy is of, for people: a mean does not say by itself that it is over validation data."""
+    """What a headline accuracy is of, for people: "mean over clients" does not say that it is on validation data."""
     return measure if part in (TEST_DATA, measure) else f"{measure}, {part}"
 
 
@@ -83,8 +83,8 @@ def judged_by(
 ) -> tuple[str, list[tuple[int, float]]]:
     """What the headline accuracy is of, and (round, accuracy) of every tested round.
 
-    The global model on the server's test data (`part`: or validation data), the mean over domains where there are
-    any; where there is no global model, the mean over the clients' models on their own.
+    It is that of the global model on the server's test data (`part`: or validation data), as a mean over domains if it
+    has any. Without a global model it is the mean over the clients' models, each on its client's own data.
     """
     tested = [(line["server_round"], line["tested"]) for line in rounds if line["tested"]]
     if tested and tested[0][1]["mean_over_domains"] is not None:
@@ -93,15 +93,15 @@ def judged_by(
         return part, [(number, line["accuracy"]) for number, line in tested]
     if final is None:
         return "mean over clients", []
-    # A round reports the models it began with, which are those that the round before ended with. Where only some
-    # clients are drawn in a round, their mean is no measure of all: only tests of as many as in the end count.
+    # A round reports the models it began with, which are those that the round before ended with. If only some clients
+    # are drawn in a round, their mean says nothing of all: only rounds that test as many as the final test count.
     received = [(line["server_round"] - 1, line["received"]) for line in rounds if line["received"]]
     clients = [(number, line["accuracy"]) for number, line in received if line["clients"] >= final.clients]
     return "mean over clients", [*clients, (rounds[-1]["server_round"], final.accuracy)]
 
 
 def read_alone(config: RunConfig) -> Sequence[Line]:
-    """The clients of the finished local-only run `evaluation.alone`, for `worse_than_alone`; none if none is named.
+    """The clients of the finished local-only run `evaluation.alone`, for `worse_than_alone`; none if no run is named.
 
     Raises:
         ConfigError: the folder holds no finished run, one of another method, or one on other data.
