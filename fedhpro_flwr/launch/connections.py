@@ -13,8 +13,8 @@ from fedhpro_flwr.address import host_and_port
 from fedhpro_flwr.config import ConfigError
 
 CONFIG_FILE = "config.toml"
-LOCAL = ":local"  # how the addresses begin that stand for a SuperLink that Flower starts on this machine
-DIRECT = "superlink"  # the name that an address gets
+LOCAL = ":local"  # an address that begins so stands for a SuperLink that Flower starts on this machine
+DIRECT = "superlink"  # the connection's name if an address is given in place of one
 
 
 def flower_home() -> Path:
@@ -23,7 +23,7 @@ def flower_home() -> Path:
 
 
 def named(name: str, home: Path) -> str:
-    """A connection that exists, and leads to a SuperLink that somebody has started.
+    """The name, checked to be that of a connection to a SuperLink that somebody has started.
 
     Raises:
         ConfigError: there is none of that name, the file is no TOML, or Flower would start a SuperLink of its own.
@@ -50,7 +50,7 @@ def direct(address: str, home: Path, *, insecure: bool = False, root_certificate
     """A connection to HOST:PORT, written to a config.toml of its own in `home`.
 
     Raises:
-        ConfigError: that is no address, the certificate is not there, or there is one for a connection without TLS.
+        ConfigError: it is no address, the certificate is not there, or one is given for a connection without TLS.
     """
     host_and_port(address)
     if insecure and root_certificates:

@@ -1,7 +1,7 @@
-"""A run on a SuperLink that serves real nodes, submitted again where the run was lost with its server.
+"""A run on a SuperLink that serves real nodes, submitted again if it was lost with its server.
 
-A SuperLink that was killed and started again on its database ends the runs it had: their ServerApp has lost it. The
-checkpoints are in the run's folder on the SuperLink's machine, so a new run with `resume` goes on there.
+A SuperLink that was killed and started again on its database ends the runs it had, as it has lost their ServerApps.
+The checkpoints are in the run's folder on the SuperLink's machine, so a new run with `resume` goes on there.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Deployment:
     restarts: int
 
     def submit(self, settings: dict[str, Scalar]) -> SubmittedRun:
-        """Hand the run over. Ctrl-C in the middle of it stops the run, which may have been taken.
+        """Hand the run over. Ctrl-C meanwhile stops the run, as the SuperLink may have taken it already.
 
         Raises:
             LaunchError: it was not taken, or no SuperLink answers.
@@ -70,7 +70,7 @@ class Deployment:
 
         def say(line: str) -> None:
             nonlocal played
-            played = played or HEADING in line  # the line above that of the first round
+            played = played or HEADING in line  # which is logged before the first round's line
             self.say(line)
 
         while True:
@@ -87,7 +87,7 @@ class Deployment:
             if status.completed:
                 return
             if ALREADY_FINISHED in status.sentence and lost:
-                return  # it was lost between its summary and the word that it is done
+                return  # it was lost after it had written its summary, but before Flower knew that it had ended
             if NOT_BEGUN in status.sentence and lost and not played:
                 self.told("nothing was written yet when the run was lost: it begins anew")
                 settings = settings | {"resume": ""}

@@ -1,4 +1,4 @@
-"""Flower's own commands, run as processes and read: what `flwr` answers, and why not."""
+"""Runs Flower's own commands as processes and reads their answers, or why there is none."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ QUIET = {
     "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",  # counts in the SuperLink's environment only
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # or Ray warns of it in every run
 }
-UNREACHABLE = "Connection to the SuperLink is unavailable"  # how Flower begins to say so
+UNREACHABLE = "Connection to the SuperLink is unavailable"  # in Flower's message
 LAST_CHARACTERS = 400  # of an answer that is no JSON
 
 
@@ -44,7 +44,7 @@ class Flower:
     scratch: Path
 
     def answer(self, command: str, *arguments: str) -> dict[str, Any]:
-        """What a command answered; without success it has an "error-message".
+        """What a command answered; if it failed, the answer has an "error-message".
 
         Raises:
             UnreachableError: no SuperLink answers.
@@ -53,7 +53,7 @@ class Flower:
         with self.process(command, *arguments, "--format", "json") as process:
             try:
                 out, errors = process.communicate()
-            except BaseException:  # Ctrl-C or SIGTERM, of which the command hears nothing
+            except BaseException:  # Ctrl-C or SIGTERM, which do not reach the command
                 process.kill()
                 raise
         try:
@@ -66,7 +66,7 @@ class Flower:
         return answer
 
     def process(self, command: str, *arguments: str, stderr: int = subprocess.PIPE) -> subprocess.Popen[str]:
-        """A command that runs; Ctrl-C does not reach it, as what it began must be ended in order."""
+        """Start a command. Ctrl-C does not reach it, because what it began must be ended in order."""
         return subprocess.Popen(
             [tool("flwr"), command, *arguments],
             cwd=self.scratch,
@@ -81,13 +81,13 @@ class Flower:
 
 
 def ended(process: subprocess.Popen[str]) -> str:
-    """How a process did, for a sentence."""
+    """How a process ended, for a sentence."""
     status = process.returncode
     return f"signal {-status}" if status < 0 else f"status {status}"
 
 
 def reason(answer: dict[str, Any]) -> str:
-    """Why a command did not succeed, without what Flower says before it: which SuperLink, what it is doing."""
+    """Why a command failed, without what Flower says before that: which SuperLink it uses, and what it is doing."""
     said = str(answer.get("error-message", answer))
     return " ".join(said.rpartition("\n\n")[2].split())
 

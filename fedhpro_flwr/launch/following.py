@@ -9,10 +9,10 @@ from fedhpro_flwr.launch.flower import LaunchError, UnreachableError
 from fedhpro_flwr.launch.submitted_run import Status, SubmittedRun
 
 POLL_SECONDS = 0.2
-# `flwr ls` takes seconds of a core, which the run needs, and the end of the log stream tells sooner. While the stream
-# lasts it is asked after FIRST_SECONDS, then after twice as long each time.
+# `flwr ls` takes seconds of a core that the run needs, and the end of the log stream tells sooner. While the stream
+# lasts, `flwr ls` is called after FIRST_SECONDS, then after twice as long each time.
 FIRST_SECONDS, LONGEST_SECONDS = 15.0, 120.0
-AGAIN_SECONDS = 3.0  # between two questions where the stream has ended
+AGAIN_SECONDS = 3.0  # between two calls when the stream has ended
 START_TIMEOUT = 90.0  # seconds for a submitted run to leave "pending"
 
 
@@ -30,12 +30,12 @@ def follow(
         run: the run.
         say: gets each line of its log.
         told: gets a sentence when its SuperLink does not answer, and when it does again.
-        check: called again and again; raises where waiting is of no more use.
+        check: called again and again; raises if there is nothing to wait for any more.
         patience: seconds that the SuperLink may be out of reach.
 
     Raises:
-        UnreachableError: it was so for longer.
-        LaunchError: nobody begins with the run.
+        UnreachableError: the SuperLink was out of reach for longer.
+        LaunchError: nobody starts the run.
     """
     began = asked = time.monotonic()
     pause = FIRST_SECONDS
@@ -49,7 +49,7 @@ def follow(
                     status = run.status()
                     if away_since is not None:
                         told("the SuperLink answers again")
-                        began = now  # nobody could begin with the run while it was away
+                        began = now  # nobody could start the run while the SuperLink was away
                     away_since = None
                     if status.finished:
                         stream.join(AGAIN_SECONDS)  # the last lines may still be on their way

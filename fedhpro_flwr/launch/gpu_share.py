@@ -13,7 +13,7 @@ OPTION = "--gpus-per-client"
 
 
 def refuse_gpu(share: float, engine: str, config: RunConfig) -> None:
-    """Look at the share, and at the GPU of the one process of `--engine in-process`, before anything starts.
+    """Check the share before anything starts, and that the one process of `--engine in-process` has the GPU it needs.
 
     Args:
         share: of a GPU for each client process; 0 for none.
@@ -21,7 +21,7 @@ def refuse_gpu(share: float, engine: str, config: RunConfig) -> None:
         config: the settings of the run.
 
     Raises:
-        ConfigError: it is no share that Ray can give, it goes with neither engine nor `device`, or there is no GPU.
+        ConfigError: Ray cannot give such a share, it contradicts the engine or `device`, or there is no GPU.
     """
     given = f"{OPTION} {share:g}"
     if not 0 <= share < math.inf or (share > 1 and share != int(share)):

@@ -69,7 +69,7 @@ class InProcessGrid(Grid):
             ids.append(message_id)
             try:
                 self._replies[message_id] = self._app(message, self._contexts[message.metadata.dst_node_id])
-            except Exception as error:  # what any engine does with a client that raises
+            except Exception as error:  # any engine answers the server so if a client raises
                 log(ERROR, "%s: %s", type(error).__name__, error, exc_info=error)
                 self._replies[message_id] = Message(
                     Error(code=CLIENT_RAISED, reason=f"{type(error).__name__}: {error}"), reply_to=message

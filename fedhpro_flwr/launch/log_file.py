@@ -1,4 +1,4 @@
-"""flower.log: what Flower and the apps print. A full disk there is said once, and costs the run nothing else."""
+"""flower.log: what Flower and the apps print. If the disk is full this is said once, and the run goes on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class LogFile:
 
     Args:
         path: of the file; what it holds already stays.
-        told: gets a sentence where it cannot be written.
+        told: gets a sentence if it cannot be written.
 
     Raises:
         OSError: it cannot be opened.
@@ -27,7 +27,7 @@ class LogFile:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with suppress(OSError):  # what a full disk did not take is tried once more, and that is all
+        with suppress(OSError):  # closing tries once more to write what a full disk had no room for
             self._file.close()
 
     def write(self, line: str) -> None:

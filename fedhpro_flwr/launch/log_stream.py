@@ -1,4 +1,4 @@
-"""A run's log as it grows, line by line; a stream that broke goes on where it was."""
+"""A run's log as it grows, line by line; a stream that broke off goes on from there."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class LogStream:
         self.close()
 
     def open(self) -> None:
-        """Begin, or begin again."""
+        """Begin to read, or begin again."""
         self._process = self._start()
         self._reader = Thread(target=self._read, daemon=True)
         self._reader.start()
 
     def close(self) -> None:
-        """End it; what has been printed is handed on before this returns."""
+        """End the process; what it has printed is handed on before this returns."""
         self._process.terminate()
         try:
             self._process.wait(END_SECONDS)
@@ -52,7 +52,7 @@ class LogStream:
         return not self._reader.is_alive()
 
     def join(self, seconds: float) -> None:
-        """Wait for its end, so long at most."""
+        """Wait for the end of the stream, for `seconds` at most."""
         self._reader.join(seconds)
 
     def _read(self) -> None:

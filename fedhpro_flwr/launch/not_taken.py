@@ -1,4 +1,4 @@
-"""Why a SuperLink did not take a run: what Flower tells in one sentence for many causes, looked at again."""
+"""Why a SuperLink did not take a run. Flower has one sentence for many causes, so these are looked for here."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ CONTROL = "/v1/control/"
 
 
 def explained(error: LaunchError, flower: Flower) -> str:
-    """The error in words, and what is known beyond it.
+    """The error in words, and its cause if it can be found.
 
     Args:
         error: of a run that was submitted.
-        flower: spoke with the SuperLink.
+        flower: that spoke with the SuperLink.
     """
     said, connection = str(error), written(flower)
     address = str(connection.get("address", ""))
@@ -37,7 +37,7 @@ def explained(error: LaunchError, flower: Flower) -> str:
     roots = Path(str(connection["root-certificates"])) if connection.get("root-certificates") else None
     try:
         link = Contact(address, roots, insecure=connection.get("insecure") is True)
-    except ConfigError:  # Flower takes addresses that this does not
+    except ConfigError:  # Flower takes some addresses that `Contact` refuses
         return said
     subject = Subject(superlink=link, root_certificates=roots)
     for check in (superlink.reached, tls.handshake):

@@ -1,4 +1,4 @@
-"""A child that is interrupted when its parent dies, however that dies: kill -9 too, of which nobody hears."""
+"""A child that is interrupted when its parent dies in any way, even by kill -9, which the parent cannot react to."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
 
 def ends_with_parent() -> Callable[[], None]:
-    """What a child does before it becomes its command: ask to be interrupted when the parent dies (on Linux).
+    """A function for `preexec_fn`, by which a child asks to be interrupted when its parent dies (on Linux).
 
-    Linux takes the thread that starts the child for the parent: it must live as long.
+    For Linux the parent is the thread that starts the child, so that thread must live as long as the child.
     """
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     parent = os.getpid()
@@ -24,7 +24,7 @@ def ends_with_parent() -> Callable[[], None]:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         if libc:
             libc.prctl(PR_SET_PDEATHSIG, signal.SIGINT)
-            if os.getppid() != parent:  # it died before the line above
+            if os.getppid() != parent:  # the parent died before the line above
                 os._exit(1)
 
     return prepare

@@ -1,7 +1,7 @@
 """A SuperLink for one simulated run, stopped with it.
 
-Plain `flwr run` talks to whatever SuperLink answers on its port, with that one's directory, environment and code path,
-and installs the app's dependencies before each run. This one is started for the run, in an empty directory of its own:
+Plain `flwr run` talks to whatever SuperLink answers on its port, which has its own directory, environment and import
+path, and installs the app's dependencies before each run. This SuperLink is started for the run, in an empty directory:
 a foreign `client_app` in its working directory would be imported by Ray's workers.
 """
 
@@ -25,7 +25,7 @@ POLL_SECONDS = 0.2
 
 
 class PrivateSuperLink:
-    """A SuperLink of one's own, with its own FLWR_HOME, port and working directory.
+    """A SuperLink with a FLWR_HOME, port and working directory of its own.
 
     Args:
         home: a new folder.
@@ -43,7 +43,7 @@ class PrivateSuperLink:
         direct(f"127.0.0.1:{port}", self.home, insecure=True)
         command = [tool("flower-superlink"), "--insecure", "--simulation", "--host", "127.0.0.1", "--port", str(port)]
         with self.log_file.open("ab") as log:
-            # A session of its own: Ctrl-C reaches this process alone, which then stops the whole group in order.
+            # In a session of its own, so that Ctrl-C reaches only this process, which then stops the group in order.
             self.process = subprocess.Popen(
                 command,
                 cwd=self.cwd,
@@ -71,14 +71,14 @@ class PrivateSuperLink:
                 self.process.terminate()
                 with suppress(subprocess.TimeoutExpired):
                     self.process.wait(10)
-        finally:  # a second Ctrl-C means: at once
+        finally:  # also after a second Ctrl-C, which does not wait
             # The simulation, Ray's processes among it, is in a session of its own and outlives its SuperLink.
             for group in {self.process.pid, *groups_with({"FLWR_HOME": str(self.home)})}:
                 with suppress(ProcessLookupError):
                     os.killpg(group, signal.SIGKILL)
 
     def check(self) -> None:
-        """Look whether it lives.
+        """Check that the SuperLink still runs.
 
         Raises:
             LaunchError: it does not.

@@ -1,4 +1,4 @@
-"""Process groups found by what stands in their processes' environment: parents that have died lead to none of them."""
+"""Process groups found by their processes' environment: once parents have died, they do not lead to their children."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ PROCESSES = Path("/proc")
 
 
 def groups_with(variables: Mapping[str, str]) -> set[int]:
-    """Ids of the process groups, but this process's own, in which a process was started with these variables.
+    """Ids of the process groups, except this process's own, with a process that was started with these variables.
 
-    Of this user's processes alone, and on Linux alone: elsewhere, where there is no /proc, none is found.
+    Only this user's processes can be seen, and only on Linux: without /proc none is found.
     """
     wanted = {os.fsencode(f"{name}={value}") for name, value in variables.items()}
     found = set()

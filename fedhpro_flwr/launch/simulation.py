@@ -1,4 +1,4 @@
-"""`flwr run` in Flower's simulation engine, the robust way: a SuperLink for this run alone, and a truthful end."""
+"""`flwr run` in Flower's simulation engine, but with a SuperLink for this run alone and an error if the run failed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def simulate(settings: Mapping[str, Scalar], *, num_nodes: int, log_file: Path, 
         gpus: share of a GPU for each client process; 0 keeps them on the CPU.
 
     Raises:
-        LaunchError: with the reason, and where the log lies.
+        LaunchError: the run failed; the message has the reason, and where the log lies.
         SystemExit: SIGTERM, after the simulation was ended.
     """
     engine = f"num-supernodes={num_nodes} client-resources-num-cpus=1 client-resources-num-gpus={gpus}"
@@ -39,7 +39,7 @@ def simulate(settings: Mapping[str, Scalar], *, num_nodes: int, log_file: Path, 
             with superlink as flower, LogFile(log_file) as log:
                 run = submit(flower, settings, engine)
                 status = follow(run, log.write, check=superlink.check, patience=PATIENCE)
-        except LaunchError as error:  # home stays: what lies there tells more of a run that could not be followed
+        except LaunchError as error:  # home is not deleted: its files may tell why the run could not be followed
             raise LaunchError(f"{error} (log: {log_file})") from None
         except BaseException:
             shutil.rmtree(home, ignore_errors=True)

@@ -14,7 +14,7 @@ from fedhpro_flwr.launch.app_folder import app_folder
 from fedhpro_flwr.launch.flower import Flower, LaunchError, UnreachableError, reason
 from fedhpro_flwr.launch.log_stream import LogStream
 
-UNKNOWN_RUN = "Run ID not found"  # how Flower says so
+UNKNOWN_RUN = "Run ID not found"  # in Flower's message
 LOST = "lost"
 # What Flower says of a ServerApp that ended without a word, or that was stopped because its SuperLink had gone.
 LOST_DETAILS = ("No heartbeat received from the task", "Task failed with unknown error.")
@@ -23,7 +23,7 @@ APP_FAILED = "ServerApp failed with exception: "
 
 @dataclass(frozen=True)
 class Status:
-    """Of a run, as the SuperLink knows it."""
+    """A run's state, as the SuperLink knows it."""
 
     state: str  # pending, starting, running, finished:completed, finished:failed, finished:stopped; or LOST
     details: str = ""
@@ -40,12 +40,12 @@ class Status:
 
     @property
     def lost(self) -> bool:
-        """Its ServerApp or its SuperLink went away under it: neither the app's failure nor anybody's wish."""
+        """Its ServerApp or its SuperLink went away: the app did not fail, and nobody stopped the run."""
         return self.state == LOST or (self.state == "finished:failed" and self.details in LOST_DETAILS)
 
     @property
     def sentence(self) -> str:
-        """Why it did not complete: the app's own sentence where it has one."""
+        """Why it did not complete: the app's own sentence if it has one."""
         if self.details.startswith(APP_FAILED):
             return self.details.removeprefix(APP_FAILED)
         return f"{self.state}: {self.details or 'no details'}"
@@ -68,7 +68,7 @@ class SubmittedRun:
             answer = self.flower.answer("ls", self.flower.connection, "--run-id", self.run_id)
         except UnreachableError:
             raise
-        except LaunchError as error:  # the command was killed, say: that tells nothing of the run
+        except LaunchError as error:  # for example the command was killed, which says nothing about the run
             raise UnreachableError(f"the SuperLink does not say what became of the run: {error}") from None
         if "runs" in answer:
             run = answer["runs"][0]
@@ -78,10 +78,10 @@ class SubmittedRun:
         raise UnreachableError(f"the SuperLink does not say what became of the run: {reason(answer)}")
 
     def stop(self) -> None:
-        """End it.
+        """End the run.
 
         Raises:
-            LaunchError: the SuperLink did not.
+            LaunchError: the SuperLink did not end it.
         """
         answer = self.flower.answer("stop", self.run_id, self.flower.connection)
         if not answer.get("success"):
@@ -90,7 +90,7 @@ class SubmittedRun:
     def log(self, say: Callable[[str], None]) -> LogStream:
         """What the ServerApp says, from the beginning on, handed on line by line."""
         command = ("log", self.run_id, self.flower.connection, "--stream")
-        # What it says on stderr `flwr ls` says better, and a pipe that nobody reads would fill up and stop it.
+        # `flwr ls` explains errors better than its stderr, and a pipe that nobody reads would fill up and block it.
         return LogStream(lambda: self.flower.process(*command, stderr=subprocess.DEVNULL), say)
 
 
@@ -98,7 +98,7 @@ def submit(flower: Flower, settings: Mapping[str, Scalar], engine: str = "") -> 
     """Hand the app to the SuperLink.
 
     Args:
-        flower: speaks with it.
+        flower: speaks with the SuperLink.
         settings: the complete run config.
         engine: Flower's federation config, for a simulation.
 

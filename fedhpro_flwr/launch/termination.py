@@ -1,5 +1,5 @@
-"""SIGTERM, which service managers and batch systems send, and SIGHUP, of a terminal that closes or a connection that
-breaks, as an end in order: by itself Python dies where it stands, and leaves what it has started.
+"""Turns SIGTERM, sent by service managers and batch systems, and SIGHUP, sent when a terminal closes or a connection
+breaks, into an orderly end: by itself Python would die at once, and leave behind what it has started.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 def in_order() -> Iterator[None]:
     """Inside, the first of `SIGNALS` raises SystemExit with 128 and its number; further ones do not disturb the end.
 
-    Left alone is one that the process handles already, or ignores, as under nohup. So are threads other than the main
-    one, which may not.
+    A signal that the process handles already, or ignores, as under nohup, is left alone. In other threads than the main
+    one this does nothing, because only the main one may handle signals.
     """
     if current_thread() is not main_thread():
         yield
