@@ -1,4 +1,4 @@
-"""The rows of `fedhpro ablate`: FedHPro with one part changed, in groups, beside FedAvg and FedHPro as it is set."""
+"""The rows of `fedhpro ablate`: FedAvg, FedHPro as it is set, and groups of rows of FedHPro with one part changed."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from fedhpro_flwr.config import ConfigError, RunConfig
 
 FULL = "fedhpro"  # the row of the settings as they are; the others are compared with it
 GROUPS = ("losses", "prototypes", "margin", "k", "m", "distance", "calibration")
-STEPS = 30  # the publication's M, for the matched row where the settings freeze the hyper-prototypes
+STEPS = 30  # the publication's M, for the row "matched" if the settings freeze the hyper-prototypes
 
 
 def ablation_rows(config: RunConfig, only: Sequence[str] = ()) -> tuple[Row, ...]:
     """FedAvg, FedHPro as set, and the rows of the groups.
 
-    Rows that say what is set already are the same runs as FedHPro as set: grid.py runs them once.
+    A row whose change is set already is the same run as FedHPro as set: grid.py runs both once.
 
     Args:
-        config: the settings that the rows change; a loss that is off there is switched on as the publication has it.
+        config: the settings that the rows change; rows that need a loss that is off there use the publication's.
         only: names of groups; all if empty.
     """
     hpcl, hpal = (value if value != "off" else "paper" for value in (config.losses.hpcl, config.losses.hpal))
     steps = config.hyper_prototypes.matching_steps or STEPS
-    # What says how to use a margin, or K of single classes, goes with it: a row is what it is called, and can run.
+    # Rows without a margin, or with one K for all, drop the settings that refine it, so as to be what they are called.
     pairs = ("losses.margin-pairs=same",) if config.losses.margin_pairs != "same" else ()
     unused = (*pairs, *(("losses.margin-schedule=constant",) if config.losses.margin_schedule != "constant" else ()))
     margins = {"l2-unit": (), "l2": (), "inner": pairs, "none": unused}
@@ -57,7 +57,7 @@ def ablation_rows(config: RunConfig, only: Sequence[str] = ()) -> tuple[Row, ...
         "calibration": {
             "calibration off": ("calibration.head=off", "hyper-prototypes.matching-head=client"),
             "calibration replace": ("calibration.head=replace",),
-            # A head kept for the server's test alone needs a global model to test.
+            # A separate head serves the server's test alone, which needs a global model.
             **({"calibration separate": ("calibration.head=separate",)} if config.model.share != "head" else {}),
         },
     }

@@ -13,18 +13,18 @@ from fedhpro_flwr.file_lock import locked_file
 from fedhpro_flwr.launch.parent_death import ends_with_parent
 
 LOCK_FILE, LOG_FILE = ".lock", "run.log"
-LOCK_SECONDS = 20.0  # what a killed parent's children get to notice and end
-STOP_SECONDS = 20.0  # what a child gets to end in order, a simulation engine under it included
+LOCK_SECONDS = 20.0  # time for a killed parent's children to notice and end
+STOP_SECONDS = 20.0  # time for a child to end in order, with a simulation engine under it
 
 
 @contextmanager
 def locked(folder: Path, seconds: float = LOCK_SECONDS) -> Iterator[int]:
     """A lock on a folder, as a file descriptor for children to inherit: it is held until the last of them has ended.
 
-    So a parent that was killed leaves the folder locked exactly as long as one of its children still writes there.
+    So if the parent is killed, the folder stays locked exactly as long as one of its children still writes there.
 
     Raises:
-        ConfigError: somebody else holds it, and still does after so many seconds, or there are no locks there.
+        ConfigError: somebody else still holds it after `seconds`, or the file system has no locks.
     """
     folder.mkdir(parents=True, exist_ok=True)
     refusal = (
@@ -36,7 +36,7 @@ def locked(folder: Path, seconds: float = LOCK_SECONDS) -> Iterator[int]:
 
 
 def start_child(command: Sequence[str], environment: Mapping[str, str], lock: int) -> subprocess.Popen[str]:
-    """A child with pipes, in a session of its own: Ctrl-C reaches the parent alone, which then stops it in order.
+    """Start a child with pipes in a session of its own: Ctrl-C reaches only the parent, which then stops it in order.
 
     It must be started from a thread that lives as long as the parent: see `ends_with_parent`.
     """
@@ -66,7 +66,7 @@ def end(child: subprocess.Popen[str]) -> None:
 
 
 def stop(children: Sequence[subprocess.Popen[str]]) -> None:
-    """Interrupt all, wait, and kill what has not ended: its simulation engine, if any, is stopped by the first."""
+    """Interrupt all, so that each stops its simulation engine if it has one; wait, and kill what has not ended."""
     for child in children:
         if child.poll() is None:
             child.send_signal(signal.SIGINT)

@@ -1,4 +1,4 @@
-"""Which runs of a grid are there already, and whether they are this grid's."""
+"""Which runs of a grid are finished already, and whether they have this grid's settings and samples."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ DATA = "data."  # section of the settings
 
 
 def is_finished(cell: Cell) -> bool:
-    """Whether its folder holds a finished run: the summary is written last."""
+    """Whether the cell's folder holds a finished run: the summary is written last."""
     return (cell.folder / SUMMARY_FILE).exists()
 
 
 def unfinished(cells: Iterable[Cell]) -> list[Cell]:
-    """Those still to be run; what a stopped or failed run left of one is begun anew.
+    """The cells still to be run; those whose run stopped or failed are begun anew.
 
     Raises:
         ConfigError: a folder holds a finished run with other settings or of other samples, or one whose settings cannot
@@ -41,9 +41,9 @@ def unfinished(cells: Iterable[Cell]) -> list[Cell]:
 
 
 def of_other_samples(cells: Iterable[Cell]) -> dict[Path, str]:
-    """The finished runs whose data has changed since, by folder, each with a sentence.
+    """The finished runs whose data has changed since: a sentence for each folder.
 
-    Of cells with the same settings of data, places of files included, the run of the newest counts.
+    Among cells with the same settings of data, including the places of files, the newest run decides what the data is.
     """
     groups: dict[tuple[tuple[str, Scalar], ...], list[tuple[float, Cell, str]]] = {}
     for cell in filter(is_finished, cells):
@@ -64,7 +64,7 @@ def of_other_samples(cells: Iterable[Cell]) -> dict[Path, str]:
 
 
 def content_of(cell: Cell) -> str:
-    """Fingerprint of the samples that a finished run divided; "" where it is not known, as with data at the clients."""
+    """Fingerprint of the samples that a finished run divided; "" if it is not known, as with data at the clients."""
     try:
         return str(of_json((cell.folder / PARTITION_FILE).read_text(encoding="utf-8")).get("content", ""))
     except (OSError, ValueError, AttributeError):
@@ -72,17 +72,17 @@ def content_of(cell: Cell) -> str:
 
 
 def places_of(config: RunConfig) -> list[Scalar]:
-    """Where the files lie that settings tell apart by their names."""
+    """The full paths of the files that are otherwise compared by their names alone."""
     return [config.flat()[key] for key in FILES]
 
 
 def refuse_other_samples(moved: Iterable[Cell]) -> None:
-    """Files of one name in two places may be two files: the samples are read, once for all cells that have the same.
+    """Compare samples where the files' places differ: files of one name in two places need not have the same content.
 
-    A file that is not on this machine cannot be looked at, and the run counts as one on it.
+    Data is read once for all cells with the same settings of it. If a file is not on this machine, the run is accepted.
 
     Args:
-        moved: cells whose finished runs had their files elsewhere.
+        moved: cells whose finished runs had their files in other places.
 
     Raises:
         ConfigError: the cell's files hold other samples than the run divided, or cannot be used.
@@ -108,7 +108,7 @@ def refuse_other_samples(moved: Iterable[Cell]) -> None:
 
 
 def refuse_other(cell: Cell) -> RunConfig:
-    """The settings of the finished run in a cell's folder; a result of other settings is not mixed in.
+    """The settings of the finished run in a cell's folder, which must be the cell's.
 
     Raises:
         ConfigError: the finished run in the cell's folder has other settings; the message names them.

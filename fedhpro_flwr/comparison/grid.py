@@ -15,7 +15,7 @@ from fedhpro_flwr.settings.from_command_line import keys_of, prepare, read_setti
 from fedhpro_flwr.settings.places import DECIDES_NOTHING, STATE_FOLDER
 from fedhpro_flwr.settings.unread import unread
 
-NOT_COMPARED = DECIDES_NOTHING | {STATE_FOLDER, "checkpoint.every"}  # the folder of a grid may be moved
+NOT_COMPARED = DECIDES_NOTHING | {STATE_FOLDER, "checkpoint.every"}  # places, as the folder of a grid may be moved
 LONGEST = 200  # characters of a folder's name: file systems take 255 bytes
 
 Place = tuple[str, str, int]  # labels of row and column, seed
@@ -37,12 +37,12 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """As a person calls it."""
+        """The run's name in messages."""
         return run_name(self.row, self.column, self.seed)
 
     @property
     def settings(self) -> dict[str, Scalar]:
-        """What makes it this run and no other."""
+        """The settings that tell this run from others."""
         return {key: value for key, value in self.config.flat().items() if key not in NOT_COMPARED}
 
 
@@ -53,8 +53,8 @@ class Chosen:
     Args:
         changes: key=value, as after --set.
         at_end: those of them that are the smallest or the largest number that was tried: a better one may lie beyond.
-        failed: what was tried and cannot be taken, as its runs did not all end well.
-        alike: whether all that was tried did as well to the last digit, as where the row's method does not read it.
+        failed: what was tried and cannot be chosen, as its runs did not all end well.
+        alike: whether all that was tried did equally well to the last digit, as if the row's method does not read it.
     """
 
     changes: tuple[str, ...]
@@ -95,14 +95,14 @@ def build_grid(
     folder: Path,
     chosen: Choices = NO_CHOICES,
 ) -> Grid:
-    """Every run's settings, read as `fedhpro run` reads them; those of rows and columns, and what was chosen for them,
-    win over --set.
+    """Every run's settings, read as `fedhpro run` reads them. Those of rows and columns, and what was chosen for these,
+    override --set.
 
     Raises:
-        ConfigError: a run that cannot be started, by its name; a key that a row and a column both set, or a change and
-            all rows; two rows that would share a folder and differ in settings.
+        ConfigError: a run cannot be started, which is named; a key is set by a row and a column, or by --set and all
+            rows; or two rows would share a folder and differ in settings.
     """
-    read_settings(conf, changes)  # a mistake in what all share is no single run's
+    read_settings(conf, changes)  # so that a mistake in what all runs share is not blamed on one of them
     refuse_elsewhere(changes, "--set")
     if by_all := sorted(set(keys_of(changes)).intersection(*(keys_of(row.changes) for row in rows))):
         raise ConfigError(f"--set: {by_all[0]} cannot be set in a grid whose rows all set it; leave it out")
@@ -117,7 +117,7 @@ def build_grid(
         for column in columns:
             for row in rows:
                 own = chosen.get((row.label, column.label), NOTHING_CHOSEN)
-                below = map(slug, (column.label, ", ".join(own.changes)))  # with another choice it is another run
+                below = map(slug, (column.label, ", ".join(own.changes)))  # another choice makes another run
                 path = folder.joinpath(slug(row.label), *filter(None, below), f"seed-{seed}")
                 changed = [*changes, *column.changes, *row.changes, *own.changes]
                 cell = _cell(conf, changed, row, column, seed, path)
@@ -132,7 +132,7 @@ def _cell(conf: str | None, changes: Sequence[str], row: Row, column: Column, se
     try:
         config = prepare(conf, changes)
         own: dict[str, Scalar] = {"seed": seed, "run-folder": str(path), "results-dir": ""}
-        # As `fedhpro run` does, so that the folder's config.toml says the same.
+        # As in `fedhpro run`, so that the folder's config.toml is the same.
         own["clients.num-nodes"] = config.partition.num_partitions
         return Cell(row.label, column.label, seed, RunConfig.parse(config.flat() | own))
     except ConfigError as error:
@@ -140,7 +140,7 @@ def _cell(conf: str | None, changes: Sequence[str], row: Row, column: Column, se
 
 
 def unread_in(grid: Grid, changes: Sequence[str]) -> list[str]:
-    """A sentence for each setting, of all rows or of one, that is given and that none of its runs reads."""
+    """A sentence for each setting that is given for all rows or for one, and that none of these rows' runs reads."""
     keys = [*keys_of(changes), *keys_of(grid.columns[0].changes)]
     said = unread([cell.config for cell in grid.runs], keys)
     for row in grid.rows:
@@ -150,11 +150,11 @@ def unread_in(grid: Grid, changes: Sequence[str]) -> list[str]:
 
 
 def run_name(row: str, column: str, seed: int) -> str:
-    """A run as a person calls it."""
+    """A run's name in messages."""
     return " ".join(part for part in (row, column, f"seed {seed}") if part)
 
 
 def slug(label: str) -> str:
-    """A label as the name of a folder: letters, digits and . _ + = , - stay; a hash ends what is too long for one."""
+    """A label as the name of a folder: letters, digits and . _ + = , - stay; a name that is too long ends in a hash."""
     name = re.sub(r"[^A-Za-z0-9._+=,-]+", "-", label).strip("-.")
     return name if len(name) <= LONGEST else f"{name[: LONGEST - 9]}-{sha256(label.encode()).hexdigest()[:8]}"

@@ -1,4 +1,4 @@
-"""What a table shows of a finished run, as plain numbers, and how each is to be read."""
+"""What a table shows of a finished run, as plain numbers: their titles and units, and whether more is better."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ Panel = Literal[
 ]  # shown together
 Unit = Literal["%", "bytes", "seconds", "rounds", "epsilon"]
 TARGET = "rounds-to-target"
-CLIENTS = "mean over clients"  # what summary.json says its accuracies are of, where there is no global model
+CLIENTS = "mean over clients"  # what summary.json says its accuracies are of, if there is no global model
 DOMAIN = "domain "
-OWN = "own "  # begins the key of a measure of clients' own models, which is not compared with a global model's
-HEADLINES = ("mean-of-last-ten", f"{OWN}mean-of-last-ten", "clients")  # what rows are compared by
+OWN = "own "  # begins the keys of measures of clients' own models, which are not compared with a global model's
+HEADLINES = ("mean-of-last-ten", f"{OWN}mean-of-last-ten", "clients")  # what rows are compared by: the first one there
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Measure:
 
     @property
     def is_tested(self) -> bool:
-        """Whether differences in it are tested: a claim is about accuracies, costs are only reported."""
+        """Whether its differences are tested for significance: accuracies are, costs are only reported."""
         return self.unit == "%"
 
 
@@ -72,7 +72,7 @@ MEASURES = {
 
 
 def measure_of(key: str) -> Measure:
-    """The measure of that key; each domain is one, by its name, and so is each one of the clients' own models."""
+    """The measure of that key. Each domain has one, named after it, and clients' own models have those of a global."""
     if key.startswith(OWN):
         return replace(measure_of(key.removeprefix(OWN)), key=key)
     return MEASURES.get(key) or Measure(key, key.removeprefix(DOMAIN), panel="accuracy by domain")
@@ -97,7 +97,7 @@ class RunNumbers:
 
     @property
     def headline(self) -> float | None:
-        """What rows are compared by, in percent; None where none of its models was tested."""
+        """What rows are compared by, in percent; None if none of the run's models was tested."""
         return next((self.values[key] for key in HEADLINES if key in self.values), None)
 
 
@@ -106,10 +106,10 @@ def read_numbers(folder: Path, num_rounds: int | None = None) -> RunNumbers:
 
     Args:
         folder: of the run.
-        num_rounds: that it must have; None where that is not known.
+        num_rounds: that the run must have; None if that is not known.
 
     Raises:
-        OSError, ValueError, KeyError: the folder holds no finished run, or not all of one.
+        OSError, ValueError, KeyError: the folder holds no finished run, or only a part of one.
     """
     try:
         summary = of_json((folder / SUMMARY_FILE).read_text(encoding="utf-8"))
@@ -135,9 +135,9 @@ def read_numbers(folder: Path, num_rounds: int | None = None) -> RunNumbers:
 
 
 def costs(rounds: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Bytes and seconds, means over the rounds; clients are summed, and waiting for them is no work of the server.
+    """Bytes and seconds, means over the rounds. Clients are summed, and the server's time does not count its waiting.
 
-    Without the clients' seconds where none told them (`privacy.withhold`).
+    The clients' seconds are missing if no client told them (`privacy.withhold`).
     """
     server = {phase: value for phase, value in means(rounds, "server_seconds").items() if phase != "waiting"}
     clients = means(rounds, "client_seconds").values()

@@ -1,4 +1,4 @@
-"""What of the table is shown together: panels of few columns, ready to be written in any format."""
+"""Divides the table into panels of few columns, ready to be written in any format."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BETTER, WORSE = "†", "‡"
 
 @dataclass(frozen=True)
 class Shown:
-    """The text of one entry, in parts that each format joins in its way."""
+    """The text of one entry, in parts that each format joins in its own way."""
 
     value: str
     deviation: str = ""
@@ -40,7 +40,7 @@ class Panel:
 
 
 def panels(table: Table) -> list[Panel]:
-    """All panels: over the varied values, then for each of them accuracies, domains, costs, differences."""
+    """All panels: an overview of the varied values, then for each value accuracies, domains, costs and differences."""
     headlines = [measure for measure in table.measures if measure.key in HEADLINES]
     found = overview(table) if len(table.columns) > 1 else []
     for column in table.columns:
@@ -54,7 +54,7 @@ def panels(table: Table) -> list[Panel]:
 
 
 def overview(table: Table) -> list[Panel]:
-    """What rows are compared by, over the varied values."""
+    """What rows are compared by, for each of the varied values."""
     found = []
     for measure in (measure for measure in table.measures if measure.key in HEADLINES):
         if there := [column for column in table.columns if _is_there(table, column, measure)]:
@@ -76,7 +76,7 @@ def _choice(chosen: Chosen) -> Shown:
 
 
 def _is_there(table: Table, column: str, measure: Measure) -> bool:
-    """Whether any row has it; the clients' models stand for a global one only where no row has one."""
+    """Whether any row has the measure; that of clients' own models is shown only if no row has it of a global one."""
     if measure.key.startswith(OWN) and _is_there(table, column, measure_of(measure.key.removeprefix(OWN))):
         return False
     if measure.key == TARGET:
@@ -91,7 +91,7 @@ def titled(measure: Measure) -> str:
 
 
 def _on(table: Table, title: str) -> str:
-    """A title that names the test data, where all runs were tested on validation data."""
+    """A title that names the test data; it names the validation data if all runs were tested on that."""
     return title.replace(TEST_DATA, VALIDATION_DATA) if table.tested_on == [VALIDATION_DATA] else title
 
 
@@ -100,7 +100,7 @@ def _panel(table: Table, title: str, heads: Sequence[tuple[str, str, Measure]]) 
     lines = []
     for row in table.rows:
         entries = [table.entries[row.label, column, measure.key] for _, column, measure in heads]
-        # Missing seeds are said once of a row, where it has the same in all of the panel.
+        # Missing seeds are told once, beside the row's label, if they are the same in the whole panel.
         runs = table.runs(row.label, heads[0][1]) if of_one_column else None
         short = runs is not None and 0 < runs < len(table.seeds)
         label = f"{row.label} ({runs} of {len(table.seeds)} seeds)" if short else row.label
@@ -109,12 +109,12 @@ def _panel(table: Table, title: str, heads: Sequence[tuple[str, str, Measure]]) 
 
 
 def show(entry: Entry, runs: int) -> Shown:
-    """Mean and deviation over seeds, whether it is the best and differs, and the seeds where not all `runs` have it."""
+    """Mean and deviation over seeds, marks for best and significance, and the seeds if not all `runs` have it."""
     note = f"{entry.runs} of {entry.seeds} seeds" if 0 < entry.runs < runs else ""
     if entry.mean is None:
         return Shown(NOTHING, note=note)
     mark = (BETTER if entry.is_better else WORSE) if entry.is_significant else ""
-    if entry.measure.unit in ("bytes", "epsilon"):  # of the settings: seeds hardly change them
+    if entry.measure.unit in ("bytes", "epsilon"):  # they follow from the settings: seeds hardly change them
         value = f"{entry.mean / 1e6:.3f}" if entry.measure.unit == "bytes" else f"{entry.mean:,.4g}"
         return Shown(value, note=note, is_best=entry.is_best)
     digits = 3 if entry.measure.unit == "seconds" else 1
@@ -123,7 +123,7 @@ def show(entry: Entry, runs: int) -> Shown:
 
 
 def _differences(table: Table, column: str, measure: Measure) -> Panel:
-    """What stands behind the marks: the difference, in how many seeds, and the p-value before and after correction."""
+    """The numbers behind the marks: difference, seeds in which the row is better, and p before and after correction."""
     lines = []
     for row in table.rows:
         entry = table.entries[row.label, column, measure.key]
@@ -138,14 +138,14 @@ def _differences(table: Table, column: str, measure: Measure) -> Panel:
 
 
 def _p_value(p: float | None) -> str:
-    """No p-value is zero."""
+    """A p-value with three digits; a smaller one is not shown as zero."""
     if p is None:
         return NOTHING
     return f"{p:.3f}" if p >= 0.001 else "< 0.001"
 
 
 def notes(table: Table) -> list[str]:
-    """What a reader has to know of the numbers."""
+    """Sentences that a reader of the numbers needs."""
     seeds, units = len(table.seeds), "Accuracies are in percent."
     groups = [row.group for row in table.rows]
     said = [f"{units} Mean ± sample deviation over {seeds} seeds." if seeds > 1 else f"{units} One seed."]

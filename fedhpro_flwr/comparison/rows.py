@@ -31,7 +31,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Column:
-    """One choice of the varied values; the label is empty where nothing is varied."""
+    """One choice of the varied values; the label is empty if nothing is varied."""
 
     label: str
     changes: tuple[str, ...]
@@ -73,8 +73,8 @@ def read_columns(varied: Sequence[str], option: str = "--vary") -> tuple[Column,
     """`key=v1,v2` for each varied key: every combination of their values, the last key fastest.
 
     Args:
-        varied: as the command line has them.
-        option: that they were given by, for the sentence.
+        varied: as written on the command line.
+        option: by which they were given, for the message.
 
     Raises:
         ConfigError: one is not of this form, a value or a key is written twice.
@@ -96,8 +96,8 @@ def read_seeds(text: str, option: str = "--seeds") -> tuple[int, ...]:
     """`0,1,2`.
 
     Args:
-        text: as the command line has it.
-        option: that it was given by, for the sentence.
+        text: as written on the command line.
+        option: by which it was given, for the message.
 
     Raises:
         ConfigError: one is no whole number from 0 on, or written twice.
@@ -116,7 +116,7 @@ def split(text: str, separator: str, named: str) -> list[str]:
     Args:
         text: to be split.
         separator: between its parts.
-        named: where the text is from, for the sentence.
+        named: where the text is from, for the message.
 
     Raises:
         ConfigError: a part is empty.
@@ -130,10 +130,10 @@ def split(text: str, separator: str, named: str) -> list[str]:
 
 
 def refuse_elsewhere(changes: Iterable[str], where: str) -> None:
-    """Keys that the grid itself sets.
+    """Refuse changes of keys that the grid itself sets.
 
     Raises:
-        ConfigError: one of them is among the changes.
+        ConfigError: one of these keys is among the changes.
     """
     for key in keys_of(changes):
         if key in GIVEN_ELSEWHERE:
@@ -141,10 +141,10 @@ def refuse_elsewhere(changes: Iterable[str], where: str) -> None:
 
 
 def refuse_twice(labels: Iterable[str], option: str) -> None:
-    """Labels name rows, columns and folders.
+    """Refuse a label that is given twice, because labels name rows, columns and folders.
 
     Raises:
-        ConfigError: one is there twice.
+        ConfigError: there is one.
     """
     for label, times in Counter(labels).items():
         if times > 1:

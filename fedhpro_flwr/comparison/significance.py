@@ -1,4 +1,4 @@
-"""Whether a method is better than the baseline over the seeds, or the seeds are too few to say."""
+"""Whether a method is better than the baseline over the seeds, or there are too few seeds to say so."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 LEVEL = 0.05
-FEWEST_PAIRS = 3  # of seeds: below, nothing is claimed
+FEWEST_PAIRS = 3  # seeds of both; with fewer nothing is claimed
 
 
 @dataclass(frozen=True)
@@ -18,14 +18,14 @@ class Paired:
     difference: float | None  # mean over the seeds that both have; None if there are none
     pairs: int
     better: int  # seeds in which the method is better
-    p_value: float | None  # two-sided, uncorrected; None where nothing can be claimed
+    p_value: float | None  # two-sided, uncorrected; None if nothing can be claimed
 
 
 def paired(values: Sequence[float], baseline: Sequence[float], *, more_is_better: bool = True) -> Paired:
     """A paired t-test; it assumes that the differences over seeds are normal.
 
-    With fewer than three pairs there is no p-value. Nor is there one where all differences are the same and not zero:
-    the test divides by their deviation, and accuracies that are counts of few test samples can agree by chance.
+    With fewer than three pairs there is no p-value, and neither if all differences are the same and not zero: the test
+    divides by their deviation, and accuracies that are counts of few test samples can agree by chance.
 
     Args:
         values, baseline: of the same seeds, in the same order.
@@ -38,7 +38,7 @@ def paired(values: Sequence[float], baseline: Sequence[float], *, more_is_better
     mean, size = float(differences.mean()), float(np.abs([*values, *baseline]).max())
     p_value = None
     if len(differences) >= FEWEST_PAIRS:
-        if np.ptp(differences) > 1e-9 * size:  # more than rounding
+        if np.ptp(differences) > 1e-9 * size:  # they differ by more than rounding
             from scipy.stats import ttest_rel
 
             p_value = float(ttest_rel(values, baseline).pvalue)
@@ -48,10 +48,10 @@ def paired(values: Sequence[float], baseline: Sequence[float], *, more_is_better
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Holm's correction for a family of tests. A test without a p-value counts as one of them; its None stays.
+    """Holm's correction for a family of tests. A test without a p-value counts for the family's size and stays None.
 
-    The i-th smallest of m p-values is multiplied by m - i + 1, kept from falling below the one before it, and from
-    rising above 1 (Holm, Scandinavian Journal of Statistics 1979).
+    The i-th smallest of m p-values is multiplied by m - i + 1, but is at least the corrected one before it, and at
+    most 1 (Holm, Scandinavian Journal of Statistics 1979).
     """
     tests = sorted((value, place) for place, value in enumerate(p_values) if value is not None)
     corrected: list[float | None] = [None] * len(p_values)

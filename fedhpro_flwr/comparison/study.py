@@ -1,4 +1,4 @@
-"""A whole grid: look at it, run what is not there, say how it goes, and write the table."""
+"""A whole grid: check it, run what is not finished, tell the progress, and write the table."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.writable import make_folder
 
 MOST_NAMED = 3  # runs that a sentence names
-UNREADABLE = (OSError, ValueError, LookupError, TypeError)  # what files that somebody has changed raise
+UNREADABLE = (OSError, ValueError, LookupError, TypeError)  # raised by files that somebody has changed
 
 
 @dataclass(frozen=True)
 class Study:
-    """What came of a grid.
+    """The results of a grid.
 
     Args:
         runs: the numbers of its finished runs.
-        missing: why others have none.
+        missing: why the other runs have none.
     """
 
     runs: Mapping[Place, RunNumbers]
@@ -60,14 +60,14 @@ def run_study(
     """Run a grid and write its tables.
 
     Args:
-        grid: all runs, looked at.
+        grid: all runs, checked.
         arguments: of `fedhpro run`, after its CONF.
-        console: is told of every finished run, and shown the table.
+        console: where every finished run is told, and the table is shown.
         baseline: label of the row to compare with.
         target: accuracy in percent, for the rounds to reach it; None for the baseline's.
         jobs: runs at a time.
         keep_workers: whether a process runs several of them.
-        refuse: looks at the settings of a run that is to be started, on this machine.
+        refuse: raises ConfigError for the settings of a run that cannot be started on this machine.
         shown: which panels the console gets; the files have all.
 
     Raises:
@@ -152,7 +152,7 @@ def headline(folder: Path) -> str:
     try:
         accuracy = read_numbers(folder).headline
     except UNREADABLE:
-        return NOTHING  # the table says why
+        return NOTHING  # the reason is beside the table
     return NOTHING if accuracy is None else f"{accuracy:.1f} %"
 
 

@@ -1,4 +1,4 @@
-"""The grid in numbers: each measure of each row in each column, over the seeds, and against the baseline."""
+"""The grid in numbers: each measure of each row in each column, over the seeds and compared with the baseline."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ PREFERRED_BASELINE = "fedavg"
 
 @dataclass(frozen=True)
 class Entry:
-    """One measure of one row in one column. Deviations are those of a sample of seeds."""
+    """One measure of one row in one column. The deviation is the sample deviation (n - 1) over seeds."""
 
     row: Row
     column: str
     measure: Measure
     mean: float | None  # None: no run has it, or not all reach the target
     deviation: float | None  # None for a single run
-    runs: int  # that have it; for rounds to the target: that reach it
+    runs: int  # number of runs that have the measure; for the rounds to the target, that reach it
     seeds: int  # of the grid
     against: Paired | None  # None for the baseline itself, and for rows with its settings
-    p_corrected: float | None = None  # by Holm over the rows of the column, of one group
+    p_corrected: float | None = None  # by Holm, over the rows of one group in the column
     is_best: bool = False  # of the column
 
     @property
     def is_significant(self) -> bool:
-        """Whether it differs from the baseline at 5 percent, corrected."""
+        """Whether it differs from the baseline at 5 percent, after correction."""
         return self.p_corrected is not None and self.p_corrected < LEVEL
 
     @property
     def is_better(self) -> bool:
-        """Whether the mean difference to the baseline is in the measure's better direction."""
+        """Whether the mean difference from the baseline is in the better direction of the measure."""
         difference = (self.against.difference if self.against else None) or 0.0
         return difference > 0 if self.measure.more_is_better else difference < 0
 
@@ -53,17 +53,17 @@ class Table:
     targets: Mapping[str, float]  # percent, by column; a column without runs of the baseline may have none
     entries: Mapping[tuple[str, str, str], Entry]  # labels of row and column, key of the measure
     fewest_tested: int  # tested rounds of the run that has the fewest
-    tested_on: Sequence[str] = ()  # what its runs were tested on: test data, validation data, or some on either
+    tested_on: Sequence[str] = ()  # what its runs were tested on: test data, validation data, or both among them
     chosen: Choices = field(default_factory=dict)
 
     def runs(self, row: str, column: str) -> int:
-        """Finished runs of a row in a column: each has seconds."""
+        """Number of finished runs of a row in a column: those that have seconds, as every run does."""
         entry = self.entries.get((row, column, "seconds"))
         return entry.runs if entry else 0
 
     @property
     def measures(self) -> list[Measure]:
-        """Those that any run has, in the order of a paper's table."""
+        """The measures that any run has, in the order of a paper's table."""
         return in_order({key for (_, _, key), entry in self.entries.items() if entry.runs or key == TARGET})
 
 
@@ -124,7 +124,7 @@ def _default_target(base: Sequence[RunNumbers]) -> float | None:
 
 
 def _numbers(run: RunNumbers | None, target: float | None, base: Sequence[RunNumbers]) -> dict[str, float]:
-    """A run's numbers with its rounds to the target, if it is judged by what the baseline is judged by."""
+    """A run's numbers, with its rounds to the target if its accuracy is of the same kind as the baseline's."""
     if run is None:
         return {}
     of = (run.accuracy_of, run.tested_on)
@@ -141,12 +141,12 @@ def _column(
     tested_on: Mapping[tuple[str, int], str],
     baseline: str,
 ) -> Iterable[Entry]:
-    """A measure of all rows of a column: `found` by row and seed, and what each of these runs was tested on."""
+    """The entries of one measure in a column: `found` by row and seed, `tested_on` of each of these runs."""
     entries = []
     for row in grid.rows:
         values = found[row.label]
         numbers = list(values.values())
-        whole = len(numbers) == len(grid.seeds) or measure.key != TARGET  # the mean of those that arrive flatters
+        whole = len(numbers) == len(grid.seeds) or measure.key != TARGET  # a mean of those that reach it would flatter
         against = None
         if any(grid.cells[row.label, column, seed] is not grid.cells[baseline, column, seed] for seed in grid.seeds):
             both = [

@@ -27,8 +27,8 @@ def write_files(grid: Grid, table: Table, runs: Mapping[Place, RunNumbers], miss
     Args:
         grid: what was asked for.
         table: its numbers.
-        runs: those of the finished runs.
-        missing: why others have none.
+        runs: the numbers of the finished runs.
+        missing: why the other runs have none.
     """
     shown, said = panels(table), [f"{run_name(*place)}: {why}" for place, why in missing.items()]
     contents = {
@@ -42,25 +42,25 @@ def write_files(grid: Grid, table: Table, runs: Mapping[Place, RunNumbers], miss
 
 
 def runs_elsewhere(grid: Grid) -> list[str]:
-    """The runs of the tables in the grid's folder, as a person calls them, that are none of this grid's."""
+    """The names of the runs that the tables in the grid's folder have and this grid does not."""
     path = grid.folder / RUNS_FILE
     try:
         lines = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
         places = [(line["method"], line["varied"], int(line["seed"])) for line in lines]
     except (OSError, ValueError, LookupError, TypeError):
-        return []  # there are none, or somebody has changed them
+        return []  # there are no tables, or somebody has changed them
     return [run_name(*place) for place in places if place not in grid.cells]
 
 
 def table_csv(table: Table) -> str:
-    """Tidy: a line for each row, varied value and measure; accuracies in percent, empty where there is no number."""
+    """Tidy: a line for each row, varied value and measure; accuracies in percent, an empty field for no number."""
     places = itertools.product(table.columns, table.rows, table.measures)
     entries = (table.entries[row.label, column, measure.key] for column, row, measure in places)
     return _csv(TABLE_HEADS, [_line(entry, table.baseline) for entry in entries if _belongs(entry, table)])
 
 
 def _belongs(entry: Entry, table: Table) -> bool:
-    """Whether an entry has a line: of a row with runs the measures that they have, of one without runs all of them."""
+    """Whether an entry has a line: if the row has runs, only for measures that these have; without runs, always."""
     return bool(entry.runs) or entry.measure.key == TARGET or not table.runs(entry.row.label, entry.column)
 
 

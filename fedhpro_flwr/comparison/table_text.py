@@ -58,7 +58,7 @@ def _markdown_cell(cell: Shown) -> str:
 
 
 def latex(shown: Sequence[Panel], notes: Sequence[str], missing: Sequence[str]) -> str:
-    """A file for \\input: a table environment for each panel; what is missing stands as remarks."""
+    """A file for \\input: a table environment for each panel; what is missing is written as comments."""
     blocks = [TEX_HEAD, *(f"% missing: {' '.join(said.split())}" for said in missing)]
     for number, panel in enumerate(shown):
         caption = tex(f"{_begun(panel.title)}.") + (f" {tex(' '.join(notes))}" if not number else "")
@@ -84,7 +84,7 @@ def latex(shown: Sequence[Panel], notes: Sequence[str], missing: Sequence[str]) 
 
 
 def _begun(title: str) -> str:
-    """As a sentence begins; a key that it begins with stays as it is written."""
+    """The title with a capital letter, unless it begins with the key of a setting."""
     return title if "=" in title.split(":")[0] else title[:1].upper() + title[1:]
 
 
@@ -106,7 +106,7 @@ def terminal(panel: Panel) -> TerminalTable:
     table = TerminalTable(title=escape(panel.title), title_justify="left", title_style="bold", box=None, pad_edge=False)
     table.add_column("", overflow="fold")
     for head in panel.heads:
-        table.add_column(escape(head), justify="right", overflow="fold")  # cut, two varied values would look alike
+        table.add_column(escape(head), justify="right", overflow="fold")  # if cut, two varied values could look alike
     for label, cells in panel.lines:
         table.add_row(escape(label), *(_terminal_cell(cell) for cell in cells))
     return table

@@ -1,6 +1,6 @@
-"""Every row with the values that did best for it on validation data: all rows choose alike, before any test.
+"""Chooses for every row the values that did best for it on validation data, in the same way for all, before any test.
 
-A comparison at one learning rate for all is won by the method that the rate suits. The runs of the choice are a grid of
+A comparison at one learning rate for all is won by the method that the rate suits. The runs that decide are a grid of
 their own, with the varied and the tuned values as columns, on seeds that the table does not have.
 """
 
@@ -21,12 +21,12 @@ from fedhpro_flwr.settings.from_command_line import keys_of, read_settings
 SHARE = "data.validation-share"
 DEFAULT_SHARE = 0.2
 FOLDER = "tuning"  # below the grid's
-OF_THE_TASK = ("data.", "partition.", "evaluation.")  # keys that make it easier or harder, or tested otherwise
-FEWEST_VALUES = 3  # of which one can lie between others
+OF_THE_TASK = ("data.", "partition.", "evaluation.")  # keys that make the task easier or harder, or change its test
+FEWEST_VALUES = 3  # numbers tried, so that one lies between others and being at the end means something
 
 
 class NothingChosenError(RuntimeError):
-    """No value of a row can be taken; the message says which row and why."""
+    """No value can be chosen for a row; the message says for which row and why."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class Tuning:
         """The runs that decide, below the folder of the grid; tested on validation data.
 
         Raises:
-            ConfigError: a key that decides what a run is tested on is tuned, or a row or a column sets how many samples
-                decide; clients with data of their own; and as `build_grid` does.
+            ConfigError: a key of the task is tuned; a row or a column sets the share of validation samples; clients
+                have data of their own; or as `build_grid` does.
         """
         settings = read_settings(conf, changes)
         for key in sorted(keys_of(self.tried[0].changes)):
@@ -76,16 +76,16 @@ class Tuning:
     ) -> Choices:
         """The combination with the highest accuracy for each row in each column; the first one among equals.
 
-        The accuracy is the mean over the seeds of what rows are compared by. A combination that failed with any of them
-        is not chosen.
+        The accuracy is the mean over the seeds of what rows are compared by. A combination that failed with any seed is
+        not chosen.
 
         Args:
             rows, columns: of the grid that follows.
             runs: the numbers of the finished runs of `grid`.
-            missing: why others have none.
+            missing: why the other runs have none.
 
         Raises:
-            NothingChosenError: there is none for a row.
+            NothingChosenError: there is no such combination for a row.
         """
         return {
             (row.label, column.label): self._choose(row, column, runs, missing) for row in rows for column in columns
@@ -109,7 +109,7 @@ class Tuning:
             said = "; ".join(f"{trial.label}: {reason}" for trial, reason in failed.items())
             raise NothingChosenError(f"{who}: there is no value of --tune that can be taken: {said}")
         best = max(accuracies, key=accuracies.__getitem__).changes
-        alike = len(accuracies) > 1 and len(set(accuracies.values())) == 1  # a method that does not read it
+        alike = len(accuracies) > 1 and len(set(accuracies.values())) == 1  # the method may not read the key
         ends = () if alike else tuple(change for place, change in enumerate(best) if self._is_end(place, change))
         return Chosen(best, ends, tuple(trial.label for trial in failed), alike)
 

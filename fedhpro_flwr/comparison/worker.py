@@ -1,8 +1,8 @@
 """A process that runs one cell after another: the imports take longer than a small run, and are paid once.
 
 It is a child of the grid (workers.py). Each line on its standard input is the folder of a cell, whose config.toml says
-what to run; each line it answers is that run's exit status. What the run prints, and what the interpreter has to say
-when it crashes, goes to run.log in the folder.
+what to run; it answers each with a line that has the run's exit status. What the run prints, and what the interpreter
+prints if it crashes, goes to run.log in the folder.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def main() -> None:
     parent, *arguments = sys.argv[1:]
     for line in sys.stdin:
         if os.getppid() != int(parent):
-            break  # it died, and some import has swallowed the interrupt
+            break  # the parent died, and some import has swallowed the interrupt
         folder = Path(line.removesuffix("\n"))
         with (folder / LOG_FILE).open("wb") as log:
             os.dup2(log.fileno(), 1)  # the descriptors, not sys.stdout: native code writes there as well

@@ -1,4 +1,4 @@
-"""Runs the cells of a grid, so many at a time, each in a child process; one that dies takes no other cell with it."""
+"""Runs the cells of a grid, several at a time, in child processes; one that dies takes no other cell with it."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ class Worker:
 
     @classmethod
     def start(cls, arguments: Sequence[str], threads: int, lock: int) -> Worker:
-        """A new child for cells of so many threads each."""
+        """A new child, for cells that use `threads` threads each."""
         command = [sys.executable, "-P", "-m", "fedhpro_flwr.comparison.worker", str(os.getpid()), *arguments]
-        # -P: a folder named client_app where the user happens to stand is not imported in place of this one.
+        # -P: so that a folder client_app in the user's working directory is not imported in place of this one.
         root = str(Path(__file__).resolve().parents[2])
         environment = {
             **os.environ,
@@ -61,18 +61,18 @@ class Worker:
     def give(self, cell: Cell) -> None:
         """Begin a cell anew: its settings go to its folder, from which the run reads them."""
         cell.folder.mkdir(parents=True, exist_ok=True)
-        for name in (FAILURE_FILE, LOG_FILE):  # of an earlier attempt: no reason for this one's failure
+        for name in (FAILURE_FILE, LOG_FILE):  # of an earlier attempt: they would explain this one's failure wrongly
             (cell.folder / name).unlink(missing_ok=True)
         shutil.rmtree(cell.folder / CHECKPOINT_FOLDER, ignore_errors=True)
         write_whole(cell.folder / CONFIG_FILE, tomli_w.dumps(nest(cell.config.flat())).encode())
         self.cell, self.began = cell, time.monotonic()
         assert self.process.stdin is not None
-        with suppress(BrokenPipeError):  # it died idle: the end of its output says so
+        with suppress(BrokenPipeError):  # the child died while idle, which `outcome` sees by the end of its output
             self.process.stdin.write(f"{cell.folder}\n")
             self.process.stdin.flush()
 
     def outcome(self) -> Outcome:
-        """The cell's, once the child has answered or died."""
+        """The outcome of the cell, once the child has answered or died."""
         assert self.cell is not None and self.process.stdout is not None
         answer = self.process.stdout.readline().strip()
         status = int(answer) if answer else self.process.wait()
@@ -95,18 +95,18 @@ def run_cells(
     tell: Callable[[Outcome], None],
     keep: bool = True,
 ) -> list[Outcome]:
-    """Run all, `jobs` at a time, and tell of each when it ends. An interruption stops the children before it goes on.
+    """Run all cells, `jobs` at a time, and tell of each when it ends. An interruption stops the children first.
 
     Args:
-        cells: in the order they are begun.
+        cells: in the order in which they are begun.
         arguments: of `fedhpro run`, after its CONF.
         jobs: children at a time.
         lock: descriptor that each child inherits.
         tell: called with each outcome.
-        keep: whether a child runs several cells; a new one each otherwise.
+        keep: whether a child runs several cells; otherwise each has a child of its own.
 
     Returns:
-        The outcomes in the order of ending.
+        The outcomes in the order in which the cells ended.
     """
     waiting, outcomes = list(cells), []
     workers: list[Worker] = []
