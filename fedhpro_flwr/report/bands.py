@@ -37,7 +37,7 @@ class Spread:
 def band(curves: Sequence[Sequence[tuple[int, float]]]) -> list[tuple[int, Spread]]:
     """Mean and deviation over curves of (round, value), at every round that any of them has.
 
-    Where some runs stopped early, later rounds are a mean over those that got there: `count` says how many.
+    If some runs stopped early, later rounds are means over those that got there: `count` says how many.
     """
     values: dict[int, list[float]] = {}
     for curve in curves:
@@ -47,7 +47,7 @@ def band(curves: Sequence[Sequence[tuple[int, float]]]) -> list[tuple[int, Sprea
 
 
 def spread_by_name(tables: Sequence[Mapping[str, float | None]]) -> dict[str, Spread]:
-    """The same for named values, as accuracy by domain or bytes by record; a name that a table lacks was not measured.
+    """Mean and deviation of named values, like accuracy by domain or bytes by record, over the tables that have them.
 
     Names come in the order of their first appearance.
     """

@@ -1,4 +1,4 @@
-"""Bars of the groups side by side: accuracy by class and by domain; and stacked ones: seconds and bytes of a round."""
+"""Bars of the groups: side by side for accuracy by class and by domain, stacked for seconds and bytes of a round."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from fedhpro_flwr.report.groups import Group
 from fedhpro_flwr.report.runs import Run
 from fedhpro_flwr.runs.reports import means
 
-BAR = 0.075  # inches of a bar: below it two cannot be told apart
-LINE = 0.19  # inches of a line of a group's name
-MOST_BARS = 40  # classes; more are drawn as curves from the most to the least accurate
+BAR = 0.075  # inches, the least width of a bar: thinner ones cannot be told apart
+LINE = 0.19  # inches, the height of a line of a group's name
+MOST_BARS = 40  # classes drawn as bars; more are drawn as curves from the most to the least accurate
 
 
 def class_picture(groups: Sequence[Group]) -> Picture | None:
-    """Accuracy by class in the last tested round; None where no run reports classes."""
+    """Accuracy by class in the last tested round; None if no run reports classes."""
     tables = [(group.name, spread_by_name([_by_class(run) for run in group.runs])) for group in groups]
     classes = len(dict.fromkeys(name for _, table in tables for name in table))
     if classes > MOST_BARS:
@@ -28,13 +28,13 @@ def class_picture(groups: Sequence[Group]) -> Picture | None:
 
 
 def domain_picture(groups: Sequence[Group]) -> Picture | None:
-    """Accuracy by domain in the last tested round; None where there are no domains."""
+    """Accuracy by domain in the last tested round; None if there are no domains."""
     tables = [(group.name, spread_by_name([_by_domain(run) for run in group.runs])) for group in groups]
     return _bars("domains", tables, "Accuracy of each domain in the last tested round, mean over seeds.")
 
 
 def seconds_picture(groups: Sequence[Group]) -> Picture | None:
-    """Seconds of a round by phase, stacked: the clients' summed, and the server's own without waiting for them."""
+    """Seconds of a round by phase, stacked: the clients' as a sum, and the server's without its waiting for them."""
     keys = {"client_seconds": "client: ", "server_seconds": "server: "}
     tables = [(group.name, _mean_over_runs(group, keys, 1.0, leave_out="server: waiting")) for group in groups]
     caption = "Seconds of a round by phase: those of the clients summed, and the server's own work."
@@ -66,7 +66,7 @@ def _by_domain(run: Run) -> dict[str, float | None]:
 
 
 def _mean_over_runs(group: Group, keys: Mapping[str, str], scale: float, leave_out: str = "") -> dict[str, Spread]:
-    """Entries under each key of the lines, prefixed: mean over the rounds of a run, then over runs."""
+    """Means over the rounds of a run, then over runs, of the entries under each of `keys`, prefixed with its value."""
     tables = [
         {
             f"{prefix}{name}": scale * value
@@ -79,7 +79,7 @@ def _mean_over_runs(group: Group, keys: Mapping[str, str], scale: float, leave_o
 
 
 def _bars(name: str, tables: Sequence[tuple[str, Mapping[str, Spread]]], caption: str) -> Picture | None:
-    """Groups side by side over each name, with a deviation where there are several seeds."""
+    """A bar of each group side by side for each name, with a deviation if there are several seeds."""
     names = list(dict.fromkeys(entry for _, table in tables for entry in table))
     shown = [(number, group, table) for number, (group, table) in enumerate(tables) if table]
     if not names or not shown:
@@ -152,7 +152,7 @@ def _stacked(
     caption: str,
     remarks: Mapping[str, str] = MappingProxyType({}),
 ) -> Picture | None:
-    """A bar a group, its parts one after the other; a group's remark stands behind its total."""
+    """One bar for each group, its parts one after the other; a group's remark is written behind its total."""
     shown = [(group, table) for group, table in tables if table]
     parts = list(dict.fromkeys(part for _, table in shown for part in table))
     if not parts:
@@ -171,7 +171,7 @@ def _stacked(
     for row, (total, said) in enumerate(zip(begin, totals, strict=True)):
         axes.annotate(f" {said}", (total, row), va="center", fontsize=9, color=INK)
     axes.set_yticks(range(len(shown)), labels)
-    axes.set_ylim(len(shown) - 0.5, -0.5)  # the first on top, each with room for all lines of its name
+    axes.set_ylim(len(shown) - 0.5, -0.5)  # the first on top, and each with room for all lines of its name
     axes.margins(x=0.12)
     axes.grid(visible=False, axis="y")
     axes.set(xlabel=unit)

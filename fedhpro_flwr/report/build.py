@@ -46,21 +46,21 @@ def write_report(
 
     Args:
         places: run folders, or folders with run folders below them.
-        out: the report's folder; made if it is not there.
+        out: the report's folder; made if it does not exist.
         central: train a central model for each seed, for the section on drift.
         features: draw test samples as the models encode them.
         say: told what is being done.
 
     Raises:
         FileNotFoundError: there is no run in one of the places.
-        ConfigError: a run's file cannot be read, no run has got through a round, or `out` cannot be written.
+        ConfigError: a run's file cannot be read, no run has completed a round, or `out` cannot be written.
     """
     runs = [Run.read(folder) for folder in find_runs(places)]
     started = [run for run in runs if run.rounds]
     if not started:
         raise ConfigError(f"no run in {', '.join(map(str, places))} has got through a round yet: {_why(runs[0])}")
     groups, doubles = group_runs(started)
-    above = commonpath([run.folder.parent for run in runs])  # all runs of a grid lie in seed-0, seed-1, ...
+    above = commonpath([run.folder.parent for run in runs])  # kept in names: all of a grid's runs are called seed-...
     called = {run.folder: run.folder.relative_to(above) for run in runs}
     notes = [
         f"{called[run.folder]} is not shown: no round is complete{_because(run)}" for run in runs if not run.rounds

@@ -1,4 +1,4 @@
-"""The central model that prototypes are held against: one network trained on all clients' data in one place."""
+"""The central model that prototypes are compared with: one network trained on all clients' data in one place."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from fedhpro_flwr.report.groups import compared
 from fedhpro_flwr.seeding import Draws
 from fedhpro_flwr.whole_file import write_whole
 
-MOST_PASSES = 100  # over the pooled data: the class means of a network that fits its data hardly move any more
+MOST_PASSES = 100  # over the pooled data; by then the network fits it, and its class means hardly move any more
 TRAINED_BY = ("data.", "partition.", "model.", "local.")  # sections that say how a central model is trained
 
 
@@ -39,16 +39,16 @@ class CentralMeans:
 
 
 def passes_of(config: RunConfig) -> int:
-    """As many passes over the data as a client makes that takes part in every round; `MOST_PASSES` at most."""
+    """The passes over its data of a client that takes part in every round, `MOST_PASSES` at most."""
     return min(config.rounds * config.local.epochs, MOST_PASSES)
 
 
 def central_means(config: RunConfig, cache: Path) -> CentralMeans:
-    """Class means of the model that the run's clients would have trained together in one place.
+    """Class means of the model that would have been trained on the data of all the run's clients in one place.
 
     It starts from the run's initial weights and trains with the run's local settings on the union of the clients'
-    training data. Kept in `cache` under a name made of everything that it depends on, so that runs which differ in
-    their method alone share it.
+    training data. The means are kept in `cache` under a name made of everything that they depend on, so that runs
+    that differ only in their method share them.
 
     Args:
         config: of the run.

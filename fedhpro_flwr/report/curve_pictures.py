@@ -1,4 +1,4 @@
-"""Curves over the rounds, a line a group with a band of one deviation over its seeds."""
+"""Curves over the rounds: a line for each group, with a band of one deviation over its seeds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Curve = Sequence[tuple[int, float]]  # (round, value)
 
 
 def accuracy_picture(groups: Sequence[Group]) -> Picture | None:
-    """Accuracy in percent round by round; None where nothing was tested yet."""
+    """Accuracy in percent round by round; None if nothing was tested yet."""
     measured = [
         (group.name, [[(r, 100 * value) for r, value in run.accuracies()] for run in group.runs]) for group in groups
     ]
@@ -23,7 +23,7 @@ def accuracy_picture(groups: Sequence[Group]) -> Picture | None:
 
 
 def loss_picture(groups: Sequence[Group]) -> Picture | None:
-    """The clients' training loss, with all terms of the method; None where no client tells it."""
+    """The clients' training loss, with all terms of the method; None if no client tells it."""
     measured = [(group.name, [_losses(run) for run in group.runs]) for group in groups]
     caption = "Training loss of the clients with all terms of their method: methods with more terms are higher."
     return curves_picture("training-loss", measured, "training loss", caption)
@@ -32,12 +32,12 @@ def loss_picture(groups: Sequence[Group]) -> Picture | None:
 def curves_picture(
     name: str, measured: Sequence[tuple[str, Sequence[Curve]]], unit: str, caption: str
 ) -> Picture | None:
-    """A line a group.
+    """A picture with a line for each group.
 
     Args:
         name: of the picture.
-        measured: each group's name and the curves of its runs, in the order of the groups; one without any is left out,
-            and keeps its colour for the other pictures.
+        measured: each group's name and the curves of its runs, in the order of the groups. A group without curves is
+            left out, and its colour is not given to another one.
         unit: of the vertical axis.
         caption: of the picture.
     """

@@ -1,7 +1,7 @@
 """What all pictures of a report share: size, colours, and how a figure becomes inline SVG and a PNG.
 
-The page is light or dark as its reader's system is. So the SVG's text and grid have no colour of their own but the
-page's: they are drawn in `INK` and `GRID`, which become `currentColor` and a CSS variable. The groups' colours become
+The page is light or dark as its reader's system is, so the SVG's text and grid must take the page's colours: they are
+drawn in `INK` and `GRID`, which are then replaced by `currentColor` and a CSS variable. The groups' colours become
 variables too (style.css), a little lighter on a dark page.
 """
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK, GRID = "#1b2530", "#d3dae1"
-# Okabe and Ito's colours without black and yellow: told apart by the colour-blind, legible on light and dark.
+# Okabe and Ito's colours without black and yellow: colour-blind readers can tell them apart, on light and on dark.
 ACCENTS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 STROKES = ("solid", (0, (4, 1.6)), (0, (1.2, 1.4)))  # of the first six groups, the next six, and so on
 HATCHES = ("", "////", "....")
-# Tol's "light" colours, for phases and records: no group has one of them.
+# Tol's "light" colours, for phases and records; groups have other colours.
 PARTS = ("#77aadd", "#ee8866", "#eedd88", "#44bb99", "#ffaabb", "#99ddff", "#bbcc33", "#aaaa00", "#a0a8b0", "#cc88cc")
 WIDTH, HEIGHT = 4.8, 3.2  # inches; at 96 pixels an inch a phone shows the text at about three quarters of its size
 
@@ -35,10 +35,10 @@ class Picture:
 
     name: str  # of the PNG, without its ending
     caption: str
-    alt: str  # what it shows, for those who do not see it
+    alt: str  # what it shows, for readers who cannot see it
     svg: str
     png: bytes
-    wide: bool = False  # it takes the whole row, and scrolls in its box where the page is narrower
+    wide: bool = False  # it takes the whole row, and scrolls in its box if the page is narrower
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,13 @@ class Look:
 
 
 def look(group: int) -> Look:
-    """Of the group of that number; 18 groups can be told apart."""
+    """The look of the group with that number; 18 groups can be told apart."""
     turn = group // len(ACCENTS)
     return Look(ACCENTS[group % len(ACCENTS)], STROKES[turn % len(STROKES)], HATCHES[turn % len(HATCHES)])
 
 
 def page_color(group: int) -> str:
-    """The colour of the group of that number, as the page's style sheet names it."""
+    """The colour of the group with that number, by its name in the page's style sheet."""
     return f"var(--group-{group % len(ACCENTS) + 1})"
 
 
@@ -81,14 +81,14 @@ def new_figure(width: float = WIDTH, height: float = HEIGHT) -> tuple[Figure, Ax
 
 
 def whole_numbers(axes: Axes) -> None:
-    """Whole numbers alone on the horizontal axis."""
+    """Only whole numbers on the horizontal axis."""
     from matplotlib.ticker import MaxNLocator
 
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def legend_below(figure: Figure, handles: Sequence[Any], names: Sequence[str]) -> None:
-    """A legend under the plot, for which the figure grows; long names are wrapped."""
+    """Add a legend under the plot and make the figure higher by it; long names are wrapped."""
     columns = 2 if max(map(len, names)) <= 24 and len(names) > 1 else 1
     wrapped = [fill(name, 30 if columns == 2 else 56) for name in names]
     lines = -(-sum(name.count("\n") + 1 for name in wrapped) // columns)
@@ -104,7 +104,7 @@ def picture(figure: Figure, name: str, caption: str, alt: str, *, wide: bool = F
     from matplotlib.text import Text
 
     for text in figure.findobj(Text):
-        text.set_parse_math(False)  # a name with dollar signs is no formula
+        text.set_parse_math(False)  # a name with dollar signs is not a formula
     svg, png = io.StringIO(), io.BytesIO()
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
         figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
@@ -113,7 +113,7 @@ def picture(figure: Figure, name: str, caption: str, alt: str, *, wide: bool = F
 
 
 def inline(svg: str, name: str, alt: str) -> str:
-    """A figure's SVG as an element of the page: ids of its own, the page's colours, and a text in its place.
+    """A figure's SVG as an element of the page: with unique ids, the page's colours, and an alternative text.
 
     Args:
         svg: as Matplotlib writes it.
@@ -138,5 +138,5 @@ def inline(svg: str, name: str, alt: str) -> str:
 
 
 def _short_numbers(path: str) -> str:
-    """Hundredths of a point are finer than any screen."""
+    """A path with its numbers rounded to hundredths of a point, which is finer than any screen."""
     return re.sub(r"-?\d+\.\d{3,}", lambda number: f"{float(number.group()):.2f}", " ".join(path.split()))

@@ -33,7 +33,7 @@ class Trace:
 
     @classmethod
     def read(cls, folder: Path) -> Trace | None:
-        """From a run's folder; None for a run that kept none.
+        """Read the prototypes from a run's folder; None if the run kept none.
 
         Raises:
             ConfigError: the file is damaged.
@@ -81,10 +81,10 @@ def distances_to(trace: Trace, means: Tensor, known: Tensor, distance: Distance)
         trace: prototypes of a run.
         means: class means of the central model [C, D].
         known: classes that the central model saw [C].
-        distance: which.
+        distance: which of the above.
 
     Raises:
-        ValueError: they are of different shapes.
+        ValueError: prototypes and means have different shapes.
     """
     if trace.vectors.shape[1:] != means.shape:
         raise ValueError(
@@ -98,7 +98,7 @@ def distances_to(trace: Trace, means: Tensor, known: Tensor, distance: Distance)
 def movement(trace: Trace, distance: Distance) -> Curve:
     """Distance of the prototypes of each kept round from those of the kept round before, over classes known in both.
 
-    A last round that came sooner after the one before than others is left out: it would look as if all came to rest.
+    If the last kept round came sooner than the others did, it is left out: all would seem to come to rest.
     """
     gaps = trace.rounds.diff()
     pairs = zip(

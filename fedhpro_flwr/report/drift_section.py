@@ -1,4 +1,4 @@
-"""The section on semantic drift: prototypes against central class means, or how far they move where there are none."""
+"""The section on semantic drift: prototypes compared with central class means, or without these how far they move."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ ALONE = (
 
 
 def drift_section(groups: Sequence[Group], out: Path, *, central: bool, say: Callable[[str], None]) -> Section | None:
-    """Pictures of all groups whose runs kept prototypes; None where no run did.
+    """Pictures of all groups whose runs kept prototypes; None if no run did.
 
     Args:
         groups: of the page.

@@ -1,4 +1,4 @@
-"""Features in the plane as a scatter plot, a colour a class, prototypes as stars."""
+"""Features in the plane as a scatter plot: a colour for each class, prototypes as stars."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from fedhpro_flwr.printable import legible
 from fedhpro_flwr.report.drawing import INK, WIDTH, Picture, new_figure, picture
 from fedhpro_flwr.report.features import Features, Plane
 
-MOST_NAMED = 20  # classes: up to so many each has its name written at its middle
+MOST_NAMED = 20  # classes; if there are no more, each has its name written at its middle
 
 
 def class_color(label: int, classes: int) -> tuple[float, float, float]:
-    """Hues around the circle, neighbours in two lightnesses; the names written in the picture tell the rest."""
+    """Hues around the colour circle, in two alternating lightnesses; names written in the picture help further."""
     return colorsys.hls_to_rgb(label / max(classes, 1), 0.42 if label % 2 else 0.58, 0.62)
 
 
@@ -38,14 +38,14 @@ def feature_picture(features: Features, plane: Plane, name: str, title: str, cap
     for label in range(classes):
         own = plane.samples[(features.labels == label).numpy()]
         if len(own):
-            # A class is one path of dots (short strokes with round ends): a tenth of the bytes of markers.
+            # A class is one path of dots (short strokes with round ends), which takes a tenth of the bytes of markers.
             ends = np.stack([own, own + stroke], axis=1).reshape(-1, 2)
             path = Path(ends.tolist(), [Path.MOVETO, Path.LINETO] * len(own))
-            path.should_simplify = False  # so short strokes would be left out
+            path.should_simplify = False  # simplified, a path would lose such short strokes
             dots = PathPatch(
                 path, edgecolor=class_color(label, classes), facecolor="none", lw=3.6, capstyle="round", alpha=0.75
             )
-            dots.set_snap(False)  # on whole pixels they have no length, and the PNG has none of them
+            dots.set_snap(False)  # snapped to whole pixels they have no length, and are missing in the PNG
             axes.add_patch(dots)
             if classes <= MOST_NAMED:
                 axes.annotate(

@@ -31,12 +31,12 @@ from fedhpro_flwr.server.known_data import known_data
 
 Points = npt.NDArray[np.float64]  # [N, 2]
 MOST_SAMPLES = 1000  # of the test data, in a picture
-MOST_VECTORS = 100  # prototypes in a picture: above it those of a class are drawn as their mean
+MOST_VECTORS = 100  # prototypes in a picture; if there are more, each class has one vector, their mean
 
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """Directions (vectors of length one) in a run's feature space: HPCL compares nothing else of them."""
+    """Directions (vectors of length one) in a run's feature space: HPCL compares only the directions of features."""
 
     samples: Tensor  # [N, D]
     labels: Tensor  # [N] int64
@@ -57,7 +57,7 @@ def read_features(run: Run) -> Features:
     """Encode at most 1000 test samples, drawn from the run's seed, with the global model that the run left.
 
     Raises:
-        ConfigError: there is no global model, or the data, the model or its prototypes cannot be had; one sentence.
+        ConfigError: there is no global model, or the data, the model or its prototypes cannot be read; one sentence.
     """
     path = run.folder / MODEL_FILE
     architectures = list(run.config.model.group_sizes)
@@ -90,7 +90,7 @@ def read_features(run: Run) -> Features:
 
 
 def with_data_here(config: RunConfig) -> RunConfig:
-    """The settings with this machine's data folder, where the run's own is of another machine."""
+    """The settings with this machine's data folder, if the run's own is that of another machine."""
     here = os.environ.get("FEDHPRO_DATA_DIR", "")
     if here and config.data.root and not Path(config.data.root).is_dir():
         return RunConfig.parse(config.flat() | {"data.root": here})
@@ -112,7 +112,7 @@ def principal_axes(features: Features) -> Plane:
 def neighbour_embedding(features: Features, seed: int) -> Plane:
     """t-SNE of samples and prototypes together (van der Maaten and Hinton, JMLR 2008), perplexity 30 or a fifth of N.
 
-    Near points are near; distances between groups of points and their sizes say nothing.
+    Points near each other have similar features; distances between groups of points, and their sizes, say nothing.
     """
     from sklearn.manifold import TSNE
 

@@ -10,7 +10,7 @@ from fedhpro_flwr.report.runs import Run
 from fedhpro_flwr.settings.places import COMPARED_RUN, DECIDES_NOTHING, STATE_FOLDER, without_places
 from fedhpro_flwr.settings.presets import PRESETS
 
-# What was compared with and how often a checkpoint was written say nothing of how a run was trained.
+# The run compared with and how often a checkpoint was written say nothing about how a run was trained.
 UNCOMPARED = DECIDES_NOTHING | {"seed", STATE_FOLDER, COMPARED_RUN, "checkpoint.every"}
 METHOD, PRESET, EXPERIMENT = "method.name", "preset", "experiment"
 
@@ -24,15 +24,15 @@ class Group:
 
 
 def compared(config: RunConfig) -> dict[str, Scalar]:
-    """The settings that must be equal within a group; of a data file its name counts, not where it lies."""
+    """The settings that must be equal within a group; of a data file only its name counts."""
     return {key: value for key, value in without_places(config.flat()).items() if key not in UNCOMPARED}
 
 
 def group_runs(runs: Sequence[Run]) -> tuple[list[Group], list[Run]]:
     """Groups in the order of their first runs, and the runs left out of them.
 
-    Of several runs with the same settings and seed one is shown, as they are no further evidence: a finished one rather
-    than an unfinished one, else the one whose folder has the last name (names begin with the time).
+    Of several runs with the same settings and seed only one is shown, as the others are no further evidence: a finished
+    one rather than an unfinished one, else the one whose folder's name sorts last (names begin with the time).
     """
     shown: dict[tuple[tuple[str, Scalar], ...], dict[int, Run]] = {}
     left_out: list[Run] = []
@@ -63,7 +63,7 @@ def group_names(settings: Sequence[Mapping[str, Scalar]]) -> list[str]:
 
 
 def _follows(key: str, settings: Sequence[Mapping[str, Scalar]], stated: Sequence[str]) -> bool:
-    """Whether a name that says experiment and preset says the value of `key` as well."""
+    """Whether the value of `key` follows from the experiment or preset, if the name says these."""
     if PRESET in stated and all(PRESETS[str(group[PRESET])].get(key) == group[key] for group in settings):
         return True
     if EXPERIMENT not in stated:

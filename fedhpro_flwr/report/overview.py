@@ -1,4 +1,4 @@
-"""The head of the page: what was run, and a line of numbers a group."""
+"""The head of the page: what was run, and a line of numbers for each group."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HEADINGS = (
     *("seeds", "rounds", "best, %", "last, %", "mean of last ten, %"),
     *("seconds a round", "MB down a round", "MB up a round"),
 )
-MOST_VALUES = 3  # of one fact that are written out
+MOST_VALUES = 3  # different values of one fact that are written out
 FACTS: dict[str, Callable[[RunConfig], str]] = {
     "experiment": lambda config: config.experiment,
     "data set": lambda config: config.data.name + (f" ({config.data.domains})" if config.data.domains else ""),
@@ -38,7 +38,7 @@ FACTS: dict[str, Callable[[RunConfig], str]] = {
 
 
 def overview(groups: Sequence[Group], notes: Sequence[str]) -> Section:
-    """Settings that the groups have, and the table of their results.
+    """The settings of the groups, and the table of their results.
 
     Args:
         groups: in the order of the page.
@@ -62,7 +62,7 @@ def overview(groups: Sequence[Group], notes: Sequence[str]) -> Section:
 
 
 def _fact(values: Sequence[str]) -> str:
-    """What the groups have in common, or the few things that they have."""
+    """The value that the groups have in common, or the few different ones."""
     different = list(dict.fromkeys(values))
     return (
         "; ".join(different) if len(different) <= MOST_VALUES else f"{len(different)} settings, see the groups' names"
@@ -70,7 +70,7 @@ def _fact(values: Sequence[str]) -> str:
 
 
 def _measures(group: Group) -> str:
-    """What the accuracies of a group are of; "" where nothing was tested."""
+    """What the accuracies of a group are of; "" if nothing was tested."""
     return " or ".join(dict.fromkeys(run.measure for run in group.runs if run.accuracies()))
 
 

@@ -10,7 +10,7 @@ from importlib.resources import files
 
 from fedhpro_flwr.report.drawing import Picture
 
-# A page that asks for no icon: a browser would otherwise look for one beside it.
+# An empty icon inside the page: without it a browser would look for one beside the page.
 NO_ICON = "data:image/svg+xml;base64," + b64encode(b'<svg xmlns="http://www.w3.org/2000/svg"/>').decode()
 
 
@@ -37,7 +37,7 @@ class Section:
 
 
 def page(title: str, sections: Sequence[Section]) -> str:
-    """The whole document; all text is escaped here, and nothing in it leads to another address."""
+    """The whole document; all text is escaped here, and nothing in the document leads to another address."""
     contents = "\n".join(f'<li><a href="#{each.anchor}">{escape(each.title)}</a></li>' for each in sections)
     style = (files("fedhpro_flwr.report") / "style.css").read_text(encoding="utf-8")
     return f"""<!DOCTYPE html>

@@ -6,14 +6,14 @@ from fedhpro_flwr.printable import legible
 from fedhpro_flwr.report.drawing import ACCENTS, INK, WIDTH, Picture, new_figure, picture, whole_numbers
 from fedhpro_flwr.report.runs import Division
 
-MOST_WRITTEN = 20  # clients and classes: up to so many every cell has its number written in it
-MOST_NAMED = 30  # classes: up to so many each has its name below it
-TALLEST, THINNEST = 6.5, 0.055  # inches: of the rows together where no numbers are written; thinner ones are blended
-STRONGEST = 0.72  # opacity of the largest count: numbers stay legible on it, in a light and in a dark page
+MOST_WRITTEN = 20  # clients and classes; if there are no more, every cell has its number written in it
+MOST_NAMED = 30  # classes; if there are no more, each has its name below it
+TALLEST, THINNEST = 6.5, 0.055  # inches: all rows together if no numbers are written; a row that is not blended
+STRONGEST = 0.72  # opacity of the largest count: numbers stay legible on it, on a light and on a dark page
 
 
 def partition_picture(division: Division, name: str, whose: str) -> Picture:
-    """Training samples of each client (row) and class (column); the darker the more, empty cells are blank.
+    """Training samples of each client (row) and class (column): the darker, the more; empty cells are blank.
 
     Args:
         division: the table.
@@ -32,14 +32,14 @@ def partition_picture(division: Division, name: str, whose: str) -> Picture:
     is_long = longest > 4
     figure, axes = new_figure(width, 0.8 + row * clients + (0.06 * longest if is_long else 0))
     accent = to_rgb(ACCENTS[0])
-    # From see-through to the accent: on any background.
+    # From transparent to the accent colour, so that it fits any background.
     shades = LinearSegmentedColormap.from_list("samples", [(*accent, 0.0), (*accent, STRONGEST)])
     image = axes.imshow(
         division.counts,
         aspect="auto",
         cmap=shades,
         norm=PowerNorm(0.5, 0, largest),
-        interpolation="nearest" if row >= THINNEST else "auto",  # rows below a pixel would be left out
+        interpolation="nearest" if row >= THINNEST else "auto",  # "nearest" leaves out rows thinner than a pixel
     )
     if written:
         for client in range(clients):

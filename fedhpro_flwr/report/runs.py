@@ -44,7 +44,7 @@ class Division:
 
     counts: npt.NDArray[np.int64]  # [N, C] training samples
     class_names: Sequence[str]  # [C]
-    client_domains: Sequence[str]  # [N], "" where a client has none or several
+    client_domains: Sequence[str]  # [N], "" if a client has none or several
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Run:
     config: RunConfig
     rounds: Sequence[Mapping[str, Any]]  # the lines of metrics.jsonl
     summary: Mapping[str, Any] | None  # None: it has not finished
-    failure: str  # why it stopped, "" where it did not say
+    failure: str  # why it stopped; "" if it did not say
     division: Division | None
 
     @classmethod
@@ -86,20 +86,20 @@ class Run:
 
     @property
     def measure(self) -> str:
-        """What its accuracy is of, as in summary.json, and that it is over validation data where it is."""
+        """What its accuracy is of, as in summary.json; validation data is named if it is on that."""
         part = judging_data(self.config)
         return told(judged_by(self.rounds, self._final, part)[0], part)
 
     def accuracies(self) -> list[tuple[int, float]]:
-        """(round, accuracy) of every tested round, of what `measure` says."""
+        """(round, accuracy) of every tested round; `measure` says of what."""
         return judged_by(self.rounds, self._final)[1]
 
     def headline(self) -> dict[str, float | int | None]:
-        """Best, last and mean-of-last-ten accuracy, of an unfinished run as far as it got."""
+        """Best, last and mean-of-last-ten accuracy, for an unfinished run over the rounds so far."""
         return headline(self.accuracies())
 
     def last_tested(self) -> Mapping[str, Any] | None:
-        """The last breakdown by class and domain: the server's, or where it tests nothing the clients' own."""
+        """The last breakdown by class and domain: the server's, or the clients' own if the server tests nothing."""
         tested = [line["tested"] for line in self.rounds if line["tested"]]
         if tested:
             return dict(tested[-1])
