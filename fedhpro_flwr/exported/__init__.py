@@ -1,1 +1,1 @@
-"""A trained model out of its run: what its file says of itself, prediction with it, and its graph in ONNX."""
+"""A trained model outside of its run: what its file says about it, how to predict with it, and its graph in ONNX."""

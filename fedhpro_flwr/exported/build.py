@@ -16,16 +16,16 @@ from fedhpro_flwr.settings.flat_keys import ConfigError
 
 
 def built(file: Path, described: ModelDescription, tensors: Mapping[str, Tensor], start: Path | None) -> Model:
-    """In eval mode, on the CPU, its convolutions laid out channels_last as in the run.
+    """The network in eval mode, on the CPU, its convolutions laid out channels_last as in the run.
 
-    Built without numbers, on torch's meta device, and compared with the file before memory is spent: a file that claims
-    a huge width costs nothing. All that the file holds then comes from it alone.
+    It is built without numbers, on torch's meta device, and compared with the file before memory is allocated: a file
+    that claims a huge width costs nothing. All tensors that the file holds are then taken from it.
 
     Args:
-        file: that was read, for sentences.
-        described: what it says.
-        tensors: of it.
-        start: the folder that the architecture is built from; None where it needs none.
+        file: that was read, for messages.
+        described: what the file says.
+        tensors: that the file holds.
+        start: the folder that the architecture is built from; None if it needs none.
 
     Raises:
         ConfigError: the architecture is unknown or cannot take such samples, or the tensors are not its own or hold
@@ -35,7 +35,7 @@ def built(file: Path, described: ModelDescription, tensors: Mapping[str, Tensor]
         # A pre-trained encoder is read from its folder, which the user vouches for, and overwritten.
         with nullcontext() if start else torch.device("meta"):
             model = _model(file, described, start)
-    except (NotImplementedError, RuntimeError):  # a builder of somebody's own that looks at its tensors' numbers
+    except (NotImplementedError, RuntimeError):  # a user's own builder that looks at its tensors' numbers
         model = _model(file, described, start)
     if difference := first_difference(model.state_dict(), tensors):
         raise ConfigError(
@@ -49,7 +49,7 @@ def built(file: Path, described: ModelDescription, tensors: Mapping[str, Tensor]
             "damaged, or its run diverged"
         )
     if not start:
-        model = _model(file, described, start)  # with the numbers that are in no file: buffers that are not saved, say
+        model = _model(file, described, start)  # with numbers, because some may be in no file, as unsaved buffers
     model.load_state_dict(tensors, assign=True)
     return model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 

@@ -1,4 +1,4 @@
-"""What a run writes into its models' files, so that they predict by themselves as the run's test did."""
+"""What a run writes into its models' files, so that they can predict without the run, as its own test did."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ AVERAGED_HEAD_WEIGHT, AVERAGED_HEAD_BIAS = "averaged-head-weight", "averaged-hea
 def with_tested_head(
     model: GlobalModel, state: Mapping[str, Tensor], head: Head | None
 ) -> tuple[GlobalModel, dict[str, Tensor]]:
-    """The model that was tested, under its own head or the one that decided in place of it.
+    """The model as it was tested: with its own head, or with the calibrated head that was tested in place of it.
 
     Args:
         model: as it was averaged.
@@ -38,7 +38,7 @@ def with_tested_head(
         head: the calibrated one; None for the model's own.
 
     Returns:
-        The model, and the method's tensors with the averaged head among them where it is no longer in the model.
+        The model, and the method's tensors, with the averaged head among them if it is no longer in the model.
     """
     if head is None:
         return model, dict(state)
@@ -55,7 +55,7 @@ def describe(config: RunConfig, data: ShapedData, groups: Sequence[str]) -> dict
     Args:
         config: the settings of the run.
         data: what the models are to be trained on.
-        groups: of the global model; one, named "", where there are none.
+        groups: of the global model; one, named "", if there are none.
 
     Raises:
         ConfigError: a file or folder that the model is built from cannot be read.
@@ -93,11 +93,11 @@ def describe(config: RunConfig, data: ShapedData, groups: Sequence[str]) -> dict
 def finished(
     descriptions: Mapping[str, ModelDescription], tested: Mapping[str, Any] | None, *, calibrated: bool
 ) -> dict[str, ModelDescription]:
-    """The same after the last round.
+    """The descriptions with what is known after the last round.
 
     Args:
         descriptions: as `describe` gave them.
-        tested: `tested` of the last line of metrics.jsonl; None where the server tests nothing.
+        tested: `tested` of the last line of metrics.jsonl; None if the server tests nothing.
         calibrated: whether the head is the calibrated one.
     """
     head = "calibrated" if calibrated else "averaged"
@@ -108,7 +108,7 @@ def finished(
 
 
 def portable(config: RunConfig) -> dict[str, Scalar]:
-    """The settings that decide a run's results; of a file its name, not where it lies on the machine of the run."""
+    """The settings that decide a run's results. A file has its bare name, not its place on the machine of the run."""
     dropped = FREE.difference({"rounds"}).union(UNCOUNTED, {STATE_FOLDER})
     if begins_trained(config):
         dropped |= {WEIGHTS}  # it may be a run's folder, and its weights are in the model

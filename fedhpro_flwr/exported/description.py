@@ -1,7 +1,7 @@
-"""What a model's file says of itself: the metadata of model.safetensors, JSON, enough to predict without its run.
+"""What a model's file says of itself: the metadata of model.safetensors, JSON with all that prediction needs.
 
-Reading it executes nothing: the JSON is checked against `ModelDescription`, the tensors against the architecture that
-it names, and no path is in it.
+Reading it executes nothing: the JSON is checked against `ModelDescription` and the tensors against the architecture
+that it names, and there are no paths in it.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from fedhpro_flwr.runs.round_files import file_content
 from fedhpro_flwr.settings.flat_keys import ConfigError, Scalar
 from fedhpro_flwr.settings.section import Count, Threads, Width
 
-# One key: safetensors writes several in any order, and equal runs shall give equal files.
+# One key, because safetensors writes several in any order, and equal runs are to give equal files.
 KEY = "fedhpro-model"
 MODEL_FILES = "model*.safetensors"  # in a run's folder; one for each architecture where encoders are averaged in groups
-MOST_NUMBERS = 2**26  # of a sample: no file shall make the reader ask for terabytes
+MOST_NUMBERS = 2**26  # of a sample, so that no file can make its reader allocate terabytes
 
 InputKind = Literal["uint8-images", "float-images", "vectors", "features", "text"]
 
 
 class Part(BaseModel):
-    """Frozen, strict, closed, and of finite numbers, as the settings are."""
+    """Frozen, strict (of exactly the declared types), without unknown keys, and with finite numbers, like settings."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -39,7 +39,7 @@ class Needed(Part):
 
     Args:
         name: what the run called it, without the folder it lay in.
-        sha256: of its content, see `exported/needed.py`; "" where the server of the run had none.
+        sha256: of its content, see `exported/needed.py`; "" if the run's server did not have it.
     """
 
     name: str
@@ -51,23 +51,23 @@ class ModelDescription(Part):
 
     Args:
         format: of this description.
-        holds: the whole model, or its head alone where the encoders stay with the clients.
+        holds: the whole model, or only its head if the encoders stay with the clients.
         architecture: a registered name, see `MODELS`.
         width: `model.width` of the run; 0 is the architecture's own default.
-        input_kind: what a sample was in training. `features` are those that a frozen encoder makes of pictures. Of
-            images the type alone may be another when they are predicted.
+        input_kind: what a sample was in training. `features` are those that a frozen encoder computes from pictures.
+            Images to be predicted may have the other type, uint8 or float, than those of training.
         input_shape: of a sample: (ch, H, W), (F,), or (L,) for text.
         class_names: one name a class id.
         mean, std: normalisation per channel of samples scaled to [0, 1].
         vocabulary: of text, how many token ids there are; 0 for anything else.
         tokenizer: the folder of a text's tokenizer; None for the hashing one.
         encoder: the frozen encoder that makes the features, or the folder that the architecture is built from.
-        head: the averaged one, or the calibrated one that decided in the run's test in place of it.
-        accuracy: share of the run's test data, or with data.validation-share among `settings` of its validation data,
-            whose class the model found after the last round; None if it was not tested.
-        batch_size: of that test. The same batches give the same bits.
-        threads: of the run's processes, likewise.
-        settings: of the run, without what says where things lie.
+        head: the averaged one, or the calibrated one that the run tested in place of it.
+        accuracy: share of the run's test data whose class the model found after the last round, or of its validation
+            data if `settings` have a data.validation-share; None if it was not tested.
+        batch_size: of that test; the same batches give the same bits.
+        threads: of the run's processes; the same number gives the same bits.
+        settings: of the run, without those that say where things lie.
         code: fingerprint of the sources.
         versions: of the packages that matter.
     """
@@ -110,7 +110,7 @@ class ModelDescription(Part):
 
     @property
     def takes(self) -> str:
-        """What a sample is, for sentences."""
+        """What a sample is, for messages."""
         if self.input_kind == "text":
             return f"texts (of which it reads {self.input_shape[0]} tokens)"
         if self.input_kind == "features":
@@ -139,10 +139,10 @@ def model_bytes(tensors: Mapping[str, Tensor], described: ModelDescription | Non
 
 
 def model_file(path: Path) -> Path:
-    """The model file that a path names: itself, or the one in a run's folder.
+    """The model file at a path, or in the run's folder at a path.
 
     Raises:
-        ConfigError: nothing is there, the run has left no model, or one of each architecture.
+        ConfigError: nothing is there, or the run left no model, or several, one for each architecture.
     """
     if not path.exists():
         raise ConfigError(f"{path} does not exist; give a model.safetensors or the folder of a finished run")

@@ -1,4 +1,4 @@
-"""What the command line names to be predicted: picture files, folders of them, .npz and .csv files, batch by batch."""
+"""Reads what a command line wants predicted, batch by batch: picture files, folders of them, .npz and .csv files."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Refuse = Callable[[str], None]
 
 
 def refuse_missing(paths: Sequence[Path]) -> None:
-    """Look for all that was named before time is spent.
+    """Check that everything that was named exists, before time is spent.
 
     Raises:
-        ConfigError: something is not there.
+        ConfigError: something does not exist.
     """
     for path in paths:
         if not path.exists():
@@ -29,13 +29,13 @@ def refuse_missing(paths: Sequence[Path]) -> None:
 
 
 def batches(paths: Sequence[Path], model: ExportedModel, batch_size: int, refuse: Refuse) -> Iterator[NamedSamples]:
-    """All samples in the order in which they are named; pictures that follow each other share batches.
+    """All samples in the order in which they are named; successive pictures share batches.
 
     Args:
-        paths: what was named; all there.
+        paths: what was named; all of them exist.
         model: that is to predict.
         batch_size: samples at a time.
-        refuse: told of everything that the model cannot take, in a sentence; the rest goes on.
+        refuse: gets a sentence for everything that the model cannot take; the rest is predicted.
     """
     pictures: list[Path] = []
     for path in paths:
@@ -61,7 +61,7 @@ def _table(path: Path, model: ExportedModel, batch_size: int) -> Iterator[NamedS
 
 
 def _pictures(paths: Sequence[Path], model: ExportedModel, batch_size: int, refuse: Refuse) -> Iterator[NamedSamples]:
-    """Decoded a batch at a time: a folder may hold more than fits into memory."""
+    """Pictures, decoded a batch at a time, because a folder may hold more than fits into memory."""
     names: list[str] = []
     pixels: list[Tensor] = []
     for file in _files(paths, model.description, refuse):

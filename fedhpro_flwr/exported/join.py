@@ -1,4 +1,4 @@
-"""A client's whole model where its encoder stays with it: the shared head, and the encoder out of its state."""
+"""A client's whole model if its encoder stays with it: the shared head, and the encoder from the client's state."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from fedhpro_flwr.settings.named_counts import named_counts
 def joined(
     file: Path, described: ModelDescription, head: dict[str, Tensor], state: Path, encoder: Path | None = None
 ) -> tuple[ModelDescription, dict[str, Tensor]]:
-    """The model that the client tests after the run's last round, and what its file is to say.
+    """The model that the client tests after the run's last round, and the description for its file.
 
     Args:
-        file: with the head, for sentences.
-        described: what it says.
+        file: with the head, for messages.
+        described: what that file says.
         head: W [C, D] and b [C].
         state: the client's `visit-<last round>-....safetensors`.
-        encoder: the folder that the run's encoders were built from, if they were; their weights come from the state.
+        encoder: the folder that the run's encoders were built from, if any; their weights come from the state.
 
     Raises:
         ConfigError: the state is damaged, holds no encoder, or one of an architecture that the run did not have; or the
-            folder is not there or another.
+            folder does not exist or is another one.
     """
-    # A frozen encoder makes the samples and is no part of the model.
+    # A frozen encoder only computes the samples, and is not a part of the model.
     is_frozen = described.input_kind == "features"
     start = None if is_frozen else found(described.encoder, encoder, "--encoder", weights=False)
     try:

@@ -1,4 +1,4 @@
-"""A trained model out of its file: `load_exported("model.safetensors").predict(["a.png"])`, for anybody's own code."""
+"""A trained model from its file, for use in other code: `load_exported("model.safetensors").predict(["a.png"])`."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ class Predictions:
 
     @property
     def probabilities(self) -> Tensor:
-        """The softmax of the logits [N, C]. Federated training does not calibrate it: 0.9 is no promise of 90 %."""
+        """The softmax of the logits [N, C]. Federated training does not calibrate it: 0.9 need not mean 90 %."""
         return self.logits.softmax(1)
 
     def top(self, count: int) -> list[list[tuple[str, float]]]:
-        """Of each sample the `count` likeliest classes and their probabilities, the likeliest first."""
+        """For each sample its `count` likeliest classes and their probabilities, the likeliest first."""
         # Sorted by the logits: probabilities of 1 and 1 - 1e-9 are the same float.
         order = self.logits.argsort(stable=True, dim=1, descending=True)[:, :count]
         chosen = self.probabilities.gather(1, order)
@@ -69,7 +69,7 @@ class ExportedModel:
         model: in eval mode, on `device`.
         description: what its file says.
         device: that it computes on.
-        frozen: the encoder of pictures whose features the model takes; None for others.
+        frozen: the encoder of pictures whose features the model takes; None if it does not take features.
         tokenizer: the folder of a text's tokenizer; None for the hashing one.
     """
 
@@ -85,7 +85,7 @@ class ExportedModel:
         Args:
             samples: an array or tensor of them, as a .npz file may hold it (fedhpro_flwr/data/npz.py); the path of a
                 picture file, or a list of them; or a text or a list of them, for a model of texts.
-            batch_size: samples at a time; 0 for the run's own, which repeats its test bit for bit on such a device.
+            batch_size: samples at a time; 0 for the run's own, which repeats its test bit for bit on the same device.
 
         Raises:
             ValueError: samples that the model does not take, or a picture that cannot be read; the message says which.
@@ -96,7 +96,7 @@ class ExportedModel:
         """Samples as the model takes them [N, ...]: pictures decoded and resized, texts as token ids.
 
         Raises:
-            ValueError: as `predict`.
+            ValueError: as in `predict`.
         """
         if isinstance(samples, Tensor):
             values = samples.detach().cpu()
@@ -115,10 +115,10 @@ class ExportedModel:
 
     @torch.no_grad()
     def of_inputs(self, inputs: Tensor, *, batch_size: int = 0) -> Predictions:
-        """The classes of what `inputs` gives [N, ...]."""
+        """The classes of samples [N, ...] that `inputs` returned."""
         described = self.description
         prepare = ClientData(None, None, described.mean, described.std).encoder_inputs
-        # As the run's test did it: the encoder, then the head.
+        # As in the run's test: the encoder, then the head.
         logits = [
             self.model.head(self.model.encoder(prepare(batch.to(self.device)))).float().cpu()
             for batch in torch.split(inputs, batch_size or described.batch_size)
@@ -133,16 +133,16 @@ def load_exported(
     encoder: str | Path | None = None,
     tokenizer: str | Path | None = None,
 ) -> ExportedModel:
-    """Read a model's file. Nothing in it is executed: tensors, and JSON that is checked.
+    """Read a model's file. Nothing in it is executed: it holds tensors, and JSON that is checked.
 
     Args:
         path: a model.safetensors, or the folder of a finished run.
-        device: "cpu", "cuda", or "auto" for a GPU where there is one.
-        encoder: where the frozen or pre-trained encoder lies that the run used, if it used one.
-        tokenizer: where the tokenizer's folder lies that the run used, if it used one.
+        device: "cpu", "cuda", or "auto" for a GPU if there is one.
+        encoder: the file or folder of the frozen or pre-trained encoder that the run used, if it used one.
+        tokenizer: the folder of the tokenizer that the run used, if it used one.
 
     Raises:
-        ConfigError: the file cannot be used, or something that it needs is not there or another; one sentence.
+        ConfigError: the file cannot be used, or something that it needs is missing or is another one; one sentence.
     """
     file = model_file(Path(path).expanduser())
     described, tensors = read_model(file)

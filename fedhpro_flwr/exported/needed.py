@@ -1,7 +1,7 @@
-"""Files that a model needs beside its own: a frozen or pre-trained encoder's, a tokenizer's folder.
+"""Files that a model needs beside its own: those of a frozen or pre-trained encoder, or a tokenizer's folder.
 
-They can be large and have licences of their own, so they are not copied into the model's file. Who predicts says where
-they lie, and their content is compared: a path out of a file that came from elsewhere is never followed.
+They can be large and have licences of their own, so they are not copied into the model's file. Whoever predicts says
+where they lie, and their content is compared: a path in a file that came from elsewhere is never followed.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ WEIGHTS = (".safetensors", ".bin", ".pth", ".pt", ".h5", ".msgpack", ".onnx")
 
 
 def needed(path: Path, *, weights: bool = True) -> Needed:
-    """The name and the hash of a file or folder; without a hash where only the clients have it.
+    """The name and the hash of a file or folder; no hash if it is not here, because only the clients have it.
 
     Args:
-        path: of it.
-        weights: whether its weights count, or only what stands beside them in the folder (an encoder that was trained
-            on has its weights in the model's file; a tokenizer has none).
+        path: of the file or folder.
+        weights: whether weights in a folder count, or only its other files (the weights of an encoder that was trained
+            further are in the model's file; a tokenizer has none).
     """
     if not path.exists():
         return Needed(name=path.name)
@@ -37,16 +37,16 @@ def needed(path: Path, *, weights: bool = True) -> Needed:
 
 
 def found(wanted: Needed | None, given: str | Path | None, option: str, *, weights: bool) -> Path | None:
-    """The place of what a model needs, as its user gives it; None where it needs nothing.
+    """The path of what a model needs, as its user gives it, after a check; None if the model needs nothing.
 
     Args:
         wanted: what the model's file says.
-        given: the path.
-        option: that gives it, for sentences.
+        given: the path that the user gives.
+        option: the option for it, for messages.
         weights: as for `needed`.
 
     Raises:
-        ConfigError: none is given, nothing is there, or it has another content than the run used.
+        ConfigError: the path is missing or not wanted, nothing is there, or its content is not what the run used.
     """
     if wanted is None:
         if given is not None:

@@ -1,6 +1,6 @@
 """A model as one ONNX graph: samples in, normalisation inside, logits out, any number of samples at a time.
 
-inputs   uint8 [N, ch, H, W] of 0 to 255 (float32 of 0 to 1 where training had floats), float32 [N, F], or
+inputs   uint8 [N, ch, H, W] of 0 to 255 (float32 of 0 to 1 if training had floats), float32 [N, F], or
          int32 token ids [N, L] of a text
 logits   float32 [N, C]; the class names are in the file's metadata, as `class-names`
 """
@@ -27,12 +27,12 @@ from fedhpro_flwr.whole_file import whole_file
 
 INPUTS, LOGITS, CLASS_NAMES = "inputs", "logits", "class-names"
 PACKAGES = ("onnx", "onnxruntime", "onnxscript")  # torch's exporter needs the last one
-TOLERANCE = 1e-4  # of a logit, relative to the largest: other orders of the same sums of floats differ by some 1e-6
+TOLERANCE = 1e-4  # of a logit, relative to the largest; the same sums of floats in another order differ by some 1e-6
 CHECKED = (1, 5)  # samples of the two batches that the graph is checked with
 
 
 class WithNormalisation(nn.Module):
-    """A model on samples as they are stored, and not as its encoder takes them."""
+    """A model that takes samples as they are stored, and normalises them before its encoder."""
 
     def __init__(self, model: Model, described: ModelDescription) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class WithNormalisation(nn.Module):
 
 
 class MeanOfWords(nn.Module):
-    """What `nn.EmbeddingBag` computes of tokens, in operators that ONNX has."""
+    """Computes the same as `nn.EmbeddingBag` does for tokens, with operators that ONNX has."""
 
     def __init__(self, bag: nn.EmbeddingBag) -> None:
         super().__init__()
@@ -60,14 +60,14 @@ class MeanOfWords(nn.Module):
 
 
 def write_onnx(model: ExportedModel, path: Path) -> float:
-    """Write the graph, whole or not at all, after onnxruntime has computed the same with it.
+    """Write the graph, whole or not at all, once onnxruntime has computed the same logits with it.
 
     Args:
         model: on the CPU.
         path: of the .onnx file.
 
     Returns:
-        The largest difference of a logit that was seen.
+        The largest difference that was found in a logit.
 
     Raises:
         ConfigError: a package is missing, the architecture cannot be written as a graph, or its logits differ.
@@ -80,12 +80,12 @@ def write_onnx(model: ExportedModel, path: Path) -> float:
     graph = WithNormalisation(_without_bags(model.model), described).eval()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of torch's own exporter
+            warnings.simplefilter("ignore")  # torch's exporter warns about itself
             program = torch.onnx.export(
                 graph, (_samples(described, 3),), input_names=[INPUTS], output_names=[LOGITS], dynamo=True,
                 dynamic_shapes=({0: torch.export.Dim("N")},), verbose=False,
             )  # fmt: skip
-    except Exception as error:  # whatever an architecture leads the exporter to
+    except Exception as error:  # the exporter may raise anything for an unknown architecture
         reason = one_line(error)[:200]
         raise ConfigError(f"a {described.architecture} cannot be written as an ONNX graph ({reason})") from error
     assert program is not None
@@ -106,7 +106,7 @@ def _without_bags(model: Model) -> Model:
 
 
 def _samples(described: ModelDescription, count: int) -> Tensor:
-    """Random samples, to be traced and compared with."""
+    """Random samples, with which the graph is traced and checked."""
     draw, shape = torch.Generator().manual_seed(count), (count, *described.input_shape)
     if described.input_kind == "text":
         return torch.randint(1, described.vocabulary, shape, dtype=torch.int32, generator=draw)

@@ -18,7 +18,7 @@ from fedhpro_flwr.writable import refuse_unwritable_file
 
 DIGITS = 6  # of a probability
 SUFFIXES = (".csv", ".jsonl")
-# A picture's name may be bytes that are no UTF-8: they are written as they are, in JSON as \\udcxx, which Python reads.
+# A picture's name may be bytes that are no UTF-8. They are written as they are, in JSON as \\udcxx, which Python reads.
 AS_IT_IS, ESCAPED = "surrogateescape", "backslashreplace"
 
 Top = Sequence[tuple[str, float]]  # classes and their probabilities, the likeliest first
@@ -26,10 +26,10 @@ Write = Callable[[str, Top], None]
 
 
 def refuse_output(out: Path | None, inputs: Sequence[Path] = ()) -> None:
-    """Look at the name of the file to be written.
+    """Check the name of the file to be written.
 
     Raises:
-        ConfigError: it has another ending, is one of the inputs, or cannot be written.
+        ConfigError: it has an unknown ending, is one of the inputs, or cannot be written.
     """
     if out is None:
         return
@@ -42,10 +42,10 @@ def refuse_output(out: Path | None, inputs: Sequence[Path] = ()) -> None:
 
 @contextmanager
 def output(out: Path | None, count: int) -> Iterator[Write]:
-    """A function that writes a line, into a file that is there whole or not at all, or as .csv to stdout.
+    """A function that writes a line, to a file that appears whole or not at all, or as .csv to stdout.
 
-    What goes to stdout may reach a terminal: in the names of classes, which anybody may have written, control
-    characters are replaced, and in those of files where it is one; a script finds the file by its name.
+    On stdout, which may be a terminal, control characters are replaced in the names of classes, which anybody may have
+    written. In names of files they are replaced only on a terminal, because a script needs the name as it is.
 
     Args:
         out: the file; None for stdout.
@@ -57,7 +57,7 @@ def output(out: Path | None, count: int) -> Iterator[Write]:
         write = _csv(sys.stdout, count)
         shown = printable if sys.stdout.isatty() else str
         yield lambda name, top: write(shown(name), [(printable(label), share) for label, share in top])
-        sys.stdout.flush()  # here, where a reader that has gone is still an exception
+        sys.stdout.flush()  # so that a reader that has gone raises here, and not when Python ends
         return
     is_jsonl = out.suffix.lower() == ".jsonl"
     errors = ESCAPED if is_jsonl else AS_IT_IS

@@ -1,4 +1,4 @@
-"""Arrays, picture files and texts as the samples that a model takes, refused in a sentence where it does not."""
+"""Turns arrays, picture files and texts into samples that a model takes, or refuses them in a sentence."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from fedhpro_flwr.exported.description import ModelDescription
 
 
 def of_array(array: npt.NDArray[np.generic], described: ModelDescription) -> Tensor:
-    """Samples [N, ...] out of an array of them, in one of the shapes that a .npz file may have.
+    """Samples [N, ...] from an array in one of the shapes that a .npz file may have.
 
     Raises:
         ValueError: another kind of sample, another shape, or floats that are not finite.
@@ -76,15 +76,15 @@ def takes_pictures(described: ModelDescription) -> bool:
 
 
 def pixels_of(file: Path, described: ModelDescription, frozen: FrozenEncoder | None = None) -> Tensor:
-    """One picture as in training, uint8 [ch, H, W]: of the model's colours, and resized to its size.
+    """One picture as in training, uint8 [ch, H, W]: grey or in colour as the model needs it, and resized to its size.
 
-    Bilinear, smoothed where it shrinks, the aspect ratio is not kept; for a frozen encoder resized by the shorter side
-    and cut square from the middle.
+    Resizing is bilinear, smooths if the picture shrinks, and does not keep the aspect ratio. For a frozen encoder the
+    shorter side is resized, and a square is cut from the middle.
 
     Raises:
         ValueError: it cannot be read.
     """
-    from PIL import Image  # a model of vectors or texts needs none
+    from PIL import Image  # a model of vectors or texts does not need it
 
     folder, name = unlisted(file.parent), PurePosixPath(file.name)
     if frozen is not None:
@@ -100,7 +100,7 @@ def pixels_of(file: Path, described: ModelDescription, frozen: FrozenEncoder | N
 
 
 def of_pixels(pixels: Sequence[Tensor], frozen: FrozenEncoder | None = None) -> Tensor:
-    """One batch of what `pixels_of` gave [N, ch, H, W], or its features [N, F]."""
+    """One batch [N, ch, H, W] of what `pixels_of` returned, or its features [N, F]."""
     images = torch.stack(list(pixels))
     if frozen is None:
         return images

@@ -1,4 +1,4 @@
-"""Samples to be predicted out of .npz and .csv files, with their labels where the file has them.
+"""Samples to be predicted from .npz and .csv files, with their labels if the file has them.
 
 x or images, and y or labels            .npz; or the test part of a file that a run takes (x_test, y_test, ...)
 text, and label                         .csv with a header, for a model of texts
@@ -24,34 +24,34 @@ from fedhpro_flwr.exported.model import ExportedModel
 from fedhpro_flwr.exported.samples import of_array
 from fedhpro_flwr.listed import ten_of
 
-# Samples to be predicted, each with the names that its labels may have.
+# Names of arrays with samples to be predicted, each with the names that the array of its labels may have.
 ARRAYS = {
     "x": ("y", "labels"),
     "images": ("labels", "y"),
     "x_test": ("y_test", "test_labels"),
     "test_images": ("test_labels", "y_test"),
 }
-TEST_ARRAYS = ("x_test", "test_images")  # beside one of them `images` are what was trained on
+TEST_ARRAYS = ("x_test", "test_images")  # if one of them is there, `images` are those that were trained on
 TEXT, LABEL = "text", "label"
-MISSING = frozenset({"", "na", "n/a", "#n/a", "<na>", "none", "null", "?", "-", ".", "missing"})  # no names of columns
+MISSING = frozenset({"", "na", "n/a", "#n/a", "<na>", "none", "null", "?", "-", ".", "missing"})  # not names of columns
 SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars", " ": "spaces"}
 LARGEST = torch.finfo(torch.float32).max
 
 
 @dataclass(frozen=True, eq=False)
 class NamedSamples:
-    """Samples as a model takes them, named for people."""
+    """Samples as a model takes them, with names for people."""
 
     names: Sequence[str]  # [N] a picture's path, or "file:17": the row of a .npz from 0, the line of a .csv from 1
     inputs: Tensor  # [N, ...]
-    labels: Tensor | None = None  # [N] class ids, where they are known
+    labels: Tensor | None = None  # [N] class ids, if they are known
 
 
 def of_npz(file: Path, described: ModelDescription) -> NamedSamples:
     """The samples of a .npz file.
 
     Raises:
-        ValueError: it is damaged, holds no samples, others than the model takes, or labels that are no class ids.
+        ValueError: it is damaged, or holds no samples that the model takes, or labels that are no class ids.
     """
     with open_npz(file) as archive:
         try:
@@ -68,9 +68,9 @@ def of_npz(file: Path, described: ModelDescription) -> NamedSamples:
 
 
 def chosen_arrays(there: Sequence[str]) -> tuple[str, str]:
-    """Which arrays of a .npz file are the samples and their labels; "" for labels that it does not hold.
+    """Which arrays of a .npz file are the samples and their labels; "" for labels if it holds none.
 
-    A file that a run takes is predicted by its test part, never by what was trained on.
+    If the file is one that a run can take, its test part is predicted, and never its training part.
 
     Raises:
         ValueError: there are no samples, several that may be meant, or two arrays of labels for them.
@@ -103,8 +103,8 @@ def of_csv(file: Path, model: ExportedModel) -> NamedSamples:
     """The rows of a .csv file: texts, or vectors.
 
     Raises:
-        ValueError: the model takes images, there is no header where one is needed, a row that does not fit, a label
-            that is no class, or no row at all.
+        ValueError: the model takes images, a header that is needed is missing, a row does not fit, a label is no class,
+            or there is no row at all.
     """
     described = model.description
     if described.input_kind not in ("text", "vectors"):
@@ -138,7 +138,7 @@ def _is_header(first: Row, columns: Sequence[str]) -> bool:
     """Whether the first row of a table of numbers names its columns.
 
     Raises:
-        ValueError: it may be either: a row with a value missing must not be taken for names and vanish.
+        ValueError: it may be names or numbers. A row of numbers with one missing must not be taken for names and lost.
     """
     if LABEL in columns:
         return True
@@ -150,10 +150,10 @@ def _is_header(first: Row, columns: Sequence[str]) -> bool:
 
 
 def _refuse_other_separator(rows: Sequence[Row], described: ModelDescription) -> None:
-    """Look at the first two rows, of which one may be a header.
+    """Check the separator by the first two rows, as the first may be a header.
 
     Raises:
-        ValueError: a row is one field, and parted by something else than commas it has as many as the model takes.
+        ValueError: a row is a single field, but has as many as the model takes if it is split by another separator.
     """
     wanted = described.input_shape[0]
     for row in rows[:2]:
@@ -172,15 +172,15 @@ def _is_number(text: str) -> bool:
 
 
 def _labels(body: Sequence[Row], column: int, described: ModelDescription) -> Tensor:
-    """Class ids [N]: of a whole column of names, or else of a whole column of ids.
+    """Class ids [N], from a column that holds only names, or else only ids.
 
-    Row by row a class that is called "1" and the class id 1 could not be told apart.
+    Read row by row, a class that is called "1" and the class id 1 could not be told apart.
 
     Raises:
         ValueError: a label is neither, or some are names and others ids.
     """
     written = [row.fields[column].strip() for row in body]
-    for read in (described.named, described.numbered):  # a column that is both is one of names
+    for read in (described.named, described.numbered):  # a column that can be read as both holds names
         found = [read(label) for label in written]
         if None not in found:
             return torch.tensor(found)
