@@ -1,5 +1,5 @@
 """`fedhpro doctor`: is this machine ready to run a simulation, a SuperLink or a SuperNode?
 
-A check is a function `Subject -> Finding | None` (None: there is nothing to look at) in one of these files, entered in
-`checks.CHECKS`. Nothing here imports torch before a check does: a torch that does not import is a finding.
+A check is a function `Subject -> Finding | None` (None: there is nothing to check) in one of these files, listed in
+`checks.CHECKS`. Torch is imported only by checks, because a torch that cannot be imported is a finding.
 """

@@ -23,8 +23,8 @@ from fedhpro_flwr.doctor.subject import Subject
 
 Check = Callable[[Subject], Finding | None]
 
-LIMIT = 60.0  # seconds a check may take; what asks the network has shorter limits of its own
-DATA_LIMIT = 600.0  # decoding a large set of pictures
+LIMIT = 60.0  # seconds that a check may take; those that use the network have shorter limits of their own
+DATA_LIMIT = 600.0  # seconds for the data, as decoding many pictures takes long
 
 CHECKS: tuple[Check, ...] = (
     versions.python_version,
@@ -54,7 +54,7 @@ CHECKS: tuple[Check, ...] = (
 
 
 def examine(subject: Subject, checks: tuple[Check, ...] = CHECKS) -> Iterator[Finding]:
-    """What the checks find, one after the other as each ends. A check that itself fails is a problem it found."""
+    """The findings, one by one as the checks end. A check that fails with an exception counts as a problem."""
     for check in checks:
         name = check.__name__.replace("_", " ")
         limit = DATA_LIMIT if check is samples.data else LIMIT

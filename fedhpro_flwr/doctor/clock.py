@@ -1,4 +1,4 @@
-"""The clock against the SuperLink's, as its `Date` header tells."""
+"""This machine's clock compared with the SuperLink's, which its `Date` header tells."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fedhpro_flwr.doctor.subject import Subject
 # Flower 1.41 (flwr/common/constant.py): a node signs the time, and the SuperLink refuses a time more than 5 s ahead of
 # its own clock, or more than 305 s behind it.
 MOST_AHEAD, MOST_BEHIND = 5.0, 305.0
-FAR_OFF = 30.0  # no clock that is set by the network is so wrong, and it goes on drifting
+FAR_OFF = 30.0  # seconds; a clock that is so wrong is not set by the network, and will drift further
 SET_IT = "let the network set the clock of both machines, `timedatectl set-ntp true`"
 
 
@@ -20,7 +20,7 @@ def clock(subject: Subject) -> Finding | None:
     link = subject.superlink
     if link is None or not isinstance(link.hello, Answer) or "date" not in link.hello.headers:
         return None
-    # The header has whole seconds, cut off: half a second later on average.
+    # The header's seconds are cut off to a whole number, so the true time is half a second later on average.
     theirs = parsedate_to_datetime(link.hello.headers["date"]).timestamp() + 0.5
     ahead = link.hello.at - theirs
     found = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the SuperLink's"

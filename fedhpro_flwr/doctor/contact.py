@@ -16,7 +16,7 @@ from fedhpro_flwr.address import host_and_port
 from fedhpro_flwr.doctor.deadline import within
 
 TIMEOUT = 4.0  # seconds to connect, and to answer
-LARGEST = 2_000_000  # bytes read of an answer; the SuperLink's description of itself has some 300,000
+LARGEST = 2_000_000  # bytes that are read of an answer; the SuperLink's description of itself has some 300,000
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Contact:
         insecure: it speaks plain HTTP.
 
     Raises:
-        ConfigError: the address is none.
+        ConfigError: it is no address.
     """
 
     def __init__(self, address: str, root_certificates: Path | None = None, *, insecure: bool = False) -> None:
@@ -73,7 +73,7 @@ class Contact:
         if self.insecure:
             connection = HTTPConnection(self.host, self.port, timeout=TIMEOUT)
         else:
-            # Unverified: nothing secret is sent, and a clock that is wrong must be seen although it breaks TLS.
+            # Unverified: nothing secret is sent, and a wrong clock must be found although it makes TLS fail.
             connection = HTTPSConnection(self.host, self.port, timeout=TIMEOUT, context=unverified())
         began = time.time()
         try:
@@ -87,10 +87,10 @@ class Contact:
 
     @cached_property
     def hello(self) -> Answer | OSError | HTTPException:
-        """The first answer, or what came instead of one: asked once, so that one dead host costs one time limit.
+        """The first answer, or the error in place of it: asked for only once, so that a dead host costs one time limit.
 
-        `GET /health` where it is shown. A proxy that lets nodes through to the Fleet API alone hides it; then a call
-        of that API without a body, which a SuperLink refuses with 415.
+        The request is `GET /health`. A proxy that lets nodes through only to the Fleet API hides that; then it is a
+        call of that API without a body, which a SuperLink refuses with 415.
         """
         try:
             answer = self.ask("GET", "/health")
@@ -105,7 +105,7 @@ class Contact:
 
 
 def unverified() -> ssl.SSLContext:
-    """TLS with whoever answers, to see what is there."""
+    """A TLS context that accepts any certificate, to see what answers."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     return context

@@ -11,10 +11,10 @@ T = TypeVar("T")
 
 
 def within(seconds: float, job: Callable[[], T]) -> T:
-    """The result of a job, or whatever it raises; a job that does not end is left behind in a daemon thread.
+    """The result of a job, or the error it raises; a job that does not end in time is left in a daemon thread.
 
     Raises:
-        TimeoutError: it did not end in time.
+        TimeoutError: the job did not end in time.
     """
     result: Future[T] = Future()
 

@@ -10,7 +10,7 @@ class Level(StrEnum):
     """How bad a finding is."""
 
     OK = "ok"
-    WARNING = "warning"  # works, but slower, less safe, or not for long
+    WARNING = "warning"  # works, but more slowly, less safely, or not for long
     PROBLEM = "problem"  # does not work
 
 
@@ -37,10 +37,10 @@ def ok(check: str, found: str) -> Finding:
 
 
 def warning(check: str, found: str, advice: str) -> Finding:
-    """Works, but slower, less safe, or not for long."""
+    """It works, but more slowly, less safely, or not for long."""
     return Finding(check, Level.WARNING, found, advice)
 
 
 def problem(check: str, found: str, advice: str) -> Finding:
-    """Does not work."""
+    """It does not work."""
     return Finding(check, Level.PROBLEM, found, advice)

@@ -12,13 +12,13 @@ from fedhpro_flwr.doctor.finding import Finding, ok, problem, warning
 from fedhpro_flwr.doctor.pem import is_authority, is_openssh, is_signed, names_of, read_certificates, read_private_key
 from fedhpro_flwr.doctor.subject import Subject
 
-SOON = 30  # days before the end of a certificate
+SOON = 30  # days before a certificate expires, from which on there is a warning
 NIST_CURVES = (ec.SECP192R1, ec.SECP224R1, ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
 RENEW = "renew it, with ca.key as docs/deployment.md says; without it `fedhpro certs NEWFOLDER ...` makes a new CA"
 
 
 def root_certificates(subject: Subject) -> Finding | None:
-    """The file of those who sign: certificates, and in their time."""
+    """The root certificates' file: it holds those of a CA, and they are valid now."""
     if subject.root_certificates is None:
         return None
     try:
@@ -34,7 +34,7 @@ def root_certificates(subject: Subject) -> Finding | None:
 
 
 def certificate(subject: Subject) -> Finding | None:
-    """The SuperLink's certificate: in its time, signed by the CA, for the names it is reached by."""
+    """The SuperLink's certificate: valid now, signed by the CA, and for the names under which it is reached."""
     if subject.certificate is None:
         return None
     try:
@@ -55,7 +55,7 @@ def certificate(subject: Subject) -> Finding | None:
 
 
 def private_key(subject: Subject) -> Finding | None:
-    """For nobody else's eyes; a SuperLink's key fits the certificate, a node's is of a kind that Flower takes."""
+    """Nobody else can read the key; a SuperLink's fits its certificate, a node's is of a kind that Flower takes."""
     if subject.key is None:
         return None
     try:
@@ -70,7 +70,7 @@ def private_key(subject: Subject) -> Finding | None:
         try:
             fits = read_certificates(subject.certificate)[0].public_key() == key.public_key()
         except (OSError, ValueError):
-            return None  # the certificate's own finding says so
+            return None  # the check of the certificate tells this error
         if not fits:
             found = f"{subject.key} is not the key of {subject.certificate}"
             return problem("private key", found, "name the key that was made with the certificate")
@@ -89,7 +89,7 @@ def private_key(subject: Subject) -> Finding | None:
 
 
 def dated(check: str, certificate: x509.Certificate, found: str) -> Finding:
-    """Whether a certificate is in its time, and how long it will be; `found` says what else is known of it."""
+    """Whether a certificate is valid now, and for how long; `found` says what else is known of it."""
     now, begins, ends = datetime.now(UTC), certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if now > ends:
         return problem(check, f"expired on {ends:%Y-%m-%d}", RENEW)

@@ -9,15 +9,15 @@ from fedhpro_flwr.doctor.finding import Finding, ok, problem, warning
 from fedhpro_flwr.doctor.subject import Subject
 
 GB = 1_000_000_000
-CLIENT_MEMORY = 1.2 * GB  # peak of a client process, docs/speed.md
-GPU_MEMORY = 2 * GB  # free on the card; a ResNet-10 at batch 64 and the CUDA context
+CLIENT_MEMORY = 1.2 * GB  # the most that a client process needs, see docs/speed.md
+GPU_MEMORY = 2 * GB  # to be free on the card, for a ResNet-10 at batch size 64 and the CUDA context
 DRIVER = Path("/proc/driver/nvidia/version")
 MEMINFO = Path("/proc/meminfo")
 CONTAINER_MEMORY = Path("/sys/fs/cgroup")  # of this container, where there is one
 
 
 def gpu(subject: Subject) -> Finding | None:
-    """Does torch see the GPU that is there, and has it memory left?"""
+    """Does torch see the GPU that is there, and is memory free on it?"""
     import torch  # takes seconds
 
     if torch.cuda.is_available():
@@ -48,11 +48,11 @@ def gpu(subject: Subject) -> Finding | None:
 
 
 def memory(subject: Subject) -> Finding | None:
-    """Is there memory for the client processes: one at a SuperNode, in a simulation one for every core?"""
+    """Is there memory for the client processes: one at a SuperNode, one for every core in a simulation?"""
     cores, free = usable_cores(), free_memory()
     if free is None:
         return None
-    processes = cores + 1 if subject.role == "simulation" else 1  # Ray starts a client process a core; and the server's
+    processes = cores + 1 if subject.role == "simulation" else 1  # Ray starts one a core, beside the server's process
     needed = processes * CLIENT_MEMORY
     found = f"{cores} cores, {free / GB:.1f} GB of memory free; {needed / GB:.1f} GB wanted, 1.2 a process"
     if free < CLIENT_MEMORY:
@@ -68,7 +68,7 @@ def usable_cores() -> int:
 
 
 def free_memory() -> int | None:
-    """Bytes this machine, or the container, has left; None where that cannot be asked."""
+    """Bytes that are free on this machine, or in this container; None if there is no way to know."""
     if not MEMINFO.exists():
         return None
     lines = dict(line.split(":", 1) for line in MEMINFO.read_text().splitlines())

@@ -1,4 +1,4 @@
-"""Certificates and private keys out of their files, and the names a certificate is for."""
+"""Reads certificates and private keys from their files, and the names a certificate is for."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def is_signed(chain: Sequence[x509.Certificate], roots: Sequence[x509.Certificat
 
 @dataclass(frozen=True)
 class Names:
-    """What a certificate's SubjectAltName holds; a certificate's CommonName counts for nothing today."""
+    """What a certificate's SubjectAltName holds; clients today ignore a certificate's CommonName."""
 
     dns: tuple[str, ...]
     addresses: tuple[str, ...]
@@ -87,16 +87,16 @@ def names_of(certificate: x509.Certificate) -> Names:
 
 
 def is_authority(certificate: x509.Certificate) -> bool:
-    """Whether others may be signed with a certificate, or it with itself: only such a one is the end of a chain."""
+    """Whether a certificate may sign others, or signed itself: only such a certificate can end a chain."""
     try:
         signs = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     except x509.ExtensionNotFound:
-        signs = certificate.version is x509.Version.v1  # which cannot say it
+        signs = certificate.version is x509.Version.v1  # version 1 has no way to say whether it may sign
     return signs or certificate.issuer == certificate.subject
 
 
 def is_openssh(content: bytes) -> bool:
-    """Whether a private key is in OpenSSH's own format, as Flower wants a node's."""
+    """Whether a private key is in OpenSSH's own format, which Flower needs for a node's key."""
     return content.startswith(OPENSSH)
 
 

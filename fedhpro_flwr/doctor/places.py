@@ -1,4 +1,4 @@
-"""Folders that are written to: may they be, and is the disk full?"""
+"""Folders that are written to: is that allowed, and is there space on the disk?"""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def state_folder(subject: Subject) -> Finding | None:
 
 
 def flower_folder(subject: Subject) -> Finding | None:
-    """Where Flower keeps the apps it was sent, and the connections: FLWR_HOME."""
+    """Where Flower keeps the apps that it was sent and its connections: FLWR_HOME."""
     home = os.environ.get("FLWR_HOME", "")
     if home and not Path(home).is_absolute():
         return warning("flower folder", f"FLWR_HOME = {home} depends on the directory", "set FLWR_HOME to a full path")
@@ -40,7 +40,7 @@ def flower_folder(subject: Subject) -> Finding | None:
 
 
 def writable(check: str, folder: Path, advice: str) -> Finding:
-    """Can a file be written to a folder, or to the one in which it would be made, and how much fits?"""
+    """Can a file be written to a folder, or to the one in which that would be made, and how much space is free?"""
     folder = folder.expanduser().absolute()
     there = next(place for place in (folder, *folder.parents) if place.exists())
     try:

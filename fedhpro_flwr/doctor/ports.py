@@ -32,7 +32,7 @@ def port(subject: Subject) -> Finding | None:
 def is_free(number: int) -> bool:
     """Whether nobody listens on a port of this machine."""
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # or the last server's connections count as in use
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # or closed connections of the last server count
         try:
             probe.bind(("", number))
         except OSError as error:

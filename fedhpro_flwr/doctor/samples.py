@@ -1,4 +1,4 @@
-"""The data: what the node config names, or the settings of a run, read as a run would read it."""
+"""The data that the node config or the settings of a run name, read as a run would read it."""
 
 from __future__ import annotations
 
@@ -48,18 +48,18 @@ def data(subject: Subject) -> Finding | None:
 
 
 def is_full(path: str) -> bool:
-    """Whether a `data-path` is one that the client app takes: from / or from a home, ~."""
+    """Whether a `data-path` is one that the client app takes: it begins with / or with a home folder, ~."""
     try:
         return Path(path).expanduser().is_absolute()
-    except RuntimeError:  # ~name of nobody
+    except RuntimeError:  # ~name, where nobody has that name
         return False
 
 
 def of_run(subject: Subject) -> str:
-    """The data of a run, in words: one set that is divided, or what every client has of its own.
+    """The data of a run, in words: one set that is divided, or each client's own.
 
     Raises:
-        ValueError: it, or a setting, cannot be used.
+        ValueError: the data, or a setting, cannot be used.
         OSError: a file is missing.
     """
     from fedhpro_flwr.client.node_data import at_nodes, server_data
@@ -82,10 +82,10 @@ def of_run(subject: Subject) -> str:
 
 
 def of_clients(subject: Subject, config: RunConfig) -> str:
-    """What lies below `data.path`, in words: of all clients, or of the one that this node plays.
+    """The data below `data.path`, in words: that of all clients, or of the one that this node plays.
 
     Raises:
-        ValueError, OSError: as `of_run`.
+        ValueError, OSError: as in `of_run`.
     """
     from flwr.app import Context, RecordDict
 
@@ -102,10 +102,10 @@ def of_clients(subject: Subject, config: RunConfig) -> str:
 
 
 def of_node(subject: Subject, path: str) -> str:
-    """A node's own data, in words; in the format the settings name, or else the one its name tells.
+    """A node's own data, in words. Its format is that of the settings, or else the one that its file's ending tells.
 
     Raises:
-        ValueError: it cannot be used, or the run would not have this node.
+        ValueError: the data cannot be used, or the run would refuse this node.
         OSError: a file is missing.
     """
     from fedhpro_flwr.data.own_format import SUFFIXES, own_reader  # what follows imports torch
@@ -124,17 +124,17 @@ def of_node(subject: Subject, path: str) -> str:
         source = source.model_copy(update={"name": guessed})
     refuse_unused(source)
     samples = own_reader(source.name)(source)
-    samples.parts(source)  # refuses another shape than the declared one
+    samples.parts(source)  # raises if the samples do not have the declared shape
     present = int(samples.train.labels.bincount().count_nonzero())
     test = f", {len(samples.test)} to test on" if samples.test else ""
     return f"{path} ({source.name}): {len(samples.train)} samples of {present} classes{test}"
 
 
 def refuse_other_run(subject: Subject, config: RunConfig) -> None:
-    """Check that a run has use for a node with data of its own.
+    """Check that a run takes nodes with data of their own, and this one.
 
     Raises:
-        ValueError: it divides one data set, or has no such client.
+        ValueError: the run divides one data set, or has no such client.
     """
     from fedhpro_flwr.client.node_data import at_nodes
 

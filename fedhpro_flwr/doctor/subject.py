@@ -1,4 +1,4 @@
-"""What is examined: the role a machine is to play, and the addresses, files and settings it is to play it with."""
+"""What is examined: the role that a machine is to have, and the addresses, files and settings for it."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class Subject:
 
     Args:
         role: what is to run here.
-        superlink: where the SuperLink answers, or is to.
-        root_certificates: certificates of those who sign the SuperLink's; PEM.
-        certificate: the SuperLink's own; PEM.
-        key: its private key (PEM), or a node's (OpenSSH).
+        superlink: where the SuperLink answers, or is going to.
+        root_certificates: file with the CA certificates that may have signed the SuperLink's; PEM.
+        certificate: file with the SuperLink's own certificate; PEM.
+        key: file with the SuperLink's private key (PEM), or with a node's (OpenSSH).
         node_config: what the SuperNode is told with `--node-config`.
-        port: which a SuperLink or SuperNode is to listen on; 0 means Flower's default, or that of `superlink`.
-        settings: a run's settings, a TOML file or the name of an experiment; empty if no data is to be looked at.
+        port: that a SuperLink or SuperNode is to listen on; 0 means Flower's default, or that of `superlink`.
+        settings: a run's settings, a TOML file or the name of an experiment; empty if no data is to be checked.
     """
 
     role: Role = "simulation"

@@ -1,4 +1,4 @@
-"""The SuperLink: does it answer, is it of this Flower release, and what of it is open?"""
+"""The SuperLink: does it answer, is it of this Flower release, and which of its APIs can be reached?"""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fedhpro_flwr.doctor.subject import Subject
 
 CONTROL_CALL = "/v1/control/list-runs"
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-BEHIND_DEAD = (502, 503, 504)  # what a proxy says when nothing answers it
+BEHIND_DEAD = (502, 503, 504)  # a proxy's answer if the server behind it gives none
 
 
 def reached(subject: Subject) -> Finding | None:
@@ -43,7 +43,7 @@ def reached(subject: Subject) -> Finding | None:
 
 
 def no_answer(link: Contact, error: OSError | HTTPException) -> str:
-    """What to do where no HTTP answer came."""
+    """What to do if no HTTP answer came."""
     if isinstance(error, socket.gaierror):
         return f"correct the name {link.host}, or enter it in DNS or /etc/hosts"
     if isinstance(error, TimeoutError):
@@ -58,7 +58,7 @@ def no_answer(link: Contact, error: OSError | HTTPException) -> str:
 
 
 def flower_version(subject: Subject) -> Finding | None:
-    """A SuperLink works with peers of its own major.minor release of Flower only; only its description says which."""
+    """A SuperLink works only with its own major.minor release of Flower, which only its OpenAPI description tells."""
     link = subject.superlink
     if link is None or not link.answers:
         return None
@@ -75,12 +75,12 @@ def flower_version(subject: Subject) -> Finding | None:
 
 
 def control_api(subject: Subject) -> Finding | None:
-    """This Flower release asks nobody who reaches the Control API who they are: they run code on every node."""
+    """Can the Control API be reached? This Flower release authenticates nobody there: they run code on every node."""
     link = subject.superlink
     if link is None or not link.answers:
         return None
     status = link.ask("GET", CONTROL_CALL).status
-    if status != 405:  # the SuperLink's own answer to GET; a proxy that hides it says something else
+    if status != 405:  # the SuperLink's own answer to GET; a proxy that hides the API answers otherwise
         return ok("control API", f"cannot be reached through {link.address}")
     if link.host in LOOPBACK:
         return ok("control API", f"open at {link.address}, which this machine alone reaches")

@@ -1,4 +1,4 @@
-"""What else lies around: environment variables, an HTTP proxy, another project's app."""
+"""What else can interfere: environment variables, an HTTP proxy, another project's app."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def variables(subject: Subject) -> Finding | None:
 
 
 def flower_commands(subject: Subject) -> Finding | None:
-    """A SuperLink and a SuperNode start processes of Flower's by name, which PATH must lead to."""
+    """SuperLinks and SuperNodes start Flower's commands by name, so these must be on PATH."""
     if subject.role == "simulation":
-        return None  # `fedhpro run` sees to it
+        return None  # `fedhpro run` puts them there
     here, found = Path(sys.executable).parent, shutil.which("flower-superexec")
     put_first = f"put {here} first on PATH, also in a service's settings"
     if found is None:
@@ -46,7 +46,7 @@ def flower_commands(subject: Subject) -> Finding | None:
 
 
 def http_proxy(subject: Subject) -> Finding | None:
-    """Flower's messages go through the system's HTTP proxy, where one is set and the host is no exception."""
+    """Flower's messages go through the system's HTTP proxy if one is set and the host is not excepted."""
     link = subject.superlink
     if link is None:
         return None
@@ -60,7 +60,7 @@ def http_proxy(subject: Subject) -> Finding | None:
 def other_app(subject: Subject) -> Finding | None:
     """A `client_app` or `server_app` of another project, which Ray's processes would import in place of this one's."""
     if subject.role == "supernode":
-        return None  # a deployed node's process has the app it was sent first on its path
+        return None  # a deployed node's processes find the app that they were sent first on their path
     searched = [Path.cwd(), *(Path(part) for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part)]
     foreign = [
         place / app

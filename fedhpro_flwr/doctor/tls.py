@@ -17,7 +17,7 @@ from fedhpro_flwr.doctor.subject import Subject
 
 
 def handshake(subject: Subject) -> Finding | None:
-    """The certificate the SuperLink shows: signed by whom this machine trusts, for this name, and not expired."""
+    """The certificate that the SuperLink shows: signed by a CA that this machine trusts, for this name, not expired."""
     link = subject.superlink
     if link is None or link.insecure or not link.answers:
         return None

@@ -1,4 +1,4 @@
-"""Python and packages against what the project's metadata asks for."""
+"""Compares Python and the packages with what the project's metadata requires."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ INSTALL = f"run `pip install {PROJECT}` in this environment"
 
 
 def python_version(subject: Subject) -> Finding | None:
-    """Python against `requires-python`."""
+    """Whether Python fits `requires-python`."""
     here, wanted = platform.python_version(), ""
-    with suppress(PackageNotFoundError):  # `packages` says so
+    with suppress(PackageNotFoundError):  # the check `packages` tells this
         wanted = metadata(PROJECT)["Requires-Python"]
     if wanted and not SpecifierSet(wanted).contains(here, prereleases=True):
         return problem("python", f"{here}, but {PROJECT} needs {wanted}", f"make an environment with Python {wanted}")
@@ -28,7 +28,7 @@ def python_version(subject: Subject) -> Finding | None:
 
 
 def packages(subject: Subject) -> Finding | None:
-    """Every package that is asked for is installed, in a version that is allowed; Ray where a simulation is to run."""
+    """Every required package is installed, in a version that is allowed; for a simulation Ray too."""
     wanted = required(subject)
     if not wanted:
         return warning("packages", f"{PROJECT} itself is not installed here", "run `pip install .` in its folder")
@@ -40,7 +40,7 @@ def packages(subject: Subject) -> Finding | None:
 
 
 def torch_imports(subject: Subject) -> Finding | None:
-    """Torch and torchvision load: a pair that does not belong together installs well and fails when imported."""
+    """Torch and torchvision can be imported: a pair that does not fit can be installed, but fails when imported."""
     try:
         import torch
         import torchvision
@@ -50,7 +50,7 @@ def torch_imports(subject: Subject) -> Finding | None:
 
 
 def required(subject: Subject) -> list[Requirement]:
-    """What the project asks for without its extras, and Ray for a simulation; empty if it is not installed."""
+    """What the project requires without its extras, and Ray for a simulation; empty if it is not installed."""
     wanted = [requirement for requirement in _requires(PROJECT) if _applies(requirement, "")]
     if wanted and subject.role == "simulation":  # only Flower says which Ray its engine works with
         wanted += [ray for ray in _requires("flwr") if ray.name == "ray" and _applies(ray, "simulation")]
