@@ -15,21 +15,21 @@ from fedhpro_flwr.settings.flat_keys import ConfigError, Scalar
 
 @dataclass(frozen=True)
 class TrackedRun:
-    """What a tracker is told of a run before its first round."""
+    """What a tracker is told of a run before the run's first round."""
 
-    folder: Path  # of the run; its name is the run's name, and a tracker writes to a folder of its own below it
+    folder: Path  # of the run; its name is the run's name, and each tracker writes to its own folder below it
     experiment: str
     settings: Mapping[str, Scalar]  # every key of the app
-    rounds_before: int = 0  # of an earlier attempt, which the run goes on after
+    rounds_before: int = 0  # rounds of an earlier attempt, after which the run goes on
 
 
 class Tracker(ABC):
-    """One run in one tracker. Any method may raise: the run goes on without the tracker (trackers.py).
+    """One run in one tracker. If any method raises, the run goes on without the tracker (trackers.py).
 
     A subclass imports its library in `__init__`, and writes nothing outside `run.folder / name`.
     """
 
-    name: ClassVar[str]  # in the setting `trackers`, of its folder, and of the optional dependency that brings it
+    name: ClassVar[str]  # in the setting `trackers`; also of its folder, its library and the extra that installs it
 
     @abstractmethod
     def __init__(self, run: TrackedRun) -> None:
@@ -64,16 +64,16 @@ def tracker(name: str) -> Callable[[T], T]:
 
 
 def chosen_trackers(text: str) -> dict[str, type[Tracker]]:
-    """The trackers of `trackers = "tensorboard, mlflow"`, in that order; none of an empty text. Imports no library.
+    """The trackers named in `trackers = "tensorboard, mlflow"`, in that order, or none. Imports no library.
 
     Raises:
-        ConfigError: there is no tracker of a name, and the message lists those there are; or its library is not
+        ConfigError: there is no tracker of that name, and the message lists those there are; or its library is not
             installed, and the message says how to install it.
     """
     chosen = {name: TRACKERS.find(name) for name in map(str.strip, text.split(",")) if name}
     for name in chosen:
         found = find_spec(name)
-        if found is None or found.origin is None:  # without origin: a folder of that name, such as wandb leaves behind
+        if found is None or found.origin is None:  # no origin: a mere folder of that name, such as wandb leaves behind
             raise ConfigError(
                 f"trackers = {name!r}: the library {name} is not installed; pip install 'fedhpro-flwr[{name}]'"
             )

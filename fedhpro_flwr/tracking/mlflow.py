@@ -9,21 +9,21 @@ from collections.abc import Mapping
 from fedhpro_flwr.tracking.base import TrackedRun, Tracker, tracker
 
 DATABASE_FILE = "mlflow.db"
-MOST_PARAMS, MOST_METRICS = 100, 1000  # in one call of log_batch, says MLflow
+MOST_PARAMS, MOST_METRICS = 100, 1000  # MLflow's limits for one call of log_batch
 
 
 @tracker("mlflow")
 class MLflow(Tracker):
     """Numbers as metrics, settings as parameters, in an experiment of the run's own database.
 
-    The client is used and not the fluent functions, which keep an active run in a global variable. MLflow's older
-    store, a folder of text files, is refused by its own release 3.17.
+    It uses MLflow's client, not its fluent functions, which keep an active run in a global variable. MLflow's older
+    store, a folder of text files, is no longer accepted by its release 3.17.
 
     Source: https://mlflow.org/docs/latest/python_api/mlflow.client.html
     """
 
     def __init__(self, run: TrackedRun) -> None:
-        # Read when the library is imported: it would report on its use, and tell of every table that it makes.
+        # The library reads these when imported. Without them it reports its use, and logs every table that it makes.
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
         from mlflow.entities import Param
@@ -32,7 +32,7 @@ class MLflow(Tracker):
         folder = run.folder / self.name
         folder.mkdir(parents=True, exist_ok=True)
         self.client = MlflowClient(tracking_uri=f"sqlite:///{folder / DATABASE_FILE}")
-        known = self.client.get_experiment_by_name(run.experiment)  # of an attempt that failed before in this folder
+        known = self.client.get_experiment_by_name(run.experiment)  # from an earlier attempt in this folder
         experiment = (
             known.experiment_id
             if known
@@ -44,7 +44,7 @@ class MLflow(Tracker):
             self.client.log_batch(self.run_id, params=params[first : first + MOST_PARAMS])
 
     def log(self, server_round: int, numbers: Mapping[str, float]) -> None:
-        """One metric a number, at the round as its step."""
+        """Each number is a metric, and the round is its step."""
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)

@@ -1,4 +1,4 @@
-"""A round and a whole run as flat named numbers, under the same names in every tracker."""
+"""A round, or a whole run, as numbers that have the same names in every tracker."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from fedhpro_flwr.accuracies import ClientsTested, ServerTested
 from fedhpro_flwr.runs.reports import RoundReport
 
 SUMMARY = ("best", "best-round", "last", "mean-of-last-ten")  # the entries of reports.headline
-REFUSED = re.compile(r"[^\w. -]")  # what MLflow takes in no name, and the slash, which separates groups of numbers
+REFUSED = re.compile(r"[^\w. -]")  # characters that MLflow refuses in names, and the slash, which separates groups
 
 
 def round_numbers(report: RoundReport) -> dict[str, float]:
     """The numbers of a round, `group/name` or `group/kind/name`; what was not measured is left out.
 
-    Accuracies are shares of 1, losses nats, times seconds and sizes bytes, the latter two summed over the clients.
-    `server/` is the model that the round ended with, `clients/` are the models that it began with.
+    Accuracies are between 0 and 1, losses in nats, times in seconds and sizes in bytes; clients' times and all sizes
+    are sums over the clients. `server/` is the model that the round ended with, `clients/` those that it began with.
     """
     numbers = {
         **({} if report.train_loss is None else {"train/loss": report.train_loss}),
@@ -42,7 +42,7 @@ def round_numbers(report: RoundReport) -> dict[str, float]:
 
 
 def summary_numbers(summary: Mapping[str, Any]) -> dict[str, float]:
-    """Best accuracy and its round, last, and mean of the last ten, of the content of summary.json."""
+    """Best accuracy and its round, last accuracy, and mean of the last ten, from the content of summary.json."""
     measured = {name: summary["accuracy"][name] for name in SUMMARY}
     return {name: float(value) for name, value in _named("summary", measured).items()}
 

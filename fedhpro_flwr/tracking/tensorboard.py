@@ -19,17 +19,17 @@ class TensorBoard(Tracker):
         from torch.utils.tensorboard import SummaryWriter
         from torch.utils.tensorboard.summary import hparams
 
-        # Points of rounds that an earlier attempt played in vain stay in its file, but are not shown.
+        # An earlier attempt's points of rounds that are played again stay in its file, but are not shown.
         first = run.rounds_before + 1 if run.rounds_before else 0
         self.writer = SummaryWriter(str(run.folder / self.name), purge_step=first)
-        metrics = {f"summary/{name}": 0.0 for name in SUMMARY}  # names alone: the values are the scalars of the end
+        metrics = {f"summary/{name}": 0.0 for name in SUMMARY}  # only names: `summary` writes the values as scalars
         *began, self.ended = hparams(dict(run.settings), metrics)  # type: ignore[no-untyped-call]
         for part in began:
             self._add(part)
         self.writer.flush()
 
     def log(self, server_round: int, numbers: Mapping[str, float]) -> None:
-        """One scalar a number, at the round as its step."""
+        """Each number is a scalar, and the round is its step."""
         for name, value in numbers.items():
             self.writer.add_scalar(name, value, server_round)
         self.writer.flush()
@@ -39,7 +39,7 @@ class TensorBoard(Tracker):
         self.log(0, numbers)
 
     def close(self, *, failed: bool) -> None:
-        """End the session, unless the run failed: it then stays without an end."""
+        """End the session, but leave it without an end if the run failed."""
         if not failed:
             self._add(self.ended)
         self.writer.close()

@@ -1,4 +1,4 @@
-"""The trackers of a run as one observer of its rounds. A tracker that fails costs the run nothing but the tracker."""
+"""The trackers of a run as one observer of its rounds. If a tracker fails, the run goes on without it."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from fedhpro_flwr.tracking.named_numbers import round_numbers, summary_numbers
 
 
 class Trackers:
-    """What `trackers` names: `with Trackers(config, folder) as trackers`, then `start`, rounds, `summary`.
+    """The trackers that `trackers` names: `with Trackers(config, folder) as ...`, then `start`, rounds, `summary`.
 
-    Leaving the block ends the run in every tracker, as failed if an exception leaves it.
+    Leaving the block ends the run in every tracker; an exception marks it as failed there.
 
     Args:
         config: all settings of the run.
-        folder: the run's.
-        rounds_before: rounds of an earlier attempt, which the run goes on after.
+        folder: of the run.
+        rounds_before: rounds of an earlier attempt, after which the run goes on.
 
     Raises:
         ConfigError: an unknown tracker, or one whose library is not installed.
@@ -52,7 +52,7 @@ class Trackers:
                 tracker.log(report.server_round, numbers)
 
     def summary(self, content: Mapping[str, Any]) -> None:
-        """Log best, last and mean of the last ten, of the content of summary.json."""
+        """Log best, last and mean-of-last-ten accuracy, from the content of summary.json."""
         numbers = summary_numbers(content)
         for name, tracker in list(self.running.items()):
             with self._or_without(name):

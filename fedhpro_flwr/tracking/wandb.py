@@ -22,7 +22,7 @@ class WeightsAndBiases(Tracker):
 
     def __init__(self, run: TrackedRun) -> None:
         mode = os.environ.get("WANDB_MODE") or OFFLINE
-        if mode == OFFLINE:  # nothing leaves the machine: the library's reports about itself neither
+        if mode == OFFLINE:  # nothing leaves the machine, not even the library's reports of its own errors
             os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         import wandb
 
@@ -33,12 +33,12 @@ class WeightsAndBiases(Tracker):
             config=dict(run.settings),
             dir=str(run.folder),  # the library makes `wandb` below it
             mode=mode,  # type: ignore[arg-type]  # a wrong value in the environment is refused by the library
-            reinit="create_new",  # a run that the caller has of their own stays untouched
+            reinit="create_new",  # leaves alone a run that the caller may have begun
             settings=settings,
         )
 
     def log(self, server_round: int, numbers: Mapping[str, float]) -> None:
-        """One entry of the history, at the round as its step."""
+        """One entry of the history, with the round as its step."""
         self.run.log(dict(numbers), step=server_round)
 
     def summary(self, numbers: Mapping[str, float]) -> None:
