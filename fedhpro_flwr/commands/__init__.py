@@ -1,6 +1,6 @@
-"""The commands of `fedhpro`, a file each: `add_parser` declares its arguments, and the parser calls its function.
+"""The commands of `fedhpro`, one file each: `add_parser` declares the arguments and names the function to be called.
 
-A command is called with what was parsed and the console, and returns an exit status.
+That function gets the parsed arguments and the console, and returns an exit status.
 """
 
 from __future__ import annotations
@@ -9,6 +9,6 @@ from argparse import ArgumentParser, _SubParsersAction
 from typing import TypeAlias
 
 OK, FAILED, NOT_STARTED, STOPPED = 0, 1, 2, 130
-UNREAD = 141  # as shells say of a command whose reader ended first: 128 + SIGPIPE
+UNREAD = 141  # shells' exit status for a command whose reader ended first: 128 + SIGPIPE
 
-Subparsers: TypeAlias = "_SubParsersAction[ArgumentParser]"  # what argparse gives no public name
+Subparsers: TypeAlias = "_SubParsersAction[ArgumentParser]"  # argparse has no public name for it

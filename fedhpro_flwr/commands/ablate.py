@@ -23,11 +23,11 @@ def add_parser(commands: Subparsers) -> None:
 
 
 def ablate(options: argparse.Namespace, console: Console) -> int:
-    """The parts of FedHPro as one table; the baseline is FedHPro as it is set.
+    """Run and show FedHPro with one part changed at a time; the baseline is FedHPro as it is set.
 
     Raises:
-        ConfigError: a run of the grid cannot be started, or a folder holds another or cannot be written; nothing was
-            started.
+        ConfigError: a run of the grid cannot be started, or a folder holds another run or cannot be written; nothing
+            was started.
     """
     only = read_groups(options.only) if options.only else ()
     rows = ablation_rows(prepare(options.conf, [*options.set, "method.name=fedhpro"]), only)

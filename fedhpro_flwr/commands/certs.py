@@ -1,4 +1,4 @@
-"""`fedhpro certs`: certificates and node keys to try a federation with TLS and authenticated nodes."""
+"""`fedhpro certs`: certificates and node keys for trying a federation with TLS and authenticated nodes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fedhpro_flwr.settings.flat_keys import ConfigError
 PORT = 8000  # Flower's default
 PROXY_PORT = 443  # of docs/deployment/nginx.conf
 MOST_NODES, MOST_DAYS = 10_000, 3650
-LISTED = 4  # keys registered line by line; more in a loop
+LISTED = 4  # keys that the commands register line by line; if there are more, in a loop
 
 FOR_TRYING_OUT = """\
 For trying out, and for a consortium small enough to hand files over. This command has seen every private key,
@@ -53,10 +53,10 @@ def add_parser(commands: Subparsers) -> None:
 
 
 def certs(options: argparse.Namespace, console: Console) -> int:
-    """Make the folder, or add to it, and say what to run next.
+    """Make the folder of certificates and keys, or add to it, and say what to run next.
 
     Raises:
-        ConfigError: options that do not go together, a folder that holds something, or a name that is none.
+        ConfigError: options do not go together, the folder holds something, or a name is not valid.
         OSError: the folder cannot be written.
     """
     folder: Path = options.folder.expanduser().resolve()
@@ -96,7 +96,7 @@ def certs(options: argparse.Namespace, console: Console) -> int:
 def _next_commands(folder: Path, server: str, nodes: int) -> str:
     ca, certificate, key = (_quoted(folder / name) for name in (CA_CERTIFICATE, SERVER_CERTIFICATE, SERVER_KEY))
     if _is_here(server):
-        # Whatever else the loopback is called, the SuperLink listens at 127.0.0.1, which its certificate holds.
+        # By whatever name this machine is called, the SuperLink listens at 127.0.0.1, which its certificate is for.
         address, way = f"{server if server in ALWAYS else '127.0.0.1'}:{PORT}", "all on this machine"
     else:
         address = f"[{server}]:{PROXY_PORT}" if ":" in server else f"{server}:{PROXY_PORT}"

@@ -37,7 +37,7 @@ def add_parser(commands: Subparsers) -> None:
 
 
 def add_grid(command: argparse.ArgumentParser) -> None:
-    """Declare what every command takes that runs a grid."""
+    """Declare the arguments that all commands that run a grid have."""
     command.add_argument("--seeds", default="0,1,2", metavar="0,1,2", help="(default: 0,1,2)")
     command.add_argument(
         "--vary", action="append", default=[], metavar="KEY=V1,V2", help="a column of the table for each value"
@@ -65,18 +65,18 @@ def add_grid(command: argparse.ArgumentParser) -> None:
 
 
 def compare(options: argparse.Namespace, console: Console) -> int:
-    """All methods as one table.
+    """Run and show all methods as one table.
 
     Raises:
-        ConfigError: a run of the grid cannot be started, or a folder holds another or cannot be written; nothing was
-            started.
+        ConfigError: a run of the grid cannot be started, or a folder holds another run or cannot be written; nothing
+            was started.
     """
     rows = read_rows(options.methods)
     return run_grid(options, console, rows, baseline_of(rows, options.baseline))
 
 
 def run_grid(options: argparse.Namespace, console: Console, rows: tuple[Row, ...], baseline: str) -> int:
-    """The grid of some rows; what `compare` and `ablate` share."""
+    """Run a grid of these rows and show its table, for `compare` and `ablate`."""
     if options.jobs < 1:
         raise ConfigError(f"--jobs {options.jobs}: at least one run at a time")
     if options.target is not None and not 0 < options.target <= 1:
@@ -112,8 +112,8 @@ def run_grid(options: argparse.Namespace, console: Console, rows: tuple[Row, ...
 
 
 def grid_of(options: argparse.Namespace, rows: tuple[Row, ...], chosen: Choices = NO_CHOICES) -> Grid:
-    """All runs that the arguments ask for. With what was chosen for the rows, if anything was, they are tested on the
-    test data, whatever part the choice was made on."""
+    """All runs that the arguments ask for. If `--tune` has chosen values for the rows, the runs have these and are
+    tested on the test data, though the choice was made on validation data."""
     changes = [*options.set, f"{SHARE}=0"] if chosen else options.set
     experiment = str(read_settings(options.conf, options.set)["experiment"])
     default = Path("results") / experiment / options.command.__name__
@@ -129,10 +129,10 @@ def grid_of(options: argparse.Namespace, rows: tuple[Row, ...], chosen: Choices 
 
 
 def tuning_of(options: argparse.Namespace) -> Tuning | None:
-    """What is tried for each row before the table, if anything is.
+    """What is tried for each row before the runs of the table; None without `--tune`.
 
     Raises:
-        ConfigError: seeds without anything to try, one that the table has too, or a key that is varied as well.
+        ConfigError: seeds without anything to try, a seed that the table has too, or a key that is varied as well.
     """
     if not options.tune:
         if options.tune_seeds is not None:

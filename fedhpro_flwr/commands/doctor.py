@@ -64,7 +64,7 @@ def doctor(options: argparse.Namespace, console: Console) -> int:
         ConfigError: --superlink, --node-config or --data cannot be read.
     """
     if options.data:
-        with suppress(ImportError):  # of torch: a finding
+        with suppress(ImportError):  # torch cannot be imported, which is a finding
             from fedhpro_flwr.settings.from_command_line import read_settings
 
             read_settings(options.data, [])
@@ -91,7 +91,7 @@ def _show(subject: Subject, console: Console) -> list[Finding]:
     findings = []
     for finding in examine(subject):
         findings.append(finding)
-        # Lines of one's own and no table: each is shown when its check has ended, and none is folded in a log.
+        # Separate lines, not a table: each can be shown when its check has ended, and none is folded in a log.
         line = Text(f"{finding.check:<{NAME_WIDTH}}")
         line.append(f"{finding.level:<{LEVEL_WIDTH}}", style=STYLES[finding.level])
         line.append(finding.found)
@@ -105,10 +105,10 @@ def _show(subject: Subject, console: Console) -> list[Finding]:
 
 
 def _node_config(text: str) -> Mapping[str, Scalar]:
-    """What Flower makes of --node-config, by its own parser.
+    """The node config as Flower's own parser reads it.
 
     Raises:
-        ConfigError: it makes nothing of it.
+        ConfigError: the parser finds nothing in it.
     """
     if not text:
         return {}

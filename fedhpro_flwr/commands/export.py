@@ -1,4 +1,4 @@
-"""`fedhpro export`: a run's model as a file to be given away: safetensors that say how to predict, or an ONNX graph."""
+"""`fedhpro export`: a run's model as one file to give away: safetensors that say how to predict, or an ONNX graph."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def add_parser(commands: Subparsers) -> None:
 
 
 def export(options: argparse.Namespace, console: Console) -> int:
-    """Say what a model takes and where it comes from, and write it where asked.
+    """Say what a model takes and where it comes from, and write it to the files that are asked for.
 
     Raises:
         ConfigError: the model's file cannot be used, or what is asked for cannot be written.

@@ -28,11 +28,11 @@ from fedhpro_flwr.runs.resume import resumed
 from fedhpro_flwr.runs.run_folder import CONFIG_FILE, SUMMARY_FILE, new_path, refuse_taken
 
 LOG_FILE = "flower.log"
-RESTARTS = 3  # of a lost run, where --restarts is not given
+RESTARTS = 3  # of a lost run, if --restarts is not given
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
-    """Declare which SuperLink, and how the run is looked after."""
+    """Declare the options for the SuperLink, and for what to do if the run is lost."""
     group = command.add_argument_group("on a deployed SuperLink")
     group.add_argument(
         "--superlink", metavar="NAME", help="a connection in Flower's config.toml, or HOST:PORT; docs/deployment.md"
@@ -52,16 +52,16 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def refuse(options: argparse.Namespace) -> None:
-    """Options that do not go together.
+    """Refuse options that do not go together.
 
     Raises:
-        ConfigError: in a sentence.
+        ConfigError: some do not; the message names them.
     """
     address = bool(options.superlink) and ":" in options.superlink
     if options.superlink == "":
         raise ConfigError("--superlink is empty: name a connection of Flower's config.toml, or HOST:PORT")
     if options.superlink is None:
-        restarts = options.restarts is not None  # 0 of them is a wish too
+        restarts = options.restarts is not None  # `--restarts 0` is given too
         for given, name in ((options.insecure, "insecure"), (options.detach, "detach"), (restarts, "restarts")):
             if given:
                 raise ConfigError(f"--{name} is for a run on a deployed SuperLink; name it with --superlink")
@@ -76,12 +76,12 @@ def refuse(options: argparse.Namespace) -> None:
 
 
 def run_on_superlink(options: argparse.Namespace, config: RunConfig, console: Console) -> int:
-    """Submit a run, show its log, submit it again where it was lost.
+    """Submit a run, show its log, and submit it again if it was lost.
 
     Args:
         options: of the command line.
         config: the settings.
-        console: where to.
+        console: where the log is shown.
 
     Raises:
         ConfigError: the SuperLink's name or address is wrong, or the folder holds a finished run or one that cannot be
@@ -127,7 +127,7 @@ def superlink(options: argparse.Namespace) -> Iterator[Flower]:
     """Flower's commands, speaking with the SuperLink that the options name.
 
     Raises:
-        ConfigError: there is none of that name, or it is no address.
+        ConfigError: there is no connection of that name, or the address is not valid.
     """
     with in_order(), tempfile.TemporaryDirectory(prefix="fedhpro-") as scratch:
         home, name = flower_home(), options.superlink
@@ -146,11 +146,11 @@ def placed(config: RunConfig, told: Callable[[str], None]) -> RunConfig:
     """The settings with an absolute `run-folder`: a place on the SuperLink's machine, which may be this one.
 
     Raises:
-        ConfigError: the folder is seen from here, and holds a finished run or one that cannot be resumed.
+        ConfigError: the folder is on this machine, and holds a finished run or one that cannot be resumed.
     """
     if config.resume:
         folder = Path(config.resume).expanduser().resolve()
-        if (folder / CONFIG_FILE).is_file():  # or it is another machine's, where the ServerApp will look at it
+        if (folder / CONFIG_FILE).is_file():  # if not, it is on another machine, where the ServerApp will check it
             for warning in resumed(config).warnings:
                 told(warning)
     else:
@@ -162,7 +162,7 @@ def placed(config: RunConfig, told: Callable[[str], None]) -> RunConfig:
 
 
 def log_of(folder: Path) -> Path:
-    """Where the log goes: the run's folder, or this directory where that folder is another machine's."""
+    """The log's file: in the run's folder, or in the working directory if that folder is on another machine."""
     with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
     if os.access(folder, os.W_OK):

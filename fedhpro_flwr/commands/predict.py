@@ -1,4 +1,4 @@
-"""`fedhpro predict`: the classes of pictures, vectors or texts, by a model that a run left."""
+"""`fedhpro predict`: the classes of pictures, vectors or texts, predicted by a run's model."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def add_parser(commands: Subparsers) -> None:
 
 
 def add_needed(command: argparse.ArgumentParser) -> None:
-    """Declare where lies what some models need beside their file."""
+    """Declare the options for the places of what some models need beside their file."""
     command.add_argument(
         "--encoder",
         type=Path,
@@ -42,17 +42,17 @@ def add_needed(command: argparse.ArgumentParser) -> None:
 
 
 def predict(options: argparse.Namespace, console: Console) -> int:
-    """Write a line for each sample; stdout holds these lines alone, everything else is told on stderr."""
+    """Write a line for each sample; stdout gets only these lines, and stderr everything else."""
     try:
         return _predict(options)
     except BrokenPipeError:
-        # `predict ... | head`. Python would write what is left to the pipe when it ends, and complain.
+        # As in `predict ... | head`. Without this Python would write the rest to the pipe at its end, and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return UNREAD
 
 
 def _predict(options: argparse.Namespace) -> int:
-    # torch takes seconds, and a mistyped command needs none
+    # imported here: torch takes seconds, and a mistyped command does not need it
     import torch
 
     from fedhpro_flwr.exported.inputs import batches, refuse_missing
@@ -66,7 +66,7 @@ def _predict(options: argparse.Namespace) -> int:
     refuse_missing(options.inputs)
     model = load_exported(options.model, device=options.device, encoder=options.encoder, tokenizer=options.tokenizer)
     described = model.description
-    torch.set_num_threads(described.threads)  # as the run had them: they order the sums of floats
+    torch.set_num_threads(described.threads)  # as in the run: their number decides the order of sums of floats
     problems: list[str] = []
     labelled = right = count = 0
     with output(options.out, min(options.top, len(described.class_names))) as write:

@@ -38,10 +38,10 @@ def report(options: argparse.Namespace, console: Console) -> int:
     """Write index.html and its pictures.
 
     Raises:
-        FileNotFoundError: there is no run where one was named.
-        ConfigError: a run's file cannot be read, no run has got through a round, or --out cannot be written.
+        FileNotFoundError: there is no run in a place that was named.
+        ConfigError: a run's file cannot be read, no run has completed a round, or --out cannot be written.
     """
-    from fedhpro_flwr.report.build import write_report  # torch takes seconds, and a mistyped command needs none
+    from fedhpro_flwr.report.build import write_report  # torch takes seconds: not for a mistyped command
 
     out = options.out or (options.runs[0] if len(options.runs) == 1 else Path()) / "report"
     said = partial(say, console, style="dim")

@@ -1,4 +1,4 @@
-"""`fedhpro run`: one run, shown while it goes."""
+"""`fedhpro run`: one run, shown while it goes on."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def add_parser(commands: Subparsers) -> None:
 
 
 def add_settings(command: argparse.ArgumentParser) -> None:
-    """Declare what every command takes that runs something: changes of settings, and the engine."""
+    """Declare what all commands that run something take: changes of settings, and the engine."""
     command.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting; may be repeated"
     )
@@ -69,11 +69,11 @@ def add_settings(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
-    """One run in a folder of its own.
+    """Play one run in a folder of its own.
 
     Raises:
-        ConfigError: a wrong key or value, a folder that holds a finished run, one that another process still writes, or
-            one that cannot be resumed or made; nothing was started.
+        ConfigError: a key or value is wrong, or the folder holds a finished run, is in use by another process, or
+            cannot be resumed or made; nothing was started.
     """
     began, console.file = time.monotonic(), until_it_fails(console.file)
     refuse(options)
@@ -91,8 +91,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
             complain(warning, "yellow")
     else:
         folder = begun_folder(config)
-        lock(folder).close()  # before anything is removed that another run still writes
-        for name in (METRICS_FILE, PARTITION_FILE):  # of an earlier attempt: not to be shown as this one's
+        lock(folder).close()  # refuses a folder that another run still writes to, before anything is removed
+        for name in (METRICS_FILE, PARTITION_FILE):  # of an earlier attempt, not to be shown as this one's
             (folder / name).unlink(missing_ok=True)
     resume = str(folder) if config.resume else ""
     config = RunConfig.parse(config.flat() | {"run-folder": str(folder), "resume": resume, "clients.num-nodes": nodes})
@@ -113,7 +113,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
                 _in_process(config, nodes)
         except Exception as error:
             if not isinstance(error, (LaunchError, RuntimeError, ValueError, OSError)):
-                traceback.print_exc()  # no mistake of the user's: show where
+                traceback.print_exc()  # not the user's mistake: show where it happened
             said = folder / FAILURE_FILE
             failure = said.read_text() if said.exists() else str(error) or repr(error)
     if failure:
@@ -124,10 +124,10 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
 
 def prepare_resumed(options: argparse.Namespace) -> RunConfig:
-    """The settings of a run that goes on: its own, and what `--set` changes of them.
+    """The settings of a run that goes on: its own, with the changes of `--set`.
 
     Raises:
-        ConfigError: an experiment is named beside it, the folder holds no run, or a wrong key or value.
+        ConfigError: an experiment is named too, the folder holds no run, or a key or value is wrong.
     """
     if not options.resume:
         raise ConfigError("--resume is empty: name the folder of the run")

@@ -1,4 +1,4 @@
-"""Output that cannot be shown is no reason to end a run: its results are in its folder, and they decide its status."""
+"""A run goes on if its output cannot be shown: its results are in its folder, and they decide its exit status."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from fedhpro_flwr.commands.complaint import complain
 
 
 class UntilItFails:
-    """A file that takes what is written to it, and after the first error of the system's lets the rest go.
+    """A file that passes on what is written to it, and after the first OSError drops the rest.
 
     Args:
-        file: where it goes, as stdout.
+        file: where the output goes, such as stdout.
     """
 
     def __init__(self, file: IO[str]) -> None:
         self._file, self._failed = file, False
 
     def write(self, text: str) -> int:
-        """As of any file."""
+        """Pass the text on, or drop it after an error."""
         if not self._failed:
             try:
                 return self._file.write(text)
@@ -29,7 +29,7 @@ class UntilItFails:
         return len(text)
 
     def flush(self) -> None:
-        """As of any file."""
+        """Flush the file, or do nothing after an error."""
         if not self._failed:
             try:
                 self._file.flush()
@@ -41,13 +41,13 @@ class UntilItFails:
 
     def _let_go(self, error: OSError) -> None:
         self._failed = True
-        with suppress(OSError):  # Python would write what is left when it ends, fail, and exit with a status of its own
+        with suppress(OSError):  # or Python, at its end, would write the rest, fail, and set an exit status of its own
             os.dup2(os.open(os.devnull, os.O_WRONLY), self._file.fileno())
-        if not isinstance(error, BrokenPipeError):  # `fedhpro run | head` has what it wanted
+        if not isinstance(error, BrokenPipeError):  # as in `fedhpro run | head`, which has all that it wants
             with suppress(OSError):
                 complain(f"the output cannot be written ({error.strerror}): the run goes on unshown", "yellow")
 
 
 def until_it_fails(file: IO[str]) -> IO[str]:
-    """`UntilItFails`, as a console takes it."""
+    """An `UntilItFails`, with the type that a console takes."""
     return cast(IO[str], UntilItFails(file))
