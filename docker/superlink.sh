@@ -1,5 +1,5 @@
 #!/bin/sh
-# A results folder that cannot be written would be noticed after the last round of a run; it is noticed here instead.
+# Checked here, because otherwise a results folder that cannot be written is noticed only when a run begins.
 if ! [ -w /app/results ]; then
   owner=$(stat -c %u:%g /app/results)
   echo "superlink: the results folder belongs to $owner and user $(id -u) cannot write there;" \
