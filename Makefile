@@ -5,8 +5,8 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
-# Tests at a time: one more than the usual two cores, because the real clusters among them mostly wait. A file's tests stay in
-# one worker, which starts what they share once; tests/conftest.py puts Flower's real processes first.
+# Tests at a time: one more than the usual two cores, because those with real clusters mostly wait. A file's tests stay in one
+# worker, which starts what they share only once; tests/conftest.py puts the tests with Flower's real processes first.
 JOBS   ?= 3
 READY  := $(VENV)/.ready
 
@@ -24,7 +24,7 @@ test: $(READY)
 	@echo "== running the tests"
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
-# Apart from the other tests, whose second process would slow its nodes down. Without a Docker engine it skips and says so.
+# Apart from the other tests, whose parallel processes would slow its nodes down. Without a Docker engine it skips and says so.
 cluster: $(READY)
 	@echo "== building and running the docker compose cluster"
 	@$(BIN)/python -m pytest -n 0 -rs -m cluster tests/deployment/test_compose.py
@@ -45,7 +45,7 @@ bench: $(READY)
 
 ci: lint types test
 
-# The tested versions, so that every machine gets the same set; remove CONSTRAINTS= to get the newest allowed ones.
+# The tested versions, so that every machine gets the same set; `make setup CONSTRAINTS=` installs the newest allowed ones.
 CONSTRAINTS ?= constraints.txt
 $(READY): pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; sys.exit("fedhpro needs Python 3.11 or newer, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
