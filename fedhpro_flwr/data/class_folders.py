@@ -52,7 +52,7 @@ class ClassFolders:
         return np.array([ids[class_name(name.parent.name)] for name in self.names], dtype=np.int64)
 
     def is_test(self) -> npt.NDArray[np.bool_]:
-        """Whether a picture lies in the test folder [N]; all False where there is none."""
+        """Whether a picture lies in the test folder [N]; all False if there is none."""
         return np.array([self.has_test and part_of(name.parts[-3]) == TEST for name in self.names], dtype=np.bool_)
 
     def samples(self, inputs: Tensor) -> OwnSamples:
@@ -171,11 +171,11 @@ def decode_splits(
         names: of the pictures [N].
         labels: their class ids [N].
         parts: ids of the training and of the test pictures.
-        domains, groups: their domain and group ids [N]; None where there are none.
+        domains, groups: their domain and group ids [N]; None if there are none.
         image_size, colour: see `decode`.
 
     Raises:
-        ValueError: a damaged picture, or pictures of several sizes where `image_size` is 0.
+        ValueError: a damaged picture, or pictures of several sizes if `image_size` is 0.
     """
     # Training first, then test: both are slices of the one array, nothing is copied.
     ids = np.concatenate(parts)

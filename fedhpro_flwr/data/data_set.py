@@ -31,7 +31,7 @@ class Split:
         inputs: uint8 images [N, ch, H, W] (0..255), float32 images [N, ch, H, W], float32 vectors [N, F], or int32
             token ids [N, L], PADDING behind the end of a text.
         labels: int64 class ids [N].
-        domains: int64 domain ids [N]; None where all samples are of one domain.
+        domains: int64 domain ids [N]; None if all samples are of one domain.
         groups: int64 ids [N] of samples that stay together when a part is split off, like the pictures of one lesion.
 
     Raises:
@@ -105,7 +105,7 @@ class Split:
         return Split(self.inputs.to(device), self.labels.to(device), domains, groups)
 
     def tensors(self) -> Iterator[Tensor]:
-        """Inputs, labels and, where there are any, domains: what a sample is, without its group."""
+        """Inputs, labels and, if there are any, domains; not the groups, which say nothing about a sample itself."""
         yield from (tensor for tensor in (self.inputs, self.labels, self.domains) if tensor is not None)
 
 
@@ -119,7 +119,7 @@ class DataSet:
         class_names: one name a class, its position is the label.
         mean, std: normalisation per channel of inputs scaled to [0, 1] (one number for vectors, not used for text);
             lists and arrays become tuples.
-        domain_names: one name a domain, its position is the domain id; empty where the splits have none.
+        domain_names: one name a domain, its position is the domain id; empty if the splits have no domains.
         vocabulary: of text, how many token ids there are, PADDING included; 0 for anything else.
 
     Raises:

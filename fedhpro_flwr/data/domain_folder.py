@@ -49,8 +49,8 @@ class DomainFolders:
 def domain_folder(source: DataSource) -> DataSet:
     """Pictures from the folder or .zip `path`; the domains are its sub-folders, the classes the sub-folders of those.
 
-    `domains` chooses some of them and their order; the default is all of them by name. Where there are no test
-    folders, `test_share` is split off of every class of every domain.
+    `domains` chooses some of them and their order; the default is all of them by name. If there are no test folders,
+    `test_share` of every class of every domain is split off.
 
     Raises:
         FileNotFoundError: `path` is missing.

@@ -16,7 +16,7 @@ def chosen_domains(
     Args:
         source: its `domains` is read; spaces and empty names do not count.
         available: what may be named.
-        default: taken where none is named; empty means all that are available.
+        default: taken if none is named; empty means all that are available.
         there_are: what the message about an unknown name lists; empty means all that are available.
 
     Raises:

@@ -62,7 +62,7 @@ def divide(data: DataSet, plan: PartitionPlan, seed: int) -> Federation:
         domain_ids=None if train.domains is None else train.domains.numpy(),
         domain_names=data.domain_names,
     )
-    # A client's own test data has its mixture of classes, and of domains where there are any.
+    # A client's own test data has the client's mixture of classes, and of domains if there are any.
     kinds = classes * max(len(data.domain_names), 1)
     counts = parts.class_counts(train.kinds(classes).numpy(), kinds)
     return Federation(data, parts, split_test(test.kinds(classes).numpy(), counts, seed))

@@ -133,7 +133,7 @@ def read_pixels(file: Path) -> tuple[npt.NDArray[np.uint8], IndexArray]:
     """
     try:
         first, *lines = file.read_text(encoding="utf-8").splitlines() or [""]
-        # loadtxt only warns where there are no lines.
+        # If there are no lines loadtxt only warns.
         rows = np.loadtxt(lines, dtype=np.uint8, delimiter=",", ndmin=2) if lines else None  # [N, pixels + 1]
     except (OSError, ValueError) as error:
         raise ValueError(f"{file} is damaged or no table of whole numbers in 0..255 ({error})") from error

@@ -48,7 +48,7 @@ def hold_out(
 
 
 def held_out(labels: npt.NDArray[np.int64], test_share: float, seed: int) -> IndexArray:
-    """The test part alone: ascending sample ids, none where no class has enough samples to give one up."""
+    """The test part alone: ascending sample ids, none if no class has enough samples to give one up."""
     rng = np.random.default_rng(seed)
     test = []
     for label in np.unique(labels):

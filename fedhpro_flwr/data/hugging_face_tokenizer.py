@@ -20,7 +20,7 @@ from fedhpro_flwr.data.data_set import PADDING
 from fedhpro_flwr.printable import one_line
 
 EMPTY = 1  # id of a text without a token: a mean over none is undefined
-PADDING_NAMES = ("[PAD]", "<pad>")  # tried where the folder does not say which of its tokens pads
+PADDING_NAMES = ("[PAD]", "<pad>")  # tried if the folder does not say which of its tokens is for padding
 
 
 def swap_padding(tokens: Tensor, padding: int) -> Tensor:

@@ -26,8 +26,8 @@ def kept_tensor(beside: Path | None, key: str, make: Callable[[], Tensor], *, of
     """The tensor kept for `key`, mapped into memory; or a new one, which is then kept.
 
     It is looked for in the hidden folder FOLDER of `beside`, then in the user's cache folder ($XDG_CACHE_HOME/fedhpro
-    or ~/.cache/fedhpro, where there is a home), and written to the first of them that can be written to. Where none
-    can, it is used but not kept.
+    or ~/.cache/fedhpro, if there is a home), and written to the first of them that can be written to. If none can, it
+    is used but not kept.
 
     Args:
         beside: the folder that FOLDER lies in; None for the cache folder alone, for files that many users may share.

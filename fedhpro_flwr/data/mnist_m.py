@@ -22,7 +22,7 @@ SIDE = 32  # pixels
 def mnist_m(source: DataSource) -> DataSet:
     """Colour digits of 32x32 pixels, [N, 3, 32, 32]: all 59,001 + 9,001, or the first 10,000 + 2,000 of them.
 
-    All of them where the unpacked folder `root`/mnist_m lies:
+    All of them if `root` has the unpacked folder mnist_m:
 
         mnist_m/mnist_m_train/00000000.png ..., mnist_m/mnist_m_train_labels.txt with a line `00000000.png 5` for each
         mnist_m/mnist_m_test/00000000.png  ..., mnist_m/mnist_m_test_labels.txt

@@ -24,7 +24,7 @@ class OwnSamples:
 
     Args:
         train: the samples, or their training part.
-        test: the test part; None where the data has none.
+        test: the test part; None if the data has none.
         class_names: one name a class id; those that `data.classes` declares, if it declares any.
         vocabulary: of text, how many token ids there are; 0 for anything else.
     """

@@ -112,7 +112,7 @@ def partition(
         num_classes: C.
         plan: the scheme and its numbers.
         seed: of every draw, 0 .. 2**32 - 1.
-        domain_ids: of every sample [N], where the data has domains.
+        domain_ids: of every sample [N], if the data has domains.
         domain_names: of the domains.
 
     Returns:

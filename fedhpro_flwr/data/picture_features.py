@@ -38,8 +38,8 @@ def picture_features(pictures: PictureFolder, names: Sequence[PurePosixPath], we
     Each picture's features are divided by their own root mean square: encoders differ in scale by a factor of ten, and
     one learning rate should do for all. A number over all pictures would have to leave the clients.
 
-    Computed on a GPU where there is one, else on as many CPU cores as torch's threads leave free; the batches and
-    their arithmetic do not depend on that number.
+    They are computed on a GPU if there is one, else on as many CPU cores as torch's threads leave free; the batches
+    and their arithmetic do not depend on that number.
 
     Args:
         pictures: where they are read.

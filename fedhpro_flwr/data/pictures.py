@@ -145,7 +145,7 @@ def decode(
     Args:
         pictures: where they are read.
         names: of the pictures to decode, at least one.
-        image_size: height and width that pictures are resized to (bilinear, smoothed where they shrink, the aspect
+        image_size: height and width that pictures are resized to (bilinear, smoothed if they shrink, the aspect
             ratio is not kept); 0 keeps them as they are.
         colour: always three channels; else one, unless a picture has colours.
 
@@ -153,7 +153,7 @@ def decode(
         uint8 [N, 1 or 3, H, W].
 
     Raises:
-        ValueError: a picture that cannot be opened, pictures of several sizes where `image_size` is 0, or more than fit
+        ValueError: a picture that cannot be opened, pictures of several sizes if `image_size` is 0, or more than fit
             into memory.
     """
     height, width = _decode_one(pictures, names[0], image_size).shape[:2]
@@ -177,7 +177,7 @@ def decode(
 
 
 def open_picture(pictures: PictureFolder, name: PurePosixPath, *, least_side: int = 0) -> PillowImage:
-    """One picture, of mode L where the file is grey, else RGB; a palette is colour, whatever colours are in it.
+    """One picture, of mode L if the file is grey, else RGB; a palette is colour, whatever colours are in it.
 
     Transparency is dropped: the pixels count as they are stored, without any background. It stands upright as its EXIF
     orientation says, since cameras store what they see and note how they were held; of several pages the first counts.

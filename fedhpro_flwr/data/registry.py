@@ -27,11 +27,11 @@ class DataSource(Section):
         classes: names of the classes of own data, see `declared_classes`; empty leaves them to the data.
         input_shape: shape of a sample of own data, see `declared_shape`; empty leaves it to the data.
         download: fetch a public data set that is not in `root` yet.
-        test_share: share of the samples split off as test data where a data set has no test part.
+        test_share: share of the samples split off as test data if a data set has no test part.
         validation_share: share of the training samples that takes the test part's place; 0 leaves the test part.
         split_seed: seed of these splits and of `train_limit`'s choice.
         train_limit: keep this many training samples, chosen at random; 0 keeps all.
-        domains: names of the domains, separated by commas, where a data set lets one choose; empty means its default.
+        domains: names of the domains, separated by commas, if a data set lets one choose; empty means its default.
         image_size: height and width that images are resized to; 0 keeps them, or is the data set's default.
         text_length: L, tokens kept of a text.
         vocabulary: token ids of the hashing tokenizer, PADDING included.

@@ -19,7 +19,7 @@ def shards(
 
     Every client in turn gets the classes that were dealt least often so far, ties drawn at random: no client
     gets a class twice, and every class that has samples is dealt as soon as clients * classes_per_client
-    allows it. Where it does not, the classes left over belong to nobody.
+    allows it. If it does not, the classes left over belong to nobody.
 
     Args:
         labels: class ids [N] of all samples.

@@ -107,7 +107,7 @@ def _classes(folder: Path) -> dict[PurePosixPath, int]:
 
 
 def _listed(folder: Path, name: str, classes: dict[PurePosixPath, int]) -> list[PurePosixPath]:
-    """The pictures that a file of the standard split lists; none where there is no such file."""
+    """The pictures that a file of the standard split lists; none if there is no such file."""
     file = next((file for file in (folder / "Partitions" / name, folder / name) if file.is_file()), None)
     if file is None:
         return []

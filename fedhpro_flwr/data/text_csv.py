@@ -3,7 +3,7 @@
     label,text
     spam,"Win, now!"
 
-The header names the columns, in any order; further columns are ignored. Where there is no test.csv a test part is
+The header names the columns, in any order; further columns are ignored. If there is no test.csv, a test part is
 split off. The token ids are kept beside the file.
 """
 
@@ -36,7 +36,7 @@ class Labelled(NamedTuple):
 def text_csv(source: DataSource) -> OwnSamples:
     """Texts as tokens [L] from `path`.
 
-    Labels are names of declared classes. Where none are declared, labels that are all whole numbers are the class ids
+    Labels are names of declared classes. If none are declared, labels that are all whole numbers are the class ids
     0, 1, 2, ... without a gap; anything else is a class name, and the names are sorted.
 
     Raises:
