@@ -72,7 +72,7 @@ MEASURES = {
 
 
 def measure_of(key: str) -> Measure:
-    """The measure of that key. Each domain has one, named after it, and clients' own models have those of a global."""
+    """The measure of that key. Each domain has one, and clients' own models have the same ones as a global model."""
     if key.startswith(OWN):
         return replace(measure_of(key.removeprefix(OWN)), key=key)
     return MEASURES.get(key) or Measure(key, key.removeprefix(DOMAIN), panel="accuracy by domain")

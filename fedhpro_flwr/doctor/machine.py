@@ -13,7 +13,7 @@ CLIENT_MEMORY = 1.2 * GB  # the most that a client process needs, see docs/speed
 GPU_MEMORY = 2 * GB  # to be free on the card, for a ResNet-10 at batch size 64 and the CUDA context
 DRIVER = Path("/proc/driver/nvidia/version")
 MEMINFO = Path("/proc/meminfo")
-CONTAINER_MEMORY = Path("/sys/fs/cgroup")  # of this container, where there is one
+CONTAINER_MEMORY = Path("/sys/fs/cgroup")  # of this container, if there is one
 
 
 def gpu(subject: Subject) -> Finding | None:

@@ -22,7 +22,7 @@ from fedhpro_flwr.settings.section import Count, Threads, Width
 
 # One key, because safetensors writes several in any order, and equal runs are to give equal files.
 KEY = "fedhpro-model"
-MODEL_FILES = "model*.safetensors"  # in a run's folder; one for each architecture where encoders are averaged in groups
+MODEL_FILES = "model*.safetensors"  # in a run's folder; one for each architecture if encoders are averaged in groups
 MOST_NUMBERS = 2**26  # of a sample, so that no file can make its reader allocate terabytes
 
 InputKind = Literal["uint8-images", "float-images", "vectors", "features", "text"]

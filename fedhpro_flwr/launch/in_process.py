@@ -43,17 +43,17 @@ class InProcessGrid(Grid):
         }
 
     def set_run(self, run: Run) -> None:
-        """There is only one."""
+        """Does nothing: there is only one run."""
 
     @property
     def run(self) -> Run:
-        """Not kept."""
+        """Not available: no run is kept."""
         raise NotImplementedError("the in-process engine has no run record")
 
     def create_message(
         self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
     ) -> Message:
-        """As Flower does."""
+        """Make a message as Flower does."""
         return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
     def get_node_ids(self) -> Iterable[int]:

@@ -50,7 +50,7 @@ class About(RunSoFar):
 
     settings: Mapping[str, Scalar]
     code: str  # fingerprint of the sources that wrote it
-    data: str  # fingerprint of the partition; "" where clients bring their own data
+    data: str  # fingerprint of the partition; "" if clients bring their own data
 
     @classmethod
     def parse(cls, written: str) -> About:

@@ -91,7 +91,7 @@ def newest(folder: Path) -> Found:
             _refuse_lost_rounds(folder, number)
             path = round_file(folder / CHECKPOINT_FOLDER, number)
             checkpoint = Checkpoint.read(path)
-            if checkpoint.about.server_round != number:  # a copy, say, under another name
+            if checkpoint.about.server_round != number:  # for example a copy under another name
                 raise ValueError(f"{path} is of round {checkpoint.about.server_round}")
             return Found(checkpoint, passed_over)
         except ValueError as error:

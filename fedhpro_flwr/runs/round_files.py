@@ -16,7 +16,7 @@ def round_file(folder: Path, server_round: int) -> Path:
 
 
 def rounds_in(folder: Path) -> list[int]:
-    """The rounds that a folder has files of, ascending; none where there is no folder."""
+    """The rounds that a folder has files of, ascending; none if there is no folder."""
     found = (path.stem.removeprefix("round-") for path in folder.glob("round-*.safetensors"))
     return sorted(int(number) for number in found if number.isdecimal())
 

@@ -43,7 +43,7 @@ class ModelChoice(Section):
 
     @property
     def group_sizes(self) -> dict[str, int]:
-        """Clients of each architecture; empty where all have the same.
+        """Clients of each architecture; empty if all have the same.
 
         Raises:
             ConfigError: `model.groups` is not of its form.
