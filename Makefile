@@ -1,7 +1,10 @@
-# make run   sets everything up in .venv and runs the quick start: FedHPro on handwritten digits, through Flower's simulation engine
-# make test  sets everything up and runs the tests
-# make cluster  builds the images of docker/ and runs the cluster, where a Docker engine can be had
-# Both can be repeated: what is there is not installed again. PYTHON=python3.12 chooses the interpreter.
+## make run         the quick start: FedHPro on handwritten digits, through Flower's simulation engine
+## make test        the tests, about 15 minutes on two cores
+## make cluster     builds the images of docker/ and runs the cluster, where a Docker engine can be had
+## make lint types  style and types
+## make bench       measures speed and memory
+## Each sets everything up in .venv first (`make setup` does only that). All can be repeated: what is there is not
+## installed again. PYTHON=python3.12 chooses the interpreter.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
@@ -12,7 +15,7 @@ READY  := $(VENV)/.ready
 
 .PHONY: setup run test cluster lint types types-library types-benchmarks bench ci clean help
 help:
-	@sed -n 's/^# //p' Makefile
+	@sed -n 's/^## //p' Makefile
 
 setup: $(READY)
 
