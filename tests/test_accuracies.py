@@ -39,6 +39,14 @@ def test_each_domain_counts_once():
     assert nearest.by_prototype == pytest.approx(0.5)
 
 
+def test_a_run_is_judged_by_the_mean_over_domains_and_not_by_all_samples():
+    unequal = evaluation([[3, 0], [0, 0]], [[1, 0], [4, 1]])  # 3 of 3, and 2 of 6
+    domains = Breakdown(domain_names=["here", "there"])
+    tested = ServerTested.of({"": unequal}, {"": unequal}, domains)
+    assert (tested.accuracy, tested.score, tested.by_prototype) == pytest.approx((5 / 9, 2 / 3, 2 / 3))
+    assert ServerTested.of({"": unequal}).score == 5 / 9
+
+
 def test_a_domain_without_samples_does_not_disturb():
     tested = ServerTested.of({"": ONE}, breakdown=Breakdown(domain_names=["here", "there"]))
     assert tested.domain_accuracy == {"here": 5 / 8, "there": None}
