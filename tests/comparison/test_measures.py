@@ -41,6 +41,14 @@ def headline(best, last, mean):
     return {"best": best, "best-round": 1, "last": last, "mean-of-last-ten": mean}
 
 
+def test_a_run_of_fewer_rounds_than_it_must_have_is_refused(tmp_path):
+    summary = {"accuracy": headline(0.5, 0.5, 0.5), "accuracy-of": "test data", "clients-tested": CLIENTS}
+    place = folder(tmp_path, [line(1, 0.5)], summary)
+    assert read_numbers(place, 1).values
+    with pytest.raises(ValueError, match=r"^metrics\.jsonl has 1 of 2 rounds$"):
+        read_numbers(place, 2)
+
+
 def test_a_run_with_a_global_model(tmp_path):
     rounds = [line(1, 0.5), line(2, None), line(3, 0.25)]
     summary = {"accuracy": headline(0.5, 0.25, 0.375), "accuracy-of": "test data", "clients-tested": CLIENTS}

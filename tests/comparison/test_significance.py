@@ -21,6 +21,11 @@ def test_less_may_be_better():
     assert paired([1.0, 5.0, 2.0], [2.0, 3.0, 4.0]).better == 1
 
 
+def test_a_tie_is_better_in_neither_direction():
+    for more_is_better in (True, False):
+        assert paired([1.0, 2.0, 3.0], [1.0, 2.0, 3.0], more_is_better=more_is_better).better == 0
+
+
 @pytest.mark.parametrize(
     ("values", "baseline", "found"),
     [

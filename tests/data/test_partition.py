@@ -114,6 +114,12 @@ def test_nid1_gives_equal_sizes(clients):
     assert sum(sizes) == 600 and max(sizes) - min(sizes) <= 1
 
 
+def test_nid1_leaves_no_sample_out_where_chunks_do_not_divide_them():
+    """Two chunks of int(101 / 2) hold 100 of 101 samples."""
+    divided = partition(LABELS[:101], 6, PartitionPlan(scheme="nid1", num_partitions=20))
+    assert sorted(np.concatenate(divided.indices)) == list(range(101))
+
+
 def test_nid1_divides_a_chunk_for_each_ten_clients_and_the_last_for_the_rest(monkeypatch):
     widths, fill = [], nid1._fill_bins
     monkeypatch.setattr(nid1, "_fill_bins", lambda *given: widths.append((len(given[0]), given[3])) or fill(*given))

@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from flwr.app import Array, ConfigRecord, MetricRecord
-from good_reply import EXPECTED, MODEL, SENT, model_with, reply, reply_with
+from flwr.app import Array, ConfigRecord, Error, Message, MetricRecord, RecordDict
+from good_reply import EXPECTED, MODEL, SENT, model_with, reply, reply_with, to_client
 
 from fedhpro_flwr.config import ConfigError
 from fedhpro_flwr.exchange import GlobalModel
 from fedhpro_flwr.records import Update, array_record, pack_update
+from fedhpro_flwr.server.replies import collect
 from fedhpro_flwr.server.reply_checks import DIVERGED, BadReply, Expected, refuse_unsendable, unpack_update
 
 
@@ -190,6 +191,14 @@ def test_a_client_of_one_sample_is_heard():
     one_class = {"class-ids": IDS[:1], "class-counts": torch.tensor([1]), "class-gradients": GRADIENTS[:1]}
     sent = reply_with(pack_update(Update(2, 1, MODEL, one_class, {"train-loss": 0.5})))
     assert unpack_update(sent, EXPECTED).num_examples == 1
+
+
+def test_an_error_about_a_message_that_was_not_taken_is_of_no_client():
+    """The SuperLink's, without the id of the message: the client that did not reply is named, and nobody else."""
+    error = Message(Error(code=0, reason="node is gone"), reply_to=to_client(RecordDict()))
+    error.metadata.__dict__["_reply_to_message_id"] = ""
+    found = collect([error], {"a message": 3}, lambda reply, client: unpack_update(reply, EXPECTED), {})
+    assert (found.good, found.set_aside) == ([], ["client 3: did not reply"])
 
 
 def test_an_entry_that_would_overflow_is_refused():
