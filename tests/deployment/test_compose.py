@@ -27,7 +27,9 @@ THREE_CLIENTS = "partition.num-partitions=3 clients.num-nodes=3"  # of docker/RE
 KILLED, CUT = 1, 2  # partitions
 REFUSED = "[code: 2004]"  # Flower's code for a key that is not registered
 until_seen = functools.partial(until, pause=1.0)  # a look asks the engine, by a process
-ROUNDS = 6  # one for each fault, and some for nodes to come back
+# Two have faults, and up to three later ones, of 9 s, end before the node that was cut off is back: it waits up to 20 s
+# between its tries to reach the SuperLink.
+ROUNDS = 8
 
 
 @pytest.fixture(scope="module")
@@ -138,9 +140,6 @@ def test_mnist_goes_on_when_a_supernode_is_killed_and_another_cut_off_and_takes_
     cluster.compose("kill", killed)
     cluster.compose("start", killed)
     until_seen(lambda: cluster.played("mnist-small"), "round 1 ends without it")
-    until_seen(
-        lambda: any(KILLED in players for players in cluster.played("mnist-small")), "the killed one trains again"
-    )
 
     visits = cluster.visits(cut)
     until_seen(lambda: cluster.visits(cut) > visits, "supernode-2 trains")
@@ -150,10 +149,12 @@ def test_mnist_goes_on_when_a_supernode_is_killed_and_another_cut_off_and_takes_
     cluster.wait(run_id)
 
     played = cluster.played("mnist-small")
-    assert len(played) == ROUNDS
-    assert KILLED not in played[0]
-    missed = max(number for number, players in enumerate(played) if CUT not in players)
-    assert set().union(*played[missed + 1 :]) == EVERYONE
+    said = f"{played}\n{cluster.flwr('log', run_id, CONNECTION, '--show')}"
+    assert len(played) == ROUNDS, said
+    assert KILLED not in played[0], said
+    for client in (KILLED, CUT):
+        missed = [client not in players for players in played].index(True)
+        assert any(client in players for players in played[missed:]), said
     assert (cluster.run_folder("mnist-small") / "summary.json").exists()
 
 
