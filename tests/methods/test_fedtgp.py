@@ -19,7 +19,8 @@ def drawn(seed, *shape):
 
 
 def means(seed, ids, counts=None):
-    return ClassMeans(torch.tensor(ids), drawn(seed, len(ids), WIDTH), torch.tensor(counts or [1] * len(ids)))
+    far = 5 + drawn(seed, len(ids), WIDTH)  # from the origin, where the mean of a class that nobody sent would be
+    return ClassMeans(torch.tensor(ids), far, torch.tensor(counts or [1] * len(ids)))
 
 
 SENT = [means(1, [0, 1, 3], [50, 1, 1]), means(2, [0, 1]), means(3, [3])]  # nobody holds class 2
@@ -136,6 +137,7 @@ def test_what_is_saved_is_the_whole_state(make):
 
 def test_hyper_prototypes_take_the_prototypes_place(make):
     method, state = started(make, method__prototypes="hyper", fedtgp__weight=3.0)
+    assert method.server_rates == ("hyper-prototypes.matching-lr",)  # not that of prototypes that nobody trains
     sent = method.broadcast(state)
     assert set(sent) == {"hyper-prototypes"} == set(method.tensors(state))
     loss = method.local_loss(make.arrival(method.config, make.model(), make.data(), sent))
