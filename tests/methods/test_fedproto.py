@@ -45,6 +45,16 @@ def test_the_servers_mean(make, name, by_counts):
     assert torch.equal(state.prototypes.vectors[NOBODY], torch.zeros(WIDTH))
 
 
+@pytest.mark.parametrize("name", ["fedproto", "averaged", "fedsa"])
+def test_the_servers_median(make, name):
+    config = make.config(name, aggregation__class_gradients="median", fedsa__decay=0.0)
+    method, sent = build_method(config), clients_means()
+    state = method.update_prototypes(method.start_prototypes(CLASSES, WIDTH), sent, Draws(0, 1))
+    of_class_0 = torch.stack([each.means[0] for each in sent])
+    assert torch.equal(state.prototypes.vectors[0], of_class_0.median(dim=0).values)
+    assert torch.equal(state.prototypes.vectors[3], sent[1].means[2])
+
+
 @pytest.mark.parametrize("name", ["fedproto", "averaged"])
 def test_a_class_that_nobody_sends_keeps_its_prototype(make, name):
     method, sent = build_method(make.config(name)), clients_means()
