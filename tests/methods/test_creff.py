@@ -1,9 +1,13 @@
 """CReFF: what the client sends and what the server computes, by autograd and by the calibration's own brute force."""
 
+from dataclasses import replace
+
+import pytest
 import torch
 from torch.nn import functional as F
 
 from fedhpro_flwr.config import RunConfig
+from fedhpro_flwr.head import Head, head_of
 from fedhpro_flwr.methods import build_method
 from fedhpro_flwr.methods.creff import Creff
 from fedhpro_flwr.methods.head_calibration import Calibrated
@@ -12,6 +16,10 @@ from fedhpro_flwr.seeding import Draws
 from fedhpro_flwr.timing import Stopwatch
 
 FEW = {"creff__matching_steps": 1, "creff__epochs": 1, "creff__prototypes_per_class": 3, "creff__batch_size": 1000}
+
+
+def drawn(seed, *shape):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def head_gradients(model, data, weight, bias):
@@ -47,22 +55,27 @@ def test_clients_train_with_the_cross_entropy_alone(make):
     assert build_method(config).local_loss(make.arrival(config, make.model(), make.data())) is None
 
 
-def test_one_server_step_by_autograd(make):
-    """F moves by one step on the row-wise cosine distance, and a fresh head by one epoch of one batch on F."""
+@pytest.mark.parametrize("second", [None, Head(drawn(6, 4, 5), drawn(7, 4))], ids=["round 1", "later"])
+def test_one_server_step_by_autograd(make, second):
+    """F moves by one step on the row-wise cosine distance, and a fresh head by one epoch of one batch on F.
+
+    Under the head that the clients had: the second, in round 1 that of the model they received, not the averaged one.
+    """
     config, model = make.config("creff", **FEW), make.model()
     method = build_method(config)
     clients = [make.data(seed=1, labels=(0, 1, 3)), make.data(seed=2, labels=(1, 2))]
     weights = {name: value.clone() for name, value in model.state_dict().items()}
-    updates = [
-        Update(k, 12, weights, method.upload(make.arrival(config, model, data))) for k, data in enumerate(clients)
-    ]
-    state = method.start(weights)
-    step = method.server_step(state, weights, weights, updates, Draws(0, 1), Stopwatch())
-    assert all(step.model[name] is weights[name] for name in weights)  # the averaged model stays
+    state = replace(method.start(weights), head=second)
+    arrivals = [make.arrival(config, model, data, method.broadcast(state)) for data in clients]
+    updates = [Update(k, 12, weights, method.upload(arrival)) for k, arrival in enumerate(arrivals)]
+    averaged = make.model(3).state_dict()
+    step = method.server_step(state, weights, averaged, updates, Draws(0, 1), Stopwatch())
+    assert all(step.model[name] is averaged[name] for name in averaged)  # it stays
 
-    sent = [head_gradients(model, data, model.head.weight.detach(), model.head.bias.detach()) for data in clients]
+    used = second or head_of(weights)
+    sent = [head_gradients(model, data, used.weight, used.bias) for data in clients]
     features = state.prototypes.double().clone().requires_grad_()
-    w, b = (weights[name].double().requires_grad_() for name in ("head.weight", "head.bias"))
+    w, b = (tensor.double().requires_grad_() for tensor in used)
     distance = 0
     for label in range(4):
         held = [each[label] for each in sent if label in each]
