@@ -149,6 +149,24 @@ def test_a_client_of_few_samples_moves_the_control_variate_by_no_more_than_its_s
     torch.testing.assert_close(step.state.control.control, few * (3 / 63) + many * (60 / 63))
 
 
+@pytest.mark.parametrize("name", ["scaffold", "fedhpro"])
+def test_where_a_client_has_other_samples_than_before_all_begin_anew(make, name):
+    """Its control variate was counted with their number, so c would no longer be the mean of all."""
+    settings = config(make, name, scaffold__weighting="samples")
+    method, model = build_method(settings), make.model().state_dict()
+    state = method.start(model)
+    received = make.received(settings, make.model(), method.broadcast(state))
+    updates = [replace(visit(make.model(9), data, received), partition_id=k) for k, data in enumerate(clients(make))]
+    found = []
+    for samples in (9, 9, 10):
+        updates[1] = replace(updates[1], num_examples=samples)
+        step = method.server_step(state, model, model, updates, Draws(0, 1), Stopwatch())
+        state = step.state
+        found.append((step.voids, step.metrics["control-variate-norm"] > 0))
+    assert found == [(False, True), (False, True), (True, False)]
+    assert method.broadcast(state)["control-variate"].count_nonzero() == 0
+
+
 def test_a_client_remembers_its_control_variate_and_nothing_else(make, states_of_clients):
     make.run(config(make), clients(make))
     (file,) = states_of_clients.glob("*/client-1/visit-3-*.safetensors")
