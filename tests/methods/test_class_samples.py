@@ -14,7 +14,12 @@ LABELS = torch.tensor([2, 0, 2, 2, 0, 2, 2])
 
 def vectors():
     """Every sample is its own number, so it can be recognised."""
-    return ClientData(Split(torch.arange(7.0)[:, None], LABELS), None, (0.0,), (1.0,))
+    return ClientData(Split(torch.arange(7.0)[:, None], LABELS), None, (3.0,), (2.0,))
+
+
+def numbers_of(drawn):
+    """Which samples were drawn; they come normalised, as encoders take them."""
+    return (drawn.inputs.flatten() * 2 + 3).long()
 
 
 def options(**changes):
@@ -27,7 +32,7 @@ def test_at_most_so_many_of_each_class_in_each_repeat_without_replacement():
     drawn = draw_class_samples(vectors(), 4, options(samples_per_class=3, repeats=2), Draws(0, 1, 5))
     assert drawn.per_repeat.tolist() == [2, 0, 3, 0]
     assert drawn.labels.tolist() == [0, 0, 2, 2, 2] * 2
-    numbers = drawn.inputs.flatten().long()
+    numbers = numbers_of(drawn)
     assert torch.equal(LABELS[numbers], drawn.labels)
     for repeat in (numbers[:5], numbers[5:]):
         assert len(repeat.unique()) == 5
@@ -36,7 +41,7 @@ def test_at_most_so_many_of_each_class_in_each_repeat_without_replacement():
 
 def test_zero_means_all():
     drawn = draw_class_samples(vectors(), 3, options(samples_per_class=0), Draws(0, 1, 5))
-    assert sorted(drawn.inputs.flatten().tolist()) == list(range(7))
+    assert sorted(numbers_of(drawn).tolist()) == list(range(7))
 
 
 def test_the_same_place_draws_the_same_and_another_round_does_not():
