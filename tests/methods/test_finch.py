@@ -106,6 +106,11 @@ def test_equal_points_and_the_origin_are_no_trouble():
     assert finch(np.zeros((4, 3)))[-1].tolist() == [0] * 4
 
 
+def test_the_origin_is_as_near_to_all_joins_the_first_and_brings_no_others_together():
+    """A client whose units are all dead sends it."""
+    assert finch(np.array([[1, 0], [1, 0.01], [0, 0], [-1, 0], [-1, 0.01]]))[-1].tolist() == [0, 0, 0, 1, 1]
+
+
 def test_means_are_over_points_and_not_over_the_clusters_below():
     points = np.array([[1.0], [2.0], [6.0]])
     assert cluster_means(points, np.array([0, 0, 0])).tolist() == [[3.0]]
