@@ -175,6 +175,14 @@ DISAGREE: list[tuple[dict[str, Scalar], str]] = [
         "losses.margin-pairs = 'far' needs losses.margin = 'l2' or 'l2-unit' and losses.hpcl = 'paper'",
     ),
     (
+        {"losses.margin-pairs": "far", "losses.hpcl": "reference"},
+        "losses.margin-pairs = 'far' needs losses.margin = 'l2' or 'l2-unit' and losses.hpcl = 'paper'",
+    ),
+    (
+        {"losses.margin-schedule": "ramp", "losses.hpcl": "off"},
+        "losses.margin-schedule = 'ramp' needs a margin: losses.margin is 'l2-unit' and losses.hpcl is 'off'",
+    ),
+    (
         {"losses.margin-schedule": "ramp", "losses.margin": "none"},
         "losses.margin-schedule = 'ramp' needs a margin: losses.margin is 'none' and losses.hpcl is 'paper'",
     ),
