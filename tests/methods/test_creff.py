@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.head import Head, head_of
 from fedhpro_flwr.methods import build_method
+from fedhpro_flwr.methods.class_samples import draw_class_samples
 from fedhpro_flwr.methods.creff import Creff
 from fedhpro_flwr.methods.head_calibration import Calibrated
 from fedhpro_flwr.records import Update
@@ -48,6 +49,19 @@ def test_a_client_sends_its_head_gradients_under_the_second_head(make):
             torch.testing.assert_close(upload["head-weight-gradients"][place], wanted[label][0])
             torch.testing.assert_close(upload["head-bias-gradients"][place], wanted[label][1])
         assert upload.keys() == {"class-ids", "class-counts", "head-weight-gradients", "head-bias-gradients"}
+
+
+def test_its_gradients_are_of_the_samples_that_class_gradients_chooses(make):
+    config, model, data = make.config("creff", class_gradients__samples_per_class=2, **FEW), make.model(), make.data()
+    upload = build_method(config).upload(make.arrival(config, model, data))
+    chosen = draw_class_samples(data, 4, config.class_gradients, Draws(0, 1, 0))
+    assert chosen.per_repeat.tolist() == [2, 2, 0, 2] and upload["class-counts"].tolist() == [4, 4, 4]
+    w, b = (tensor.detach().requires_grad_() for tensor in head_of(model.state_dict()))
+    for place, label in enumerate((0, 1, 3)):
+        z = model.encoder(chosen.inputs[chosen.labels == label]).detach()
+        gradients = torch.autograd.grad(F.cross_entropy(z @ w.T + b, torch.full((2,), label)), (w, b))
+        torch.testing.assert_close(upload["head-weight-gradients"][place], gradients[0])
+        torch.testing.assert_close(upload["head-bias-gradients"][place], gradients[1])
 
 
 def test_clients_train_with_the_cross_entropy_alone(make):
