@@ -136,16 +136,21 @@ def test_those_who_never_came_count_as_the_mean_of_the_others():
 
 def test_a_client_of_few_samples_moves_the_control_variate_by_no_more_than_its_share(make):
     """Its three samples against 60: with means over clients it would have half of c."""
-    settings = config(make, partition__num_partitions=2, **NO_LOSSES)
+    settings = config(make, partition__num_partitions=2, local__batch_size=20, **NO_LOSSES)
     held, model = [make.data(1, (0, 1), 3), make.data(2, (1, 3), 60)], make.model().state_dict()
     method = build_method(settings)
     assert isinstance(method, CorrectedFedHPro)
     state = method.start(model)
     received = make.received(settings, make.model(), method.broadcast(state))
     updates = [replace(visit(make.model(9), data, received), partition_id=k) for k, data in enumerate(held)]
-    step = method.server_step(state, received.model, received.model, updates, Draws(0, 1), Stopwatch())
+    other_order = replace(updates[1], model=dict(reversed(updates[1].model.items())))
+    sent = [updates[0], other_order]
+    step = method.server_step(state, received.model, received.model, sent, Draws(0, 1), Stopwatch())
     zero = torch.zeros_like(state.control.control)
-    few, many = (method.scaffold.change(received.model, update.model, zero, 3) for update in updates)
+    few, many = (
+        method.scaffold.change(received.model, update.model, zero, steps)
+        for update, steps in zip(updates, (3, 9), strict=True)  # three epochs of one batch, and of three
+    )
     torch.testing.assert_close(step.state.control.control, few * (3 / 63) + many * (60 / 63))
 
 
