@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from client_app.visit import visit
 from fedhpro_flwr.features import encode
 from fedhpro_flwr.losses import client_margin
 from fedhpro_flwr.methods import Batch, build_method
@@ -126,6 +127,18 @@ def test_in_round_1_nothing_is_known(make):
     assert loss_of(make, [False] * CLASSES) is None
     none = build_method(make.config("averaged")).start_prototypes(CLASSES, WIDTH).prototypes
     assert isinstance(none, Prototypes) and not none.known.any()
+
+
+def test_the_class_means_are_of_the_trained_encoder_though_the_margin_is_of_the_received_one(make):
+    config, train = make.config("averaged", **LOSSES), make.data().train
+    sent = {"global-prototypes": some_vectors(), "known-classes": torch.ones(CLASSES, dtype=torch.bool)}
+    update = visit(make.model(9), make.data(), make.received(config, make.model(), sent, server_round=2))
+    model = make.model()
+    model.load_state_dict(update.model)
+    z = model.eval().encoder((train.inputs - 0.1) / 2.0).detach()
+    assert update.tensors["class-ids"].tolist() == [0, 1, 3]
+    for row, label in zip(update.tensors["class-prototypes"], (0, 1, 3), strict=True):
+        torch.testing.assert_close(row, z[train.labels == label].mean(0))
 
 
 def test_rounds_of_the_strategy(make):
