@@ -1,5 +1,7 @@
 """Which samples the class gradients are taken on."""
 
+import itertools
+
 import pytest
 import torch
 
@@ -54,11 +56,13 @@ def test_the_same_place_draws_the_same_and_another_round_does_not():
 
 
 def test_images_are_augmented_once_a_class_and_vectors_are_refused():
-    pixels = torch.full((4, 1, 8, 8), 200, dtype=torch.uint8)
+    pixels = torch.arange(64, dtype=torch.uint8).view(1, 1, 8, 8).repeat(4, 1, 1, 1)
     images = ClientData(Split(pixels, torch.tensor([0, 0, 1, 1])), None, (0.5,), (0.5,))
     drawn = draw_class_samples(images, 2, options(augment="dsa", samples_per_class=2), Draws(3, 1, 0))
     assert drawn.inputs.shape == (4, 1, 8, 8)
     assert torch.equal(drawn.inputs[0], drawn.inputs[1])  # equal images of a class get the same transform
     assert torch.equal(drawn.inputs[2], drawn.inputs[3])
+    plain = images.encoder_inputs(pixels[:1])[0]
+    assert not any(torch.equal(*pair) for pair in itertools.combinations((plain, drawn.inputs[0], drawn.inputs[2]), 2))
     with pytest.raises(ValueError, match=r"class-gradients\.augment = 'dsa' needs images"):
         draw_class_samples(vectors(), 3, options(augment="dsa"), Draws(0, 1, 0))
