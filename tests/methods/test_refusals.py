@@ -228,6 +228,11 @@ def test_settings_of_fedhpro_that_do_not_agree(settings, sentence):
     assert str(refused.value) == sentence
 
 
+def test_a_calibration_that_waits_for_no_counts_works_where_they_are_withheld():
+    waiting, _ = DISAGREE[-1]
+    build_method(RunConfig.parse(waiting | {"calibration.from-imbalance": 0.0}))
+
+
 @pytest.mark.parametrize("settings", [settings for settings, _ in DISAGREE])
 @pytest.mark.parametrize("name", ["fedavg", "fedproto", "local"])
 def test_a_method_that_does_not_read_them_is_not_refused_for_them(name, settings):
