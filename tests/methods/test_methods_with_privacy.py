@@ -131,6 +131,10 @@ def test_frozen_hyper_prototypes_whose_head_is_calibrated_send_head_gradients_th
     assert fedhpro.sends_of_classes(RunConfig.parse(FROZEN | {"calibration.head": "separate"}))
 
 
+def test_a_methods_own_class_means_need_noise_whatever_is_set_of_hyper_prototypes():
+    assert METHODS.find("fedproto").sends_of_classes(RunConfig.parse(FROZEN))
+
+
 @pytest.mark.parametrize(
     "settings", [{"method.name": "fedhpro"}, {"method.name": "fedproto", "method.prototypes": "hyper"}]
 )
