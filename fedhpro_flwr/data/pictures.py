@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from logging import getLogger
 from pathlib import Path, PurePosixPath
+from stat import S_ISREG
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -134,7 +135,13 @@ def _is_hidden(name: PurePosixPath) -> bool:
 
 def unlisted(folder: Path) -> PictureFolder:
     """A folder for pictures that are named elsewhere: nothing in it is listed, everything can be read."""
-    return PictureFolder(folder, (), frozenset(), lambda name: (folder / name).read_bytes())
+    return PictureFolder(folder, (), frozenset(), lambda name: _content(folder / name))
+
+
+def _content(file: Path) -> bytes:
+    if not S_ISREG(file.stat().st_mode):  # a pipe would be waited for, a device may have no end
+        raise ValueError("it is a pipe or a device")
+    return file.read_bytes()
 
 
 def decode(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -130,3 +131,15 @@ def test_pictures_of_more_than_eight_bits_are_refused(
     ) as caught:
         load(DataSource(name="image-folder", path=str(tmp_path), image_size=image_size))
     assert "\n" not in str(caught.value)
+
+
+def test_a_device_or_a_pipe_is_no_picture_and_is_not_waited_for(tmp_path: Path) -> None:
+    fill(tmp_path, {"train/a/0.png": png(), "test/a/0.png": png()})
+    said = "x.png is damaged, truncated or no picture (it is a pipe or a device)"
+    name = tmp_path / "train" / "a" / "x.png"
+    for make in (lambda: name.symlink_to("/dev/null"), lambda: os.mkfifo(name)):
+        make()
+        with pytest.raises(ValueError) as caught:
+            load(DataSource(name="image-folder", path=str(tmp_path)))
+        assert str(caught.value) == str(name.with_name(said))
+        name.unlink()

@@ -80,6 +80,15 @@ def test_a_bad_picture_of_this_folder_is_called_by_its_name(digits, tmp_path, ca
     assert told.startswith("fedhpro: bad.png is damaged, truncated or no picture (its format is unknown)\n")
 
 
+def test_a_pipe_is_left_out_named_or_in_a_folder(digits, tmp_path, capfd):
+    folder = pictures(digits, tmp_path / "in", 1)
+    os.mkfifo(folder / "pipe.png")
+    status, rows, told = predict(capfd, digits.folder, folder / "pipe.png", folder)
+    assert (status, [row[0] for row in rows[1:]]) == (1, [str(folder / "0.png")])
+    said = f"fedhpro: {folder}/pipe.png is damaged, truncated or no picture (it is a pipe or a device)\n"
+    assert told == 2 * said + "fedhpro: 1 predicted, 2 left out\n"
+
+
 def test_top_and_files(digits, tmp_path, capfd):
     folder = pictures(digits, tmp_path / "in")
     _, rows, _ = predict(capfd, digits.folder, folder, "--top", 3)
