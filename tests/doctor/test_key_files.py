@@ -1,17 +1,19 @@
 """Certificates and keys as `fedhpro doctor` finds them on the disk."""
 
 import shutil
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 
-from fedhpro_flwr.certificates import make_folder
+from fedhpro_flwr.certificates import alternative_names, authority_certificate, make_folder, server_certificate
+from fedhpro_flwr.doctor import key_files
 from fedhpro_flwr.doctor.contact import Contact
 from fedhpro_flwr.doctor.finding import Level
 from fedhpro_flwr.doctor.key_files import certificate, private_key, root_certificates
-from fedhpro_flwr.doctor.pem import Names
+from fedhpro_flwr.doctor.pem import Names, is_signed
 from fedhpro_flwr.doctor.subject import Subject
 
 OK, WARNING, PROBLEM = Level.OK, Level.WARNING, Level.PROBLEM
@@ -65,6 +67,36 @@ def test_the_end_of_a_certificate_is_near(issue, until, level, found):
     for check in (certificate, root_certificates):
         assert check(subject).level is level
         assert found in check(subject).found
+
+
+def test_a_certificate_that_is_not_valid_yet_is_told_from_one_that_is(trial, monkeypatch):
+    early = SimpleNamespace(now=lambda zone: datetime.now(zone) - timedelta(days=2))
+    monkeypatch.setattr(key_files, "datetime", early)
+    for check in (root_certificates, certificate):
+        finding = check(superlink(trial))
+        assert (finding.level, finding.advice) == (PROBLEM, "set this machine's clock, or wait")
+        assert finding.found.startswith("valid from ") and finding.found.endswith(" UTC only")
+
+
+@pytest.mark.parametrize("order", [(40, 20), (20, 40)])
+def test_of_several_root_certificates_the_first_to_end_counts(issue, tmp_path, order):
+    roots = [(issue(["a"], timedelta(days=days)) / "ca.crt").read_bytes() for days in order]
+    (tmp_path / "both.crt").write_bytes(b"".join(roots))
+    finding = root_certificates(Subject(root_certificates=tmp_path / "both.crt"))
+    assert finding.level is WARNING and "; 19 days left, until " in finding.found
+
+
+def test_a_certificate_through_those_that_follow_it_in_its_file():
+    end, names = datetime.now(UTC) + timedelta(days=2), alternative_names(["a"])
+    keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(4)]
+    root, stranger = authority_certificate(keys[0], end), authority_certificate(keys[1], end)
+    middle = server_certificate(keys[2].public_key(), names, root, keys[0], end)
+    server = server_certificate(keys[3].public_key(), names, middle, keys[2], end)
+    assert is_signed([server, middle], [root]) and is_signed([server, middle, root], [stranger, root])
+    assert is_signed([middle, stranger], [root])  # what follows is not needed
+    assert not is_signed([server], [root])
+    assert not is_signed([server, middle], [stranger])
+    assert not is_signed([server, stranger, middle], [root])  # the second did not issue the first
 
 
 def test_a_certificate_of_another_authority(trial, issue):
@@ -137,3 +169,12 @@ def test_a_server_certificate_is_no_ca(trial):
     finding = root_certificates(superlink(trial, root_certificates=trial / "server.crt"))
     assert (finding.level, finding.advice) == (WARNING, "name the CA's own certificate, such as ca.crt")
     assert finding.found.endswith("is no CA")
+
+
+def test_a_certificate_that_signed_itself_ends_a_chain_though_it_is_no_ca(tmp_path):
+    key, names = ec.generate_private_key(ec.SECP256R1()), alternative_names(["a"])
+    end = datetime.now(UTC) + timedelta(days=60)
+    other = server_certificate(key.public_key(), names, authority_certificate(key, end), key, end)
+    own = server_certificate(key.public_key(), names, other, key, end)  # all servers' have one subject
+    (tmp_path / "own.crt").write_bytes(own.public_bytes(Encoding.PEM))
+    assert root_certificates(Subject(root_certificates=tmp_path / "own.crt")).level is OK

@@ -11,7 +11,7 @@ import pytest
 from fedhpro_flwr.certificates import make_folder
 from fedhpro_flwr.doctor import contact, ports, tls
 from fedhpro_flwr.doctor.clock import clock
-from fedhpro_flwr.doctor.contact import Contact
+from fedhpro_flwr.doctor.contact import Answer, Contact
 from fedhpro_flwr.doctor.finding import Level
 from fedhpro_flwr.doctor.subject import Subject
 from fedhpro_flwr.doctor.superlink import control_api, flower_version, reached
@@ -157,6 +157,28 @@ def test_the_clock(serve, ahead, level, found):
     finding = clock(at(serve(ahead=ahead)))
     assert finding.level is level
     assert re.match(found, finding.found)
+
+
+@pytest.mark.parametrize(
+    ("ahead", "level", "found"),  # of this machine
+    [
+        (0.0, OK, "0 s behind the SuperLink's"), (2.5, OK, "2 s ahead of the SuperLink's"),
+        (2.75, WARNING, "3 s ahead of"), (5.0, WARNING, "5 s ahead of"), (5.25, PROBLEM, "5 s ahead of"),
+        (-30.0, OK, "30 s behind the SuperLink's"), (-30.25, PROBLEM, "30 s behind the SuperLink's; "),
+    ],
+)  # fmt: skip
+def test_the_clock_is_compared_with_the_middle_of_the_second_that_the_superlink_tells(ahead, level, found):
+    subject = at(8000)
+    date = {"date": "Sun, 06 Nov 1994 08:49:37 GMT"}
+    vars(subject.superlink)["hello"] = Answer(200, date, b"", at=784111777.5 + ahead)
+    finding = clock(subject)
+    assert finding.level is level and finding.found.startswith(found)
+
+
+def test_a_superlink_that_tells_no_time_is_no_finding():
+    subject = at(8000)
+    vars(subject.superlink)["hello"] = Answer(200, {}, b"", at=0.0)
+    assert clock(subject) is None
 
 
 def test_the_limits_of_the_clock_are_flowers():
