@@ -56,6 +56,18 @@ def test_grey_and_colour_as_they_are_stored_alike_in_training_and_in_predict(
 QUARTERS = np.kron(np.array([[0, 80, 160], [240, 120, 40]], np.uint8), np.ones((8, 8), np.uint8))  # [16, 24]
 
 
+def test_a_model_of_wide_pictures_gets_them_wide(tmp_path: Path) -> None:
+    Image.fromarray(QUARTERS).save(tmp_path / "a.png")
+    for height, width in ((4, 6), (16, 24), (8, 24)):
+        model = ModelDescription(
+            architecture="cnn", width=0, input_kind="uint8-images", input_shape=(1, height, width),
+            class_names=("a", "b"), mean=(0.5,), std=(0.5,),
+        )  # fmt: skip
+        assert model.takes == f"grey images of {width}x{height} pixels"
+        expected = Image.fromarray(QUARTERS).resize((width, height), Image.Resampling.BILINEAR)
+        assert np.array_equal(pixels_of(tmp_path / "a.png", model)[0].numpy(), np.asarray(expected))
+
+
 STORED = {
     1: QUARTERS, 2: np.fliplr(QUARTERS), 3: np.rot90(QUARTERS, 2), 4: np.flipud(QUARTERS),
     5: QUARTERS.T, 6: np.rot90(QUARTERS), 7: np.rot90(QUARTERS, 2).T, 8: np.rot90(QUARTERS, -1),

@@ -11,7 +11,7 @@ from fedhpro_flwr import ConfigError, load_exported
 from fedhpro_flwr.cli import main
 from fedhpro_flwr.data.csv_rows import csv_rows
 from fedhpro_flwr.engine import federation
-from fedhpro_flwr.exported.needed import needed
+from fedhpro_flwr.exported.needed import found, needed
 
 
 def refusal(path, **options):
@@ -113,7 +113,16 @@ def test_the_weights_of_a_folder_count_where_they_are_used(tmp_path):
     assert before[0] != after[0] and before[1] == after[1]
     (tmp_path / "config.json").write_text("{ }")
     assert needed(tmp_path, weights=False) != after[1]
-    assert needed(tmp_path / "elsewhere").sha256 == ""  # only the clients have it
+    after = needed(tmp_path, weights=False)
+    (tmp_path / "model.safetensors.index.json").write_text("{}")
+    (tmp_path / ".cache").write_text("of a download")
+    assert needed(tmp_path, weights=False) == after
+
+
+def test_what_only_the_clients_had_is_taken_with_any_content(tmp_path):
+    unseen = needed(tmp_path / "elsewhere")
+    assert (unseen.name, unseen.sha256) == ("elsewhere", "")
+    assert found(unseen, tmp_path, "--encoder", weights=True) == tmp_path
 
 
 def test_a_head_is_joined_to_a_clients_pretrained_encoder(pretrained, run_of, tmp_path, capfd):
