@@ -30,6 +30,11 @@ def test_batches_that_do_not_divide_the_samples_predict_each_of_them_with_its_ow
     assert ([row[:2] for row in rows], told) == ([row[:2] for row in whole], accuracy)
 
 
+def test_labels_in_a_column_are_the_same_labels(digits, tmp_path, capfd):
+    np.savez(tmp_path / "a.npz", x=digits.test.inputs.numpy(), y=digits.test.labels.numpy()[:, None])
+    assert predict(capfd, digits.folder, tmp_path / "a.npz")[2] == predict(capfd, digits.folder, digits.npz())[2]
+
+
 def test_pictures_and_tables_are_predicted_in_the_order_in_which_they_are_named(digits, picture, tmp_path, capfd):
     np.savez(tmp_path / "two.npz", x=digits.test.inputs[1:3].numpy())
     named = [picture(0, "a.png"), tmp_path / "two.npz", picture(3, "b.png"), picture(4, "c.png")]
@@ -63,3 +68,12 @@ def test_a_batch_size_below_0_is_refused(digits, capfd):
     assert predict(capfd, digits.folder, digits.npz(), "--batch-size", -1) == (
         2, [], "fedhpro: --batch-size -1: it must be 0 or larger\n",
     )  # fmt: skip
+
+
+def test_the_file_of_an_earlier_call_is_written_over(digits, picture, tmp_path, capfd):
+    out = tmp_path / "out.csv"
+    for name in ("a.png", "b.png"):
+        assert predict(capfd, digits.folder, picture(0, name), "--out", out) == (0, [], "")
+        assert [line.split(",")[0] for line in out.read_text().splitlines()] == ["input", str(tmp_path / name)]
+    status, _, told = predict(capfd, digits.folder, tmp_path / "c.png", "--out", out)
+    assert status == 2 and told.startswith(f"fedhpro: {tmp_path}/c.png does not exist; ") and out.exists()

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from fedhpro_flwr import ConfigError, load_exported
 from fedhpro_flwr.config import RunConfig
-from fedhpro_flwr.exported.describe import portable
+from fedhpro_flwr.exported.describe import describe, portable
 from fedhpro_flwr.exported.description import KEY, ModelDescription
 
 
@@ -101,6 +102,21 @@ def test_a_file_says_nothing_of_where_things_lay():
     assert (kept["data.path"], kept["data.tokenizer"], "model.path" in kept) == ("mine.npz", "bert", False)
     assert portable(RunConfig.parse(places, model__name="hf-encoder"))["model.path"] == "m"
     assert portable(RunConfig.parse({}))["data.tokenizer"] == "hashing"
+
+
+@pytest.mark.parametrize(("share", "holds"), [("all", "model"), ("group", "model"), ("head", "head")])
+def test_a_description_says_how_the_run_tests(share, holds):
+    settings = {"evaluation.batch-size": 64, "clients.threads": 3, "model.width": 8, "model.share": share}
+    data = SimpleNamespace(
+        input_shape=(3, 8, 8), vocabulary=0, class_names=("a", "b"), mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6),
+        has_float_images=False,
+    )  # fmt: skip
+    said = describe(RunConfig.parse(settings | {"model.name": "vit"}), data, ["", "mlp"])
+    assert [each.architecture for each in said.values()] == ["vit", "mlp"]
+    for each in said.values():
+        assert (each.batch_size, each.threads, each.width, each.holds) == (64, 3, 8, holds)
+        assert (each.mean, each.std, each.input_kind) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6), "uint8-images")
+        assert (each.encoder, each.tokenizer, each.accuracy) == (None, None, None)
 
 
 def test_equal_runs_leave_equal_files(digits, run_of, tmp_path):

@@ -9,6 +9,7 @@ from torch import nn
 
 from fedhpro_flwr import load_exported
 from fedhpro_flwr.data import DATA_SETS, DataSet, Split
+from fedhpro_flwr.exported.model import Predictions
 from fedhpro_flwr.models import MODELS, Model, model
 
 
@@ -66,6 +67,13 @@ def test_images_of_five_channels_are_predicted_out_of_arrays(monkeypatch, run_of
     assert torch.equal(reader.predict(test.inputs.permute(0, 2, 3, 1)).logits, predicted.logits)  # channels last
     with pytest.raises(ValueError, match="the model takes images of 8x8 pixels in 5 channels, no pictures"):
         reader.predict("a.png")
+
+
+def test_the_likeliest_classes_are_ordered_by_logits_as_their_probabilities_may_be_one_float():
+    predictions = Predictions(torch.tensor([[0.0, -200.0, -150.0, 0.5], [9.0, 0.0, 0.0, -1.0]]), ("a", "b", "c", "d"))
+    assert (predictions.labels.tolist(), predictions.names) == ([3, 0], ["d", "a"])
+    assert [[name for name, _ in top] for top in predictions.top(4)] == [["d", "a", "c", "b"], ["a", "b", "c", "d"]]
+    assert [share for _, share in predictions.top(3)[0]] == pytest.approx([0.622459, 0.377541, 0.0], abs=1e-6)
 
 
 def test_one_text_is_one_sample_and_what_is_none_is_a_sentence(texts, vectors):

@@ -166,6 +166,8 @@ ARRAYS = [
         "it holds y and labels, either may label x; leave one",
     ),
     ({"x": np.zeros((2, 8, 8), np.uint8), "y": [0, 10]}, "its labels must lie in 0 to 9, the model's classes"),
+    ({"x": np.zeros((2, 8, 8), np.uint8), "y": [-1, 0]}, "its labels must lie in 0 to 9, the model's classes"),
+    ({"x": np.zeros((2, 8, 8), np.uint8), "y": [0]}, "its labels must be 2 whole numbers, they are int64 [1]"),
     ({"x": np.zeros((2, 8, 8), np.uint8), "y": [0.5, 1]}, "its labels must be 2 whole numbers, they are float64 [2]"),
     ({"x": np.array([{}, {}])}, "Object arrays cannot be loaded"),
 ]

@@ -49,6 +49,7 @@ TABLES = [
     ),
     ("vectors", "a.csv", "1;2;3;4;5;6\n", "a.csv, line 1: its values are parted by semicolons, a .csv file of numbers"),
     ("vectors", "a.csv", "a;b;c;d;e;f\n0,5;1;2;3;4;5\n", "a.csv, line 1: its values are parted by semicolons"),
+    ("vectors", "a.csv", "0;1;2;3;4;5;6\n", "a.csv, line 1: its values are parted by semicolons"),  # one is a label
     ("vectors", "a.csv", "x\n1 2 3 4 5 6\n", "a.csv, line 2: its values are parted by spaces"),
     ("vectors", "a.csv", "label,a,b,c,d,e,f\n7,1,2,3,4,5,6\n", "line 2: the label '7' is none of the model's classes"),
     ("vectors", "a.csv", "", "a.csv holds no row"),
