@@ -77,7 +77,7 @@ class Contact:
             connection = HTTPSConnection(self.host, self.port, timeout=TIMEOUT, context=unverified())
         began = time.time()
         try:
-            connection.request(method, path, headers={"Content-Length": "0"} if method == "POST" else {})
+            connection.request(method, path)
             response = connection.getresponse()
             at = (began + time.time()) / 2
             headers = {name.lower(): value for name, value in response.getheaders()}
