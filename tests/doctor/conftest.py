@@ -1,6 +1,7 @@
 """A server that answers like a SuperLink, like one behind a proxy, or like neither."""
 
 import json
+import socket
 import ssl
 import threading
 import time
@@ -92,3 +93,15 @@ def serve():
     for server in servers:
         server.shutdown()
         server.server_close()
+
+
+@pytest.fixture
+def unused():
+    """A port on which nobody listens: `unused()`."""
+
+    def find():
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            return probe.getsockname()[1]
+
+    return find

@@ -28,7 +28,7 @@ def test_what_is_asked_for():
     names = {requirement.name for requirement in versions.required(Subject())}
     assert {"flwr", "ray", "torch", "torchvision", "numpy", "pydantic"} <= names
     assert not names & {"pytest", "mypy", "transformers"}  # of the extras
-    assert "ray" not in {requirement.name for requirement in versions.required(Subject("supernode"))}
+    assert names - {requirement.name for requirement in versions.required(Subject("supernode"))} == {"ray"}
 
 
 @pytest.mark.parametrize(
@@ -183,6 +183,10 @@ def test_an_http_proxy_on_the_way(clean):
     subject = Subject("supernode", Contact("fl.example.org:443"))
     assert surroundings.http_proxy(Subject("supernode")) is None
     assert surroundings.http_proxy(subject) is None
+    clean.setenv("http_proxy", "http://plain:3128")
+    assert surroundings.http_proxy(subject) is None
+    plain = Subject("supernode", Contact("fl.example.org:8000", insecure=True))
+    assert "through the HTTP proxy http://plain:3128;" in surroundings.http_proxy(plain).found
     clean.setenv("https_proxy", "http://proxy:3128")
     finding = surroundings.http_proxy(subject)
     assert finding.level is WARNING

@@ -40,8 +40,12 @@ def test_which_folders_are_looked_at(tmp_path, monkeypatch):
     assert str(tmp_path / "state" / "fedhpro") in places.state_folder(Subject("supernode")).found
     named = Subject("supernode", node_config={"state-path": str(tmp_path / "mine")})
     assert str(tmp_path / "mine") in places.state_folder(named).found
-    assert str(tmp_path / "flower") in places.flower_folder(Subject()).found
+    finding = places.flower_folder(Subject())
+    assert (finding.level is PROBLEM, finding.found.split(",")[0]) == (False, str(tmp_path / "flower"))
     (tmp_path / "mine.toml").write_text(f'results-dir = "{tmp_path}/elsewhere"')
     assert "elsewhere" in places.results_folder(Subject(settings=str(tmp_path / "mine.toml"))).found
     monkeypatch.setenv("FLWR_HOME", "relative")
-    assert places.flower_folder(Subject()).level is WARNING
+    assert places.flower_folder(Subject()).advice == "set FLWR_HOME to a full path"
+    monkeypatch.delenv("FLWR_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert places.flower_folder(Subject()).found.split(",")[0] == str(tmp_path / ".flwr")

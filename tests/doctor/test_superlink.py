@@ -5,11 +5,12 @@ import socket
 import sys
 import time
 from datetime import timedelta
+from http.client import BadStatusLine
 
 import pytest
 
 from fedhpro_flwr.certificates import make_folder
-from fedhpro_flwr.doctor import contact, ports, tls
+from fedhpro_flwr.doctor import contact, tls
 from fedhpro_flwr.doctor.clock import clock
 from fedhpro_flwr.doctor.contact import Answer, Contact
 from fedhpro_flwr.doctor.finding import Level
@@ -23,12 +24,6 @@ BEHIND_PROXY = {("POST", "/v1/fleet/pull-messages"): 415}
 
 def at(port, role="supernode", host="127.0.0.1", roots=None, insecure=True):
     return Subject(role=role, superlink=Contact(f"{host}:{port}", roots, insecure=insecure))
-
-
-def unused():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.mark.parametrize(
@@ -61,6 +56,8 @@ def test_a_superlink_behind_a_proxy_is_reached_through_the_fleet_api(serve):
     [
         (404, True, "is no SuperLink of flwr 1.40 or later (HTTP 404)"),
         (502, True, "the SuperLink behind it does not (HTTP 502)"),
+        (503, True, "the SuperLink behind it does not (HTTP 503)"),
+        (504, True, "the SuperLink behind it does not (HTTP 504)"),
         (400, True, "wants TLS"),
     ],
 )
@@ -70,13 +67,13 @@ def test_something_else_answers(serve, other, insecure, sentence):
     assert sentence in finding.found
 
 
-def test_nothing_listens():
+def test_nothing_listens(unused):
     finding = reached(at(unused()))
     assert finding.level is PROBLEM
     assert "start the SuperLink or its proxy" in finding.advice
 
 
-def test_a_superlink_need_not_run_yet_where_it_is_to_run():
+def test_a_superlink_need_not_run_yet_where_it_is_to_run(unused):
     finding = reached(at(unused(), role="superlink"))
     assert finding.level is OK
     assert "none runs" in finding.found
@@ -86,6 +83,21 @@ def test_a_name_nobody_knows():
     finding = reached(at(8000, host="no-such-host.invalid"))
     assert finding.level is PROBLEM
     assert "correct the name no-such-host.invalid" in finding.advice
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(113, "No route to host"), "No route to host"),
+        (BadStatusLine("SSH-2.0"), "SSH-2.0"),
+        (TimeoutError(), "TimeoutError"),
+    ],
+)
+def test_what_went_wrong_is_told_and_never_an_empty_sentence(error, said):
+    subject = at(8000)
+    vars(subject.superlink)["hello"] = error
+    finding = reached(subject)
+    assert (finding.level, finding.found) == (PROBLEM, f"127.0.0.1:8000: {said}")
 
 
 def test_a_server_that_never_answers_costs_one_time_limit(monkeypatch):
@@ -123,6 +135,11 @@ def test_the_release_of_flower(serve, monkeypatch, release, level):
     assert finding.level is level
     assert finding.found == f"1.41.0 here, {release} at the SuperLink"
     assert ("pip install" in finding.advice) == (level is PROBLEM)
+
+
+@pytest.mark.parametrize("body", [b"[1]", b"no JSON", b""])
+def test_a_description_that_is_no_json_object_tells_no_release(body):
+    assert Answer(200, {}, body, at=0.0).json() == {}
 
 
 def test_a_proxy_hides_the_release_and_the_control_api(serve):
@@ -189,6 +206,10 @@ def test_the_limits_of_the_clock_are_flowers():
     assert (MOST_AHEAD, MOST_BEHIND) == (SYSTEM_TIME_TOLERANCE, SYSTEM_TIME_TOLERANCE + TIMESTAMP_TOLERANCE)
 
 
+def test_plain_http_shows_no_certificate_to_look_at(serve):
+    assert tls.handshake(at(serve())) is None
+
+
 def test_tls_is_trusted_by_the_right_name_and_authority(serve, trial):
     finding = tls.handshake(at(serve(tls=trial), host="localhost", roots=trial / "ca.crt", insecure=False))
     assert finding.level is OK
@@ -244,28 +265,3 @@ def test_a_file_of_certificates_that_holds_none(serve, trial, tmp_path):
     finding = tls.handshake(at(serve(tls=trial), roots=tmp_path / "ca.crt", insecure=False))
     assert finding.level is PROBLEM
     assert "name a PEM file" in finding.advice
-
-
-def test_the_port_of_a_superlink(serve):
-    number = unused()
-    finding = ports.port(at(number, role="superlink"))
-    assert (finding.level, finding.found) == (OK, f"{number} is free")
-    number = serve({})
-    finding = ports.port(at(number, role="superlink"))
-    assert (finding.level, finding.found) == (PROBLEM, f"{number} is in use, by no SuperLink")
-    number = serve()
-    finding = ports.port(at(number, role="superlink"))
-    assert (finding.level, finding.found) == (OK, f"{number} is in use, by a SuperLink")
-    free = unused()
-    assert ports.port(Subject("superlink", at(number).superlink, port=free)).found == f"{free} is free"
-
-
-def test_the_port_of_a_supernode(monkeypatch, serve):
-    monkeypatch.setattr(ports, "SUPERNODE_PORT", unused())
-    assert ports.port(Subject("supernode")).level is OK
-    taken = serve()
-    assert ports.port(Subject("supernode", port=unused())).level is OK
-    assert ports.port(Subject("supernode", port=taken)).level is WARNING
-    monkeypatch.setattr(ports, "SUPERNODE_PORT", taken)
-    assert ports.port(Subject("supernode")).level is WARNING
-    assert ports.port(Subject("simulation")) is None
