@@ -12,6 +12,7 @@ from fedhpro_flwr.cli import main
 from fedhpro_flwr.data.csv_rows import csv_rows
 from fedhpro_flwr.engine import federation
 from fedhpro_flwr.exported.needed import found, needed
+from fedhpro_flwr.exported.samples import of_texts
 
 
 def refusal(path, **options):
@@ -101,6 +102,9 @@ def test_a_pretrained_encoder_comes_from_its_folder_and_its_weights_from_the_mod
     texts = [row.fields[1] for row in list(csv_rows(pretrained.csv))[1:]]
     tokens = {tuple(row) for row in model.inputs(texts).tolist()}
     assert tokens == {(2, 0, 0, 0), (3, 0, 0, 0), (2, 3, 0, 0), (4, 0, 0, 0), (5, 4, 0, 0)}
+    larger = model.description.model_copy(update={"vocabulary": 7})
+    with pytest.raises(ValueError, match="the tokenizer has 6 token ids, the model 7"):
+        of_texts(texts, larger, pretrained.bert)
     assert "say where it lies by --tokenizer" in refusal(pretrained.folder, encoder=pretrained.bert)
 
 

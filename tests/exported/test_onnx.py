@@ -73,6 +73,16 @@ def test_a_graph_that_computes_something_else_is_not_written(digits, tmp_path, m
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_architecture_that_has_no_graph_is_a_sentence(digits, tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise RuntimeError("no operator\nfor this")
+
+    monkeypatch.setattr(onnx_graph.torch.onnx, "export", refuse)
+    with pytest.raises(ConfigError, match=r"^a cnn cannot be written as an ONNX graph \(no operator for this\)$"):
+        write_onnx(load_exported(digits.folder), tmp_path / "m.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_missing_package_is_named(digits, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(ConfigError, match=r"ONNX needs the package onnxscript: `pip install 'fedhpro-flwr\[onnx\]'`"):
