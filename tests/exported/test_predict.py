@@ -210,6 +210,13 @@ def test_vectors_beyond_32_bits_are_a_sentence_alone(vectors, tmp_path, capfd):
     assert "a.npz: vectors hold numbers beyond 3.4e38, the largest of 32 bits; scale them\n" in told
 
 
+@pytest.mark.parametrize("number", [np.nan, -np.inf])
+def test_vectors_of_which_one_number_is_none_are_a_sentence(number, vectors, tmp_path, capfd):
+    np.savez(tmp_path / "a.npz", x=np.where(np.eye(6) > 0, number, 1.0))
+    status, rows, told = predict(capfd, vectors.folder, tmp_path / "a.npz")
+    assert (status, len(rows)) == (1, 1) and "a.npz: it holds NaN or infinite numbers, only finite ones are" in told
+
+
 MISTAKES = [
     (["--top", "0"], "--top 0: it must be 1 or larger"),
     (["--out", "x.txt"], "--out x.txt: name it .csv or .jsonl"),
