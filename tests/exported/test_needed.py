@@ -68,6 +68,18 @@ def test_another_encoder_or_none_is_refused(photographs, tmp_path):
     )
 
 
+def test_a_head_is_joined_to_a_clients_projection_without_the_frozen_encoder(photographs, run_of, tmp_path):
+    changes = {"run-folder": str(tmp_path / "run"), "model.share": "head", "rounds": 1}
+    run = run_of(tmp_path / "run", **(photographs.config.flat() | changes))
+    (state,) = run.folder.glob("clients/*/client-1/visit-1-*.safetensors")
+    out = tmp_path / "client-1.safetensors"
+    assert main(["export", str(run.folder), "--state", str(state), "--out", str(out)]) == 0
+    test = federation(run.config).client(1).test
+    found = load_exported(out, encoder=photographs.place / "w.pth").predict(test.inputs).labels
+    summary = json.loads((run.folder / "summary.json").read_text())
+    assert int((found == test.labels).sum()) == summary["clients"][1]["test-correct"]
+
+
 @pytest.fixture(scope="module")
 def pretrained(run_of, tmp_path_factory):
     """Texts through a tokenizer's folder and a tiny random BERT that is trained on."""
