@@ -14,7 +14,8 @@ def test_a_spread_by_hand():
     assert Spread.of([4.0]) == Spread(4.0, None, 1)
     assert Spread.of([None]) is None
     spread = Spread(2.0, 0.5, 3)
-    assert (spread.low, spread.high, Spread(2.0, None, 1).low) == (1.5, 2.5, 2.0)
+    one = Spread(2.0, None, 1)
+    assert (spread.low, spread.high, one.low, one.high) == (1.5, 2.5, 2.0, 2.0)
 
 
 def test_a_band_over_curves_of_different_length():
