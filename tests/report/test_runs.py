@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,29 @@ def test_an_unfinished_run_is_read_as_far_as_it_got(make_run):
     assert not run.finished
     assert len(run.rounds) == 2
     assert run.failure == "round 3: 0 of 3 clients replied well"
+
+
+def test_without_a_global_model_the_clients_own_models_are_shown_the_last_ones_last(make_run):
+    def own(accuracy, clients=2):
+        said = {"clients": clients, "accuracy": accuracy, "deviation": 0.0, "worst": accuracy, "worst_client": 0}
+        return said | {"class_accuracy": [accuracy, None]}
+
+    folder = make_run("a", [0.5] * 3, finished=False)
+    rounds = [json.loads(text) for text in (folder / "metrics.jsonl").read_text().splitlines()]
+    received = [None, own(0.25), own(0.875, clients=1)]  # each of the round before
+    lines = [json.dumps(each | {"tested": None, "received": own}) for each, own in zip(rounds, received, strict=True)]
+    (folder / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    run = Run.read(folder)
+    assert (run.measure, run.accuracies(), run.last_tested()["class_accuracy"]) == (
+        "mean over clients",
+        [],
+        [0.875, None],
+    )
+    (folder / "summary.json").write_text(json.dumps({"clients-tested": own(0.75)}))
+    run = Run.read(folder)
+    assert run.accuracies() == [(1, 0.25), (3, 0.75)]  # of one client alone, round 2 says nothing of both
+    assert run.headline() == {"best": 0.75, "best-round": 3, "last": 0.75, "mean-of-last-ten": 0.5}
+    assert run.last_tested()["class_accuracy"] == [0.75, None]
 
 
 def test_domains_are_judged_by_their_mean(make_run):
