@@ -208,6 +208,13 @@ def test_a_run_on_a_file_of_the_same_name_is_taken_over_if_it_has_the_same_sampl
         unfinished(made("b").runs)
 
 
+def test_a_run_that_does_not_say_its_samples_is_taken_over_wherever_the_file_lies(two_files):
+    made = grid(two_files / "runs", "fedavg", changes=["data.name=npz", f"data.path={two_files / 'a' / 'x.npz'}"])
+    for cell in made.runs:
+        finish(cell, data__path="/another/machine/x.npz")
+    assert unfinished(made.runs) == []
+
+
 def test_varied_files_of_one_name_are_no_file_that_has_changed(two_files):
     files = f"data.path={two_files / 'a' / 'x.npz'},{two_files / 'b' / 'x.npz'}"
     made = grid(two_files / "runs", "fedavg", changes=["data.name=npz"], vary=[files])
