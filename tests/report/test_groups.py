@@ -55,6 +55,12 @@ def test_what_follows_from_an_experiment_is_not_repeated(make_run):
         "fedhpro, experiment = two",
         "fedavg, experiment = two",
     ]
+    changed = make_run("d", [0.5], experiment="two", local__lr=0.3)
+    assert [name for name, _ in names(*runs[:2], changed)] == [
+        "fedhpro, experiment = one, local.lr = 0.1",
+        "fedhpro, experiment = two, local.lr = 0.2",
+        "fedhpro, experiment = two, local.lr = 0.3",
+    ]
 
 
 def test_data_files_are_told_apart_by_name_and_not_by_place(make_run):
