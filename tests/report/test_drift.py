@@ -79,6 +79,12 @@ def test_by_hand():
     assert cosine_distance(a, b, torch.zeros(3, dtype=torch.bool)) is None
 
 
+def test_a_round_in_which_no_class_is_known_to_both_has_no_distance():
+    known = torch.tensor([[True, False], [False, True]])
+    trace = Trace(torch.ones(2, 2, 3), known, torch.tensor([5, 10]))
+    assert distances_to(trace, 2 * torch.ones(2, 3), torch.tensor([False, True]), relative_distance) == [(10, 0.5)]
+
+
 def test_movement_is_against_the_kept_round_before_over_classes_known_in_both():
     vectors = torch.tensor([[[1.0, 0.0], [1.0, 0.0]], [[0.0, 1.0], [1.0, 0.0]], [[0.0, 2.0], [0.0, 5.0]]])
     known = torch.tensor([[True, False], [True, True], [True, True]])
