@@ -75,6 +75,7 @@ def test_a_setting_that_nothing_reads_is_named_with_what_would_read_it(changes, 
         ["method.name=creff", "class-gradients.repeats=2", "creff.lr=0.1"],
         ["method.name=averaged", "losses.temperature=0.1"],
         ["method.name=scaffold", "aggregation.drop-contrary=true", "aggregation.max-update-norm=1"],
+        ["data.name=office-caltech-surf", "partition.scheme=domains", "partition.domain-share=0.3"],
     ],
 )
 def test_nothing_is_said_of_what_is_read_or_as_it_is_anyway(changes):
