@@ -76,7 +76,7 @@ def test_dirichlet_is_more_skewed_for_a_smaller_alpha():
     assert largest_share(1e6) == pytest.approx(0.1, abs=0.01)  # every client like the whole
 
 
-@pytest.mark.parametrize(("clients", "per_client"), [(5, 2), (10, 2), (3, 2), (7, 3), (4, 6), (20, 1)])
+@pytest.mark.parametrize(("clients", "per_client"), [(5, 2), (10, 2), (3, 2), (7, 3), (4, 6), (20, 1), (2, 2)])
 def test_shards_deals_classes_evenly(clients, per_client):
     plan = PartitionPlan(scheme="shards", num_partitions=clients, classes_per_client=per_client)
     held = partition(LABELS, 6, plan, seed=clients).class_counts(LABELS, 6) > 0
