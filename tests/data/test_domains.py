@@ -2,7 +2,10 @@
 
 import numpy as np
 import pytest
+import torch
 
+from fedhpro_flwr.data.data_set import DataSet, Split
+from fedhpro_flwr.data.federation import divide as divided
 from fedhpro_flwr.data.partition import PartitionPlan, partition
 
 SIZES = {"mnist": 300, "usps": 100, "svhn": 60}
@@ -50,6 +53,48 @@ def test_every_class_of_the_domain_appears_at_each_client(seed):
         assert len(ids) == 11
         assert set(labels[ids]) == set(range(8))
     assert len(set(np.concatenate(result.indices))) == 44
+
+
+@pytest.mark.parametrize(
+    ("counts", "clients", "samples", "sentence"),
+    [
+        ([9, 1], 2, 3, "has 2 classes, the rarest with 1 samples, for 2 clients with 3 samples each"),
+        ([4, 4, 4], 2, 2, "has 3 classes, the rarest with 4 samples, for 2 clients with 2 samples each"),
+    ],
+)
+def test_a_class_too_rare_or_a_client_too_small_for_every_class_is_refused(counts, clients, samples, sentence):
+    labels = np.repeat(np.arange(len(counts)), counts)
+    plan = PartitionPlan(scheme="domains", num_partitions=clients, samples_per_client=samples, domain_classes="every")
+    with pytest.raises(ValueError, match=sentence):
+        partition(labels, 3, plan, domain_ids=np.zeros_like(labels), domain_names=("one",))
+
+
+def test_a_client_of_as_many_samples_as_classes_has_one_of_each():
+    labels = np.repeat(np.arange(3), [5, 2, 7])
+    plan = PartitionPlan(scheme="domains", num_partitions=2, samples_per_client=3, domain_classes="every")
+    result = partition(labels, 3, plan, domain_ids=np.zeros_like(labels), domain_names=("one",))
+    assert result.class_counts(labels, 3).tolist() == [[1, 1, 1], [1, 1, 1]]
+
+
+def some_data(test_domains):
+    """Twelve training samples, domain and class in turn, and a test sample of class 0 of each given domain."""
+    train = Split(torch.zeros(12, 1), torch.tensor([0, 0, 1, 1] * 3), torch.tensor([0, 1] * 6))
+    test = Split(torch.zeros(len(test_domains), 1), torch.zeros(len(test_domains)).long(), torch.tensor(test_domains))
+    return DataSet("two", train, test, ("a", "b"), domain_names=("left", "right"))
+
+
+def test_clients_are_named_by_their_one_domain():
+    found = divided(some_data([0, 1]), PartitionPlan(scheme="domains", num_partitions=2), 0)
+    assert found.client_domains() == ("left", "right")
+    assert divided(some_data([0, 1]), PartitionPlan(scheme="iid", num_partitions=1), 0).client_domains() == ("",)
+
+
+def test_a_client_is_tested_on_samples_of_its_own_domain_and_on_none_if_there_are_none():
+    plan = PartitionPlan(scheme="domains", num_partitions=2)
+    both = divided(some_data([0, 1, 1]), plan, 0)
+    assert [both.client(client).test.domains.tolist() for client in range(2)] == [[0], [1, 1]]
+    left_alone = divided(some_data([0]), plan, 0)
+    assert left_alone.client(0).test.domains.tolist() == [0] and left_alone.client(1).test is None
 
 
 def test_the_long_tail_comes_first():
