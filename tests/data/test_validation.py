@@ -4,6 +4,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -79,6 +80,18 @@ def test_the_choice_is_that_of_the_seed():
     one, again, other = (numbers(validation(some_data(), 0.2, seed).test) for seed in (0, 0, 1))
     assert one == again
     assert len(one) == len(other) and one != other
+
+
+def test_the_choice_is_not_that_of_a_test_part_with_the_same_seed():
+    """By a loop over its draws."""
+    data = some_data(domains=False)
+    mixed = int(np.random.default_rng([0x5A11D, 3]).integers(2**31))
+    drawn = {}
+    for seed in (3, mixed):
+        rng = np.random.default_rng(seed)
+        shuffled = [rng.permutation(np.flatnonzero(data.train.labels == label)) for label in range(3)]
+        drawn[seed] = sorted(i for ids in shuffled for i in ids[: round(0.25 * len(ids))])
+    assert numbers(validation(data, 0.25, 3).test) == drawn[mixed] != drawn[3]
 
 
 def test_the_test_data_has_no_say():
