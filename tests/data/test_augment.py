@@ -5,7 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from fedhpro_flwr.client.local_steps import epoch
+from fedhpro_flwr.client_data import ClientData
+from fedhpro_flwr.data import Split
 from fedhpro_flwr.data.augment import Crops, crop_and_flip_alike, to_float
+from fedhpro_flwr.settings.sections import LocalOptions
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -68,6 +72,21 @@ def test_per_sample_by_a_loop(shape, flip, channels_last):
     mirrored = (torch.rand(len(x), 1, generator=draws) < 0.5).flatten().tolist() if flip else [False] * len(x)
     assert torch.equal(out, loop(x, rows, columns, mirrored, 2))
     assert out.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_the_batches_of_an_epoch_are_cropped_by_their_own_draws(flip):
+    x = torch.randn(7, 3, 6, 5, generator=seeded(1))
+    data = ClientData(Split(x, torch.arange(7)), None, (0.0,) * 3, (1.0,) * 3)
+    local = LocalOptions(batch_size=3, augment="per-sample", flip=flip)
+    draws, sizes = seeded(9), []
+    for out, chosen in epoch(data, local, seeded(2), seeded(9)):
+        n = len(chosen)
+        rows, columns = (torch.randint(9, (n, 1), generator=draws).flatten().tolist() for _ in range(2))
+        mirrored = (torch.rand(n, 1, generator=draws) < 0.5).flatten().tolist() if flip else [False] * n
+        assert torch.equal(out, loop(x[chosen], rows, columns, mirrored, 4))
+        sizes.append(n)
+    assert sizes == [3, 3, 1]
 
 
 @pytest.mark.parametrize("flip", [False, True])
