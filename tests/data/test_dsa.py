@@ -66,10 +66,13 @@ def test_scale_and_rotate_by_hand():
     torch.testing.assert_close(inner, ramp * 0.5, rtol=0, atol=1e-12)
 
 
-def test_a_draw_is_one_of_the_six_transforms_with_its_parameters():
-    seen = set()
+@pytest.mark.parametrize(("height", "width", "size"), [(8, 6, 4), (9, 7, 5)])
+def test_a_draw_is_one_of_the_six_transforms_with_its_parameters(height, width, size):
+    """The middle of an odd square lies on a pixel, that of an even one between two, or on the border."""
+    x = torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    last, seen = 1 - size % 2, set()
     for seed in range(40):
-        out = dsa.dsa(X, torch.Generator().manual_seed(seed))
+        out = dsa.dsa(x, torch.Generator().manual_seed(seed))
         draws = torch.Generator().manual_seed(seed)
         name = dsa.STRATEGIES[int(torch.randint(0, 6, (), generator=draws))]
 
@@ -80,18 +83,18 @@ def test_a_draw_is_one_of_the_six_transforms_with_its_parameters():
             return int(torch.randint(low, high, (), generator=draws))
 
         if name == "color":
-            expected = dsa.color(X, brightness=u(), saturation=u(), contrast=u())
+            expected = dsa.color(x, brightness=u(), saturation=u(), contrast=u())
         elif name == "crop":
-            expected = dsa.crop(X, rows=integer(-1, 2), columns=integer(-1, 2))  # int(8/8 + .5), int(6/8 + .5)
+            expected = dsa.crop(x, rows=integer(-1, 2), columns=integer(-1, 2))  # an eighth, rounded
         elif name == "cutout":
-            expected = dsa.cutout(X, row=integer(0, 9), column=integer(0, 7), size=4)
+            expected = dsa.cutout(x, row=integer(0, height + last), column=integer(0, width + last), size=size)
         elif name == "flip":
-            expected = dsa.flip(X, u=u())
+            expected = dsa.flip(x, u=u())
         elif name == "scale":
             across, down = (u() * (1.2 - 1 / 1.2) + 1 / 1.2 for _ in range(2))
-            expected = dsa.scale(X, across=across, down=down)
+            expected = dsa.scale(x, across=across, down=down)
         else:
-            expected = dsa.rotate(X, theta=(u() - 0.5) * 2 * 15 * math.pi / 180)
+            expected = dsa.rotate(x, theta=(u() - 0.5) * 2 * 15 * math.pi / 180)
         torch.testing.assert_close(out, expected, rtol=0, atol=1e-12)
         seen.add(name)
     assert seen == set(dsa.STRATEGIES)
