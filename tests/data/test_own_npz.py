@@ -186,6 +186,7 @@ def test_a_column_of_labels_is_a_list_of_labels(tmp_path: Path) -> None:
         ({"images": np.full((10, 4), np.inf), "labels": LABELS}, "finite"),
         ({"images": LABELS * 0.1, "labels": LABELS}, r"got \[10\]"),
         ({"x_train": pixels(10, 4, 4), "y_train": LABELS, "x_test": pixels(2, 4, 4)}, "x_test but not y_test"),
+        ({"x_train": pixels(10, 4, 4), "y_train": LABELS, "y_test": LABELS[:2]}, "holds y_test but not x_test; give"),
         ({"x_train": pixels(10, 4, 4), "y_train": LABELS, "x_test": pixels(2, 5, 4), "y_test": LABELS[:2]},
          "must agree"),
         ({"images": pixels(10, 4, 4), "labels": LABELS * 5_000_000},
