@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fedhpro_flwr.data import DataSource, load, syn_rendered
-from fedhpro_flwr.data.syn_rendered import CONTRAST, FONTS, draw_colours, load_fonts, render_digits
+from fedhpro_flwr.data.syn_rendered import CONTRAST, FONTS, _window, draw_colours, load_fonts, render_digits
 
 
 def test_data_set_follows_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,6 +59,32 @@ def test_label_is_the_digit_in_the_middle(monkeypatch: pytest.MonkeyPatch) -> No
     # Neighbours show at the edges of some images and not of others.
     edges = ink[:, :, [0, 31]].amax(dim=(1, 2))
     assert bool((edges == 0).any()) and bool((edges > 0.5).any())
+
+
+def test_a_window_is_turned_and_scaled_about_the_middle_of_the_canvas() -> None:
+    shift = np.array([2.5, -1.0])
+    a, b, c, d, e, f = _window(1.5, np.deg2rad(20.0), shift)
+
+    def shown(x: float, y: float) -> tuple[float, float]:
+        return a * x + b * y + c, d * x + e * y + f
+
+    assert shown(16 + 2.5, 16 - 1.0) == pytest.approx((40, 40))  # the shifted middle of 32 pixels, that of 80
+    turn = np.deg2rad(20.0)
+    assert shown(17 + 2.5, 16 - 1.0) == pytest.approx((40 + 1.5 * np.cos(turn), 40 - 1.5 * np.sin(turn)))
+    assert shown(16 + 2.5, 17 - 1.0) == pytest.approx((40 + 1.5 * np.sin(turn), 40 + 1.5 * np.cos(turn)))
+
+
+def test_each_image_has_a_place_a_turn_a_size_and_an_outline_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    windows, outlines = [], []
+    window, draw = syn_rendered._window, syn_rendered._draw
+    monkeypatch.setattr(syn_rendered, "_window", lambda *given: windows.append(given) or window(*given))
+    monkeypatch.setattr(syn_rendered, "_draw", lambda *given: outlines.append(given[-1]) or draw(*given))
+    render_digits(300, np.random.default_rng(0))
+    scales, turns, shifts = (np.array(drawn) for drawn in zip(*windows, strict=True))
+    for drawn, most in ((turns, np.deg2rad(20.0)), (shifts[:, 0], 3.0), (shifts[:, 1], 3.0)):
+        assert -most <= drawn.min() < -0.9 * most and 0.9 * most < drawn.max() <= most
+        assert len(set(drawn)) == len(set(scales)) == 300
+    assert set(outlines) == {0, 2} and 110 < outlines.count(2) < 190
 
 
 def test_every_font_has_ten_digits_of_its_own() -> None:
