@@ -167,6 +167,9 @@ def test_histograms_in_another_order_are_split_as_if_they_stood_class_by_class(t
         ({"fts": np.zeros((120, 5))}, "with a sum above 0 in each row"),
         ({"fts": np.full((120, 5), -1.0)}, "fts must be histograms, not negative"),
         ({"fts": np.full((120, 5), np.nan)}, "fts must be histograms"),
+        ({"fts": np.tile([9.0, -1, 1, 1, 1], (120, 1))}, "fts must be histograms, not negative"),
+        ({"fts": np.ones((120, 5, 2))}, r"fts must be numbers \[n, F\] with n labels, got \[120, 5, 2\] and 120"),
+        ({"fts": np.ones((120, 5)) * 1j}, r"fts must be numbers \[n, F\] with n labels, got \[120, 5\] and 120"),
         ({"fts": np.ones((120, 6))}, r"dslr\.mat has histograms of 6 entries, caltech10\.mat of 5"),
     ],
 )
