@@ -50,6 +50,7 @@ def test_images_are_turned_chunk_by_chunk(tmp_path: Path, monkeypatch: pytest.Mo
         ({"X": pixels(2, 0) / 255, "y": np.ones((2, 1))}, "got float64"),
         ({"X": pixels(2, 0), "y": np.array([[1], [11]])}, r"needs one label in 0\.\.10"),
         ({"X": pixels(2, 0), "y": np.array([[-1], [1]])}, r"needs one label in 0\.\.10"),
+        ({"X": pixels(0, 0), "y": np.ones((0, 1))}, r"needs one label in 0\.\.10"),
     ],
 )
 def test_unusable_arrays_are_refused(arrays: dict[str, np.ndarray], message: str, tmp_path: Path) -> None:
