@@ -71,6 +71,11 @@ def test_images_become_32_pixels_where_no_size_is_given(asked: list[DataSource])
     assert load(DataSource(name="digit-domains", domains="grey", image_size=9)).input_shape == (3, 9, 9)
 
 
+def test_a_path_is_for_the_domains_that_use_it(asked: list[DataSource]) -> None:
+    load(DataSource(name="digit-domains", domains="grey", path="somewhere"))
+    assert [source.path for source in asked] == ["somewhere"]
+
+
 def test_train_limit_leaves_the_test_parts_whole(asked: list[DataSource]) -> None:
     loaded = load(DataSource(name="digit-domains", domains="grey,colour", train_limit=3))
     assert (len(loaded.train), len(loaded.test)) == (3, 5)
