@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedhpro_flwr.data.endless import is_endless
+
 LONGEST_FIELD = 2**31 - 1
 
 
@@ -27,8 +29,10 @@ def csv_rows(file: Path) -> Iterator[Row]:
     """Rows of a comma-separated UTF-8 file, empty lines left out.
 
     Raises:
-        ValueError: a quote that is not closed, text behind a closing quote, or bytes that are no UTF-8.
+        ValueError: a quote that is not closed, text behind a closing quote, bytes that are no UTF-8, or no file.
     """
+    if is_endless(file):
+        raise ValueError(f"{file} is a pipe or a device, no .csv file")
     csv.field_size_limit(LONGEST_FIELD)  # or a long text counts as a quote that is not closed
     line = 1
     # utf-8-sig: spreadsheets write a byte order mark, which would become part of the first field.

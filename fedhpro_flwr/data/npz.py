@@ -26,6 +26,7 @@ import torch
 
 from fedhpro_flwr.data.data_set import Split
 from fedhpro_flwr.data.declared import CHANNELS, declared_classes
+from fedhpro_flwr.data.endless import is_endless
 from fedhpro_flwr.data.npz_layout import Header, Pair, layout, refuse_unread
 from fedhpro_flwr.data.own_format import OwnSamples, own_format, own_path
 from fedhpro_flwr.data.registry import DataSource
@@ -95,6 +96,8 @@ def open_npz(file: Path) -> np.lib.npyio.NpzFile:
         OSError: it cannot be read.
         ValueError: it is damaged, or no .npz archive.
     """
+    if is_endless(file):
+        raise ValueError(f"{file} is a pipe or a device, no .npz file")
     with file.open("rb") as begun:
         head = begun.read(6)
     if not head.startswith((b"PK", b"\x93NUMPY")) and head:  # NumPy would take it for a pickle, and say how to load it

@@ -11,13 +11,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from logging import getLogger
 from pathlib import Path, PurePosixPath
-from stat import S_ISREG
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+
+from fedhpro_flwr.data.endless import is_endless
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
@@ -75,8 +76,10 @@ def open_pictures(path: Path) -> Iterator[PictureFolder]:
     """List a folder or .zip that exists; a .zip stays open as long as the context. Links in a folder are followed.
 
     Raises:
-        ValueError: `path` is a file but no readable .zip.
+        ValueError: `path` is no folder and no readable .zip.
     """
+    if is_endless(path):
+        raise ValueError(f"{path} is a pipe or a device, no .zip file")
     if path.is_dir():
         yield _listed(path, _below(path, PurePosixPath(), frozenset()), unlisted(path).read)
         return
@@ -139,7 +142,7 @@ def unlisted(folder: Path) -> PictureFolder:
 
 
 def _content(file: Path) -> bytes:
-    if not S_ISREG(file.stat().st_mode):  # a pipe would be waited for, a device may have no end
+    if is_endless(file):
         raise ValueError("it is a pipe or a device")
     return file.read_bytes()
 

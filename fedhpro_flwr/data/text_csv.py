@@ -46,14 +46,14 @@ def text_csv(source: DataSource) -> OwnSamples:
     """
     path = own_path(source)
     file, test_file = (path / "train.csv", path / "test.csv") if path.is_dir() else (path, None)
-    if not file.is_file():
+    if not file.exists():
         raise FileNotFoundError(f"data.path = {str(path)!r} is a folder without train.csv; put that file into it")
     labelled = _read(file)
     declared = declared_classes(source.classes)
     class_names = declared or _class_names(file, {label for _, label, _ in labelled})
     train, vocabulary = _split(file, labelled, class_names, source)
     test = None
-    if test_file is not None and test_file.is_file():
+    if test_file is not None and test_file.exists():
         test, _ = _split(test_file, _read(test_file), class_names, source)
     return OwnSamples(train, test, class_names, vocabulary)
 

@@ -145,3 +145,24 @@ def test_classes_that_differ_by_capital_letters_alone_are_warned_of(
         f"{path}: the classes 'Spam' and 'spam' differ by capital letters or spaces alone and are trained as two; if "
         "they are one, rename one of them"
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("npz", "x.npz"),
+        ("image-folder", "x.zip"),
+        ("text-csv", "x.csv"),
+        ("text-csv", "train.csv"),
+        ("text-csv", "test.csv"),
+    ],
+)
+def test_a_pipe_or_a_device_is_not_waited_for(tmp_path: Path, name: str, file: str) -> None:
+    (tmp_path / "train.csv").write_text("label,text\na,one\nb,two\n")
+    place = tmp_path / file
+    for make in (lambda: os.mkfifo(place), lambda: place.symlink_to("/dev/null")):
+        place.unlink(missing_ok=True)
+        make()
+        with pytest.raises(ValueError) as caught:
+            read(name, str(place if file.startswith("x") else tmp_path))
+        assert str(caught.value) == f"{place} is a pipe or a device, no {place.suffix} file"

@@ -1,5 +1,6 @@
-"""`fedhpro predict` on .csv files: rows of numbers, texts, and a column of labels."""
+"""`fedhpro predict` on .csv files: rows of numbers, texts, and a column of labels; what is no file."""
 
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -128,3 +129,12 @@ def test_names_of_columns_may_be_numbers_beside_label(vectors, tmp_path, capfd):
     (tmp_path / "a.csv").write_text("0,1,2,3,4,5,label\n1,2,3,4,5,6,0\n")
     status, rows, told = predict(capfd, vectors.folder, tmp_path / "a.csv")
     assert (status, rows[1][0]) == (0, f"{tmp_path / 'a.csv'}:2") and told.startswith("accuracy ")
+
+
+@pytest.mark.parametrize("ending", ["csv", "npz"])
+def test_a_pipe_is_left_out(vectors, tmp_path, capfd, ending):
+    pipe = tmp_path / f"pipe.{ending}"
+    os.mkfifo(pipe)
+    status, rows, told = predict(capfd, vectors.folder, pipe)
+    said = f"fedhpro: {pipe} is a pipe or a device, no .{ending} file\n"
+    assert (status, rows[1:], told) == (1, [], said + "fedhpro: 0 predicted, 1 left out\n")
