@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from fedhpro_flwr.comparison.measures import costs
 from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.report.bands import Spread
 from fedhpro_flwr.report.drawing import page_color
 from fedhpro_flwr.report.groups import Group
 from fedhpro_flwr.report.page import Section, Table
-from fedhpro_flwr.report.runs import Run
 
 HEADINGS = (
     *("seeds", "rounds", "best, %", "last, %", "mean of last ten, %"),
     *("seconds a round", "MB down a round", "MB up a round"),
 )
+COSTS = (("seconds", 1), ("bytes-down", 1e6), ("bytes-up", 1e6))  # with the page's unit
 MOST_VALUES = 3  # different values of one fact that are written out
 FACTS: dict[str, Callable[[RunConfig], str]] = {
     "experiment": lambda config: config.experiment,
@@ -76,6 +77,7 @@ def _measures(group: Group) -> str:
 
 def _row(group: Group) -> list[str]:
     results = [run.headline() for run in [run for run in group.runs if run.finished] or group.runs]
+    spent = [costs(run.rounds) for run in group.runs]
     rounds = dict.fromkeys(f"{len(run.rounds)}" for run in group.runs)
     return [
         group.name,
@@ -85,18 +87,12 @@ def _row(group: Group) -> list[str]:
             _number(Spread.of(_percent(result[key]) for result in results), 2)
             for key in ("best", "last", "mean-of-last-ten")
         ),
-        _number(Spread.of(_mean(run, lambda line: line["seconds"]) for run in group.runs), 3),
-        _number(Spread.of(_mean(run, lambda line: sum(line["bytes_down"].values()) / 1e6) for run in group.runs), 3),
-        _number(Spread.of(_mean(run, lambda line: sum(line["bytes_up"].values()) / 1e6) for run in group.runs), 3),
+        *(_number(Spread.of(each[key] / unit for each in spent), 3) for key, unit in COSTS),
     ]
 
 
 def _percent(value: float | int | None) -> float | None:
     return None if value is None else 100 * value
-
-
-def _mean(run: Run, value: Callable[..., float]) -> float:
-    return sum(map(value, run.rounds)) / len(run.rounds)
 
 
 def _number(spread: Spread | None, digits: int) -> str:
