@@ -85,15 +85,21 @@ def restored(method: Method, start: object, saved: Tensors) -> object:
     """The method's state, restored from a checkpoint.
 
     Raises:
-        ConfigError: the checkpoint lacks a tensor that the method's `restored` asks for.
+        ConfigError: the checkpoint lacks a tensor that the method's `restored` asks for, or one is not finite.
     """
     try:
-        return method.restored(start, saved)
+        state = method.restored(start, saved)
     except KeyError as missing:
         raise ConfigError(
             f"the checkpoint has no {missing.args[0]}, from which method.name = {method.name!r} goes on: it is of "
             "other code; resume it with that which the run was begun with"
         ) from missing
+    if name := _not_finite(method, state):
+        raise ConfigError(
+            f"the checkpoint is damaged ({name} is not finite); delete the newest file in the run's folder checkpoint "
+            "to go on from the one before"
+        )
+    return state
 
 
 def checked(step: ServerStep, mean: Tensors, method: Method) -> ServerStep:
@@ -122,10 +128,15 @@ def checked(step: ServerStep, mean: Tensors, method: Method) -> ServerStep:
         if not isinstance(value, Real) or not math.isfinite(value):
             end = _way_out(method) or "; it must be a finite number"
             raise ConfigError(f"{broke} gave the metric {name} = {value!r}{end}")
-    for name, tensor in {**method.tensors(step.state), **method.broadcast(step.state)}.items():
-        if not torch.isfinite(tensor).all():
-            raise ConfigError(f"{broke} made {name} not finite{_way_out(method)}")
+    if name := _not_finite(method, step.state):
+        raise ConfigError(f"{broke} made {name} not finite{_way_out(method)}")
     return replace(step, metrics={name: float(value) for name, value in step.metrics.items()})
+
+
+def _not_finite(method: Method, state: object) -> str:
+    """The first tensor that is saved or sent of a state and has an entry that is not finite; "" if none has."""
+    named = {**method.tensors(state), **method.broadcast(state)}
+    return next((name for name, tensor in named.items() if not torch.isfinite(tensor).all()), "")
 
 
 def _way_out(method: Method) -> str:

@@ -99,6 +99,9 @@ class Checkpoint:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no mapping
             if checksum(metadata[ABOUT], tensors) != metadata[CHECKSUM]:
                 raise ValueError("its checksum is wrong")
+            for name, tensor in tensors.items():  # a method's state may hold anything
+                if not name.startswith(f"{METHOD}/") and not torch.isfinite(tensor).all():
+                    raise ValueError(f"{name} is not finite")
             return cls.of(About.parse(metadata[ABOUT]), in_own_memory(tensors))
         except PermissionError:
             raise

@@ -118,3 +118,14 @@ def test_a_checkpoint_that_lacks_a_tensor_is_refused_by_its_name(make, lacking):
         "with that which the run was begun with"
     )
     assert bits(method.saved(restored(method, start, saved))) == bits(saved)
+
+
+def test_a_checkpoint_whose_prototypes_are_not_finite_is_not_blamed_on_the_clients(make):
+    method = build_method(make.config("fedhpro"))
+    start = method.start(dict(make.model().state_dict()))
+    with pytest.raises(ConfigError) as refused:
+        restored(method, start, method.saved(start) | {"hyper-prototypes": torch.full((4, 2, 8), torch.inf)})
+    assert str(refused.value) == (
+        "the checkpoint is damaged (hyper-prototypes is not finite); delete the newest file in the run's folder "
+        "checkpoint to go on from the one before"
+    )

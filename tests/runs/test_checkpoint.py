@@ -26,7 +26,7 @@ ABOUT = About(
     code="code",
     data="data",
 )
-SHARED = {"head.weight": torch.randn(3, 4), "head.bias": torch.tensor([1.0, float("nan"), -0.0])}
+SHARED = {"head.weight": torch.randn(3, 4), "head.bias": torch.tensor([1.0, 1e-45, -0.0])}
 ENCODERS = {
     "text-cnn": {"encoder.0.weight": torch.randn(4, 2, 3, 3).to(memory_format=torch.channels_last)},
     "mlp": {"encoder.count": torch.tensor(7), "encoder.empty": torch.zeros(0, 4)},
@@ -77,6 +77,16 @@ def test_a_flipped_bit_anywhere_is_noticed(tmp_path):
         path.write_bytes(broken)
         with pytest.raises(ValueError, match=r"round-7\.safetensors is damaged"):
             Checkpoint.read(path)
+
+
+def test_a_model_that_is_not_finite_is_no_checkpoint_whatever_its_checksum_says(tmp_path):
+    path = tmp_path / "round-7.safetensors"
+    Checkpoint(ABOUT, {"a": torch.tensor([0, torch.nan])}, method={"best": torch.tensor(torch.inf)}).write(path)
+    with pytest.raises(ValueError) as refused:
+        Checkpoint.read(path)
+    assert str(refused.value) == f"{path} is damaged (model/a is not finite)"
+    Checkpoint(ABOUT, {"a": torch.zeros(2)}, method={"best": torch.tensor(torch.inf)}).write(path)
+    assert Checkpoint.read(path).method["best"] == torch.inf
 
 
 @pytest.mark.parametrize("length", [0, 5, 100, -1])
