@@ -174,6 +174,7 @@ class RunFolder:
                 described = (descriptions or {}).get(group)
                 name = f"model-{group}.safetensors" if group else MODEL_FILE
                 write_whole(self.path / name, model_bytes(tensors, described))
+                (self.path / name).with_suffix(".onnx").unlink(missing_ok=True)  # of the model before it
 
     def summary(self, content: Mapping[str, Any]) -> None:
         """Write the summary, the last file of a run: a folder with a summary is a finished run."""

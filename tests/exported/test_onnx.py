@@ -5,15 +5,18 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
-from fedhpro_flwr import ConfigError, load_exported
+from fedhpro_flwr import ConfigError, RunConfig, load_exported
 from fedhpro_flwr.cli import main
 from fedhpro_flwr.data.csv_rows import csv_rows
+from fedhpro_flwr.exchange import GlobalModel
 from fedhpro_flwr.exported import onnx_graph
 from fedhpro_flwr.exported.description import KEY, ModelDescription
 from fedhpro_flwr.exported.model import ExportedModel
 from fedhpro_flwr.exported.onnx_graph import write_onnx
 from fedhpro_flwr.models import build
+from fedhpro_flwr.runs.run_folder import RunFolder
 
 onnx = pytest.importorskip("onnx")
 runtime = pytest.importorskip("onnxruntime")
@@ -71,6 +74,17 @@ def test_a_graph_that_computes_something_else_is_not_written(digits, tmp_path, m
     with pytest.raises(ConfigError, match="was not written: the graph's logits differ from the model's by"):
         write_onnx(load_exported(digits.folder), tmp_path / "m.onnx")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_writes_its_model_again_leaves_no_graph_of_the_one_before(tmp_path):
+    for name in ("model.onnx", "model-cnn.onnx", "mine.onnx"):
+        (tmp_path / name).touch()
+    head = {"head.bias": torch.ones(2)}
+    with RunFolder(tmp_path, RunConfig.parse()) as folder:
+        folder.models(GlobalModel(head), {})
+        assert {path.name for path in tmp_path.glob("*.onnx")} == {"model-cnn.onnx", "mine.onnx"}
+        folder.models(GlobalModel(head, {"cnn": {}}, ["cnn"]), {})
+    assert {path.name for path in tmp_path.glob("*.onnx")} == {"mine.onnx"}
 
 
 def test_an_architecture_that_has_no_graph_is_a_sentence(digits, tmp_path, monkeypatch):
