@@ -20,7 +20,7 @@ from meddling_grid import (
     tensor_of,
 )
 
-from fedhpro_flwr.accuracies import ServerTested
+from fedhpro_flwr.accuracies import ClientsTested, ServerTested
 from fedhpro_flwr.aggregation import weighted_mean
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.records import array_record, tensors_of
@@ -73,7 +73,7 @@ def test_the_mean_is_weighted_by_samples():
 def test_evaluation_replies_without_numbers_are_left_out():
     run = Played(Meddling(constant_app()), method__name="fedavg", rounds=1)
     assert run.strategy.tests == []
-    assert run.result.evaluate_metrics_clientapp == {}
+    assert list(run.result.evaluate_metrics_clientapp) == [0]  # what these clients say of the model they received
 
 
 def test_a_bad_evaluation_reply_is_left_out():
@@ -255,8 +255,19 @@ def test_start_honours_flowers_own_arguments():
     assert seen == [0, 1, 2, 3]  # as Flower does, of the initial model too
     assert [result.evaluate_metrics_serverapp[turn]["mine"] for turn in seen] == seen
     assert list(result.train_metrics_clientapp) == seen[1:]
+    assert list(result.evaluate_metrics_clientapp) == seen[1:]
     assert result.evaluate_metrics_clientapp[3]["clients"] == CLIENTS
     assert all(torch.equal(tensors_of(result.arrays)[name], value) for name, value in strategy.model.shared.items())
+
+
+def test_flowers_result_has_the_clients_own_tests_of_every_round_that_they_tested():
+    run = Played(rounds=5, evaluation__clients_every=2, clients__per_round=3)
+    told = run.result.evaluate_metrics_clientapp
+    assert {turn: dict(record) for turn, record in told.items()} == {
+        2: {"accuracy": run.reports[2].received.accuracy, "clients": 3},
+        4: {"accuracy": run.reports[4].received.accuracy, "clients": 3},
+        5: {"accuracy": ClientsTested.of(run.strategy.tests).accuracy, "clients": CLIENTS},
+    }
 
 
 @pytest.mark.parametrize("name", ["train_config", "evaluate_config"])

@@ -73,11 +73,13 @@ class FlowerStrategy(Strategy):
             tests.require_heard(self.config.clients.quorum, self.clients.drawn, "the test after the last round")
         self.tests = tests.good
         tested = ClientsTested.of(self.tests, self.breakdown)
-        return MetricRecord({"accuracy": tested.accuracy, "clients": len(self.tests)}) if tested else None
+        return own_tests_record(tested) if tested else None
 
     def note(self, report: RoundReport) -> None:
         """Add a round to Flower's record, and the caller's own test of the model after it."""
         self.result.train_metrics_clientapp[report.server_round] = train_record(report.train_loss)
+        if report.received:  # tested on its arrival: the model after the round before
+            self.result.evaluate_metrics_clientapp[report.server_round - 1] = own_tests_record(report.received)
         if report.tested:
             told = {"accuracy": report.tested.accuracy, "loss": report.tested.loss}
             tested = MetricRecord({name: value for name, value in told.items() if value is not None})
@@ -101,6 +103,11 @@ class FlowerStrategy(Strategy):
 def train_record(loss: float | None) -> MetricRecord:
     """What Flower is told of a round of training; nothing if no client tells its loss."""
     return MetricRecord({} if loss is None else {TRAIN_LOSS: loss})
+
+
+def own_tests_record(tested: ClientsTested) -> MetricRecord:
+    """What Flower is told of a model on the clients' own test data."""
+    return MetricRecord({"accuracy": tested.accuracy, "clients": tested.clients})
 
 
 def refuse_settings(train_config: ConfigRecord | None, evaluate_config: ConfigRecord | None) -> None:
