@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.data.frozen_encoder import FrozenEncoder, frozen_encoder
@@ -113,17 +113,31 @@ class ExportedModel:
             return of_texts(said, self.description, self.tokenizer)
         return of_pictures([Path(file) for file in said], self.description, self.frozen)
 
-    @torch.no_grad()
     def of_inputs(self, inputs: Tensor, *, batch_size: int = 0) -> Predictions:
         """The classes of samples [N, ...] that `inputs` returned."""
+        return Predictions(self._of_batches(self.model.head, inputs, batch_size), self.description.class_names)
+
+    def features(self, samples: Samples, *, batch_size: int = 0) -> Tensor:
+        """What the encoder makes of samples, z [N, D] float32 on the CPU: what hyper-prototypes are compared with.
+
+        Args:
+            samples, batch_size: as in `predict`.
+
+        Raises:
+            ValueError: as in `predict`.
+        """
+        return self._of_batches(nn.Identity(), self.inputs(samples), batch_size)
+
+    @torch.no_grad()
+    def _of_batches(self, last: nn.Module, inputs: Tensor, batch_size: int) -> Tensor:
         described = self.description
         prepare = ClientData(None, None, described.mean, described.std).encoder_inputs
         # As in the run's test: the encoder, then the head.
-        logits = [
-            self.model.head(self.model.encoder(prepare(batch.to(self.device)))).float().cpu()
+        results = [
+            last(self.model.encoder(prepare(batch.to(self.device)))).float().cpu()
             for batch in torch.split(inputs, batch_size or described.batch_size)
         ]
-        return Predictions(torch.cat(logits), described.class_names)
+        return torch.cat(results)
 
 
 def load_exported(
