@@ -173,8 +173,8 @@ def read_model(path: Path) -> tuple[ModelDescription, dict[str, Tensor]]:
         raise ConfigError(f"{path} is damaged or no safetensors file ({error})") from None
     if written is None:
         raise ConfigError(
-            f"{path} does not say what its model takes: it was written by something else, or before models did; "
-            "run the experiment again"
+            f"{path} does not say what its model takes: give a run's model.safetensors, or the run's folder; that of "
+            "an old version, which does not say it either, must be run again"
         )
     try:
         return ModelDescription.model_validate_json(written), tensors

@@ -87,7 +87,11 @@ def test_files_of_other_kinds(digits, tmp_path):
     assert "is damaged or no safetensors file" in refusal(tmp_path / "a.safetensors")
     (tmp_path / "a.safetensors").write_bytes((digits.folder / "model.safetensors").read_bytes()[:-1])
     assert "is damaged or no safetensors file" in refusal(tmp_path / "a.safetensors")
-    assert "does not say what its model takes" in refusal(digits.folder / "hyper-prototypes.safetensors")
+    for other in ("hyper-prototypes.safetensors", "checkpoint/round-2.safetensors"):
+        assert refusal(digits.folder / other) == (
+            f"{digits.folder / other} does not say what its model takes: give a run's model.safetensors, or the run's "
+            "folder; that of an old version, which does not say it either, must be run again"
+        )
     assert "device 'tpu': allowed are 'cpu', 'cuda' and 'auto'" in refusal(digits.folder, device="tpu")
 
 
