@@ -179,3 +179,18 @@ def test_the_methods_on_the_page_work(name: str, registries: None, tmp_path: Pat
     longer = config.flat() | {"resume": str(tmp_path), "rounds": 3}
     run_in_process(server_app, client_app, 3, longer)
     assert [line["server_round"] for line in read_rounds(tmp_path)] == [1, 2, 3]
+
+
+def test_the_csv_on_the_page_becomes_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fedhpro_flwr.data import DataSource, load
+
+    lines = [f"{name},{number},{number / 2}" for number, name in enumerate(4 * ["sun", "rain", "snow"])]
+    (tmp_path / "mine.csv").write_text("\n".join(["label,wind,heat", *lines]), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    exec(examples("np.loadtxt"), {})
+    data = load(DataSource(name="npz", path=str(tmp_path / "mine.npz"), classes="rain, snow, sun"))
+    samples = [split.inputs[split.labels == label] for split in (data.train, data.test) for label in range(3)]
+    together = {name: torch.cat(samples[label::3]) for label, name in enumerate(data.class_names)}
+    assert {name: sorted(found[:, 0].tolist()) for name, found in together.items()} == {
+        "rain": [1, 4, 7, 10], "snow": [2, 5, 8, 11], "sun": [0, 3, 6, 9],
+    }  # fmt: skip
