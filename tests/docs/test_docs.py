@@ -9,7 +9,8 @@ import sys
 from collections.abc import Iterator
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -194,3 +195,29 @@ def test_the_csv_on_the_page_becomes_samples(tmp_path: Path, monkeypatch: pytest
     assert {name: sorted(found[:, 0].tolist()) for name, found in together.items()} == {
         "rain": [1, 4, 7, 10], "snow": [2, 5, 8, 11], "sun": [0, 3, 6, 9],
     }  # fmt: skip
+
+
+def test_the_apps_on_the_page_run_in_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fedhpro_flwr import FedHProStrategy, Model
+
+    torch.manual_seed(0)
+    x, y = torch.randn(12, 4), torch.arange(12) % 2
+    names = {"MyModel": lambda: Model(torch.nn.Linear(4, 3), torch.nn.Linear(3, 2)), "torch": torch, "x": x, "y": y}
+    results = []
+
+    class Noted(FedHProStrategy):
+        def start(self, *given: Any, **named: Any) -> Any:
+            results.append(super().start(*given, **named, num_rounds=2, evaluate_fn=names["evaluate"]))
+            return results[-1]
+
+    monkeypatch.setattr("fedhpro_flwr.FedHProStrategy", Noted, raising=False)
+    client = examples("def client_side").replace('context.node_config["data-path"]', "task.partition_id")
+    parts = {"read_folder": lambda partition: (x[partition::3], y[partition::3])}
+    modules = {"server": dict(names), "client": names | parts}
+    exec(examples("def evaluate("), names)
+    exec(examples("app = ServerApp()"), modules["server"])
+    exec(client, modules["client"])
+    app = SimpleNamespace(**{name: SimpleNamespace(app=module["app"]) for name, module in modules.items()})
+    monkeypatch.setitem(sys.modules, "my_app", app)
+    exec(examples("run_in_process("), {})
+    assert [list(record) for record in results[0].evaluate_metrics_serverapp.values()] == [["f1"]] * 3
