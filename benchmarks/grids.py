@@ -117,7 +117,7 @@ THREE_MODELS: dict[str, Settings] = {
     "each client alone": {"method.name": "local"},
     "FedAvg of heads": {"method.name": "fedavg"},
     "FedHPro `paper`, heads": {},
-    "`tuned`, neither corrected nor adjusted, heads": NEITHER,
+    "`tuned`, neither corrected nor adjusted, heads": {**NEITHER, "calibration.head": "replace"},
     "FedAvg of heads, encoders in groups": {"method.name": "fedavg", "model.share": "group"},
     "FedHPro `paper`, heads, encoders in groups": {"model.share": "group"},
 }

@@ -2,9 +2,9 @@
 
 `paper` is what the publication defines, `reference` what the authors' released code computes; DEVIATIONS.md goes
 through every difference. `tuned` keeps what helped of both on validation data (docs/results.md has the table): HPCL
-without a margin on hyper-prototypes that stay where they started, and the head's calibration if classes are
-imbalanced. It adds SCAFFOLD's control variates and logit adjustment. Local training (learning rate, epochs, ...)
-belongs to an experiment and is in no preset.
+without a margin on hyper-prototypes that stay where they started, and, if classes are imbalanced, a calibrated head
+that is kept apart from the averaged one. It adds SCAFFOLD's control variates and logit adjustment. Local training
+(learning rate, epochs, ...) belongs to an experiment and is in no preset.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ TUNED: Mapping[str, str | int | float] = MappingProxyType(
         "losses.hpal": "off",
         "losses.correction": "control-variates",
         "losses.logit-adjustment": 0.5,
-        "calibration.head": "replace",
+        "calibration.head": "separate",
         "calibration.from-imbalance": 5.0,
     }
 )

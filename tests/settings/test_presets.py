@@ -46,7 +46,7 @@ def test_tuned_differs_from_the_paper_in_what_was_measured():
         "losses.hpal": "off",
         "losses.correction": "control-variates",
         "losses.logit-adjustment": 0.5,
-        "calibration.head": "replace",
+        "calibration.head": "separate",
         "calibration.from-imbalance": 5.0,
     }
 
