@@ -54,7 +54,7 @@ class Chosen:
         changes: key=value, as after --set.
         at_end: those of them that are the smallest or the largest number that was tried: a better one may lie beyond.
         failed: what was tried and cannot be chosen, as its runs did not all end well.
-        alike: whether all that was tried did equally well to the last digit, as if the row's method does not read it.
+        alike: whether all that was tried did equally well with each seed, as if the row's method does not read it.
     """
 
     changes: tuple[str, ...]

@@ -9,6 +9,7 @@ import numpy as np
 
 LEVEL = 0.05
 FEWEST_PAIRS = 3  # seeds of both; with fewer nothing is claimed
+ROUNDING = 1e-9  # of a number: means of the same accuracies in another order differ by less, and are equal
 
 
 @dataclass(frozen=True)
@@ -34,15 +35,15 @@ def paired(values: Sequence[float], baseline: Sequence[float], *, more_is_better
     if not values:
         return Paired(None, 0, 0, None)
     differences = np.subtract(values, baseline)
-    better = int(np.sum(differences > 0 if more_is_better else differences < 0))
-    mean, size = float(differences.mean()), float(np.abs([*values, *baseline]).max())
+    mean, rounding = float(differences.mean()), ROUNDING * float(np.abs([*values, *baseline]).max())
+    better = int(np.sum((differences if more_is_better else -differences) > rounding))
     p_value = None
     if len(differences) >= FEWEST_PAIRS:
-        if np.ptp(differences) > 1e-9 * size:  # they differ by more than rounding
+        if np.ptp(differences) > rounding:
             from scipy.stats import ttest_rel
 
             p_value = float(ttest_rel(values, baseline).pvalue)
-        elif abs(mean) <= 1e-9 * size:
+        elif abs(mean) <= rounding:
             p_value = 1.0
     return Paired(mean, len(differences), better, p_value)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from fedhpro_flwr.comparison.grid import Choices, Grid, Place
 from fedhpro_flwr.comparison.measures import CLIENTS, OWN, TARGET, Measure, RunNumbers, in_order, measure_of, rounds_to
 from fedhpro_flwr.comparison.rows import Row
-from fedhpro_flwr.comparison.significance import FEWEST_PAIRS, LEVEL, Paired, holm, paired
+from fedhpro_flwr.comparison.significance import FEWEST_PAIRS, LEVEL, ROUNDING, Paired, holm, paired
 from fedhpro_flwr.config import ConfigError
 
 PREFERRED_BASELINE = "fedavg"
@@ -177,13 +178,14 @@ def _column(
         family = [entry for entry in asked if entry.against and entry.against.pairs >= FEWEST_PAIRS]
         tests = holm([entry.against.p_value if entry.against else None for entry in family])
         corrected |= dict(zip([entry.row.label for entry in family], tests, strict=True))
-    means = [entry.mean for entry in entries if entry.mean is not None and entry.runs == entry.seeds]
-    best = (max if measure.more_is_better else min)(means) if means else None
+    means = {entry.row.label: entry.mean for entry in entries if entry.mean is not None and entry.runs == entry.seeds}
+    best = (max if measure.more_is_better else min)(means.values(), default=math.nan)
+    firsts = [label for label, mean in means.items() if math.isclose(mean, best, rel_tol=ROUNDING)]
     return [
         replace(
             entry,
             p_corrected=corrected.get(entry.row.label),
-            is_best=entry.mean == best and entry.mean is not None and entry.runs == entry.seeds and len(set(means)) > 1,
+            is_best=entry.row.label in firsts and len(firsts) < len(means),
         )
         for entry in entries
     ]

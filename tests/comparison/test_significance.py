@@ -26,6 +26,15 @@ def test_a_tie_is_better_in_neither_direction():
         assert paired([1.0, 2.0, 3.0], [1.0, 2.0, 3.0], more_is_better=more_is_better).better == 0
 
 
+def test_the_same_accuracies_in_another_order_are_a_tie():
+    ahead, behind = (100 * sum(shares) / 3 for shares in ((0.1, 0.2, 0.3), (0.3, 0.2, 0.1)))
+    assert ahead > behind  # by rounding alone
+    for values, baseline in (([ahead, 50.0, 60.0], [behind, 50.0, 60.0]), ([behind, 50.0, 60.0], [ahead, 50.0, 60.0])):
+        found = paired(values, baseline)
+        assert (found.better, found.p_value) == (0, 1.0)
+        assert paired(values, baseline, more_is_better=False).better == 0
+
+
 @pytest.mark.parametrize(
     ("values", "baseline", "found"),
     [

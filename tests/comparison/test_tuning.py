@@ -71,6 +71,20 @@ def test_of_equals_the_first_is_taken_and_what_failed_once_is_not():
     assert [each.failed for each in chosen.values()] == [(), ("local.lr=1",)]
 
 
+def test_values_that_differ_by_rounding_alone_are_equals():
+    low, high = (100 * sum(shares) / 3 for shares in ((0.3, 0.2, 0.1), (0.1, 0.2, 0.3)))
+    assert low < high
+    found = runs(fedavg=[(low, low), (high, high), (1, 1)], fedhpro=[(1, 2), (3, 4), (1, 2)])
+    assert TUNING.choose(ROWS, NOT_VARIED, found, {})["fedavg", ""].changes == ("local.lr=0.01",)
+
+
+def test_equal_means_of_different_runs_are_not_alike_nor_are_values_beside_one_that_failed():
+    found = runs(fedavg=[(50, 52), (51, 51), (52, 50)], fedhpro=[(90, 90), (90, 90), (None, None)])
+    chosen = TUNING.choose(ROWS, NOT_VARIED, found, {})
+    assert chosen["fedavg", ""] == Chosen(("local.lr=0.01",), at_end=("local.lr=0.01",))
+    assert chosen["fedhpro", ""] == Chosen(("local.lr=0.01",), at_end=("local.lr=0.01",), failed=("local.lr=1",))
+
+
 def test_where_all_do_alike_that_is_said_and_none_is_an_end():
     found = runs(fedavg=[(50, 51)] * 3, fedhpro=[(1, 2), (3, 4), (1, 2)])
     chosen = TUNING.choose(ROWS, NOT_VARIED, found, {})
