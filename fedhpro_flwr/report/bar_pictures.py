@@ -19,8 +19,8 @@ MOST_BARS = 40  # classes drawn as bars; more are drawn as curves from the most 
 
 
 def class_picture(groups: Sequence[Group]) -> Picture | None:
-    """Accuracy by class in the last tested round; None if no run reports classes."""
-    tables = [(group.name, spread_by_name([_by_class(run) for run in group.runs])) for group in groups]
+    """Accuracy by class in the last tested round, over the finished runs; None if no run reports classes."""
+    tables = [(group.name, spread_by_name([_by_class(run) for run in group.judged])) for group in groups]
     classes = len(dict.fromkeys(name for _, table in tables for name in table))
     if classes > MOST_BARS:
         return _ranked_classes(tables)
@@ -28,8 +28,8 @@ def class_picture(groups: Sequence[Group]) -> Picture | None:
 
 
 def domain_picture(groups: Sequence[Group]) -> Picture | None:
-    """Accuracy by domain in the last tested round; None if there are no domains."""
-    tables = [(group.name, spread_by_name([_by_domain(run) for run in group.runs])) for group in groups]
+    """Accuracy by domain in the last tested round, over the finished runs; None if there are no domains."""
+    tables = [(group.name, spread_by_name([_by_domain(run) for run in group.judged])) for group in groups]
     return _bars("domains", tables, "Accuracy of each domain in the last tested round, mean over seeds.")
 
 

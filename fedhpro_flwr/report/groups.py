@@ -22,6 +22,11 @@ class Group:
     name: str
     runs: Sequence[Run]
 
+    @property
+    def judged(self) -> Sequence[Run]:
+        """Those whose last accuracies count: the finished ones, or all if none has finished."""
+        return [run for run in self.runs if run.finished] or self.runs
+
 
 def compared(config: RunConfig) -> dict[str, Scalar]:
     """The settings that must be equal within a group; of a data file only its name counts."""

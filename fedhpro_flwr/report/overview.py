@@ -76,7 +76,7 @@ def _measures(group: Group) -> str:
 
 
 def _row(group: Group) -> list[str]:
-    results = [run.headline() for run in [run for run in group.runs if run.finished] or group.runs]
+    results = [run.headline() for run in group.judged]
     spent = [costs(run.rounds) for run in group.runs]
     rounds = dict.fromkeys(f"{len(run.rounds)}" for run in group.runs)
     return [

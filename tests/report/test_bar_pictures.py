@@ -3,8 +3,8 @@
 import re
 from itertools import pairwise
 
-from fedhpro_flwr.report.bar_pictures import bytes_picture, seconds_picture
-from fedhpro_flwr.report.groups import Group
+from fedhpro_flwr.report.bar_pictures import bytes_picture, class_picture, domain_picture, seconds_picture
+from fedhpro_flwr.report.groups import Group, group_runs
 from fedhpro_flwr.report.runs import Run
 
 PRIVATE = {
@@ -30,6 +30,18 @@ def test_seconds_that_clients_withhold_are_not_shown_as_none(make_run):
         "Clients with privacy.withhold do not tell theirs: those bars are the server's alone."
     )
     assert "withhold" not in seconds_picture([open_group]).caption
+
+
+def test_a_run_that_is_still_in_its_first_round_does_not_pull_its_groups_bars_down(make_run):
+    settings = {"data__domains": "north,south"}
+    ended = make_run("ended", [0.2, 0.9], **settings)
+    begun = make_run("begun", [0.1], seed=1, finished=False, **{**settings, "rounds": 2})
+    both, _ = group_runs([Run.read(ended), Run.read(begun)])
+    assert len(both) == 1 and len(both[0].runs) == 2
+    assert "from 90.0 (cat) to 100.0 (dog)" in class_picture(both).alt
+    assert "from 45.0 (south) to 90.0 (north)" in domain_picture(both).alt
+    alone, _ = group_runs([Run.read(begun)])
+    assert "from 10.0 (cat) to 100.0 (dog)" in class_picture(alone).alt
 
 
 def test_names_of_many_lines_do_not_overlap(make_run):
