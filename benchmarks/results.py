@@ -64,6 +64,8 @@ def main() -> None:
                 results = read() | {name: found}  # read again: another page may be running beside this one
                 STORE.write_text(json.dumps(dict(sorted(results.items())), indent=0) + "\n", encoding="utf-8")
                 print(f"{number}/{len(missing)} {name}: {found}", flush=True)
+    if len(kinds := {results[name]["processor"] for name in wanted if name in results}) > 1:
+        sys.exit(f"{STORE} has cells of {' and '.join(sorted(kinds))}: no table is written; leave out --jobs 0")
     for name, tables in pages.items():
         page = ROOT / "docs" / f"{name}.md"
         before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)

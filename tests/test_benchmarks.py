@@ -23,6 +23,18 @@ def test_each_can_be_imported(name):
     importlib.import_module(name)
 
 
+def test_no_table_is_written_of_cells_of_two_kinds_of_processor(monkeypatch):
+    """As a run on another machine leaves them that was stopped half-way."""
+    results = importlib.import_module("results")
+    monkeypatch.setattr(sys, "argv", ["results.py", "--jobs", "0"])
+    monkeypatch.setattr(Path, "write_text", lambda *_, **__: pytest.fail("a page was written"))
+    stored = results.read()
+    stored[min(stored)] |= {"processor": "another"}
+    monkeypatch.setattr(results, "read", lambda: stored)
+    with pytest.raises(SystemExit, match=r"results\.json has cells of .* and another: no table is written"):
+        results.main()
+
+
 def test_replies_go_through_the_strategy(monkeypatch):
     """The round that is taken apart for docs/overhead.md is the one that the strategy plays."""
     thousand_replies = importlib.import_module("thousand_replies")
