@@ -36,19 +36,25 @@ def compared(config: RunConfig) -> dict[str, Scalar]:
 def group_runs(runs: Sequence[Run]) -> tuple[list[Group], list[Run]]:
     """Groups in the order of their first runs, and the runs left out of them.
 
+    Runs of other samples are another group, though their settings are equal: a file has changed in its place.
     Of several runs with the same settings and seed only one is shown, as the others are no further evidence: a finished
     one rather than an unfinished one, else the one whose folder's name sorts last (names begin with the time).
     """
-    shown: dict[tuple[tuple[str, Scalar], ...], dict[int, Run]] = {}
+    shown: dict[tuple[tuple[tuple[str, Scalar], ...], str], dict[int, Run]] = {}
     left_out: list[Run] = []
     for run in runs:
-        by_seed = shown.setdefault(tuple(compared(run.config).items()), {})
+        content = run.division.content if run.division else ""
+        by_seed = shown.setdefault((tuple(compared(run.config).items()), content), {})
         other = by_seed.get(run.config.seed)
         if other is not None:
             run, worse = sorted((run, other), key=lambda each: (each.finished, str(each.folder)), reverse=True)
             left_out.append(worse)
         by_seed[run.config.seed] = run
-    names = group_names([dict(settings) for settings in shown])
+    names = group_names([dict(settings) for settings, _ in shown])
+    names = [
+        name if names.count(name) == 1 else f"{name}, samples {content or 'unknown'}"
+        for name, (_, content) in zip(names, shown, strict=True)
+    ]
     groups = [
         Group(name, [by_seed[seed] for seed in sorted(by_seed)])
         for name, by_seed in zip(names, shown.values(), strict=True)

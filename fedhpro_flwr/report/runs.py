@@ -27,6 +27,7 @@ class PartitionTable(BaseModel):
     class_names: list[str] = Field(alias="class-names")
     counts: list[list[CountOrNone]] | None
     client_domains: list[str] = Field([], alias="client-domains")
+    content: str = ""
 
 
 class Summary(BaseModel):
@@ -45,6 +46,7 @@ class Division:
     counts: npt.NDArray[np.int64]  # [N, C] training samples
     class_names: Sequence[str]  # [C]
     client_domains: Sequence[str]  # [N], "" if a client has none or several
+    content: str = ""  # fingerprint of the samples that were divided
 
 
 @dataclass(frozen=True)
@@ -146,4 +148,4 @@ def _division(text: str) -> Division | None:
         raise ValueError(f"counts of shape {list(counts.shape)} for {len(table.class_names)} classes")
     if len(domains) != len(counts):
         raise ValueError(f"counts of {len(counts)} clients, and domains of {len(domains)}")
-    return Division(counts, table.class_names, domains)
+    return Division(counts, table.class_names, domains, table.content)

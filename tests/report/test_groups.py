@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from fedhpro_flwr.report.groups import group_runs
 from fedhpro_flwr.report.runs import Run
 
@@ -16,6 +18,15 @@ def test_seeds_and_places_make_no_group(make_run):
         make_run(f"{seed}", [0.5], seed=seed, data__root=f"/disk{seed}", clients__num_nodes=seed) for seed in (2, 0)
     ]
     assert names(*runs) == [("fedhpro", [0, 2])]
+
+
+def test_runs_of_other_samples_are_not_averaged_though_their_settings_are_equal(make_run):
+    runs = [make_run(f"{seed}", [0.5], seed=seed) for seed in (0, 1, 2)]
+    for run, content in zip(runs, ("ab12", "cd34", "ab12"), strict=True):
+        table = json.loads((run / "partition.json").read_text())
+        (run / "partition.json").write_text(json.dumps({**table, "content": content}))
+    assert names(*runs) == [("fedhpro, samples ab12", [0, 2]), ("fedhpro, samples cd34", [1])]
+    assert names(runs[0], runs[2]) == [("fedhpro", [0, 2])]
 
 
 def test_who_else_was_told_makes_no_group(make_run):
