@@ -18,7 +18,7 @@ from fedhpro_flwr.client.replayed_step import as_cuda_graph
 from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.exchange import exchanged, load, personal
 from fedhpro_flwr.methods import Arrival, Batch, Correction, LocalLoss, Method, build_method
-from fedhpro_flwr.methods.hook_results import refuse_client_hooks, refuse_departure, refuse_loss
+from fedhpro_flwr.methods.hook_checks import refuse_client_hooks, refuse_departure, refuse_loss
 from fedhpro_flwr.metrics import Scores, evaluate_each
 from fedhpro_flwr.models import Model
 from fedhpro_flwr.precision import Precision, forward_in

@@ -1,4 +1,4 @@
-"""Checks of what a method's own hooks give on the server, so that a mistake there is not blamed on a client."""
+"""Checks of what a method's own hooks give, made at once: later torch would complain, or a client would be blamed."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from dataclasses import replace
 from numbers import Real
 
 import torch
+from torch import Tensor
 
 from fedhpro_flwr.aggregation import VARIANCE
 from fedhpro_flwr.config import ConfigError
 from fedhpro_flwr.first_difference import first_difference
 from fedhpro_flwr.head import Head
+from fedhpro_flwr.methods.arrival import Departure
 from fedhpro_flwr.methods.base import Method, ServerStep
-from fedhpro_flwr.methods.hook_results import refuse_no_tensors, wrong
 from fedhpro_flwr.prototypes import Prototypes
 from fedhpro_flwr.records import (
     CLASS_COUNTS,
@@ -31,6 +32,64 @@ from fedhpro_flwr.records import (
 TAKEN = frozenset({MODEL, CONFIG, METRICS, CONFUSION, CONFUSION_BY_PROTOTYPE})  # records of every message
 
 
+# --- at the client ----------------------------------------------------------------------------------------------------
+
+
+def refuse_client_hooks(
+    method: Method, upload: object, loss: object, offsets: object, correction: object, num_classes: int
+) -> None:
+    """Look at what the hooks gave at a client before it trains.
+
+    Args:
+        method: whose they are.
+        upload, loss, offsets, correction: what `upload`, `local_loss`, `logit_offsets` and `correction` gave.
+        num_classes: C.
+
+    Raises:
+        ConfigError: one of them gave something else than it must.
+    """
+    _refuse_no_tensors(method, "upload", upload)
+    for hook, value in (("local_loss", loss), ("correction", correction)):
+        if value is not None and not callable(value):
+            raise _wrong(method, hook, value, "a function or None")
+    if offsets is not None and (not isinstance(offsets, Tensor) or offsets.shape != (num_classes,)):
+        raise _wrong(method, "logit_offsets", offsets, f"a tensor of shape [{num_classes}] or None")
+
+
+def refuse_loss(value: object) -> None:
+    """Check what the function that `local_loss` gave returns for a batch.
+
+    Raises:
+        ConfigError: it is no scalar tensor.
+    """
+    if not isinstance(value, Tensor) or value.ndim:
+        raise ConfigError(
+            f"what local_loss returned gave {_kind(value)} for a batch, it must give a tensor of shape []"
+        )
+
+
+def refuse_departure(method: Method, departure: object, upload: Mapping[str, Tensor]) -> None:
+    """Look at what `depart` gave.
+
+    Args:
+        method: whose it is.
+        departure: what it gave.
+        upload: what `upload` gave before.
+
+    Raises:
+        ConfigError: it is no Departure of tensors, or sends a record that `upload` has given already.
+    """
+    if not isinstance(departure, Departure):
+        raise _wrong(method, "depart", departure, "a Departure")
+    _refuse_no_tensors(method, "depart: upload", departure.upload)
+    _refuse_no_tensors(method, "depart: memory", departure.memory)
+    if twice := sorted(upload.keys() & departure.upload.keys()):
+        raise ConfigError(f"method.name = {method.name!r}: its upload and its depart both send {twice[0]}; rename one")
+
+
+# --- on the server ----------------------------------------------------------------------------------------------------
+
+
 def refuse_records(method: Method, state: object) -> None:
     """Check a method's records, and what its server hooks give, before round 1.
 
@@ -43,19 +102,19 @@ def refuse_records(method: Method, state: object) -> None:
         method.saved(state)  # refuses a state that could not be restored
     expected = method.expects(state)
     if not isinstance(expected, Mapping):
-        raise wrong(method, "expects", expected, "a dict of shapes")
+        raise _wrong(method, "expects", expected, "a dict of shapes")
     for name, shape in expected.items():
         if not isinstance(shape, tuple):
-            raise wrong(method, f"expects[{name!r}]", shape, "a tuple of sizes")
+            raise _wrong(method, f"expects[{name!r}]", shape, "a tuple of sizes")
     sent = method.broadcast(state)
-    refuse_no_tensors(method, "broadcast", sent)
-    refuse_no_tensors(method, "tensors", method.tensors(state))
+    _refuse_no_tensors(method, "broadcast", sent)
+    _refuse_no_tensors(method, "tensors", method.tensors(state))
     for hook, value, kind in (
         ("prototypes", method.prototypes(sent), Prototypes),
         ("tested_head", method.tested_head(sent), Head),
     ):
         if value is not None and not isinstance(value, kind):
-            raise wrong(method, hook, value, f"a {kind.__name__} or None")
+            raise _wrong(method, hook, value, f"a {kind.__name__} or None")
     if taken := sorted(TAKEN & {*expected, *sent}):
         raise ConfigError(
             f"method.name = {method.name!r}: every message has a record {taken[0]} already; rename its own"
@@ -115,7 +174,7 @@ def checked(step: ServerStep, mean: Tensors, method: Method) -> ServerStep:
             below zero; or a tensor of the new state or a metric is not finite.
     """
     if not isinstance(step, ServerStep):
-        raise wrong(method, "server_step", step, "a ServerStep")
+        raise _wrong(method, "server_step", step, "a ServerStep")
     broke = f"method.name = {method.name!r}: its server_step"
     if difference := first_difference(mean, step.model):
         raise ConfigError(f"{broke} changed the model's tensors: {difference}")
@@ -144,3 +203,30 @@ def _way_out(method: Method) -> str:
     settings = method.config.flat()
     rates = " or ".join(f"{key} = {settings[key]}" for key in method.server_rates)
     return f": what the server trains has diverged; lower {rates}" if rates else ""
+
+
+def _wrong(method: Method, hook: str, value: object, wanted: str) -> ConfigError:
+    """The error for a hook that gave something else than what is wanted of it."""
+    return ConfigError(f"method.name = {method.name!r}: its {hook} gave {_kind(value)}, it must give {wanted}")
+
+
+def _refuse_no_tensors(method: Method, hook: str, value: object) -> None:
+    """Check that a hook gave tensors by name, which can be sent.
+
+    Raises:
+        ConfigError: it gave no dict of tensors.
+    """
+    if not isinstance(value, Mapping):
+        raise _wrong(method, hook, value, "a dict of tensors")
+    for name, tensor in value.items():
+        if not isinstance(tensor, Tensor):
+            raise _wrong(method, f"{hook}[{name!r}]", tensor, "a tensor")
+
+
+def _kind(value: object) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {list(value.shape)}"
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
