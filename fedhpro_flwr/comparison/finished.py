@@ -8,8 +8,7 @@ from pathlib import Path
 from fedhpro_flwr.comparison.grid import NOT_COMPARED, Cell
 from fedhpro_flwr.config import ConfigError, RunConfig, Scalar
 from fedhpro_flwr.data import DataSource, load
-from fedhpro_flwr.runs.read_json import of_json
-from fedhpro_flwr.runs.run_folder import CONFIG_FILE, PARTITION_FILE, SUMMARY_FILE
+from fedhpro_flwr.runs.run_folder import CONFIG_FILE, SUMMARY_FILE, content_of
 from fedhpro_flwr.settings.differing import differing
 from fedhpro_flwr.settings.places import FILES
 from fedhpro_flwr.settings.recorded import read_recorded
@@ -47,7 +46,7 @@ def of_other_samples(cells: Iterable[Cell]) -> dict[Path, str]:
     """
     groups: dict[tuple[tuple[str, Scalar], ...], list[tuple[float, Cell, str]]] = {}
     for cell in filter(is_finished, cells):
-        if content := content_of(cell):
+        if content := content_of(cell.folder):
             data = ((key, value) for key, value in cell.config.flat().items() if key.startswith(DATA))
             when = (cell.folder / SUMMARY_FILE).stat().st_mtime
             groups.setdefault(tuple(data), []).append((when, cell, content))
@@ -61,14 +60,6 @@ def of_other_samples(cells: Iterable[Cell]) -> dict[Path, str]:
                     f"delete {cell.folder} to have it run again"
                 )
     return others
-
-
-def content_of(cell: Cell) -> str:
-    """Fingerprint of the samples that a finished run divided; "" if it is not known, as with data at the clients."""
-    try:
-        return str(of_json((cell.folder / PARTITION_FILE).read_text(encoding="utf-8")).get("content", ""))
-    except (OSError, ValueError, AttributeError):
-        return ""
 
 
 def places_of(config: RunConfig) -> list[Scalar]:
@@ -89,7 +80,7 @@ def refuse_other_samples(moved: Iterable[Cell]) -> None:
     """
     known: dict[DataSource, str] = {}
     for cell in moved:
-        source, content = cell.config.data, content_of(cell)
+        source, content = cell.config.data, content_of(cell.folder)
         if not content:
             continue
         if source not in known:

@@ -21,14 +21,13 @@ from fedhpro_flwr.runs.checkpoint import Checkpoint, RunSoFar
 from fedhpro_flwr.runs.checkpoints import newest
 from fedhpro_flwr.runs.copied_run import refuse_copied_run
 from fedhpro_flwr.runs.folder_lock import lock
-from fedhpro_flwr.runs.read_json import of_json
 from fedhpro_flwr.runs.run_folder import (
     CHECKPOINT_FOLDER,
     CONFIG_FILE,
-    PARTITION_FILE,
     SUMMARY_FILE,
     RunFolder,
     begun_folder,
+    content_of,
     read_rounds,
 )
 from fedhpro_flwr.runs.summary import read_alone
@@ -194,10 +193,7 @@ def refuse_other_samples(folder: Path, content: str) -> None:
     Raises:
         ConfigError: the run's partition.json has another fingerprint of the samples.
     """
-    try:
-        before = of_json((folder / PARTITION_FILE).read_text(encoding="utf-8")).get("content", "")
-    except (OSError, ValueError, AttributeError):  # of an older release, or lost
-        return
+    before = content_of(folder)
     if before and before != content:
         raise ConfigError(
             f"the data has changed: the run was begun with samples {before}, these are {content}; bring the old data "

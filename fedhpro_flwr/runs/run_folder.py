@@ -197,9 +197,19 @@ class RunFolder:
 
 
 def run_of(folder: Path) -> str:
-    """The name by which clients find what they keep of the run; "" if it was not written down, or is damaged."""
+    """The name by which clients find what they keep of the run; "" if it is not known."""
+    return _of_partition(folder, "run")
+
+
+def content_of(folder: Path) -> str:
+    """Fingerprint of the samples that the run divided; "" if it is not known, as with data at the clients."""
+    return _of_partition(folder, "content")
+
+
+def _of_partition(folder: Path, key: str) -> str:
+    """A text of partition.json; "" if an older release did not write it down, or the file is lost or damaged."""
     try:
-        return str(of_json((folder / PARTITION_FILE).read_text(encoding="utf-8")).get("run", ""))
+        return str(of_json((folder / PARTITION_FILE).read_text(encoding="utf-8")).get(key, ""))
     except (OSError, ValueError, AttributeError):
         return ""
 
