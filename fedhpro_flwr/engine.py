@@ -22,7 +22,7 @@ from fedhpro_flwr.device import device_of
 from fedhpro_flwr.initial_models import begins_trained, initial_model, untrained_model
 from fedhpro_flwr.methods import build_method
 from fedhpro_flwr.models import Model
-from fedhpro_flwr.settings.declared_data import NODES, ShapedData
+from fedhpro_flwr.settings.declared_data import ShapedData
 
 T = TypeVar("T")
 
@@ -50,7 +50,7 @@ def federation(config: RunConfig) -> Federation:
     Raises:
         ConfigError: the data cannot be had or cannot be divided as asked, in one sentence; or every client has its own.
     """
-    if config.partition.scheme == NODES:
+    if config.partition.at_nodes:
         raise ConfigError("partition.scheme = 'nodes': the data lies at the clients, there is none to divide")
     source, plan, seed = config.data, config.partition, config.seed
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flwr.app import Context
 
-from fedhpro_flwr.client.node_data import DATA_PATH, at_nodes, client_data
+from fedhpro_flwr.client.node_data import DATA_PATH, client_data
 from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.code_fingerprint import code_fingerprint
 from fedhpro_flwr.config import RunConfig
@@ -28,14 +28,13 @@ def configured_client(config: RunConfig, task: Task, context: Context) -> tuple[
         raise ValueError(
             f"runs other code ({code_fingerprint()}) than the server ({task.code}); is another client_app on its path?"
         )
-    shape, data = own_data(config, task, context) if at_nodes(config) else divided_data(config, task, context)
+    shape: ShapedData
+    if config.partition.at_nodes:
+        shape, data = DeclaredData.of(config.data), client_data(config, task.partition_id, context)
+    else:
+        shape, data = divided_data(config, task, context)
     model = configured_model(config, shape, architecture_of(config, task.partition_id, context))
     return model, data.to(device_of(config))
-
-
-def own_data(config: RunConfig, task: Task, context: Context) -> tuple[ShapedData, ClientData]:
-    """What is declared of the data, and the client's own; see `client_data` for what is raised."""
-    return DeclaredData.of(config.data), client_data(config, task.partition_id, context)
 
 
 def divided_data(config: RunConfig, task: Task, context: Context) -> tuple[ShapedData, ClientData]:

@@ -23,7 +23,6 @@ from fedhpro_flwr.data.own_format import SUFFIXES, OwnSamples, own_normalisation
 from fedhpro_flwr.data.registry import DataSource, refuse_unused
 from fedhpro_flwr.engine import RESIDENT
 from fedhpro_flwr.introduction import UNNAMED, own_partition
-from fedhpro_flwr.settings.declared_data import NODES
 
 DATA_PATH = "data-path"  # in a node's config
 SERVER = "server"
@@ -108,7 +107,7 @@ def refuse_without_client(config: RunConfig, context: Context) -> None:
         ValueError: it has data of its own, and so cannot play another client.
     """
     place, mine = context.node_config.get(DATA_PATH, ""), own_partition(context)
-    if place and at_nodes(config):
+    if place and config.partition.at_nodes:
         whose = "and not whose data that is" if mine == UNNAMED else f"and partition-id = {mine}"
         raise ValueError(
             f"its config says {DATA_PATH} = {place!r} {whose}; give it the partition-id of one of the run's clients, "
@@ -143,11 +142,6 @@ def server_data(config: RunConfig) -> ClientData | None:
         return ClientData(None, test, *own_normalisation(shape))
     except (ValueError, OSError) as error:
         raise ConfigError(str(error)) from error
-
-
-def at_nodes(config: RunConfig) -> bool:
-    """Whether every client has data of its own."""
-    return config.partition.scheme == NODES
 
 
 def _read(config: RunConfig, place: Path) -> tuple[DataSource, OwnSamples]:

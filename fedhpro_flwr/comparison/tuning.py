@@ -15,7 +15,6 @@ from fedhpro_flwr.comparison.grid import Choices, Chosen, Grid, Place, build_gri
 from fedhpro_flwr.comparison.measures import RunNumbers
 from fedhpro_flwr.comparison.rows import Column, Row
 from fedhpro_flwr.config import ConfigError
-from fedhpro_flwr.settings.declared_data import NODES
 from fedhpro_flwr.settings.from_command_line import keys_of, read_settings
 
 SHARE = "data.validation-share"
@@ -58,7 +57,7 @@ class Tuning:
         for each in (*rows, *(Row(f"--vary {column.label}", column.changes) for column in columns)):
             if SHARE in keys_of(each.changes):
                 raise ConfigError(f"{each.label} sets {SHARE}, and --tune chooses on that part: give it by --set")
-        if settings["partition.scheme"] == NODES:
+        if settings["partition.scheme"] == "nodes":
             raise ConfigError("--tune needs validation data, and clients with data of their own have none")
         both = [
             Column(_joined(column, trial), (*column.changes, *trial.changes))

@@ -63,6 +63,11 @@ class PartitionPlan(Section):
     samples_per_client: CountOrNone = 0
     domain_classes: DomainClasses = "any"
 
+    @property
+    def at_nodes(self) -> bool:
+        """Whether every client has data of its own, so that nothing is divided."""
+        return self.scheme == "nodes"
+
 
 @dataclass(frozen=True, eq=False)
 class Partition:

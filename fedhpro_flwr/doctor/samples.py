@@ -62,16 +62,16 @@ def of_run(subject: Subject) -> str:
         ValueError: the data, or a setting, cannot be used.
         OSError: a file is missing.
     """
-    from fedhpro_flwr.client.node_data import at_nodes, server_data
+    from fedhpro_flwr.client.node_data import server_data
     from fedhpro_flwr.data import load  # what follows imports torch
     from fedhpro_flwr.settings.from_command_line import prepare
 
     config = prepare(subject.settings, [])
-    if at_nodes(config) and subject.role == "superlink":
+    if config.partition.at_nodes and subject.role == "superlink":
         test = server_data(config)
         to_test = f"{len(test.test)} samples to test on" if test and test.test else "none here"
         return f"every client has its own, {to_test}"
-    if at_nodes(config):
+    if config.partition.at_nodes:
         return of_clients(subject, config)
     found = load(config.data)
     shape = "x".join(map(str, found.input_shape))
@@ -136,10 +136,8 @@ def refuse_other_run(subject: Subject, config: RunConfig) -> None:
     Raises:
         ValueError: the run divides one data set, or has no such client.
     """
-    from fedhpro_flwr.client.node_data import at_nodes
-
     scheme, clients = config.partition.scheme, config.partition.num_partitions
-    if not at_nodes(config):
+    if not config.partition.at_nodes:
         raise ValueError(
             f"partition.scheme = {scheme!r} in {subject.settings} divides one data set that every node has, and a node "
             f"with a {DATA_PATH} is refused; leave {DATA_PATH} out, or set partition.scheme = 'nodes'"

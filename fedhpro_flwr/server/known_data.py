@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedhpro_flwr.accuracies import Breakdown
-from fedhpro_flwr.client.node_data import at_nodes, server_data
+from fedhpro_flwr.client.node_data import server_data
 from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.data.data_set import DataSet
@@ -60,7 +60,7 @@ def known_data(config: RunConfig) -> KnownData:
     Raises:
         ConfigError: the data cannot be had, or not divided as asked; the message says why in one sentence.
     """
-    if at_nodes(config):
+    if config.partition.at_nodes:
         test = server_data(config)
         try:
             shape = DeclaredData.of(config.data)

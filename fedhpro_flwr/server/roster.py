@@ -14,7 +14,6 @@ from flwr.app import RecordDict
 from flwr.common.logger import log
 from flwr.serverapp import Grid
 
-from fedhpro_flwr.client.node_data import at_nodes
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.introduction import UNNAMED, Introduction
 from fedhpro_flwr.listed import listed
@@ -48,7 +47,7 @@ class Roster:
         settings = pack_task(config.flat(), Task(0, UNNAMED, run=so_far.run))
         self._attendance = Attendance(grid, RecordDict({CONFIG: settings}), width)
         self._clients = config.partition.num_partitions
-        self._own_data = at_nodes(config)  # whether nodes bring the data, so that no node can stand in for another
+        self._own_data = config.partition.at_nodes  # then no node can stand in for another
         self._architectures = config.model.architectures(self._clients)  # at first as the run's groups say
         # client -> the node that names it, or the last one that did
         self._owners: dict[int, int] = dict.fromkeys(so_far.named, NOT_HERE)

@@ -8,7 +8,6 @@ from fedhpro_flwr.data.own_format import own_reader
 from fedhpro_flwr.data.registry import refuse_unused
 from fedhpro_flwr.methods import METHODS
 from fedhpro_flwr.models import MODELS
-from fedhpro_flwr.settings.declared_data import NODES
 from fedhpro_flwr.tracking import chosen_trackers
 
 
@@ -21,7 +20,7 @@ def check_names(config: RunConfig) -> None:
             installed.
     """
     DATA_SETS.find(config.data.name)
-    if config.partition.scheme == NODES:
+    if config.partition.at_nodes:
         own_reader(config.data.name)
     refuse_unused(config.data)
     for architecture in (config.model.name, *config.model.group_sizes):

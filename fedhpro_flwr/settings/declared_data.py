@@ -11,7 +11,6 @@ from fedhpro_flwr.data.own_format import own_normalisation
 from fedhpro_flwr.data.tokens import tokenize
 from fedhpro_flwr.settings.flat_keys import ConfigError
 
-NODES = "nodes"  # partition.scheme: every client has data of its own
 TEXT = "text-csv"  # the format whose samples have the shape that data.text-length gives
 OF_ONE_DATA_SET = ("data.validation-share", "data.train-limit", "partition.imbalance")  # need one that is divided
 
@@ -101,7 +100,7 @@ def refuse_undeclared(data: DataSource, partition: PartitionPlan) -> None:
             f"data.input-shape = {data.input_shape!r}, but data.image-size = {data.image_size} is what pictures are "
             "resized to; make them equal"
         )
-    if partition.scheme != NODES:
+    if not partition.at_nodes:
         return
     if not names:
         raise ConfigError(
