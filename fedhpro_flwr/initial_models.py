@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
+from torch import Tensor
 
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.models import READS_PATH, Model, build
 from fedhpro_flwr.seeding import Draws
 from fedhpro_flwr.settings.declared_data import ShapedData
+from fedhpro_flwr.settings.sections import Share
 
 
 def initial_model(config: RunConfig, data: ShapedData, architecture: str = "") -> Model:
@@ -77,3 +81,11 @@ def initial_models(config: RunConfig, data: ShapedData, *, resumed: bool = False
                 f"width {models[names[0]].width}; give every model the same width (model.width)"
             )
     return models
+
+
+def encoders_of(share: Share, models: Mapping[str, Model]) -> dict[str, dict[str, Tensor]]:
+    """Initial models of the groups whose encoders are averaged apart from each other; empty for one architecture."""
+    if share != "group" or len(models) < 2:
+        return {}
+    # Copies: the server's test loads other weights into these models.
+    return {name: {key: value.clone() for key, value in model.state_dict().items()} for name, model in models.items()}

@@ -12,7 +12,7 @@ import fedhpro_flwr.torch_at_once  # noqa: F401 - first: the others import torch
 from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.device import settle
 from fedhpro_flwr.exported.describe import describe
-from fedhpro_flwr.initial_models import initial_models
+from fedhpro_flwr.initial_models import encoders_of, initial_models
 from fedhpro_flwr.methods import build_method
 from fedhpro_flwr.records import array_record
 from fedhpro_flwr.runs.checkpoint import Checkpoint
@@ -24,7 +24,7 @@ from fedhpro_flwr.runs.results import write_results
 from fedhpro_flwr.runs.resume import open_run
 from fedhpro_flwr.runs.run_folder import RunFolder
 from fedhpro_flwr.runs.summary import read_alone
-from fedhpro_flwr.server.global_evaluation import encoders_of, server_test
+from fedhpro_flwr.server.global_evaluation import server_test
 from fedhpro_flwr.server.known_data import known_data
 from fedhpro_flwr.tracking import Trackers
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from logging import WARNING
 
 from flwr.common.logger import log
-from torch import Tensor
 
 from fedhpro_flwr.accuracies import Breakdown, ServerTested
 from fedhpro_flwr.client_data import ClientData
@@ -28,14 +27,6 @@ COLLAPSED = (
 )
 # Tests the global model: by its head or, where given, by scores in its place; and by the nearest prototypes.
 ServerTest = Callable[[GlobalModel, Scores | None, Scores | None], ServerTested]
-
-
-def encoders_of(share: Share, models: Mapping[str, Model]) -> dict[str, dict[str, Tensor]]:
-    """Initial models of the groups whose encoders are averaged apart from each other; empty for one architecture."""
-    if share != "group" or len(models) < 2:
-        return {}
-    # Copies: the test loads other weights into these models.
-    return {name: {key: value.clone() for key, value in model.state_dict().items()} for name, model in models.items()}
 
 
 def server_test(
