@@ -10,6 +10,7 @@ import torch
 
 CLIENT_PHASES = ("evaluation", "class-gradients", "local-training", "departure")
 PHASE = "seconds-"  # prefix of a phase among a client's metrics
+WAITING = "waiting"  # the server's phase in which it waits for the clients
 
 
 class Stopwatch:

@@ -139,13 +139,12 @@ def costs(rounds: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
     The clients' seconds are missing if no client told them (`privacy.withhold`).
     """
-    server = {phase: value for phase, value in means(rounds, "server_seconds").items() if phase != "waiting"}
     clients = means(rounds, "client_seconds").values()
     return {
         "bytes-up": sum(means(rounds, "bytes_up").values()),
         "bytes-down": sum(means(rounds, "bytes_down").values()),
         **({"client-seconds": sum(clients)} if clients else {}),
-        "server-seconds": sum(server.values()),
+        "server-seconds": sum(means(rounds, "server_seconds").values()),
         "seconds": statistics.fmean(line["seconds"] for line in rounds),
     }
 

@@ -36,7 +36,7 @@ def domain_picture(groups: Sequence[Group]) -> Picture | None:
 def seconds_picture(groups: Sequence[Group]) -> Picture | None:
     """Seconds of a round by phase, stacked: the clients' as a sum, and the server's without its waiting for them."""
     keys = {"client_seconds": "client: ", "server_seconds": "server: "}
-    tables = [(group.name, _mean_over_runs(group, keys, 1.0, leave_out="server: waiting")) for group in groups]
+    tables = [(group.name, _mean_over_runs(group, keys, 1.0)) for group in groups]
     caption = "Seconds of a round by phase: those of the clients summed, and the server's own work."
     silent = {group.name for group in groups if all(run.config.privacy.withhold for run in group.runs)}
     if silent:
@@ -65,7 +65,7 @@ def _by_domain(run: Run) -> dict[str, float | None]:
     return {name: None if value is None else 100 * value for name, value in values.items()}
 
 
-def _mean_over_runs(group: Group, keys: Mapping[str, str], scale: float, leave_out: str = "") -> dict[str, Spread]:
+def _mean_over_runs(group: Group, keys: Mapping[str, str], scale: float) -> dict[str, Spread]:
     """Means over the rounds of a run, then over runs, of the entries under each of `keys`, prefixed with its value."""
     tables = [
         {
@@ -75,7 +75,7 @@ def _mean_over_runs(group: Group, keys: Mapping[str, str], scale: float, leave_o
         }
         for run in group.runs
     ]
-    return {name: spread for name, spread in spread_by_name(tables).items() if name != leave_out}
+    return spread_by_name(tables)
 
 
 def _bars(name: str, tables: Sequence[tuple[str, Mapping[str, Spread]]], caption: str) -> Picture | None:

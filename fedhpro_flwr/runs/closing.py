@@ -45,7 +45,7 @@ def closing(folder: Path, seconds: float, rounds_before: int = 0) -> Table:
         table.add_row("privacy", f"epsilon {spent:,.4g} at delta {delta:g}{if_secret}; of the client that spent most")
     for side, note in (("client", "a round, clients summed"), ("server", "a round")):
         phases = means(rounds, f"{side}_seconds")
-        listed = ", ".join(f"{name} {milliseconds(value)}" for name, value in phases.items() if name != "waiting")
+        listed = ", ".join(f"{name} {milliseconds(value)}" for name, value in phases.items())
         if listed:  # a client that withholds its results tells no times either
             table.add_row(f"{side} time", escape(f"{listed} {note}"))
     for way in ("up", "down"):

@@ -51,7 +51,7 @@ def draw_curves(rounds: Sequence[Mapping[str, Any]], config: RunConfig, final: C
     losses.grid(alpha=0.3, which="both")
 
     phases = {f"client: {name}": value for name, value in means(rounds, "client_seconds").items()}
-    phases |= {f"server: {name}": value for name, value in means(rounds, "server_seconds").items() if name != "waiting"}
+    phases |= {f"server: {name}": value for name, value in means(rounds, "server_seconds").items()}
     _bars(seconds, {name: 1000 * value for name, value in phases.items()}, "milliseconds a round (clients summed)")
     sizes = {f"down: {name}": value / 1000 for name, value in means(rounds, "bytes_down").items()}
     sizes |= {f"up: {name}": value / 1000 for name, value in means(rounds, "bytes_up").items()}

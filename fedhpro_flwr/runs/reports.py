@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from fedhpro_flwr.accuracies import OF_A_TEST, Breakdown, ClientsTested, ServerTested, client_numbers
 from fedhpro_flwr.records import TRAIN_LOSS, Update
-from fedhpro_flwr.timing import CLIENT_PHASES, PHASE, Stopwatch
+from fedhpro_flwr.timing import CLIENT_PHASES, PHASE, WAITING, Stopwatch
 
 LAST_ROUNDS = 10  # "mean of the last ten", as the reference's log is read
 
@@ -19,7 +19,7 @@ class RoundReport:
 
     server_round: int
     seconds: float  # wall clock of the whole round
-    server_seconds: Mapping[str, float]  # by phase, as the stopwatch was told; in `waiting` it waits for the clients
+    server_seconds: Mapping[str, float]  # by phase, as the stopwatch was told; in WAITING it waits for the clients
     client_seconds: Mapping[str, float]  # phases of timing.CLIENT_PHASES, summed over the clients
     bytes_down: Mapping[str, int]  # per record, summed over the clients
     bytes_up: Mapping[str, int]
@@ -112,6 +112,11 @@ def headline(accuracies: Sequence[tuple[int, float]]) -> dict[str, float | int |
 
 
 def means(rounds: Sequence[Mapping[str, Any]], key: str) -> dict[str, float]:
-    """Mean over the rounds of each entry under `key`: seconds of a phase, bytes of a record."""
+    """Mean over the rounds of each entry under `key`: seconds of a phase, bytes of a record.
+
+    The server's waiting is left out: it is no work of its own.
+    """
     names = dict.fromkeys(name for line in rounds for name in line[key])
+    if key == "server_seconds":
+        names.pop(WAITING, None)
     return {name: sum(line[key].get(name, 0.0) for line in rounds) / len(rounds) for name in names}

@@ -22,7 +22,7 @@ from fedhpro_flwr.server.replies import Collected, QuorumError, Reply, bytes_of,
 from fedhpro_flwr.server.reply_checks import OF_EVERY_REPLY
 from fedhpro_flwr.server.roster import Roster
 from fedhpro_flwr.server.seats import Seats
-from fedhpro_flwr.timing import Stopwatch
+from fedhpro_flwr.timing import WAITING, Stopwatch
 from fedhpro_flwr.visits import Visits, new_name
 
 Attempt = TypeVar("Attempt")
@@ -70,7 +70,7 @@ class Clients:
 
     def update(self) -> None:
         """Find out who plays the clients now: nodes may have come or gone, or have become another client's."""
-        with self._watch("waiting"):
+        with self._watch(WAITING):
             self.roster.update(self._timeout, self._failed)
         self._failed = ()
 
@@ -122,7 +122,7 @@ class Clients:
 
     def send_and_receive(self, messages: Iterable[Message], records: Collection[str] = ()) -> list[Message]:
         """The replies, as they came; bytes of records in neither OF_EVERY_REPLY nor `records` count as "other"."""
-        with self._watch("waiting"):
+        with self._watch(WAITING):
             replies = self.roster.unanswered.send_and_receive(list(messages), self._timeout)
         self.bytes_up.update(bytes_of(replies, of=(*OF_EVERY_REPLY, *records)))
         return replies
@@ -161,6 +161,6 @@ class Clients:
                     raise
                 log(WARNING, "%s; the round is repeated", lost)
                 earlier += [f"attempt {number}: {reason}" for reason in lost.set_aside]
-            with self._watch("waiting"):
+            with self._watch(WAITING):
                 self.roster.pause(self.seats.clients, self._timeout)
             number += 1
