@@ -25,7 +25,7 @@ def make_folder(folder: Path, named: str) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _try(folder)
+        try_to_write(folder)
     except OSError as error:
         file = next((place for place in (folder, *folder.parents) if os.path.isfile(place)), None)
         why = f"{file} is a file" if file else f"it cannot be made or written ({error.strerror})"
@@ -44,7 +44,7 @@ def refuse_unwritable_folder(folder: Path, named: str) -> None:
     """
     existing = next(place for place in (folder, *folder.absolute().parents) if os.path.exists(place))
     try:
-        _try(existing)
+        try_to_write(existing)
     except OSError as error:
         raise ConfigError(
             f"{named}: nothing can be written in {existing} ({error.strerror}); name another folder"
@@ -66,15 +66,19 @@ def refuse_unwritable_file(file: Path, named: str) -> None:
     if not file.parent.is_dir():
         raise ConfigError(f"{named}: there is no folder {file.parent}; make it first")
     try:
-        _try(file.parent)
+        try_to_write(file.parent)
     except OSError as error:
         raise ConfigError(
             f"{named}: no file can be written to {file.parent} ({error.strerror}); name another folder"
         ) from None
 
 
-def _try(folder: Path) -> None:
-    """Write a file that is gone at once: a folder's permissions alone do not say whether one can write to it."""
+def try_to_write(folder: Path) -> None:
+    """Write a file that is gone at once: a folder's permissions alone do not say whether one can write to it.
+
+    Raises:
+        OSError: one cannot.
+    """
     with TemporaryFile(dir=folder) as file:
         file.write(b"\0")
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from tempfile import TemporaryFile
 
 from fedhpro_flwr.doctor.finding import Finding, ok, problem, warning
 from fedhpro_flwr.doctor.machine import GB
 from fedhpro_flwr.doctor.subject import Subject
-from fedhpro_flwr.writable import users_state_folder
+from fedhpro_flwr.writable import try_to_write, users_state_folder
 
 LITTLE, TOO_LITTLE = 2 * GB, GB // 10  # bytes free on the disk
 
@@ -44,8 +43,7 @@ def writable(check: str, folder: Path, advice: str) -> Finding:
     folder = folder.expanduser().absolute()
     there = next(place for place in (folder, *folder.parents) if place.exists())
     try:
-        with TemporaryFile(dir=there) as file:
-            file.write(b"\0")
+        try_to_write(there)
     except OSError as error:
         return problem(check, f"{folder} cannot be written: {error.strerror}", f"change its rights, or {advice}")
     free = shutil.disk_usage(there).free
