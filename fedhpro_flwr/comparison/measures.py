@@ -15,7 +15,7 @@ from fedhpro_flwr.runs.reports import means
 from fedhpro_flwr.runs.run_folder import METRICS_FILE, SUMMARY_FILE, read_rounds
 from fedhpro_flwr.runs.summary import TEST_DATA, judged_by
 
-Panel = Literal[
+PanelTitle = Literal[
     "accuracy",
     "clients on their own test data",
     "accuracy by domain",
@@ -39,7 +39,7 @@ class Measure:
     title: str
     unit: Unit = "%"
     more_is_better: bool = True
-    panel: Panel = "accuracy"
+    panel: PanelTitle = "accuracy"
 
     @property
     def is_tested(self) -> bool:

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from fedhpro_flwr.comparison.grid import Chosen
-from fedhpro_flwr.comparison.measures import DOMAIN, HEADLINES, OWN, TARGET, Measure, measure_of
-from fedhpro_flwr.comparison.measures import Panel as PanelName
+from fedhpro_flwr.comparison.measures import DOMAIN, HEADLINES, OWN, TARGET, Measure, PanelTitle, measure_of
 from fedhpro_flwr.comparison.significance import FEWEST_PAIRS
 from fedhpro_flwr.comparison.table import Entry, Table
 from fedhpro_flwr.comparison.tuning import FOLDER
@@ -44,7 +43,7 @@ def panels(table: Table) -> list[Panel]:
     headlines = [measure for measure in table.measures if measure.key in HEADLINES]
     found = overview(table) if len(table.columns) > 1 else []
     for column in table.columns:
-        for title in get_args(PanelName):
+        for title in get_args(PanelTitle):
             shown = [m for m in table.measures if m.panel == title and _is_there(table, column, m)]
             if shown:
                 heads = [(measure.title, column, measure) for measure in shown]
