@@ -25,7 +25,7 @@ from torch import Tensor
 
 from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.records import Task
-from fedhpro_flwr.runs.round_files import file_content, in_own_memory
+from fedhpro_flwr.tensor_file import file_content, in_own_memory
 from fedhpro_flwr.visits import NAME
 from fedhpro_flwr.whole_file import remove_abandoned, write_whole
 from fedhpro_flwr.writable import refuse_unwritable_folder, users_state_folder

@@ -16,9 +16,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from fedhpro_flwr.data.declared import class_name
-from fedhpro_flwr.runs.round_files import file_content
 from fedhpro_flwr.settings.flat_keys import ConfigError, Scalar
 from fedhpro_flwr.settings.section import Count, Threads, Width
+from fedhpro_flwr.tensor_file import file_content
 
 # One key, because safetensors writes several in any order, and equal runs are to give equal files.
 KEY = "fedhpro-model"

@@ -22,8 +22,8 @@ from fedhpro_flwr.exchange import GlobalModel
 from fedhpro_flwr.first_difference import first_difference
 from fedhpro_flwr.records import Tensors
 from fedhpro_flwr.runs.read_json import of_json
-from fedhpro_flwr.runs.round_files import file_content, in_own_memory
 from fedhpro_flwr.settings.flat_keys import ConfigError, Scalar
+from fedhpro_flwr.tensor_file import file_content, in_own_memory
 from fedhpro_flwr.visits import Counted
 from fedhpro_flwr.whole_file import write_whole
 

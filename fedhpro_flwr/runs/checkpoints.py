@@ -13,9 +13,8 @@ from fedhpro_flwr.config import ConfigError
 from fedhpro_flwr.runs.checkpoint import About, Checkpoint
 from fedhpro_flwr.runs.prototype_trace import PrototypeTrace
 from fedhpro_flwr.runs.reports import RoundReport
-from fedhpro_flwr.runs.round_files import round_file, rounds_in
 from fedhpro_flwr.runs.round_line import WAY_OUT
-from fedhpro_flwr.runs.run_folder import CHECKPOINT_FOLDER, METRICS_FILE, read_rounds
+from fedhpro_flwr.runs.run_folder import CHECKPOINT_FOLDER, METRICS_FILE, read_rounds, round_file, rounds_in
 
 if TYPE_CHECKING:
     from server_app.strategy import FedHProStrategy

@@ -23,9 +23,9 @@ from fedhpro_flwr.records import HYPER_PROTOTYPES
 from fedhpro_flwr.runs.folder_lock import lock
 from fedhpro_flwr.runs.read_json import of_json
 from fedhpro_flwr.runs.reports import RoundReport
-from fedhpro_flwr.runs.round_files import file_content, rounds_in
 from fedhpro_flwr.runs.round_line import round_of
 from fedhpro_flwr.settings.flat_keys import nest
+from fedhpro_flwr.tensor_file import file_content
 from fedhpro_flwr.whole_file import naming, remove_unfinished, write_whole
 from fedhpro_flwr.writable import make_folder
 
@@ -223,3 +223,14 @@ def read_rounds(folder: Path, first: int | None = None) -> list[dict[str, Any]]:
     path = folder / METRICS_FILE
     lines = path.read_bytes().split(b"\n")[:-1][:first] if path.exists() else []
     return [round_of(line, f"{path}, line {number}") for number, line in enumerate(lines, start=1) if line]
+
+
+def round_file(folder: Path, server_round: int) -> Path:
+    """The checkpoint of a round, in the folder of checkpoints."""
+    return folder / f"round-{server_round}.safetensors"
+
+
+def rounds_in(folder: Path) -> list[int]:
+    """The rounds that a folder has checkpoints of, ascending; none if there is no folder."""
+    found = (path.stem.removeprefix("round-") for path in folder.glob("round-*.safetensors"))
+    return sorted(int(number) for number in found if number.isdecimal())

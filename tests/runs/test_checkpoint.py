@@ -15,7 +15,7 @@ from fedhpro_flwr.methods import build_method
 from fedhpro_flwr.runs.checkpoint import About, Checkpoint, RunSoFar, checksum
 from fedhpro_flwr.runs.checkpoints import Checkpoints, newest
 from fedhpro_flwr.runs.reports import RoundReport
-from fedhpro_flwr.runs.round_files import rounds_in
+from fedhpro_flwr.runs.run_folder import rounds_in
 from fedhpro_flwr.visits import Visits
 
 ABOUT = About(

@@ -1,24 +1,12 @@
-"""A folder of files round-<r>.safetensors, each with the state after round r; tensors to and from files."""
+"""Tensors by name, to the bytes of a safetensors file and from such a file."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from safetensors.torch import save
 from torch import Tensor
-
-
-def round_file(folder: Path, server_round: int) -> Path:
-    """The file of a round."""
-    return folder / f"round-{server_round}.safetensors"
-
-
-def rounds_in(folder: Path) -> list[int]:
-    """The rounds that a folder has files of, ascending; none if there is no folder."""
-    found = (path.stem.removeprefix("round-") for path in folder.glob("round-*.safetensors"))
-    return sorted(int(number) for number in found if number.isdecimal())
 
 
 def file_content(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
