@@ -17,7 +17,6 @@ from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.device import settle
 from fedhpro_flwr.models import Model
 from fedhpro_flwr.records import Broadcast, asked_partition, pack_test, pack_update, unpack_broadcast, unpack_task
-from fedhpro_flwr.seeding import Draws
 
 from .visit import own_test, visit  # relative: the package also answers to another name, see front_doors.py
 
@@ -62,8 +61,7 @@ def make_client_app(client_side: ClientSide) -> ClientApp:
         def job() -> RecordDict:
             received = unpack_broadcast(message)
             settle(received.config)
-            draws = Draws(received.config.seed, received.task.server_round, received.task.partition_id)
-            with reasons_kept(received.config.privacy.withhold), draws.torch_everywhere():
+            with reasons_kept(received.config.privacy.withhold), received.draws.torch_everywhere():
                 model, data, state = prepared(client_side, received.config, received.task, context)
                 return work(model, data, received, state)
 

@@ -57,7 +57,7 @@ def visit(
     """
     config, task = received.config, received.task
     method = method or build_method(config)
-    draws, watch = Draws(config.seed, task.server_round, task.partition_id), Stopwatch()
+    draws, watch = received.draws, Stopwatch()
     kept, memory = split_memory(state.before() if state else {})
     load(model, received.model, method.share, kept)
     model.eval()  # every hook gets it in this mode: only training moves a BatchNorm's statistics

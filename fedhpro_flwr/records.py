@@ -20,17 +20,13 @@ from torch import Tensor
 
 from fedhpro_flwr.config import ConfigError, RunConfig, Scalar
 from fedhpro_flwr.metrics import Evaluation
+from fedhpro_flwr.seeding import Draws
 
 MODEL, CONFIG, METRICS = "model", "config", "metrics"
 CLASS_GRADIENTS, CLASS_IDS, CLASS_COUNTS = "class-gradients", "class-ids", "class-counts"
 CLASS_PROTOTYPES = "class-prototypes"  # mean feature of each class of a client
 HEAD_WEIGHT_GRADIENTS, HEAD_BIAS_GRADIENTS = "head-weight-gradients", "head-bias-gradients"
-CLASS_TENSORS = (
-    CLASS_GRADIENTS,
-    CLASS_PROTOTYPES,
-    HEAD_WEIGHT_GRADIENTS,
-    HEAD_BIAS_GRADIENTS,
-)  # one row per class [P, ...]
+CLASS_TENSORS = (CLASS_GRADIENTS, CLASS_PROTOTYPES, HEAD_WEIGHT_GRADIENTS, HEAD_BIAS_GRADIENTS)  # [P, ...] by class
 HYPER_PROTOTYPES = "hyper-prototypes"
 GLOBAL_PROTOTYPES, KNOWN_CLASSES = "global-prototypes", "known-classes"
 CONFUSION, CONFUSION_BY_PROTOTYPE = "confusion", "confusion-by-prototype"
@@ -66,6 +62,11 @@ class Broadcast:
     tensors: Tensors  # the method's, by record name
     config: RunConfig
     task: Task
+
+    @property
+    def draws(self) -> Draws:
+        """The client's random draws of this round."""
+        return Draws(self.config.seed, self.task.server_round, self.task.partition_id)
 
 
 @dataclass(frozen=True, eq=False)

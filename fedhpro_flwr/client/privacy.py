@@ -26,7 +26,6 @@ from fedhpro_flwr.aggregation import VARIANCE
 from fedhpro_flwr.client.gaussian_noise import Normals, normals
 from fedhpro_flwr.client.privacy_account import epsilon_of, reply_mu, spend
 from fedhpro_flwr.records import CLASS_COUNTS, CLASS_IDS, CLASS_TENSORS, Broadcast, Tensors, Update
-from fedhpro_flwr.seeding import Draws
 
 if TYPE_CHECKING:
     from fedhpro_flwr.client.personal import PersonalState
@@ -52,7 +51,7 @@ def protected(update: Update, received: Broadcast, num_classes: int, state: Pers
     tensors = without_small_classes(update.tensors, privacy.min_samples)
     if privacy.withhold:
         tensors = of_every_class(tensors, num_classes)
-    noise = normals(privacy.noise, Draws(received.config.seed, task.server_round, task.partition_id))
+    noise = normals(privacy.noise, received.draws)
     of_classes = [name for name in tensors if name in CLASS_TENSORS]
     if privacy.class_clip > 0:
         noised = blurred([tensors[name] for name in of_classes], privacy.class_clip, privacy.class_noise, noise)
