@@ -16,7 +16,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from logging import ERROR
-from typing import TYPE_CHECKING
 
 import torch
 from flwr.common.logger import log
@@ -24,11 +23,9 @@ from torch import Tensor
 
 from fedhpro_flwr.aggregation import VARIANCE
 from fedhpro_flwr.client.gaussian_noise import Normals, normals
+from fedhpro_flwr.client.personal import PersonalState
 from fedhpro_flwr.client.privacy_account import epsilon_of, reply_mu, spend
 from fedhpro_flwr.records import CLASS_COUNTS, CLASS_IDS, CLASS_TENSORS, Broadcast, Tensors, Update
-
-if TYPE_CHECKING:
-    from fedhpro_flwr.client.personal import PersonalState
 
 EPSILON, EPSILON_IF_SECRET = "epsilon", "epsilon-if-secret"  # of a client's replies so far; the second if "seeded"
 
