@@ -1,9 +1,8 @@
-"""What one process keeps between messages: the data set, its partition, and one model instance.
+"""What one process keeps between messages: one data set, its partition, a model of each architecture, and the own data
+of each client (client/node_data.py).
 
 In simulation an actor serves many clients, so this saves a decode and a build per message. Deployed, every message has
-a fresh process, and nothing here relies on having been called before. The cache is the package's only global state, and
-holds one entry of each kind: a data set, its partition, a model of each architecture, and the own data of each client
-(client/node_data.py).
+a fresh process, and nothing here relies on having been called before.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ class Arrival:
 
     model: Model  # in eval mode
     data: ClientData
-    received: Broadcast
+    received: Broadcast  # its tensors are on the CPU, as is the memory; model and data need not be
     draws: Draws
     memory: Tensors = field(default_factory=dict)  # the method's, from the last visit; empty at the first
 

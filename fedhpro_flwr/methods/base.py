@@ -30,8 +30,8 @@ from fedhpro_flwr.timing import Stopwatch
 class ServerStep:
     """What the server's part of a round computes from the replies."""
 
-    model: Tensors
-    state: object
+    model: Tensors  # the tensors that `server_step` was given as `model`, of the same shapes and types
+    state: object  # after the round
     metrics: Mapping[str, float] = field(default_factory=dict)  # finite numbers
     voids: bool = False  # whether what clients have kept so far is void, so that each begins anew
 
@@ -144,7 +144,10 @@ class Method:
         return {}
 
     def expects(self, state: object) -> dict[str, Shape]:
-        """Names and shapes of what `upload` and `depart` send."""
+        """Names and shapes of what `upload` and `depart` send; "P" is the number of classes that a client holds.
+
+        All are float32 but `class-ids` and `class-counts`, which are int64.
+        """
         return {}
 
     def server_step(

@@ -21,7 +21,7 @@ from fedhpro_flwr.seeding import Draws
 from fedhpro_flwr.settings.fedhpro_sections import CalibrationOptions
 from fedhpro_flwr.settings.sections import AggregationOptions
 
-SIGNAL_HEAD_WEIGHT, SIGNAL_HEAD_BIAS = "signal-head-weight", "signal-head-bias"
+SIGNAL_HEAD_WEIGHT, SIGNAL_HEAD_BIAS = "signal-head-weight", "signal-head-bias"  # see `sent_head`
 
 
 def refuse_calibration(config: RunConfig) -> None:
