@@ -182,7 +182,7 @@ class FedHPro(Method):
 
     def tensors(self, state: object) -> dict[str, Tensor]:
         """S under its wire name, and the calibration's prototypes and head."""
-        return cast(FedHProState, state).results()
+        return cast(FedHProState, state).tensors()
 
     def saved(self, state: object) -> dict[str, Tensor]:
         """All of the state."""

@@ -47,7 +47,7 @@ class FedHProState:
             calibrated = replace(calibrated, head=None)  # no longer re-trained, it would fall behind the encoder
         return replace(self, calibrated=calibrated, wants_head_gradients=wants, class_counts=counts)
 
-    def results(self) -> dict[str, Tensor]:
+    def tensors(self) -> dict[str, Tensor]:
         """S under its wire name, and the calibration's prototypes and head."""
         named = {HYPER_PROTOTYPES: self.hyper_prototypes.vectors}
         if self.calibrated is not None:
@@ -55,8 +55,8 @@ class FedHProState:
         return named
 
     def saved(self) -> dict[str, Tensor]:
-        """`results`, whether the next round asks for head gradients, and the class counts heard so far."""
-        named = self.results() | {WANTS_HEAD_GRADIENTS: torch.tensor([int(self.wants_head_gradients)])}
+        """`tensors`, whether the next round asks for head gradients, and the class counts heard so far."""
+        named = self.tensors() | {WANTS_HEAD_GRADIENTS: torch.tensor([int(self.wants_head_gradients)])}
         return named | ({} if self.class_counts is None else {CLASS_COUNTS: self.class_counts})
 
     @classmethod
