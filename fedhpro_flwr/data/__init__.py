@@ -31,30 +31,11 @@ from fedhpro_flwr.data import (  # noqa: F401  they register themselves
     usps,
 )
 from fedhpro_flwr.data.data_set import DataSet, Split
-from fedhpro_flwr.data.long_tail import class_groups
-from fedhpro_flwr.data.own_format import OWN_FORMATS, OwnSamples, own_format
-from fedhpro_flwr.data.partition import Partition, PartitionPlan, partition, split_test
-from fedhpro_flwr.data.registry import DATA_SETS, DataSource, Loader, data_set, refuse_unused
+from fedhpro_flwr.data.partition import PartitionPlan
+from fedhpro_flwr.data.registry import DATA_SETS, DataSource, data_set, refuse_unused
 from fedhpro_flwr.data.validation import validation
 
-__all__ = [
-    "DATA_SETS",
-    "OWN_FORMATS",
-    "DataSet",
-    "DataSource",
-    "Loader",
-    "OwnSamples",
-    "Partition",
-    "PartitionPlan",
-    "Split",
-    "class_groups",
-    "data_set",
-    "load",
-    "own_format",
-    "partition",
-    "split_test",
-    "validation",
-]
+__all__ = ["DATA_SETS", "DataSet", "DataSource", "PartitionPlan", "Split", "data_set", "load"]
 
 
 def load(source: DataSource) -> DataSet:
