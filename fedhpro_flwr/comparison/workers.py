@@ -14,16 +14,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import tomli_w
-
 from fedhpro_flwr.commands import OK
 from fedhpro_flwr.commands.complaint import SAID
 from fedhpro_flwr.comparison.child_process import LOG_FILE, end, start_child, stop
 from fedhpro_flwr.comparison.finished import is_finished
 from fedhpro_flwr.comparison.grid import Cell
-from fedhpro_flwr.runs.run_folder import CHECKPOINT_FOLDER, CONFIG_FILE, FAILURE_FILE
-from fedhpro_flwr.settings.flat_keys import nest
-from fedhpro_flwr.whole_file import write_whole
+from fedhpro_flwr.runs.run_folder import CHECKPOINT_FOLDER, FAILURE_FILE, write_settings
 
 
 @dataclass(frozen=True)
@@ -64,7 +60,7 @@ class Worker:
         for name in (FAILURE_FILE, LOG_FILE):  # of an earlier attempt: they would explain this one's failure wrongly
             (cell.folder / name).unlink(missing_ok=True)
         shutil.rmtree(cell.folder / CHECKPOINT_FOLDER, ignore_errors=True)
-        write_whole(cell.folder / CONFIG_FILE, tomli_w.dumps(nest(cell.config.flat())).encode())
+        write_settings(cell.folder, cell.config)
         self.cell, self.began = cell, time.monotonic()
         assert self.process.stdin is not None
         with suppress(BrokenPipeError):  # the child died while idle, which `outcome` sees by the end of its output

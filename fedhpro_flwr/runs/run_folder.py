@@ -48,6 +48,11 @@ def new_path(results: Path, experiment: str) -> Path:
     return results / experiment / f"{time.strftime('%Y%m%d-%H%M%S')}-{token_hex(2)}"
 
 
+def write_settings(folder: Path, config: RunConfig) -> None:
+    """config.toml: every setting, presets filled in."""
+    write_whole(folder / CONFIG_FILE, tomli_w.dumps(nest(config.flat())).encode())
+
+
 def refuse_taken(folder: Path) -> None:
     """Refuse to write over a run that is finished or has a checkpoint to go on from; any other run is begun anew.
 
@@ -115,7 +120,7 @@ class RunFolder:
             shutil.rmtree(path / CHECKPOINT_FOLDER, ignore_errors=True)
             for file in [file for name in OF_A_FINISHED_RUN for file in path.glob(name)]:
                 file.unlink()  # from another attempt, and so from another model
-        write_whole(path / CONFIG_FILE, tomli_w.dumps(nest(config.flat())).encode())
+        write_settings(path, config)
         (path / FAILURE_FILE).unlink(missing_ok=True)
         lines = [json.dumps(line) + "\n" for line in read_rounds(path, rounds_before)]
         write_whole(path / METRICS_FILE, "".join(lines).encode())
