@@ -39,10 +39,10 @@ def weighted_mean(states: Sequence[Mapping[str, Tensor]], weights: Sequence[floa
     return mean
 
 
-class ClassMean(NamedTuple):
-    """Mean over clients per class, and which classes anybody sent."""
+class ClassAverage(NamedTuple):
+    """Average over clients per class, and which classes anybody sent; a client's own means are `ClassMeans`."""
 
-    mean: Tensor  # [C, ...], zero if nobody sent the class
+    mean: Tensor  # [C, ...], zero if nobody sent the class; a median or trimmed mean if `aggregation.*` asks for it
     class_mask: Tensor  # [C] bool
 
 
@@ -53,7 +53,7 @@ def class_mean(
     num_classes: int,
     *,
     weighting: ClassWeighting = "clients",
-) -> ClassMean:
+) -> ClassAverage:
     """Mean of the clients' class gradients, or class means, over the clients that hold the class [P.1] [R.c2].
 
     Args:
@@ -72,4 +72,4 @@ def class_mean(
         total.index_add_(0, own, held)
     class_mask = total > 0
     divisor = torch.where(class_mask, total, 1.0).reshape((-1, *[1] * (summed.ndim - 1)))
-    return ClassMean((summed / divisor).to(values[0].dtype), class_mask)
+    return ClassAverage((summed / divisor).to(values[0].dtype), class_mask)

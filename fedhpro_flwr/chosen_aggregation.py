@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from fedhpro_flwr.aggregation import ClassMean, ClassWeighting, class_mean, weighted_mean
+from fedhpro_flwr.aggregation import ClassAverage, ClassWeighting, class_mean, weighted_mean
 from fedhpro_flwr.robust import clipped_models, cut_of, middle_mean, middle_model, shrink_factors
 from fedhpro_flwr.settings.sections import AggregationOptions
 
@@ -43,7 +43,7 @@ def average_classes(
     num_classes: int,
     *,
     weighting: ClassWeighting = "clients",
-) -> ClassMean:
+) -> ClassAverage:
     """What the clients sent for each class (class gradients, class means), averaged over the clients that hold it.
 
     Args:
@@ -63,7 +63,7 @@ def average_classes(
     for place, (own, rows) in enumerate(zip(ids, values, strict=True)):
         dense[place, own] = rows.detach()
     cut = cut_of(options.class_gradients, held.sum(dim=0), options.trim)
-    return ClassMean(middle_mean(dense, held, cut), held.any(dim=0))
+    return ClassAverage(middle_mean(dense, held, cut), held.any(dim=0))
 
 
 def _held(ids: Sequence[Tensor], num_classes: int) -> Tensor:

@@ -14,7 +14,7 @@ from typing import ClassVar, Protocol, cast
 
 from torch import Tensor
 
-from fedhpro_flwr.aggregation import ClassMean, ClassWeighting
+from fedhpro_flwr.aggregation import ClassAverage, ClassWeighting
 from fedhpro_flwr.chosen_aggregation import average_classes
 from fedhpro_flwr.class_means import ClassMeans
 from fedhpro_flwr.config import ConfigError, RunConfig
@@ -103,7 +103,7 @@ class PrototypeMethod(Method, ABC):
 
     def averaged(
         self, means: Sequence[ClassMeans], num_classes: int, weighting: ClassWeighting = "clients"
-    ) -> ClassMean:
+    ) -> ClassAverage:
         """The clients' class means averaged as `aggregation.*` says: [C, D], and which classes anybody sent [C]."""
         return average_classes(
             self.config.aggregation,
