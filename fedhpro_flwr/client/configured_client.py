@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flwr.app import Context
 
-from fedhpro_flwr.client.node_data import DATA_PATH, client_data
+from fedhpro_flwr.client.node_data import client_data
 from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.code_fingerprint import code_fingerprint
 from fedhpro_flwr.config import RunConfig
@@ -15,6 +15,7 @@ from fedhpro_flwr.methods import build_method
 from fedhpro_flwr.models import Model
 from fedhpro_flwr.records import Task
 from fedhpro_flwr.settings.declared_data import DeclaredData, ShapedData
+from fedhpro_flwr.settings.places import DATA_PATH
 
 
 def configured_client(config: RunConfig, task: Task, context: Context) -> tuple[Model, ClientData]:

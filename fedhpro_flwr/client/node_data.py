@@ -23,9 +23,9 @@ from fedhpro_flwr.data.own_format import SUFFIXES, OwnSamples, own_normalisation
 from fedhpro_flwr.data.registry import DataSource, refuse_unused
 from fedhpro_flwr.engine import RESIDENT
 from fedhpro_flwr.introduction import UNNAMED, own_partition
+from fedhpro_flwr.settings.places import DATA_PATH
 
-DATA_PATH = "data-path"  # in a node's config
-SERVER = "server"
+SERVER = "server"  # the name of what the server tests on, in data.path
 
 
 def client_data(config: RunConfig, partition_id: int, context: Context) -> ClientData:

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 
 from fedhpro_flwr.doctor.finding import Finding, ok, problem, warning
 from fedhpro_flwr.doctor.subject import Subject
+from fedhpro_flwr.settings.places import DATA_PATH
 
 if TYPE_CHECKING:
     from fedhpro_flwr.config import RunConfig
-
-DATA_PATH = "data-path"  # node_data.DATA_PATH; importing it from there would import torch
 
 
 def node_config(subject: Subject) -> Finding | None:

@@ -21,6 +21,7 @@ UNCOUNTED = (DATA_FOLDER, "data.download")  # two runs that differ in these alon
 # No result depends on where a run's files go, which trackers it tells, how long it waits, and for how many nodes.
 DECIDES_NOTHING = frozenset({*OF_THE_RUN, "trackers", "clients.num-nodes", "clients.retries", "clients.timeout"})
 HASHING = "hashing"  # data.tokenizer names a folder or this
+DATA_PATH = "data-path"  # in the config of a node: where the data of its client lies
 
 
 def without_places(settings: Mapping[str, Scalar]) -> dict[str, Scalar]:
