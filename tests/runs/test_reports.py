@@ -35,6 +35,12 @@ def test_means_count_an_absent_entry_as_zero():
     assert means([], "x") == {}
 
 
+def test_means_leave_the_servers_waiting_out():
+    line = {"server_seconds": {"waiting": 5.0, "matching": 1.0}, "bytes_up": {"waiting": 3}}
+    assert means([line], "server_seconds") == {"matching": 1.0}
+    assert means([line], "bytes_up") == {"waiting": 3.0}
+
+
 def test_a_line_is_json():
     report = RoundReport(
         1,
