@@ -8,8 +8,8 @@ from fedhpro_flwr.doctor.contact import Answer
 from fedhpro_flwr.doctor.finding import Finding, ok, problem, warning
 from fedhpro_flwr.doctor.subject import Subject
 
-# Flower 1.41 (flwr/common/constant.py): a node signs the time, and the SuperLink refuses a time more than 5 s ahead of
-# its own clock, or more than 305 s behind it.
+# Flower 1.41 and 1.42 (flwr/common/constant.py): a node signs the time, and the SuperLink refuses a time more than 5 s
+# ahead of its own clock, or more than 305 s behind it.
 MOST_AHEAD, MOST_BEHIND = 5.0, 305.0
 FAR_OFF = 30.0  # seconds; a clock that is so wrong is not set by the network, and will drift further
 SET_IT = "let the network set the clock of both machines, `timedatectl set-ntp true`"

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from fedhpro_flwr.doctor.contact import TIMEOUT, Answer, Contact
 from fedhpro_flwr.doctor.finding import Finding, ok, problem, warning
 from fedhpro_flwr.doctor.subject import Subject
+from fedhpro_flwr.doctor.versions import required
 
 CONTROL_CALL = "/v1/control/list-runs"
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -58,7 +59,10 @@ def no_answer(link: Contact, error: OSError | HTTPException) -> str:
 
 
 def flower_version(subject: Subject) -> Finding | None:
-    """A SuperLink works only with its own major.minor release of Flower, which only its OpenAPI description tells."""
+    """Which release of Flower the SuperLink is, as its OpenAPI description alone tells: one this project runs with?
+
+    Flower lets in nodes of other releases, without a word. Those that `requires` allows were tried beside each other.
+    """
     link = subject.superlink
     if link is None or not link.answers:
         return None
@@ -67,11 +71,13 @@ def flower_version(subject: Subject) -> Finding | None:
     theirs = str(described.json().get("info", {}).get("version", ""))
     if described.status != 200 or not theirs:
         return ok("flower version", f"{mine} here; the SuperLink does not show its own through the proxy")
-    if theirs.split(".")[:2] != mine.split(".")[:2]:
-        wanted = ".".join(theirs.split(".")[:2])
-        found = f"{mine} here, {theirs} at the SuperLink"
-        return problem("flower version", found, f"install the same release on both: `pip install 'flwr=={wanted}.*'`")
-    return ok("flower version", f"{mine} here, {theirs} at the SuperLink")
+    found = f"{mine} here, {theirs} at the SuperLink"
+    if theirs.split(".")[:2] == mine.split(".")[:2]:
+        return ok("flower version", found)
+    if any(flower.name == "flwr" and flower.specifier.contains(theirs) for flower in required(subject)):
+        return warning("flower version", found, "the two work together; install the newer one here too when you can")
+    wanted = ".".join(theirs.split(".")[:2])
+    return problem("flower version", found, f"install the same release on both: `pip install 'flwr=={wanted}.*'`")
 
 
 def control_api(subject: Subject) -> Finding | None:

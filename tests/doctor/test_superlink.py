@@ -128,7 +128,10 @@ def test_without_a_superlink_nothing_is_asked():
     assert [check(Subject()) for check in (reached, flower_version, control_api, clock, tls.handshake)] == [None] * 5
 
 
-@pytest.mark.parametrize(("release", "level"), [("1.41.7", OK), ("1.40.0", PROBLEM), ("2.41.0", PROBLEM)])
+@pytest.mark.parametrize(
+    ("release", "level"),
+    [("1.41.7", OK), ("1.42.0", WARNING), ("1.40.0", PROBLEM), ("1.43.0", PROBLEM), ("2.41.0", PROBLEM)],
+)
 def test_the_release_of_flower(serve, monkeypatch, release, level):
     monkeypatch.setattr("fedhpro_flwr.doctor.superlink.version", lambda _: "1.41.0")
     finding = flower_version(at(serve(release=release)))
