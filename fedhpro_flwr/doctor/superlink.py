@@ -61,7 +61,7 @@ def no_answer(link: Contact, error: OSError | HTTPException) -> str:
 def flower_version(subject: Subject) -> Finding | None:
     """Which release of Flower the SuperLink is, as its OpenAPI description alone tells: one this project runs with?
 
-    Flower lets in nodes of other releases, without a word. Those that `requires` allows were tried beside each other.
+    Flower lets in nodes of other releases, without a word. Those that this project allows were tried beside each other.
     """
     link = subject.superlink
     if link is None or not link.answers:
@@ -75,7 +75,7 @@ def flower_version(subject: Subject) -> Finding | None:
     if theirs.split(".")[:2] == mine.split(".")[:2]:
         return ok("flower version", found)
     if any(flower.name == "flwr" and flower.specifier.contains(theirs) for flower in required(subject)):
-        return warning("flower version", found, "the two work together; install the newer one here too when you can")
+        return warning("flower version", found, "the two work together; when you can, install the newer one on both")
     wanted = ".".join(theirs.split(".")[:2])
     return problem("flower version", found, f"install the same release on both: `pip install 'flwr=={wanted}.*'`")
 
