@@ -22,7 +22,7 @@ from server_app.app import app as server_app
 pytestmark = pytest.mark.simulation
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = {
-    "rounds": 5,
+    "rounds": 3,
     "partition.num-partitions": 2,
     "clients.num-nodes": 2,
     "data.train-limit": 160,
@@ -30,7 +30,7 @@ SMALL = {
     "model.name": "mlp",
     "model.width": 8,
     "hyper-prototypes.matching-steps": 3,
-    "evaluation.clients-every": 3,
+    "evaluation.clients-every": 2,
 }
 SECONDS = 600.0  # for what takes a minute or two on an idle machine, and ten times as long on a busy one
 
@@ -100,7 +100,7 @@ def test_killed_superlink_and_killed_serverapp_cost_only_time(tmp_path, whole):
             until(lambda: told().count("it goes on from its last checkpoint") == 1, "submitted again", SECONDS)
             # The orphan holds the run's folder until it has heard from the new SuperLink that its run is over.
             until(lambda: orphan not in superlink.pids(), "the orphaned ServerApp ends", SECONDS)
-            rounds(3)
+            rounds(2)
             os.kill(serverapp(again.mark), signal.SIGKILL)
             assert command.wait(SECONDS) == 0, told() + cluster.logs()
         finally:
