@@ -73,6 +73,8 @@ class Inquiries:
         """Whether a beginning run waits for more than these answers, the last of which came `quiet` seconds ago."""
         if num_nodes:
             return answers.heard < num_nodes
+        if not answers.heard:  # the SuperLink lists nodes that have just ended for two heartbeats more
+            return True
         return bool(self._open) and (not answers.introduced or quiet < QUIET_SECONDS)
 
     def ask(self, node_ids: Iterable[int], timeout: float) -> Answers:

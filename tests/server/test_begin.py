@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from faulty_grid import CONFIG, Clock, Faulty, Played, once
+from faulty_grid import CONFIG, UNAVAILABLE, Clock, Faulty, Played, once
+from flwr.app import Error, Message
 
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.runs.checkpoint import RunSoFar
@@ -93,3 +94,46 @@ def test_a_run_does_not_begin_before_the_first_node_has_answered(clock):
     with pytest.raises(ConfigError, match=r"^no node introduced itself: no answer in 3600 s$"):
         begun(clock, {100: NEVER})
     assert clock.now == 3600
+
+
+class JustRestarted(Faulty):
+    """Every node has come back under another id after ten seconds; for a minute the SuperLink lists the old ids too."""
+
+    def __init__(self, clock):
+        super().__init__(clock, lambda *_: None)
+        for node in list(self._contexts):
+            self.restart(node, node + 100)
+
+    def get_node_ids(self):
+        listed = {*self._contexts} - (self.gone if self.clock.now >= 60 else set())
+        return sorted(node for node in listed if node < 200 or self.clock.now >= 10)
+
+
+@pytest.mark.parametrize("num_nodes", [0, 3])
+def test_nodes_that_cannot_be_reached_are_no_reason_to_end_a_run_that_has_not_begun(clock, num_nodes):
+    settings = RunConfig.parse(CONFIG, clients__num_nodes=num_nodes)
+    roster = Roster(JustRestarted(clock), settings, RunSoFar("ab"), 4)
+    roster.begin(3600)
+    assert roster.draw(1).nodes == {0: 200, 1: 201, 2: 202}
+    assert clock.now <= 60
+
+
+class Unreachable(Faulty):
+    """Its nodes are listed and nothing else."""
+
+    def push_messages(self, messages):
+        message_ids = super().push_messages(messages)
+        self._replies.clear()
+        return message_ids
+
+    def send_and_receive(self, messages, *, timeout=None):
+        messages = list(messages)
+        self.push_messages(messages)
+        return [Message(Error(code=UNAVAILABLE, reason="Error: Node Unavailable"), reply_to=each) for each in messages]
+
+
+def test_nodes_that_can_never_be_reached_end_it_at_the_timeout(clock):
+    roster = Roster(Unreachable(clock, lambda *_: None), RunConfig.parse(CONFIG), RunSoFar("ab"), 4)
+    with pytest.raises(ConfigError, match=r"^no node introduced itself: node 100: Error: Node Unavailable$"):
+        roster.begin(600)
+    assert clock.now == 600
