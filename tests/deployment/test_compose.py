@@ -27,9 +27,9 @@ THREE_CLIENTS = "partition.num-partitions=3 clients.num-nodes=3"  # of docker/RE
 KILLED, CUT = 1, 2  # partitions
 REFUSED = "[code: 2004]"  # Flower's code for a key that is not registered
 until_seen = functools.partial(until, pause=1.0)  # a look asks the engine, by a process
-# Two have faults, and up to three later ones, of 9 s, end before the node that was cut off is back: it waits up to 20 s
-# between its tries to reach the SuperLink.
-ROUNDS = 8
+# One or two have faults, and up to three later ones, of 9 s, end before the node that was cut off is back: it waits up
+# to 20 s between its tries to reach the SuperLink.
+ROUNDS = 6
 
 
 @pytest.fixture(scope="module")
@@ -135,16 +135,12 @@ def test_mnist_goes_on_when_a_supernode_is_killed_and_another_cut_off_and_takes_
     cluster.up()
     before = {name: cluster.visits(name) for name in SUPERNODES}
     run_id = cluster.submit(conf)
-
     until_seen(lambda: cluster.visits(killed) > before[killed], "supernode-1 trains in round 1")
     cluster.compose("kill", killed)
-    cluster.compose("start", killed)
-    until_seen(lambda: cluster.played("mnist-small"), "round 1 ends without it")
-
-    visits = cluster.visits(cut)
-    until_seen(lambda: cluster.visits(cut) > visits, "supernode-2 trains")
+    until_seen(lambda: cluster.visits(cut) > before[cut], "supernode-2 trains in round 1")
     cluster.cut(cut)
-    until_seen(lambda: CUT not in cluster.played("mnist-small")[-1], "a round ends without it")
+    cluster.compose("start", killed)
+    until_seen(lambda: any(CUT not in players for players in cluster.played("mnist-small")), "a round ends without it")
     cluster.heal(cut)
     cluster.wait(run_id)
 
