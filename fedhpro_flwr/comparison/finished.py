@@ -22,7 +22,7 @@ def is_finished(cell: Cell) -> bool:
 
 
 def unfinished(cells: Iterable[Cell]) -> list[Cell]:
-    """The cells still to be run; those whose run stopped or failed are begun anew.
+    """The cells still to be run.
 
     Raises:
         ConfigError: a folder holds a finished run with other settings or of other samples, or one whose settings cannot

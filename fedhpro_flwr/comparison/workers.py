@@ -55,11 +55,12 @@ class Worker:
         return cls(start_child(command, environment, lock), threads)
 
     def give(self, cell: Cell) -> None:
-        """Begin a cell anew: its settings go to its folder, from which the run reads them."""
+        """Begin a cell, or go on with it: its settings go to its folder, from which the run reads them."""
         cell.folder.mkdir(parents=True, exist_ok=True)
+        if (cell.folder / FAILURE_FILE).exists():  # begun anew: its first rounds may have suffered too
+            shutil.rmtree(cell.folder / CHECKPOINT_FOLDER, ignore_errors=True)
         for name in (FAILURE_FILE, LOG_FILE):  # of an earlier attempt: they would explain this one's failure wrongly
             (cell.folder / name).unlink(missing_ok=True)
-        shutil.rmtree(cell.folder / CHECKPOINT_FOLDER, ignore_errors=True)
         write_settings(cell.folder, cell.config)
         self.cell, self.began = cell, time.monotonic()
         assert self.process.stdin is not None

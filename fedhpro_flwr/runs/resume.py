@@ -130,17 +130,26 @@ def open_run(config: RunConfig) -> tuple[RunFolder, RunConfig, Checkpoint | None
         known = _looked_at(path, begun_with, config)
         for warning in known.warnings:
             log(WARNING, "%s", warning)
-        if known.checkpoint:
-            settle(known.config)
-            data = known_data(known.config)
-            refuse_other_data(known.checkpoint, data.fingerprint)
-            refuse_other_samples(known.folder, data.content)
+        refuse_changed_data(known)
         folder = RunFolder(path, known.config, rounds_before=known.rounds_before, goes_on=True, held=held)
         return folder, known.config, known.checkpoint
     except BaseException:
         if held:
             held.close()
         raise
+
+
+def refuse_changed_data(known: Resumed) -> None:
+    """A run that has a checkpoint does not go on with other data.
+
+    Raises:
+        ConfigError: the data at hand is divided otherwise, or has other samples.
+    """
+    if known.checkpoint:
+        settle(known.config)
+        data = known_data(known.config)
+        refuse_other_data(known.checkpoint, data.fingerprint)
+        refuse_other_samples(known.folder, data.content)
 
 
 def run_so_far(checkpoint: Checkpoint | None, config: RunConfig, data: str, name: str = "") -> RunSoFar:

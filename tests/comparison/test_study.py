@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -14,12 +15,10 @@ import pytest
 
 from fedhpro_flwr.cli import main
 from fedhpro_flwr.comparison.child_process import locked
-from fedhpro_flwr.comparison.grid import build_grid
-from fedhpro_flwr.comparison.rows import read_columns, read_rows
 from fedhpro_flwr.comparison.study import duration
-from fedhpro_flwr.comparison.workers import Worker, failure_of
 from fedhpro_flwr.config import ConfigError
 from fedhpro_flwr.launch import gpu_share
+from fedhpro_flwr.runs.run_folder import read_rounds
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ("rounds=1", "data.train-limit=200", "partition.num-partitions=2", "model.name=mlp", "local.epochs=1")
@@ -52,10 +51,14 @@ def process(*arguments):
     )  # fmt: skip
 
 
-def wait_for(path, seconds=60):
+def wait_for(path):
+    wait_until(path.exists)
+
+
+def wait_until(ready, seconds=60):
     deadline = time.monotonic() + seconds
-    while not path.exists():
-        assert time.monotonic() < deadline, f"{path} did not come"
+    while not ready():
+        assert time.monotonic() < deadline
         time.sleep(0.02)
 
 
@@ -127,6 +130,23 @@ def test_killed_and_begun_again_it_gives_the_same_table(whole, tmp_path, capsys)
     assert numbers(tmp_path) == numbers(whole)
 
 
+def test_a_run_that_was_stopped_goes_on_from_its_checkpoint_to_the_same_bits(tmp_path):
+    chosen = words(tmp_path / "grid", "fedhpro", "--seeds", "0", "--set", "rounds=20")
+    folder = tmp_path / "grid" / "fedhpro" / "seed-0"
+    stopped = process(*chosen)
+    wait_until(lambda: len(read_rounds(folder)) >= 3)
+    stopped.send_signal(signal.SIGKILL)
+    stopped.communicate()
+    assert not (folder / "summary.json").exists()
+    assert main(chosen) == 0
+    goes_on = re.search(r"goes on after round (\d+) in", (folder / "run.log").read_text())
+    assert goes_on is not None and int(goes_on[1]) >= 2
+    config = str(folder / "config.toml")
+    assert main(["run", config, "--engine", "in-process", "--set", f"run-folder={tmp_path / 'whole'}"]) == 0
+    for name in ("model.safetensors", "hyper-prototypes.safetensors"):
+        assert (tmp_path / "whole" / name).read_bytes() == (folder / name).read_bytes()
+
+
 def test_ctrl_c_stops_the_children_and_leaves_what_is_finished(tmp_path):
     stopped = process(*words(tmp_path, "fedavg,fedhpro", "--set", "rounds=500"))
     wait_for(tmp_path / "fedavg" / "seed-0" / "metrics.jsonl")
@@ -196,27 +216,6 @@ def test_an_ablation_from_beginning_to_end(tmp_path, capsys):
     assert lines["margin l2-unit"]["mean"] == lines["fedhpro"]["mean"] != ""
     assert lines["margin l2-unit"]["difference"] == ""  # the baseline itself
     assert lines["margin none"]["group"] == "margin"
-
-
-def test_why_a_cell_failed(tmp_path):
-    assert failure_of(tmp_path, -9).startswith("its process was ended by SIGKILL, see ")
-    assert failure_of(tmp_path, 1).startswith("its process ended with exit status 1, see ")
-    (tmp_path / "run.log").write_text("fedhpro: first\nTraceback\nfedhpro: the last sentence\nmore\n")
-    assert failure_of(tmp_path, 2) == "the last sentence"
-    (tmp_path / "failure.txt").write_text("what the run says")
-    assert failure_of(tmp_path, 1) == "what the run says"
-
-
-def test_the_log_of_an_earlier_attempt_is_no_reason(tmp_path):
-    rows, columns = read_rows("fedavg"), read_columns([])
-    (cell,) = build_grid("digits-small", [], rows=rows, columns=columns, seeds=(0,), folder=tmp_path).runs
-    cell.folder.mkdir(parents=True)
-    (cell.folder / "run.log").write_text("fedhpro: the run failed: the disk was full\n")
-    command = [sys.executable, "-c", "exit(3)"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        worker = Worker(process, 1)
-        worker.give(cell)
-        assert worker.outcome().failure.startswith("its process ended with exit status 3, see ")
 
 
 @pytest.mark.parametrize(("seconds", "said"), [(12.4, "12 s"), (75, "1 min"), (5340, "89 min"), (5400, "1.5 h")])

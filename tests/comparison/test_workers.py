@@ -1,0 +1,45 @@
+"""The children of a grid: what they find in a cell's folder, and why a cell failed."""
+
+import subprocess
+import sys
+
+from fedhpro_flwr.comparison.grid import build_grid
+from fedhpro_flwr.comparison.rows import read_columns, read_rows
+from fedhpro_flwr.comparison.workers import Worker, failure_of
+
+
+def one_cell(folder):
+    rows, columns = read_rows("fedavg"), read_columns([])
+    return build_grid("digits-small", [], rows=rows, columns=columns, seeds=(0,), folder=folder)
+
+
+def test_why_a_cell_failed(tmp_path):
+    assert failure_of(tmp_path, -9).startswith("its process was ended by SIGKILL, see ")
+    assert failure_of(tmp_path, 1).startswith("its process ended with exit status 1, see ")
+    (tmp_path / "run.log").write_text("fedhpro: first\nTraceback\nfedhpro: the last sentence\nmore\n")
+    assert failure_of(tmp_path, 2) == "the last sentence"
+    (tmp_path / "failure.txt").write_text("what the run says")
+    assert failure_of(tmp_path, 1) == "what the run says"
+
+
+def test_the_log_of_an_earlier_attempt_is_no_reason(tmp_path):
+    (cell,) = one_cell(tmp_path).runs
+    cell.folder.mkdir(parents=True)
+    (cell.folder / "run.log").write_text("fedhpro: the run failed: the disk was full\n")
+    command = [sys.executable, "-c", "exit(3)"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        worker = Worker(process, 1)
+        worker.give(cell)
+        assert worker.outcome().failure.startswith("its process ended with exit status 3, see ")
+
+
+def test_a_run_that_failed_is_begun_anew(tmp_path):
+    (cell,) = one_cell(tmp_path).runs
+    (cell.folder / "checkpoint").mkdir(parents=True)
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        Worker(process, 1).give(cell)
+        assert (cell.folder / "checkpoint").exists()
+        (cell.folder / "failure.txt").write_text("the disk was full")
+        Worker(process, 1).give(cell)
+        assert not (cell.folder / "checkpoint").exists() and not (cell.folder / "failure.txt").exists()
+        process.stdin.close()
