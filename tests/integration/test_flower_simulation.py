@@ -15,6 +15,7 @@ import pytest
 
 from client_app.app import app as client_app
 from fedhpro_flwr.launch.in_process import run_in_process
+from fedhpro_flwr.launch.simulation import simulate
 from fedhpro_flwr.runs.run_folder import read_rounds
 from fedhpro_flwr.settings.from_command_line import prepare
 from server_app.app import app as server_app
@@ -145,11 +146,12 @@ def test_ray_and_in_process_agree_bit_for_bit(on_ray, in_process):
 def test_clients_with_models_of_their_own_on_fewer_nodes_keep_them_in_files_and_both_engines_agree(tmp_path):
     """Each node plays two clients in turn, one after the other in the same process."""
     own = {"model__groups": "cnn=2, mlp=2", "model__share": "head", "evaluation__nearest_prototype": "true"}
-    (tmp_path / "ray").mkdir()
-    done = fedhpro(tmp_path / "ray" / "run", **own, clients__num_nodes=2)
-    assert done.returncode == 0, done.stdout + done.stderr
     here = without_ray(tmp_path / "run", **own)
     there = Done(tmp_path / "ray" / "run", 0, "")
+    of_two = settings(there.folder, **own, clients__num_nodes=2)
+    simulate(of_two, num_nodes=2, log_file=tmp_path / "flower.log")
+    said = (tmp_path / "flower.log").read_text()
+    assert "no node names client 2, 3: the nodes that are there play them in turn" in said
     assert there.bits() == here.bits()
     assert numbers(there.folder) == numbers(here.folder)
     kept = [sorted(run.folder.glob("clients/*/*/visit-2-*.safetensors")) for run in (here, there)]
