@@ -12,6 +12,7 @@ from fedhpro_flwr.comparison import stopped_run
 from fedhpro_flwr.comparison.stopped_run import goes_on
 from fedhpro_flwr.comparison.worker import run_in
 from fedhpro_flwr.engine import RESIDENT
+from fedhpro_flwr.runs.folder_lock import lock
 
 
 def samples(file, value):
@@ -53,6 +54,15 @@ def stopped(finished):
 def test_a_stopped_run_goes_on(stopped):
     assert goes_on(stopped)
     assert run_in(stopped) == ["--resume", str(stopped)]
+    assert (stopped / "checkpoint").exists()
+
+
+def test_nothing_is_removed_while_another_process_writes_the_run(stopped, monkeypatch, capsys):
+    monkeypatch.setattr(stopped_run, "LOCK_SECONDS", 0.0)
+    its_code_has_changed(stopped, monkeypatch)
+    with lock(stopped):
+        assert main(["run", *run_in(stopped), "--engine", "in-process"]) == 2
+    assert "another process still writes this run" in capsys.readouterr().err
     assert (stopped / "checkpoint").exists()
 
 
