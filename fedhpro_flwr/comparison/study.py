@@ -141,7 +141,7 @@ class Progress:
         cell = outcome.cell
         said = f"{self.done}/{self.total} {cell.config.experiment} {cell.name}: "
         said += f"failed: {outcome.failure}" if outcome.failure else headline(cell.folder)
-        said += f" ({outcome.seconds:.0f} s)"
+        said += f" ({outcome.seconds:.0f} s{f', went on after round {outcome.after}' if outcome.after else ''})"
         if left := self.total - self.done:
             said += f", about {duration(left * (time.monotonic() - self.began) / self.here)} left"
         say(self.console, said, style="red" if outcome.failure else "")

@@ -29,6 +29,7 @@ class Outcome:
     cell: Cell
     seconds: float
     failure: str = ""  # a sentence; empty if it ended well
+    after: int = 0  # the round after which it went on; 0 if it was begun anew
 
 
 @dataclass
@@ -71,11 +72,11 @@ class Worker:
     def outcome(self) -> Outcome:
         """The outcome of the cell, once the child has answered or died."""
         assert self.cell is not None and self.process.stdout is not None
-        answer = self.process.stdout.readline().strip()
-        status = int(answer) if answer else self.process.wait()
+        answer = [int(word) for word in self.process.stdout.readline().split()]
+        status, after = answer or (self.process.wait(), 0)
         ended_well = status == OK and bool(answer) and is_finished(self.cell)
         seconds = time.monotonic() - self.began
-        return Outcome(self.cell, seconds, "" if ended_well else failure_of(self.cell.folder, status))
+        return Outcome(self.cell, seconds, "" if ended_well else failure_of(self.cell.folder, status), after)
 
     @property
     def is_alive(self) -> bool:

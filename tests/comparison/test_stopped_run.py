@@ -9,7 +9,7 @@ import pytest
 
 from fedhpro_flwr.cli import main
 from fedhpro_flwr.comparison import stopped_run
-from fedhpro_flwr.comparison.stopped_run import goes_on
+from fedhpro_flwr.comparison.stopped_run import goes_on_after
 from fedhpro_flwr.comparison.worker import run_in
 from fedhpro_flwr.engine import RESIDENT
 from fedhpro_flwr.runs.folder_lock import lock
@@ -52,8 +52,7 @@ def stopped(finished):
 
 
 def test_a_stopped_run_goes_on(stopped):
-    assert goes_on(stopped)
-    assert run_in(stopped) == ["--resume", str(stopped)]
+    assert run_in(stopped) == (["--resume", str(stopped)], 2)
     assert (stopped / "checkpoint").exists()
 
 
@@ -61,7 +60,7 @@ def test_nothing_is_removed_while_another_process_writes_the_run(stopped, monkey
     monkeypatch.setattr(stopped_run, "LOCK_SECONDS", 0.0)
     its_code_has_changed(stopped, monkeypatch)
     with lock(stopped):
-        assert main(["run", *run_in(stopped), "--engine", "in-process"]) == 2
+        assert main(["run", *run_in(stopped)[0], "--engine", "in-process"]) == 2
     assert "another process still writes this run" in capsys.readouterr().err
     assert (stopped / "checkpoint").exists()
 
@@ -117,6 +116,6 @@ def it_has_no_checkpoint(stopped, monkeypatch):
 def test_a_run_is_begun_anew_if(change, stopped, monkeypatch):
     change(stopped, monkeypatch)
     RESIDENT.entries.clear()  # as in a process that has just started
-    assert not goes_on(stopped)
-    assert run_in(stopped) == [str(stopped / "config.toml")]
+    assert not goes_on_after(stopped)
+    assert run_in(stopped) == ([str(stopped / "config.toml")], 0)
     assert not (stopped / "checkpoint").exists()  # `fedhpro run` writes over no run that can go on

@@ -130,7 +130,7 @@ def test_killed_and_begun_again_it_gives_the_same_table(whole, tmp_path, capsys)
     assert numbers(tmp_path) == numbers(whole)
 
 
-def test_a_run_that_was_stopped_goes_on_from_its_checkpoint_to_the_same_bits(tmp_path):
+def test_a_run_that_was_stopped_goes_on_from_its_checkpoint_to_the_same_bits(tmp_path, capsys):
     chosen = words(tmp_path / "grid", "fedhpro", "--seeds", "0", "--set", "rounds=20")
     folder = tmp_path / "grid" / "fedhpro" / "seed-0"
     stopped = process(*chosen)
@@ -141,6 +141,7 @@ def test_a_run_that_was_stopped_goes_on_from_its_checkpoint_to_the_same_bits(tmp
     assert main(chosen) == 0
     goes_on = re.search(r"goes on after round (\d+) in", (folder / "run.log").read_text())
     assert goes_on is not None and int(goes_on[1]) >= 2
+    assert f" s, went on after round {goes_on[1]})" in capsys.readouterr().out
     config = str(folder / "config.toml")
     assert main(["run", config, "--engine", "in-process", "--set", f"run-folder={tmp_path / 'whole'}"]) == 0
     for name in ("model.safetensors", "hyper-prototypes.safetensors"):
