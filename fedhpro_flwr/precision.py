@@ -36,5 +36,7 @@ def repeat_on_gpu(deterministic: bool) -> None:
     if deterministic:
         os.environ.setdefault(CUBLAS_WORKSPACE, REPEATABLE)
     torch.use_deterministic_algorithms(deterministic, warn_only=True)
+    # Else every new tensor is filled first, by a kernel of its own. Nothing here reads what it has not written.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.deterministic = deterministic
     torch.backends.cudnn.benchmark = False  # it would time kernels and choose others in the next run

@@ -86,9 +86,11 @@ def as_before(monkeypatch):
     monkeypatch.delenv(CUBLAS_WORKSPACE)
     cudnn = torch.backends.cudnn
     before = torch.are_deterministic_algorithms_enabled(), cudnn.deterministic, cudnn.benchmark
+    fills = torch.utils.deterministic.fill_uninitialized_memory
     yield
     torch.use_deterministic_algorithms(before[0])
     cudnn.deterministic, cudnn.benchmark = before[1:]
+    torch.utils.deterministic.fill_uninitialized_memory = fills
 
 
 @pytest.mark.parametrize("deterministic", [True, False])
@@ -101,6 +103,13 @@ def test_a_gpu_repeats_itself_where_asked(monkeypatch, as_before, deterministic)
     assert torch.backends.cudnn.deterministic == deterministic
     assert not torch.backends.cudnn.benchmark
     assert os.environ.get(CUBLAS_WORKSPACE) == (":4096:8" if deterministic else None)
+
+
+def test_repeating_writes_nothing_to_memory_that_is_about_to_be_written(as_before):
+    repeat_on_gpu(True)
+    with torch.profiler.profile() as profiler:
+        torch.empty_like(torch.empty(3))
+    assert "aten::fill_" not in {event.key for event in profiler.key_averages()}
 
 
 def test_the_users_own_workspace_stays(monkeypatch, as_before):
