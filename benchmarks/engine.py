@@ -50,6 +50,7 @@ class Finished:
     seconds: float
     rounds: list[dict[str, Any]]
     memory: dict[str, float]  # most bytes a process held, by pid and name
+    said: str  # on both of its streams
 
 
 def overhead_rows() -> Iterator[Row]:
@@ -103,30 +104,34 @@ def quick_start_rows() -> Iterator[Row]:
         )
 
 
-def launch(engine: str, scratch: Path, settings: Mapping[str, object]) -> Finished:
-    """One `fedhpro run` in a process of its own.
+def launch(engine: str, scratch: Path, settings: Mapping[str, object], timeout: float | None = None) -> Finished:
+    """One `fedhpro run` in a process of its own, which is killed after `timeout` seconds.
 
     Raises:
         RuntimeError: it failed, with what it said.
+        subprocess.TimeoutExpired: it took longer.
     """
     folder, mark = scratch / uuid.uuid4().hex, uuid.uuid4().hex
     command = [sys.executable, "-m", "fedhpro_flwr.cli", "run", "--engine", engine]
     for key, value in {**settings, "run-folder": folder}.items():
         command += ["--set", f"{key}={value}"]
-    env = {**os.environ, MARK: mark, "PYTHONPATH": str(ROOT)}
+    packages = os.environ.get("PYTHONPATH", "")  # where Flower may lie on a machine on which nothing can be installed
+    env = {**os.environ, MARK: mark, "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), packages)))}
     memory: dict[str, float] = {}
     ended = Event()
     watcher = Thread(target=watch_memory, args=(mark, memory, ended), daemon=True)
     watcher.start()
     began = time.perf_counter()
-    done = subprocess.run(command, cwd=scratch, env=env, capture_output=True, text=True)
-    seconds = time.perf_counter() - began
-    ended.set()
-    watcher.join()
+    try:
+        done = subprocess.run(command, cwd=scratch, env=env, capture_output=True, text=True, timeout=timeout)
+    finally:
+        seconds = time.perf_counter() - began
+        ended.set()
+        watcher.join()
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with status {done.returncode}:\n{done.stdout}\n{done.stderr}")
     lines = (folder / "metrics.jsonl").read_text().splitlines()
-    return Finished(seconds, [json.loads(line) for line in lines], memory)
+    return Finished(seconds, [json.loads(line) for line in lines], memory, done.stdout + done.stderr)
 
 
 def watch_memory(mark: str, memory: dict[str, float], ended: Event) -> None:

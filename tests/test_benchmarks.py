@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -60,3 +62,19 @@ def test_every_phase_of_every_preset_is_measured(preset, monkeypatch):
     assert ("control variates" in costs.client, "control variates" in costs.each_reply) == (preset == "tuned",) * 2
     assert ("calibration" in phases) == (preset == "reference")
     assert ("matching" in phases) == (preset != "tuned")
+
+
+def test_a_run_finds_packages_where_its_parent_finds_them(monkeypatch, tmp_path):
+    """Some lie on PYTHONPATH alone, on a machine where nothing can be installed."""
+    engine, ran = importlib.import_module("engine"), []
+
+    def run(command, *, env, **_):
+        ran.append(env["PYTHONPATH"].split(os.pathsep))
+        raise subprocess.TimeoutExpired(command, 0)
+
+    monkeypatch.setattr(engine.subprocess, "run", run)
+    for given in ("/some/packages", ""):
+        monkeypatch.setenv("PYTHONPATH", given)
+        with pytest.raises(subprocess.TimeoutExpired):
+            engine.launch("in-process", tmp_path, {})
+    assert ran == [[str(BENCHMARKS.parent), "/some/packages"], [str(BENCHMARKS.parent)]]
