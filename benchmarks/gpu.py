@@ -1,18 +1,21 @@
 """A round on a GPU: ten ResNet-10 clients with 1,240 CIFAR-shaped images each, ten epochs, in one process.
 
-    python benchmarks/gpu.py                                      # on a GPU, some minutes
+    python benchmarks/gpu.py                                      # on a GPU, below ten minutes
     python benchmarks/gpu.py --compile                            # also with torch.compile
     python benchmarks/gpu.py --device cpu --images 64 --epochs 1  # to see that it works
 
-It prints, in this order:
+It prints each number as soon as it is there, in this order:
 
 - what the card can do: a large product, a large copy;
-- local training in its variants, and the share of that which each reaches;
-- the step alone: as it is, compiled, and replayed as a CUDA graph;
-- whole rounds, and the kernels that take longest in an epoch.
+- whether a visit repeats its bits, replayed as a CUDA graph too, and the memory that it takes and leaves;
+- whole rounds;
+- the kernels of an epoch, those first that take longest;
+- local training in its variants, and the share of the card's limits that each reaches;
+- the step alone: as it is, compiled, and replayed as a CUDA graph.
 
-Operations are products and convolutions, forward and backward, counted by torch's FlopCounterMode. Traffic is what
-would move if every operator read its arguments and wrote its results once, caches aside.
+What fails is told, and the next is measured. After `--minutes` nothing is begun. Operations are products and
+convolutions, forward and backward, counted by torch's FlopCounterMode. Traffic is what would move if every operator
+read its arguments and wrote its results once, caches aside.
 """
 
 from __future__ import annotations
@@ -21,9 +24,8 @@ import argparse
 import statistics
 import sys
 import tempfile
-from collections.abc import Iterator
-from functools import partial
-from itertools import product
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -31,26 +33,22 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import torch  # noqa: E402
 from engine import CIFAR_SHAPED, launch, write_images  # noqa: E402
-from gpu_step import STEPS, Work, best_seconds, step_seconds, tensor_float, traffic_and_operations  # noqa: E402
-from local_training import images, losses, new_model  # noqa: E402
+from gpu_training import Measured, Section, bits_and_memory, limits, profiles, steps, training  # noqa: E402
 from measure import Row, machine  # noqa: E402
-from rich.console import Console  # noqa: E402
-from run import table  # noqa: E402
 
-from client_app.visit import train  # noqa: E402
-from fedhpro_flwr.config import RunConfig, Scalar  # noqa: E402
 from fedhpro_flwr.precision import Precision, repeat_on_gpu  # noqa: E402
-from fedhpro_flwr.seeding import Draws  # noqa: E402
-from fedhpro_flwr.settings.sections import LocalOptions  # noqa: E402
 
 ROUNDS, CLIENTS = 4, 10  # of which the first round is not counted
-TERA, GIGA = 1e12, 1e9
-VARIANTS: tuple[tuple[str, Precision, bool], ...] = (  # what products and convolutions compute in, TF32 allowed
-    ("float32", "float32", False),
-    ("TF32", "float32", True),
-    ("bfloat16", "bfloat16", True),
+RUN_SECONDS = 90.0  # that a run may take
+RUNS: tuple[tuple[Precision, bool, bool], ...] = (  # precision, replayed, deterministic; what matters most comes first
+    ("float32", False, True),
+    ("float32", True, True),
+    ("bfloat16", True, True),
+    ("float32", True, False),
+    ("bfloat16", False, True),
+    ("bfloat16", True, False),
+    ("float32", False, False),
 )
-LAYOUTS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
 
 
 def main() -> None:
@@ -61,133 +59,80 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--batch-sizes", default="64,128,256", help="of local training; the first is the round's")
     parser.add_argument("--compile", action="store_true", help="also torch.compile, which takes a minute or more")
-    parser.add_argument("--any-order", action="store_true", help="deterministic = false")
+    parser.add_argument("--minutes", type=float, default=8.0, help="after which nothing is begun")
     options = parser.parse_args()
     device = torch.device(options.device)
     if device.type == "cuda":
         if not torch.cuda.is_available():
             parser.error("no CUDA device is seen; --device cpu --images 64 --epochs 1 shows what would be measured")
-        repeat_on_gpu(not options.any_order)
-        print(torch.cuda.get_device_name(), f"{torch.cuda.get_device_properties(device).total_memory / GIGA:.0f} GB")
+        repeat_on_gpu(True)
+        card = torch.cuda.get_device_properties(device)
+        cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+        print(f"{card.name}, {card.total_memory / 1e9:.0f} GB, CUDA {torch.version.cuda}, cuDNN {cudnn}")
     torch.set_num_threads(1)
+    print(", ".join(f"{key} {value}" for key, value in machine().items()), flush=True)
     sizes = [int(size) for size in options.batch_sizes.split(",")]
-    limits = {name: product_limit(device, name) for name, _, _ in variants(device)}
-    copy = copy_limit(device)
-    rows = [Row("limits", f"product of {name} matrices", limit / TERA, "TFLOP/s") for name, limit in limits.items()]
-    rows.append(Row("limits", "copy, read and write", copy / GIGA, "GB/s"))
-    rows += training_rows(device, options.images, options.epochs, sizes, limits, copy)
-    rows += step_rows(device, min(sizes[0], options.images), compiled=options.compile)
-    rows += round_rows(options.device, options.images, options.epochs, sizes[0], deterministic=not options.any_order)
-    console = Console(highlight=False, width=160)
-    console.print(table(rows))
-    console.print(", ".join(f"{key} {value}" for key, value in machine().items()), soft_wrap=True)
-    console.print(profile(device, options.images, sizes[0]), soft_wrap=True, markup=False)
+    ends = time.monotonic() + 60 * options.minutes
+    of = Measured(device, options.images, options.epochs, sizes, compiled=options.compile, ends=ends)
+    if failed := measure(of, (limits, bits_and_memory, rounds, profiles, training, steps)):
+        sys.exit(f"not measured to the end: {', '.join(failed)}")
 
 
-def variants(device: torch.device) -> list[tuple[str, Precision, bool]]:
-    """VARIANTS that a device has; TF32 is a GPU's."""
-    return [variant for variant in VARIANTS if device.type == "cuda" or variant[0] != "TF32"]
+def measure(of: Measured, sections: Iterable[Section]) -> list[str]:
+    """Show what each section measures as soon as it is there; the names of those that failed or were not finished."""
+    failed = []
+    for section in sections:
+        print(f"\n{section.__name__}", flush=True)
+        try:
+            of.refuse_late()
+            for found in section(of):
+                print(found if isinstance(found, str) else shown(found), flush=True)
+                of.refuse_late()
+        except Exception as error:  # whatever a driver says: the next section may work
+            print(f"{section.__name__}: {reason(error)}", flush=True)
+            failed.append(section.__name__)
+    return failed
 
 
-def product_limit(device: torch.device, name: str) -> float:
-    """Operations a second of a large square product."""
-    size = 8192 if device.type == "cuda" else 512
-    dtype = torch.bfloat16 if name == "bfloat16" else torch.float32
-    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
-    with tensor_float(name != "float32"):
-        return 2 * size**3 / best_seconds(device, lambda: a @ b)
+def shown(row: Row) -> str:
+    """A number with what it is of."""
+    verdict = f", target {row.target:g}: {row.verdict}" if row.target is not None else ""
+    return f"{row.section}: {row.what}: {row.value:.4g} {row.unit}{verdict}" + (f" ({row.note})" if row.note else "")
 
 
-def copy_limit(device: torch.device) -> float:
-    """Bytes a second that are read and written by a large copy."""
-    source = torch.empty((1 << 30) if device.type == "cuda" else (1 << 26), dtype=torch.uint8, device=device)
-    target = torch.empty_like(source)
-    return 2 * source.numel() / best_seconds(device, lambda: target.copy_(source))
+def reason(error: Exception) -> str:
+    """Why something was not measured: the end of what was said, which names the cause."""
+    return f"NOT MEASURED, {type(error).__name__}: {str(error)[-1500:]}"
 
 
-def training_rows(
-    device: torch.device, count: int, epochs: int, sizes: list[int], limits: dict[str, float], copy: float
-) -> Iterator[Row]:
-    """Local training of one client as `client_app.visit.train` does it, and the shares of the limits."""
-    data = images(count).to(device)
-    for size in sizes:
-        work = Work(new_model().to(device), data, min(size, count), losses(device))
-        traffic, operations = traffic_and_operations(work)
-        steps_worth = count / work.batch_size * epochs
-        for name, precision, tf32 in variants(device):
-            for layout, replayed in (("channels_last", False), ("channels_last", True), ("contiguous", False)):
-                if replayed and device.type != "cuda":
-                    continue
-                model = new_model(LAYOUTS[layout]).to(device)
-                local = local_settings(epochs, size, precision, cuda_graph=replayed)
-                visit = partial(train, model, data, local, work.extra, Draws(0))
-                with tensor_float(tf32):
-                    seconds = best_seconds(device, visit, repeats=2)
-                reached = operations * steps_worth / seconds
-                what = f"{name}, batch {size}, {layout}" + ", replayed" * replayed
-                moved = traffic * steps_worth * (0.5 if precision == "bfloat16" else 1.0) / seconds
-                note = (
-                    f"{count * epochs / seconds:,.0f} images/s, {reached / TERA:.2f} TFLOP/s = "
-                    f"{reached / limits[name]:.0%} of the product, traffic {moved / copy:.0%} of the copy"
-                )
-                yield Row("a client", what, seconds, "s", note=note)
-
-
-def step_rows(device: torch.device, batch_size: int, *, compiled: bool) -> Iterator[Row]:
-    """One step of a full batch: eager, compiled, captured."""
-    for name, precision, tf32 in variants(device):
-        for kind in STEPS:
-            if kind == "compiled" and not compiled:
-                continue
-            work = Work(new_model().to(device), images(batch_size).to(device), batch_size, losses(device), precision)
-            with tensor_float(tf32):
-                seconds, problem = step_seconds(kind, work, lambda step: best_seconds(device, step, repeats=20))
-            yield Row("a step", f"{name}, batch {batch_size}, {kind}", 1e3 * seconds, "ms", note=problem)
-
-
-def round_rows(device: str, count: int, epochs: int, batch_size: int, *, deterministic: bool) -> Iterator[Row]:
+def rounds(of: Measured) -> Iterator[Row | str]:
     """Rounds of FedHPro through `fedhpro run --engine in-process`."""
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch, "images.npz")
-        write_images(file, train=count * CLIENTS, test=100)
-        for precision, replayed in product(("float32", "bfloat16"), (False, True)[: 1 + (device == "cuda")]):
+        write_images(file, train=of.images * CLIENTS, test=100)
+        for precision, replayed, deterministic in RUNS if of.on_gpu else RUNS[:1]:
             changes = {
-                **CIFAR_SHAPED, "data.path": file, "rounds": ROUNDS, "device": device, "local.precision": precision,
-                "local.cuda-graph": str(replayed).lower(),
-                "local.epochs": epochs, "local.batch-size": batch_size, "deterministic": str(deterministic).lower(),
+                **CIFAR_SHAPED, "data.path": file, "rounds": ROUNDS, "device": of.device.type,
+                "local.precision": precision, "local.cuda-graph": str(replayed).lower(), "local.epochs": of.epochs,
+                "local.batch-size": of.sizes[0], "deterministic": str(deterministic).lower(),
             }  # fmt: skip
-            lines = launch("in-process", Path(scratch), changes).rounds[1:]
+            name = precision + ", replayed" * replayed + ", any order" * (not deterministic)
+            try:
+                run = launch("in-process", Path(scratch), changes, timeout=min(RUN_SECONDS, of.seconds_left))
+            except Exception as error:
+                yield f"a round: {name}: {reason(error)}"
+                continue
+            lines = run.rounds[1:]
             whole = statistics.median(line["seconds"] for line in lines)
-            training = statistics.median(line["client_seconds"]["local-training"] for line in lines)
-            clients = statistics.median(sum(line["client_seconds"].values()) for line in lines)
-            target = 3.0 if device == "cuda" and precision == "float32" else None
-            steps = precision + ", replayed" * replayed
-            yield Row("a round", f"{steps}, {CLIENTS} clients x {count} images x {epochs}", whole, "s", target=target)
-            yield Row("a round", f"{steps}: of it the clients' own", clients, "s", note=f"training {training:.2f} s")
-
-
-def local_settings(
-    epochs: int, batch_size: int, precision: Precision = "float32", *, cuda_graph: bool = False
-) -> LocalOptions:
-    """`local.*` of the round."""
-    chosen: dict[str, Scalar] = {
-        "local.epochs": epochs, "local.batch-size": batch_size, "local.precision": precision,
-        "local.cuda-graph": cuda_graph, "local.lr": 0.01, "local.momentum": 0.0, "local.augment": "per-sample",
-    }  # fmt: skip
-    return RunConfig.parse(chosen).local
-
-
-def profile(device: torch.device, count: int, batch_size: int) -> str:
-    """The kernels that took longest in an epoch, by torch's profiler."""
-    data, model = images(count).to(device), new_model().to(device)
-    local = local_settings(1, batch_size)
-    extra = losses(device)
-    train(model, data, local, extra, Draws(0))
-    with torch.profiler.profile() as profiler:
-        train(model, data, local, extra, Draws(0))
-    key = "self_cuda_time_total" if device.type == "cuda" else "self_cpu_time_total"
-    return str(profiler.key_averages().table(sort_by=key, row_limit=15, max_name_column_width=60))
-
-
-if __name__ == "__main__":
-    main()
+            note = ", ".join(
+                f"{side}'s {phase} {statistics.median(line[f'{side}_seconds'][phase] for line in lines):.2f}"
+                for side in ("client", "server")
+                for phase in lines[0][f"{side}_seconds"]
+            )
+            note += f"; round 1 {run.rounds[0]['seconds']:.1f} s, the command {run.seconds:.0f} s"
+            note += "; NOT REPLAYED, see the log" * ("steps are not replayed" in run.said)
+            what = f"{name}, {CLIENTS} clients x {of.images} images x {of.epochs}"
+            yield Row("a round", what, whole, "s", target=3.0 if of.on_gpu else None, note=note)
+            yield from sorted(
+                {line.strip() for line in run.said.splitlines() if "WARNING" in line or "Warning" in line}
+            )

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from fedhpro_flwr.records import pack_update, record_bytes
 
@@ -78,3 +79,39 @@ def test_a_run_finds_packages_where_its_parent_finds_them(monkeypatch, tmp_path)
         with pytest.raises(subprocess.TimeoutExpired):
             engine.launch("in-process", tmp_path, {})
     assert ran == [[str(BENCHMARKS.parent), "/some/packages"], [str(BENCHMARKS.parent)]]
+
+
+def test_what_a_card_has_shown_is_not_lost_to_what_fails(capsys):
+    """A card may be there once, and for minutes."""
+    gpu = importlib.import_module("gpu")
+    of = gpu.Measured(torch.device("cpu"), images=8, epochs=1, sizes=[4])
+
+    def breaks(of):
+        yield gpu.Row("first", "a number", 1.0, "s")
+        assert "first: a number: 1 s" in capsys.readouterr().out  # at once
+        raise RuntimeError("of a driver")
+
+    def lasts(of):
+        yield "a table"
+        of.ends = 0.0
+        yield "the last"
+        raise AssertionError
+
+    def late(of):
+        raise AssertionError
+
+    assert gpu.measure(of, [breaks, lasts, late]) == ["breaks", "lasts", "late"]
+    said = capsys.readouterr().out
+    assert "breaks: NOT MEASURED, RuntimeError: of a driver" in said
+    assert "a table" in said and "the last" in said and "lasts: NOT MEASURED, TimeoutError" in said
+
+
+@pytest.mark.parametrize("section", ["bits_and_memory", "training"])
+def test_a_gpus_benchmark_works_without_one(section):
+    gpu = importlib.import_module("gpu")
+    of = gpu.Measured(torch.device("cpu"), images=4, epochs=1, sizes=[4])
+    of.limits = {"float32": 1.0, "bfloat16": 1.0}
+    found = list(getattr(gpu, section)(of))
+    assert found
+    differing = [row.value for row in found if isinstance(row, gpu.Row) and row.section == "same bits"]
+    assert differing == ([0] if section == "bits_and_memory" else [])
