@@ -16,6 +16,9 @@ from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.data.augment import Crops, crop_and_flip_alike
 from fedhpro_flwr.settings.sections import LocalOptions
 
+# So many numbers are prepared at once on a GPU, which for small images is an epoch: asking it for the work of each
+# batch takes longer than the work. A CPU's caches hold one batch.
+AT_ONCE = 1 << 24
 ONE_VALUE = "Expected more than 1 value per channel when training"  # how torch's message begins
 
 
@@ -35,20 +38,29 @@ def epoch(
     train = data.training
     drawn = torch.randperm(len(train), generator=order)  # [n]
     augments = local.augment != "none" and train.inputs.ndim == 4
+    together = local.batch_size * _batches_at_once(data, local)  # samples
     crops = None
     if augments and local.augment == "per-sample":
         each = [
             Crops.draw(len(chosen), flip=local.flip, generator=augmentation)
             for chosen in torch.split(drawn, local.batch_size)
         ]
-        crops = Crops.joined(each).to(data.device).split(local.batch_size)
-    for chosen in torch.split(drawn.to(data.device), local.batch_size):  # [B]
-        x = data.encoder_inputs(train.inputs[chosen])
+        crops = Crops.joined(each).to(data.device).split(together)
+    for chosen in torch.split(drawn.to(data.device), together):  # [some B]
+        inputs, labels = data.encoder_inputs(train.inputs[chosen]), train.labels[chosen]
         if crops is not None:
-            x = next(crops).cut(x)
-        elif augments:  # three numbers are drawn for a whole batch, and they stay on the host
-            x = crop_and_flip_alike(x, flip=local.flip, generator=augmentation)
-        yield x, train.labels[chosen]
+            inputs = next(crops).cut(inputs)
+        parts = (torch.split(each, local.batch_size) for each in (inputs, labels))
+        for x, own in zip(*parts, strict=True):
+            if augments and crops is None:  # three numbers are drawn for a whole batch, and they stay on the host
+                x = crop_and_flip_alike(x, flip=local.flip, generator=augmentation)
+            yield x, own
+
+
+def _batches_at_once(data: ClientData, local: LocalOptions) -> int:
+    if data.device.type == "cpu":
+        return 1
+    return max(1, AT_ONCE // (local.batch_size * data.training.inputs[0].numel()))
 
 
 @contextmanager

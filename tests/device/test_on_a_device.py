@@ -7,9 +7,13 @@ from dataclasses import replace
 import pytest
 import torch
 from pretended_device import DEVICE, OnDevice, PretendedDevice, moved_there
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from client_app.visit import own_test, train, visit
 from fedhpro_flwr.aggregation import weighted_mean
+from fedhpro_flwr.client import local_steps
+from fedhpro_flwr.client.local_steps import epoch
 from fedhpro_flwr.client.personal import PersonalState
 from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.config import RunConfig
@@ -127,6 +131,34 @@ def test_no_step_waits_or_copies(tmp_path, changes):
         crossings.append(device.crossings)
     assert crossings[0] == crossings[1]
     assert crossings[0].count("aten._local_scalar_dense") == 1  # the loss of the last epoch, when all is done
+
+
+class Asked(TorchDispatchMode):
+    """Counts what the device is asked to compute."""
+
+    count = 0
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        self.count += any(isinstance(leaf, OnDevice) for leaf in tree_leaves(args)) and not operation.is_view
+        return operation(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("augment", ["none", "per-sample"])
+def test_small_images_are_prepared_for_all_batches_at_once(monkeypatch, augment):
+    local, counts = settings(local__augment=augment).local, {}
+    for samples in (16, 80):  # 2 and 10 steps
+        with PretendedDevice(), Asked() as asked:
+            data = new_data(samples).to(DEVICE)
+            batches = list(epoch(data, local, *(torch.Generator().manual_seed(seed) for seed in (0, 1))))
+        assert [len(labels) for _, labels in batches] == samples // 8 * [8]
+        counts[samples] = asked.count
+    assert counts[16] == counts[80]
+    monkeypatch.setattr(local_steps, "AT_ONCE", 5 * 8 * 3 * SIDE * SIDE)  # of larger images fewer
+    with PretendedDevice():
+        parted = list(epoch(data, local, *(torch.Generator().manual_seed(seed) for seed in (0, 1))))
+    for (x, labels), (same_x, same_labels) in zip(batches, parted, strict=True):
+        assert torch.equal(x.held, same_x.held) and torch.equal(labels.held, same_labels.held)
+        assert x.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_what_crosses_is_found():
