@@ -35,7 +35,7 @@ def refuse_gpu(share: float, engine: str, config: RunConfig) -> None:
             f"device = 'cuda': Ray gives its clients no GPU unless {OPTION} says which share; add {OPTION} 0.25, say, "
             "or take --engine in-process"
         )
-    if engine == "in-process" and config.device == "cuda" and not _has_gpu():
+    if config.device == "cuda" and not _has_gpu():
         raise ConfigError("device = 'cuda': torch sees no CUDA device here; use 'cpu' or 'auto'")
     if share and not _has_gpu():
         raise ConfigError(f"{given}: torch sees no CUDA device here, and Ray would wait for one; leave it out")

@@ -21,6 +21,7 @@ from fedhpro_flwr.launch.gpu_share import refuse_gpu
         (0.0, "ray", "cuda", "device = 'cuda': Ray gives its clients no GPU unless --gpus-per-client says which share"),
         (0.5, "ray", "auto", "torch sees no CUDA device here"),
         (0.0, "in-process", "cuda", "device = 'cuda': torch sees no CUDA device here; use 'cpu' or 'auto'"),
+        (0.5, "ray", "cuda", "device = 'cuda': torch sees no CUDA device here; use 'cpu' or 'auto'"),
     ],
 )
 def test_refused(monkeypatch, share, engine, device, sentence):
@@ -39,4 +40,5 @@ def test_taken_where_there_is_a_gpu(monkeypatch, share):
 def test_nothing_is_asked_of_torch_where_none_is_wanted(monkeypatch):
     monkeypatch.setattr(gpu_share, "_has_gpu", lambda: pytest.fail("asked"))
     refuse_gpu(0.0, "ray", RunConfig.parse())
+    refuse_gpu(0.0, "ray", RunConfig.parse(device="cpu"))
     refuse_gpu(0.0, "in-process", RunConfig.parse())
