@@ -30,6 +30,8 @@ def home(tmp_path):
 
 def test_a_connection_by_its_name(home):
     assert named("office", home) == "office"
+    (home / "config.toml").write_text(f"{FILE}[superlink.odd]\naddress = 8000\n", encoding="utf-8-sig")  # as of Notepad
+    assert named("odd", home) == "odd"
 
 
 @pytest.mark.parametrize(
@@ -51,20 +53,25 @@ def test_a_machine_without_flowers_file_gets_none_written(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_broken_file_is_named(tmp_path):
-    (tmp_path / "config.toml").write_text("[superlink")
+@pytest.mark.parametrize("content", [b"[superlink", b"\xff"])
+def test_a_broken_file_is_named(content, tmp_path):
+    (tmp_path / "config.toml").write_bytes(content)
     with pytest.raises(ConfigError, match=r"config.toml is not TOML: "):
         named("remote", tmp_path)
 
 
-def test_an_address_becomes_a_connection(tmp_path):
+def test_an_address_becomes_a_connection(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "ca.crt").write_text("")
-    name = direct("127.0.0.1:8000", tmp_path, root_certificates=str(tmp_path / "ca.crt"))
+    name = direct("127.0.0.1:8000", tmp_path, root_certificates="~/ca.crt")
     written = tomllib.loads((tmp_path / "config.toml").read_text())["superlink"]
     assert written == {
         "default": name,
         name: {"address": "127.0.0.1:8000", "insecure": False, "root-certificates": str(tmp_path / "ca.crt")},
     }
+    monkeypatch.chdir(tmp_path)  # not that of Flower's commands
+    direct("127.0.0.1:8000", tmp_path, root_certificates="ca.crt")
+    assert tomllib.loads((tmp_path / "config.toml").read_text())["superlink"] == written
     direct("[::1]:8000", tmp_path, insecure=True)
     assert tomllib.loads((tmp_path / "config.toml").read_text())["superlink"][name]["insecure"] is True
 
@@ -104,6 +111,16 @@ def options(**changes):
 def test_options_that_do_not_go_together(changes, sentence):
     with pytest.raises(ConfigError, match=sentence):
         refuse(options(**changes))
+
+
+def test_flowers_folder_is_that_of_its_variable_or_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("FLWR_HOME", raising=False)
+    assert flower_home() == tmp_path / ".flwr"
+    monkeypatch.chdir(tmp_path)
+    for written in ("~/mine", "mine"):
+        monkeypatch.setenv("FLWR_HOME", written)
+        assert flower_home() == tmp_path / "mine"
 
 
 def test_options_that_do(home, monkeypatch):
