@@ -1,5 +1,8 @@
 """The presets: complete, different in the named keys only, and second to a given value."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from fedhpro_flwr.config import RunConfig, known_keys
@@ -54,3 +57,18 @@ def test_tuned_differs_from_the_paper_in_what_was_measured():
 def test_the_presets_are_complete():
     sections = ("hyper-prototypes.", "losses.", "class-gradients.", "calibration.")
     assert set(PAPER) == set(TUNED) == {key for key in known_keys() if key.startswith(sections)}
+
+
+def test_the_values_are_those_of_the_table_in_deviations():
+    page = (Path(__file__).resolve().parents[2] / "DEVIATIONS.md").read_text(encoding="utf-8")
+    header, _, *rows = page[page.index("| option") :].split("\n\n")[0].splitlines()
+    read = set()
+    for keys, *cells in (row.strip("| ").split(" | ") for row in rows):
+        first, *more = re.findall(r"`(.*?)`", keys)
+        for number, key in enumerate([first, *(first.split(".")[0] + name for name in more)]):
+            for preset, cell in zip(re.findall(r"`(\w+)`", header), cells, strict=True):
+                if cell != "unused":
+                    value = re.match(r"[\w.-]+", cell.split(", ")[number].strip("`"))[0]
+                    assert (type(PAPER[key])(value), preset, key) == (PRESETS[preset][key], preset, key)
+                    read.add(key)
+    assert {key for key in PAPER if len({preset[key] for preset in PRESETS.values()}) > 1} <= read
