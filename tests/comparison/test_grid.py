@@ -132,15 +132,29 @@ def test_an_ablation_runs_what_is_set_once(tmp_path):
     assert {row.group for row in rows} == {"", "k", "m", "margin"}
 
 
-@pytest.mark.parametrize("preset", ["paper", "reference", "tuned"])
-def test_every_ablation_can_run(preset, tmp_path):
-    changes = [f"preset={preset}"]
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_ablation_can_run_and_is_what_it_is_called(preset, tmp_path):
+    changes = [f"preset={preset}", "hyper-prototypes.init=orthogonal"]
     rows = ablation_rows(prepare("digits-small", changes))
     assert {row.group for row in rows} == {"", *GROUPS}
     made = build_grid("digits-small", changes, rows=rows, columns=read_columns([]), seeds=(0,), folder=tmp_path)
-    neither = made.cells["neither loss", "", 0].config
-    assert (neither.losses.hpcl, neither.losses.hpal) == ("off", "off")
-    assert made.cells["HPCL only", "", 0].config.losses.hpcl == PRESETS[preset]["losses.hpcl"]
+    hpcl, hpal = (PRESETS[preset][key].replace("off", "paper") for key in ("losses.hpcl", "losses.hpal"))
+    for label, wanted in {
+        "fedavg": {"method.name": "fedavg"},
+        "averaged": {"method.name": "averaged"},
+        "HPCL and HPAL": {"losses.hpcl": hpcl, "losses.hpal": hpal},
+        "HPCL only": {"losses.hpcl": hpcl, "losses.hpal": "off"},
+        "HPAL only": {"losses.hpcl": "off", "losses.hpal": hpal},
+        "neither loss": {"losses.hpcl": "off", "losses.hpal": "off"},
+        "matched": {"hyper-prototypes.matching-steps": 30},
+        "frozen at random": {"hyper-prototypes.matching-steps": 0, "hyper-prototypes.init": "normal"},
+        "frozen orthogonal": {"hyper-prototypes.matching-steps": 0, "hyper-prototypes.init": "orthogonal"},
+        "calibration off": {"calibration.head": "off"},
+        "calibration replace": {"calibration.head": "replace"},
+        "calibration separate": {"calibration.head": "separate"},
+    }.items():
+        settings = made.cells[label, "", 0].config.flat()
+        assert {key: settings[key] for key in wanted} == wanted, label
 
 
 def test_an_ablation_without_a_global_model_keeps_no_head_for_its_test():
