@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 
+from fedhpro_flwr.launch import log_stream
 from fedhpro_flwr.launch.log_stream import LogStream
 
 
@@ -38,3 +39,26 @@ def test_a_stream_that_goes_on_is_ended():
         assert not log.ended
     assert log.ended
     assert lines == ["a"]
+
+
+def test_what_was_printed_is_handed_on_before_the_end():
+    lines = []
+
+    def slowly(line):
+        lines.append(line)
+        time.sleep(0.05)
+
+    with LogStream(printing("print('a\\nb\\nc')"), slowly):
+        while not lines:
+            time.sleep(0.01)
+    assert lines == ["a", "b", "c"]
+
+
+def test_a_process_that_does_not_end_when_it_is_told_to_is_killed(monkeypatch):
+    monkeypatch.setattr(log_stream, "END_SECONDS", 0.1)
+    lines = []
+    script = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('a'); time.sleep(600)"
+    with LogStream(printing(script), lines.append) as log:
+        while not lines:
+            time.sleep(0.01)
+    assert log.ended
