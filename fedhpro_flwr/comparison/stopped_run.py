@@ -44,6 +44,6 @@ def goes_on_after(folder: Path) -> int:
         if differing(begun_with.flat(), config.flat(), NOT_COMPARED):
             return 0
         refuse_changed_data(known)
-    except (ConfigError, OSError, ValueError):
+    except (OSError, ValueError):
         return 0
     return known.rounds_before
