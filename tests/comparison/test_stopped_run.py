@@ -100,6 +100,12 @@ def it_has_no_checkpoint(stopped, monkeypatch):
     shutil.rmtree(stopped / "checkpoint")
 
 
+def its_first_checkpoint_was_not_written_yet(stopped, monkeypatch):
+    it_has_no_checkpoint(stopped, monkeypatch)
+    (stopped / "checkpoint").mkdir()
+    (stopped / "metrics.jsonl").unlink()
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -111,6 +117,7 @@ def it_has_no_checkpoint(stopped, monkeypatch):
         its_settings_are_no_good,
         its_checkpoints_are_damaged,
         it_has_no_checkpoint,
+        its_first_checkpoint_was_not_written_yet,
     ],
 )
 def test_a_run_is_begun_anew_if(change, stopped, monkeypatch):
