@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -43,22 +44,26 @@ def test_a_superlink_that_does_not_answer_in_time_is_ended(superlink, monkeypatc
     with pytest.raises(LaunchError, match="the SuperLink did not start"), superlink:
         pass
     assert superlink.process.poll() is not None
+    with pytest.raises(LaunchError, match="the SuperLink died with status -15"):
+        superlink.check()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc")
 def test_what_the_superlink_started_in_sessions_of_their_own_ends_with_it(superlink, tmp_path, monkeypatch):
     """As Flower starts its simulation: detached, its parent soon gone."""
     begun = tmp_path / "begun"
-    script = f"#!/bin/sh\nsetsid sh -c 'echo $$ > {begun}; sleep 60; true' &\nexec sleep 60\n"
+    script = f"#!/bin/sh\necho said\nsetsid sh -c 'echo $$ > {begun}; sleep 60; true' &\nexec sleep 60\n"
     (tmp_path / "flower-superlink").write_text(script)
     monkeypatch.setattr(private_superlink, "accepts", lambda port: begun.exists() and begun.read_text() != "")
     with superlink:
         detached = int(begun.read_text())
+        assert os.getsid(superlink.process.pid) == superlink.process.pid  # Ctrl-C does not reach it
         assert detached in groups_with({"FLWR_HOME": str(superlink.home)})
     deadline = time.monotonic() + 5
     while (left := groups_with({"FLWR_HOME": str(superlink.home)})) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert left == set()
+    assert superlink.log_file.read_text() == "said\n"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc")
@@ -73,3 +78,5 @@ def test_groups_are_found_by_all_of_the_variables():
             assert groups_with({"FEDHPRO_A": "1", "FEDHPRO_B": "2"}) == set()
         finally:
             one.kill()
+    name, _, value = Path("/proc/self/environ").read_text().split("\0")[0].partition("=")
+    assert os.getpgrp() not in groups_with({name: value})  # which is asked for to kill what it finds

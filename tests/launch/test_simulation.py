@@ -9,9 +9,10 @@ from threading import Thread
 
 import pytest
 
-from fedhpro_flwr.launch import private_superlink
+from fedhpro_flwr.launch import private_superlink, simulation
 from fedhpro_flwr.launch.flower import LaunchError, environment
-from fedhpro_flwr.launch.simulation import simulate
+from fedhpro_flwr.launch.simulation import PATIENCE, simulate
+from fedhpro_flwr.launch.submitted_run import Status
 from fedhpro_flwr.launch.termination import SIGNALS, in_order
 
 
@@ -64,6 +65,29 @@ def test_what_lies_there_stays_where_the_run_could_not_be_followed(scratch, monk
     assert len(list(scratch.iterdir())) == 1
 
 
+@pytest.mark.parametrize("status", [Status("finished:completed"), Status("finished:failed")])
+def test_a_run_that_ended_leaves_nothing_and_says_how_it_ended(status, scratch, monkeypatch):
+    submitted, log_file = [], scratch.parent / "flower.log"
+
+    def follow(run, say, *, check, patience):
+        check()
+        say("a line")
+        assert patience == PATIENCE
+        return status
+
+    monkeypatch.setattr(private_superlink, "accepts", lambda port: True)
+    monkeypatch.setattr(simulation, "submit", lambda flower, *given: submitted.extend(given))
+    monkeypatch.setattr(simulation, "follow", follow)
+    try:
+        simulate({"seed": 1}, num_nodes=3, log_file=log_file, gpus=0.5)
+        assert status.completed
+    except LaunchError as error:
+        assert (status.completed, str(error)) == (False, f"finished:failed: no details (log: {log_file})")
+    engine = "num-supernodes=3 client-resources-num-cpus=1 client-resources-num-gpus=0.5"
+    assert (submitted, log_file.read_text()) == ([{"seed": 1}, engine], "a line\n")
+    assert list(scratch.iterdir()) == []
+
+
 def test_the_second_sigterm_does_not_disturb_the_end():
     done = []
     with pytest.raises(SystemExit), in_order():
@@ -102,7 +126,8 @@ def test_another_thread_than_the_main_one_may_simulate_too():
 
     def work():
         with in_order():
-            passed.append(signal.getsignal(signal.SIGTERM))
+            handler = signal.getsignal(signal.SIGTERM)
+        passed.append(handler)
 
     thread = Thread(target=work)
     thread.start()
