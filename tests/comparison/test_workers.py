@@ -3,9 +3,12 @@
 import subprocess
 import sys
 
+import pytest
+
+from fedhpro_flwr.comparison import workers
 from fedhpro_flwr.comparison.grid import build_grid
 from fedhpro_flwr.comparison.rows import read_columns, read_rows
-from fedhpro_flwr.comparison.workers import Worker, failure_of
+from fedhpro_flwr.comparison.workers import Worker, failure_of, run_cells
 
 
 def one_cell(folder):
@@ -43,3 +46,26 @@ def test_a_run_that_failed_is_begun_anew(tmp_path):
         Worker(process, 1).give(cell)
         assert not (cell.folder / "checkpoint").exists() and not (cell.folder / "failure.txt").exists()
         process.stdin.close()
+
+
+@pytest.mark.parametrize(("keep", "children"), [(True, ["1", "2", "1"]), (False, ["1", "2", "2", "1"])])
+def test_a_child_goes_on_with_cells_of_its_number_of_threads(keep, children, tmp_path, monkeypatch):
+    rows = read_rows("fedavg,fedprox:clients.threads=2,moon:clients.threads=2,local")
+    cells = build_grid("digits-small", [], rows=rows, columns=read_columns([]), seeds=(0,), folder=tmp_path).runs
+    begun, told = [], []
+
+    def start_child(command, environment, lock):
+        assert (command[-2:], lock) == (["--engine", "ray"], 7)
+        script = ["sh", "-c", "while read folder; do echo 0 4; done"]
+        child = subprocess.Popen(script, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        begun.append((environment["OMP_NUM_THREADS"], child))
+        return child
+
+    monkeypatch.setattr(workers, "start_child", start_child)
+    monkeypatch.setattr(workers, "is_finished", lambda cell: cell.row != "local")
+    outcomes = run_cells(cells, ["--engine", "ray"], jobs=1, lock=7, tell=told.append, keep=keep)
+    assert [threads for threads, _ in begun] == children
+    assert all(child.returncode == 0 for _, child in begun)
+    assert outcomes == told
+    assert [(each.cell, each.after) for each in outcomes] == [(cell, 4) for cell in cells]
+    assert [bool(each.failure) for each in outcomes] == [False, False, False, True]  # it has left no summary
