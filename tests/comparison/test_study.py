@@ -1,6 +1,7 @@
 """Whole grids on a few digits: interrupted and continued, with cells that fail, crash or are killed."""
 
 import csv
+import io
 import os
 import re
 import shutil
@@ -12,10 +13,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from faulty_grid import Clock
+from rich.console import Console
 
 from fedhpro_flwr.cli import main
+from fedhpro_flwr.comparison import study
 from fedhpro_flwr.comparison.child_process import locked
-from fedhpro_flwr.comparison.study import duration
+from fedhpro_flwr.comparison.grid import build_grid
+from fedhpro_flwr.comparison.rows import read_columns, read_rows
+from fedhpro_flwr.comparison.study import Progress, Study, duration, read_runs
+from fedhpro_flwr.comparison.workers import Outcome
 from fedhpro_flwr.config import ConfigError
 from fedhpro_flwr.launch import gpu_share
 from fedhpro_flwr.runs.run_folder import read_rounds
@@ -222,6 +229,30 @@ def test_an_ablation_from_beginning_to_end(tmp_path, capsys):
 @pytest.mark.parametrize(("seconds", "said"), [(12.4, "12 s"), (75, "1 min"), (5340, "89 min"), (5400, "1.5 h")])
 def test_durations(seconds, said):
     assert duration(seconds) == said
+
+
+def test_how_long_the_rest_takes_is_told_and_why_a_run_has_no_numbers(tmp_path, monkeypatch):
+    clock, said = Clock(), io.StringIO()
+    monkeypatch.setattr(study, "time", clock)
+    rows = read_rows("fedavg,fedprox,moon")
+    grid = build_grid("digits-small", [], rows=rows, columns=read_columns([]), seeds=(0,), folder=tmp_path)
+    failed, damaged, older = grid.runs
+    progress = Progress(Console(file=said), 4, 1)
+    for cell, failure in ((failed, "no disk"), (damaged, ""), (older, "")):
+        clock.sleep(90)
+        cell.folder.mkdir(parents=True)
+        (cell.folder / "summary.json").write_text("{}" if cell is older else "[")
+        progress.tell(Outcome(cell, 75, failure))
+    assert said.getvalue().splitlines() == [
+        "2/4 digits-small fedavg seed 0: failed: no disk (75 s), about 3 min left",
+        "3/4 digits-small fedprox seed 0: – (75 s), about 2 min left",
+        "4/4 digits-small moon seed 0: – (75 s)",
+    ]
+    numbers, missing = read_runs(grid, {failed.folder: "no disk"})
+    assert (numbers, missing["fedavg", "", 0]) == ({}, "no disk")
+    assert missing["fedprox", "", 0].startswith(f"{damaged.folder} is damaged (summary.json: ")
+    assert missing["moon", "", 0].startswith(f"{older.folder} is damaged (metrics.jsonl has 0 of 25 rounds); delete it")
+    assert (Study({}, missing).status, Study({}, {}).status) == (1, 0)
 
 
 @pytest.mark.parametrize("command", ["compare", "ablate"])
