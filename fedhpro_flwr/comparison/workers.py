@@ -74,7 +74,7 @@ class Worker:
         assert self.cell is not None and self.process.stdout is not None
         answer = [int(word) for word in self.process.stdout.readline().split()]
         status, after = answer or (self.process.wait(), 0)
-        ended_well = status == OK and bool(answer) and is_finished(self.cell)
+        ended_well = status == OK and is_finished(self.cell)
         seconds = time.monotonic() - self.began
         return Outcome(self.cell, seconds, "" if ended_well else failure_of(self.cell.folder, status), after)
 
@@ -91,7 +91,7 @@ def run_cells(
     jobs: int,
     lock: int,
     tell: Callable[[Outcome], None],
-    keep: bool = True,
+    keep: bool,
 ) -> list[Outcome]:
     """Run all cells, `jobs` at a time, and tell of each when it ends. An interruption stops the children first.
 

@@ -1,7 +1,9 @@
 """The children of a grid: what they find in a cell's folder, and why a cell failed."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -56,6 +58,7 @@ def test_a_child_goes_on_with_cells_of_its_number_of_threads(keep, children, tmp
 
     def start_child(command, environment, lock):
         assert (command[-2:], lock) == (["--engine", "ray"], 7)
+        assert environment["PYTHONPATH"].split(os.pathsep)[0] == str(Path(__file__).resolve().parents[2])
         script = ["sh", "-c", "while read folder; do echo 0 4; done"]
         child = subprocess.Popen(script, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         begun.append((environment["OMP_NUM_THREADS"], child))
