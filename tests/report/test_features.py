@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from fedhpro_flwr.cli import main
 from fedhpro_flwr.config import ConfigError, RunConfig
+from fedhpro_flwr.report import features as of_report
 from fedhpro_flwr.report.feature_picture import feature_picture
 from fedhpro_flwr.report.features import (
     Features,
@@ -43,6 +45,8 @@ def test_the_axes_are_those_of_largest_variance():
     variances = np.linalg.eigvalsh(np.cov(features.samples.double().numpy().T, bias=True))[::-1]
     np.testing.assert_allclose(plane.samples.var(0), variances[:2], rtol=1e-6)
     np.testing.assert_allclose(plane.samples.mean(0), 0, atol=1e-9)
+    mirrored = principal_axes(replace(features, samples=-features.samples))
+    np.testing.assert_allclose(mirrored.samples, -plane.samples, atol=1e-9)  # the axes have the same signs
     assert abs(np.corrcoef(plane.samples.T)[0, 1]) < 1e-6
 
 
@@ -99,10 +103,38 @@ def test_features_that_are_all_alike_make_no_picture_and_no_crash(tmp_path):
         read_features(Run.read(tmp_path / "run"))
 
 
-def test_damaged_hyper_prototypes_are_named(tmp_path):
-    small_run(tmp_path / "run", "fedhpro")
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run with 5 hyper-prototypes for each of 10 classes."""
+    folder = tmp_path_factory.mktemp("features") / "run"
+    small_run(folder, "fedhpro")
+    return folder
+
+
+def test_samples_are_drawn_from_the_seed_and_too_many_prototypes_become_one_a_class(finished, monkeypatch):
+    run = Run.read(finished)
+    whole = read_features(run)
+    assert (whole.samples.shape, whole.prototypes.shape) == ((359, 8), (50, 8))
+    assert torch.equal(whole.prototype_labels, torch.arange(10).repeat_interleave(5))
+    monkeypatch.setattr(of_report, "MOST_SAMPLES", 20)
+    monkeypatch.setattr(of_report, "MOST_VECTORS", 49)
+    few, again = read_features(run), read_features(run)
+    assert few.samples.shape == (20, 8) and torch.equal(few.samples, again.samples)
+    assert not torch.allclose(few.samples, whole.samples[:20])
+    for z, label in zip(few.samples, few.labels, strict=True):
+        assert ((whole.samples - z).abs().amax(dim=1).lt(1e-6) & whole.labels.eq(label)).any()
+    assert (few.prototypes.shape, few.prototype_labels.tolist()) == ((10, 8), list(range(10)))
+    for vectors in (whole.samples, whole.prototypes, few.prototypes):
+        torch.testing.assert_close(vectors.norm(dim=1), torch.ones(len(vectors)))
+
+
+def test_damaged_hyper_prototypes_are_named(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "run")
     run, path = Run.read(tmp_path / "run"), tmp_path / "run" / "hyper-prototypes.safetensors"
-    assert read_features(run).prototypes.shape == (50, 8)
+    slots = load_file(path)["hyper-prototypes"]
+    slots[0, 3:] = 0  # a class may use fewer slots
+    save_file({"hyper-prototypes": slots}, path)
+    assert read_features(run).prototype_labels.bincount().tolist() == [3] + 9 * [5]
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ConfigError, match=rf"^{path} is damaged .*; remove it, or run again$"):
