@@ -25,9 +25,11 @@ def test_as_many_passes_as_a_client_makes_up_to_the_cap():
 
 
 def test_without_training_the_means_are_those_of_the_initial_model(monkeypatch):
-    monkeypatch.setattr("client_app.visit.train", lambda *_: 0.0)
+    epochs = []
+    monkeypatch.setattr("client_app.visit.train", lambda model, data, local, *_: epochs.append(local.epochs))
     config = RunConfig.parse(SMALL)
     found = train_centrally(config)
+    assert epochs == [2]  # all of the run's, at once
     data = federation(config).data
     model = initial_model(config, data).eval()
     ids = torch.from_numpy(np.concatenate(federation(config).parts.indices))
@@ -58,8 +60,9 @@ def test_methods_share_what_is_kept_and_seeds_do_not(tmp_path, monkeypatch):
     assert torch.equal(again.means, first.means)
     assert trained == []
     central_means(RunConfig.parse(SMALL, seed=4), tmp_path)
-    central_means(RunConfig.parse(SMALL, local__lr=0.01), tmp_path)
-    assert trained == [4, 0]
+    for change in ({"local.lr": 0.01}, {"partition.num-partitions": 2}, {"data.train-limit": 110}):
+        central_means(RunConfig.parse(SMALL | change), tmp_path)
+    assert trained == [4, 0, 0, 0]
 
 
 def test_a_damaged_file_is_made_anew(tmp_path):
