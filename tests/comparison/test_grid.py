@@ -42,6 +42,7 @@ def test_every_run_has_its_settings_and_a_folder_of_its_own(tmp_path):
         "fedavg/partition.alpha=0.5/seed-1",
         "fedhpro-preset=reference/partition.alpha=0.5/seed-1",
     ]
+    assert made.runs[1].name == "fedhpro:preset=reference partition.alpha=0.1 seed 0"
     config = made.cells["fedhpro:preset=reference", "partition.alpha=0.1", 1].config
     assert (config.method.name, config.preset, config.partition.alpha) == ("fedhpro", "reference", 0.1)
     assert (config.seed, config.rounds, config.losses.hpcl) == (1, 7, "reference")

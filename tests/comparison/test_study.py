@@ -148,7 +148,8 @@ def test_a_run_that_was_stopped_goes_on_from_its_checkpoint_to_the_same_bits(tmp
     assert main(chosen) == 0
     goes_on = re.search(r"goes on after round (\d+) in", (folder / "run.log").read_text())
     assert goes_on is not None and int(goes_on[1]) >= 2
-    assert f" s, went on after round {goes_on[1]})" in capsys.readouterr().out
+    told = rf"^1/1 digits fedhpro seed 0: .* % \(\d+ s, went on after round {goes_on[1]}\)$"
+    assert re.search(told, capsys.readouterr().out, flags=re.M)
     config = str(folder / "config.toml")
     assert main(["run", config, "--engine", "in-process", "--set", f"run-folder={tmp_path / 'whole'}"]) == 0
     for name in ("model.safetensors", "hyper-prototypes.safetensors"):
@@ -179,6 +180,7 @@ def test_a_cell_that_is_killed_or_fails_takes_no_other_with_it(tmp_path):
     assert grid.returncode == 1
     assert f"failed: {killed} seed 0: its process was ended by SIGKILL, see {folder / 'run.log'}" in said
     assert f"failed: {failing} seed 0: partition.num-partitions = 500, but there are only 200 training samples" in said
+    assert "left out" not in said  # each is told once
     last = {line["method"]: line["n"] for line in numbers(tmp_path) if line["measure"] == "last"}
     assert last == {killed: "0", failing: "0", "fedavg": "1"}
     page = (tmp_path / "table.md").read_text()
@@ -226,7 +228,7 @@ def test_an_ablation_from_beginning_to_end(tmp_path, capsys):
     assert lines["margin none"]["group"] == "margin"
 
 
-@pytest.mark.parametrize(("seconds", "said"), [(12.4, "12 s"), (75, "1 min"), (5340, "89 min"), (5400, "1.5 h")])
+@pytest.mark.parametrize(("seconds", "said"), [(12.4, "12 s"), (60, "1 min"), (5340, "89 min"), (5400, "1.5 h")])
 def test_durations(seconds, said):
     assert duration(seconds) == said
 
