@@ -135,7 +135,7 @@ def test_an_ablation_runs_what_is_set_once(tmp_path):
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_ablation_can_run_and_is_what_it_is_called(preset, tmp_path):
-    changes = [f"preset={preset}", "hyper-prototypes.init=orthogonal"]
+    changes = [f"preset={preset}", f"hyper-prototypes.init={'normal' if preset == 'paper' else 'orthogonal'}"]
     rows = ablation_rows(prepare("digits-small", changes))
     assert {row.group for row in rows} == {"", *GROUPS}
     made = build_grid("digits-small", changes, rows=rows, columns=read_columns([]), seeds=(0,), folder=tmp_path)
