@@ -78,9 +78,9 @@ class FedHPro(Method):
         return (*(("hyper-prototypes.matching-lr",) if self._matches else ()), *of_calibration)
 
     def refuse_data(self, *, images: bool) -> None:
-        """Also refuse the augmentation DSA unless the data is images."""
+        """Also refuse the augmentation DSA unless the data is images, or clients take no class gradients."""
         super().refuse_data(images=images)
-        refuse_augmented(self.config.class_gradients, images=images)
+        refuse_augmented(self.config.class_gradients, images=images or not self.sends_of_classes(self.config))
 
     # --- at the client ------------------------------------------------------------------------------------------------
 

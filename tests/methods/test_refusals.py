@@ -156,9 +156,20 @@ def test_dsa_of_what_is_no_image_is_refused_before_the_first_round(settings):
         method.refuse_data(images=False)
 
 
-def test_a_method_without_class_gradients_takes_any_data():
-    for name in ("fedavg", "fedproto"):
-        build_method(RunConfig.parse({"preset": "reference", "method.name": name})).refuse_data(images=False)
+WITHOUT_CALIBRATION = {"calibration.head": "off", "hyper-prototypes.matching-head": "client"}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"method.name": "fedavg"},
+        {"method.name": "fedproto"},
+        {"hyper-prototypes.matching-steps": 0, **WITHOUT_CALIBRATION},
+        {"hyper-prototypes.matching-steps": 0, "method.name": "fedproto", "method.prototypes": "hyper"},
+    ],
+)
+def test_a_method_that_takes_no_class_gradients_takes_any_data(settings):
+    build_method(RunConfig.parse({"preset": "reference"} | settings)).refuse_data(images=False)
 
 
 @pytest.mark.parametrize("name", sorted(WORKS_WITH))
