@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -53,6 +54,7 @@ def test_a_rate_that_breaks_every_model_loses_the_quorum_with_every_clients_reas
     said = capsys.readouterr().err.splitlines()[-1]
     assert "round 1: 0 of 3 clients replied well" in said
     assert "clients 1, 2: metric train-loss = nan is not finite: training has diverged, lower local.lr or the" in said
+    assert re.search(r"client 0: model tensor \S+ has an entry beyond 1e\+09: training has diverged, lower local", said)
 
 
 def test_where_clients_would_reply_so_again_both_ways_on_are_told(tmp_path, capsys):

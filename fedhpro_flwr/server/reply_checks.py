@@ -194,7 +194,7 @@ def _check_model(model: Tensors, expected: Expected) -> None:
     for name in sent.keys() ^ model.keys():
         raise BadReply(f"the model {'lacks' if name in sent else 'has an unknown'} tensor {name}")
     for name, tensor in model.items():
-        _check_tensor(f"model tensor {name}", tensor, tuple(sent[name].shape), sent[name].dtype)
+        _check_tensor(f"model tensor {name}", tensor, tuple(sent[name].shape), sent[name].dtype, DIVERGED)
         if tensor.is_floating_point():
             if name.endswith(VARIANCE) and bool((tensor < 0).any()):  # its root is NaN at every client
                 raise BadReply(f"model tensor {name} is a variance and has a negative entry")
@@ -226,7 +226,7 @@ def _check_records(tensors: Tensors, expected: Expected, num_examples: int) -> N
             raise BadReply(f"class counts add up to {sum(counts)}, num-examples is {num_examples}")
 
 
-def _check_tensor(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+def _check_tensor(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype, why: str = "") -> None:
     if tuple(tensor.shape) != shape:
         raise BadReply(f"{name} has shape {list(tensor.shape)}, {list(shape)} was expected")
     if tensor.dtype != dtype:
@@ -237,6 +237,6 @@ def _check_tensor(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torc
         # One pass without a copy, fifty times as fast as isfinite and abs; a NaN is both the smallest and the largest.
         low, high = (float(end) for end in torch.aminmax(tensor))
         if not (math.isfinite(low) and math.isfinite(high)):
-            raise BadReply(f"{name} is not finite")
+            raise BadReply(f"{name} is not finite{why}")
         if low < -OUT_OF_RANGE or high > OUT_OF_RANGE:
-            raise BadReply(f"{name} has an entry beyond {OUT_OF_RANGE:.0e}")
+            raise BadReply(f"{name} has an entry beyond {OUT_OF_RANGE:.0e}{why}")

@@ -25,6 +25,7 @@ from torch import nn
 from client_app.app import make_client_app
 from fedhpro_flwr.models import Model
 from fedhpro_flwr.records import array_record
+from fedhpro_flwr.server.reply_checks import DIVERGED
 from fedhpro_flwr.settings.presets import PRESETS
 
 FAULTS = {
@@ -33,7 +34,7 @@ FAULTS = {
         lambda message, reply: rewritten(
             reply, message, model=model_with(reply, "head.weight", lambda value: value * math.nan)
         ),
-        "model tensor head.weight is not finite",
+        f"model tensor head.weight is not finite{DIVERGED}",
     ),
     "NaN gradient": (
         lambda message, reply: rewritten(

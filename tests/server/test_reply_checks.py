@@ -28,11 +28,11 @@ IDS, COUNTS, GRADIENTS = SENT["class-ids"], SENT["class-counts"], SENT["class-gr
 FAULTS = {
     "NaN in the model": (
         {"model": model_with(head__bias=torch.tensor([0, NAN, 0, 0]))},
-        "model tensor head.bias is not finite",
+        f"model tensor head.bias is not finite{DIVERGED}",
     ),
     "infinity in the model": (
         {"model": model_with(head__bias=torch.tensor([0, -INF, 0, 0]))},
-        "model tensor head.bias is not finite",
+        f"model tensor head.bias is not finite{DIVERGED}",
     ),
     "NaN in the gradients": (
         {"class_gradients": one("class-gradients", GRADIENTS * NAN)},
