@@ -73,6 +73,7 @@ def write_report(
         if not run.finished
     ]
     notes += [f"{called[run.folder]} is not shown: another run has its settings and its seed" for run in doubles]
+    notes += [f"{group.name} is {group.stated}" for group in groups if group.stated]
     make_folder(out, f"--out {out}")
     curves = (accuracy_picture(groups), loss_picture(groups))
     breakdowns = (class_picture(groups), domain_picture(groups))

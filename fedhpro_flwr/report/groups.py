@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from os.path import commonpath
 
 from fedhpro_flwr.config import RunConfig, Scalar
 from fedhpro_flwr.report.runs import Run
@@ -13,6 +14,7 @@ from fedhpro_flwr.settings.presets import PRESETS
 # The run compared with and how often a checkpoint was written say nothing about how a run was trained.
 UNCOMPARED = DECIDES_NOTHING | {"seed", STATE_FOLDER, COMPARED_RUN, "checkpoint.every"}
 METHOD, PRESET, EXPERIMENT = "method.name", "preset", "experiment"
+LONGEST_NAME = 240  # characters; pictures repeat the names, and with longer ones would hold little else
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,7 @@ class Group:
 
     name: str
     runs: Sequence[Run]
+    stated: str = ""  # what sets it apart, where that is too long for a name
 
     @property
     def judged(self) -> Sequence[Run]:
@@ -36,6 +39,7 @@ def compared(config: RunConfig) -> dict[str, Scalar]:
 def group_runs(runs: Sequence[Run]) -> tuple[list[Group], list[Run]]:
     """Groups in the order of their first runs, and the runs left out of them.
 
+    A group whose name would be longer than LONGEST_NAME is named by its method and the folder of its first run.
     Runs of other samples are another group, though their settings are equal: a file has changed in its place.
     Of several runs with the same settings and seed only one is shown, as the others are no further evidence: a finished
     one rather than an unfinished one, else the one whose folder's name sorts last (names begin with the time).
@@ -55,10 +59,14 @@ def group_runs(runs: Sequence[Run]) -> tuple[list[Group], list[Run]]:
         name if names.count(name) == 1 else f"{name}, samples {content or 'unknown'}"
         for name, (_, content) in zip(names, shown, strict=True)
     ]
-    groups = [
-        Group(name, [by_seed[seed] for seed in sorted(by_seed)])
-        for name, by_seed in zip(names, shown.values(), strict=True)
-    ]
+    above = commonpath([run.folder.parent for run in runs])
+    groups = []
+    for name, by_seed in zip(names, shown.values(), strict=True):
+        own = [by_seed[seed] for seed in sorted(by_seed)]
+        if len(name) <= LONGEST_NAME:
+            groups.append(Group(name, own))
+        else:
+            groups.append(Group(f"{own[0].config.method.name}, {own[0].folder.relative_to(above)}", own, name))
     return groups, left_out
 
 

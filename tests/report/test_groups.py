@@ -87,3 +87,15 @@ def test_of_two_runs_with_one_seed_the_finished_one_is_shown(make_run):
     groups, left_out = group_runs(runs)
     assert [run.folder.name for run in groups[0].runs] == ["b"]
     assert sorted(run.folder.name for run in left_out) == ["a", "c"]
+
+
+def test_a_group_that_differs_in_too_much_for_a_name_is_named_by_its_folder(make_run):
+    other = {
+        "local__lr": 0.3, "local__momentum": 0.5, "local__epochs": 3, "local__batch_size": 7, "local__flip": False,
+        "partition__alpha": 0.1, "hyper_prototypes__prototypes_per_class": 9, "losses__temperature": 0.5,
+        "evaluation__batch_size": 99, "clients__quorum": 0.9, "class_gradients__samples_per_class": 3,
+    }  # fmt: skip
+    runs = [Run.read(make_run(name, [0.5], **changes)) for name, changes in (("x/seed-0", {}), ("y/seed-0", other))]
+    groups, _ = group_runs(runs)
+    assert [group.name for group in groups] == ["fedhpro, x/seed-0", "fedhpro, y/seed-0"]
+    assert "partition.alpha = 0.1, " in groups[1].stated and "losses.temperature = 0.5" in groups[1].stated
