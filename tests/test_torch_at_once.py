@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-SAID = "\nimport gc, sys; print('torch' in sys.modules, gc.isenabled(), gc.get_freeze_count())"
+SAID = "\nimport gc, sys; print('torch' in sys.modules, gc.isenabled(), gc.get_freeze_count() - began)"
 
 
 def said(code: str) -> tuple[str, str, int]:
-    """Of a fresh process after `code`: whether torch is there, whether the collector is on, what it leaves alone."""
-    done = subprocess.run([sys.executable, "-c", code + SAID], cwd=ROOT, capture_output=True, text=True)
+    """Of a fresh process after `code`: whether torch is there, whether the collector is on, objects frozen."""
+    begin = "import gc; began = gc.get_freeze_count()\n"  # some interpreters have frozen what they begin with
+    done = subprocess.run([sys.executable, "-c", begin + code + SAID], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     torch, enabled, frozen = done.stdout.splitlines()[-1].split()
     return torch, enabled, int(frozen)
