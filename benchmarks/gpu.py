@@ -136,3 +136,7 @@ def rounds(of: Measured) -> Iterator[Row | str]:
             yield from sorted(
                 {line.strip() for line in run.said.splitlines() if "WARNING" in line or "Warning" in line}
             )
+
+
+if __name__ == "__main__":
+    main()

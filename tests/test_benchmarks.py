@@ -26,6 +26,12 @@ def test_each_can_be_imported(name):
     importlib.import_module(name)
 
 
+@pytest.mark.parametrize("path", sorted(BENCHMARKS.glob("*.py")), ids=lambda path: path.stem)
+def test_each_that_can_be_run_runs(path):
+    code = path.read_text(encoding="utf-8")
+    assert ("\ndef main()" in code) == code.endswith('\n\n\nif __name__ == "__main__":\n    main()\n')
+
+
 def test_no_table_is_written_of_cells_of_two_kinds_of_processor(monkeypatch):
     """As a run on another machine leaves them that was stopped half-way."""
     results = importlib.import_module("results")
