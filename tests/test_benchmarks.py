@@ -27,7 +27,7 @@ def test_each_can_be_imported(name):
 
 
 @pytest.mark.parametrize("path", sorted(BENCHMARKS.glob("*.py")), ids=lambda path: path.stem)
-def test_each_that_can_be_run_runs(path):
+def test_each_that_has_a_main_calls_it(path):
     code = path.read_text(encoding="utf-8")
     assert ("\ndef main()" in code) == code.endswith('\n\n\nif __name__ == "__main__":\n    main()\n')
 

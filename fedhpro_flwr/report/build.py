@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from os.path import commonpath
 from pathlib import Path
 
 from fedhpro_flwr.config import ConfigError
@@ -13,7 +12,7 @@ from fedhpro_flwr.report.drawing import Picture
 from fedhpro_flwr.report.drift_section import drift_section
 from fedhpro_flwr.report.feature_picture import feature_picture
 from fedhpro_flwr.report.features import neighbour_embedding, principal_axes, read_features
-from fedhpro_flwr.report.groups import Group, group_runs
+from fedhpro_flwr.report.groups import Group, group_runs, short_folders
 from fedhpro_flwr.report.overview import overview
 from fedhpro_flwr.report.page import Section, page
 from fedhpro_flwr.report.partition_picture import partition_picture
@@ -60,8 +59,7 @@ def write_report(
     if not started:
         raise ConfigError(f"no run in {', '.join(map(str, places))} has got through a round yet: {_why(runs[0])}")
     groups, doubles = group_runs(started)
-    above = commonpath([run.folder.parent for run in runs])  # kept in names: all of a grid's runs are called seed-...
-    called = {run.folder: run.folder.relative_to(above) for run in runs}
+    called = short_folders(runs)
     notes = [
         f"{called[run.folder]} is not shown: no round is complete{_because(run)}" for run in runs if not run.rounds
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os.path import commonpath
+from pathlib import Path
 
 from fedhpro_flwr.config import RunConfig, Scalar
 from fedhpro_flwr.report.runs import Run
@@ -59,15 +60,20 @@ def group_runs(runs: Sequence[Run]) -> tuple[list[Group], list[Run]]:
         name if names.count(name) == 1 else f"{name}, samples {content or 'unknown'}"
         for name, (_, content) in zip(names, shown, strict=True)
     ]
-    above = commonpath([run.folder.parent for run in runs])
-    groups = []
+    called, groups = short_folders(runs), []
     for name, by_seed in zip(names, shown.values(), strict=True):
         own = [by_seed[seed] for seed in sorted(by_seed)]
         if len(name) <= LONGEST_NAME:
             groups.append(Group(name, own))
         else:
-            groups.append(Group(f"{own[0].config.method.name}, {own[0].folder.relative_to(above)}", own, name))
+            groups.append(Group(f"{own[0].config.method.name}, {called[own[0].folder]}", own, name))
     return groups, left_out
+
+
+def short_folders(runs: Sequence[Run]) -> dict[Path, Path]:
+    """Each run's folder without what all have in common; its name alone is "seed-0" for many runs of a grid."""
+    above = commonpath([run.folder.parent for run in runs])
+    return {run.folder: run.folder.relative_to(above) for run in runs}
 
 
 def group_names(settings: Sequence[Mapping[str, Scalar]]) -> list[str]:
