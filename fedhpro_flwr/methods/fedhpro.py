@@ -125,7 +125,9 @@ class FedHPro(Method):
                 generator=draws.torch("hyper-prototypes"),
             )
         except ValueError as error:
-            keys = f"hyper-prototypes.init = {hyper.init!r}, hyper-prototypes.counts = {hyper.counts!r}"
+            keys = f"hyper-prototypes.init = {hyper.init!r}"
+            if hyper.counts:
+                keys += f", hyper-prototypes.counts = {hyper.counts!r}"
             raise ConfigError(f"{keys}: {error}") from error
         if calibration.head == "off":
             return FedHProState(hyper_prototypes)

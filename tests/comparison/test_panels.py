@@ -78,7 +78,7 @@ def test_nothing_is_said_of_deviations_of_one_seed_or_of_a_target_that_there_is_
 
 
 def test_of_means_that_differ_by_rounding_alone_none_is_the_best(tmp_path):
-    low, high = (100 * sum(shares) / 3 for shares in ((0.3, 0.2, 0.1), (0.1, 0.2, 0.3)))
+    low, high = (100 * (a + b + c) / 3 for a, b, c in ((0.3, 0.2, 0.1), (0.1, 0.2, 0.3)))
     assert low < high
     values = {(row, "", 0): {"mean-of-last-ten": mean} for row, mean in (("fedavg", low), ("fedhpro", high))}
     assert "**" not in page(made(tmp_path, values, columns=read_columns([]), seeds=(0,)))

@@ -27,7 +27,7 @@ def test_a_tie_is_better_in_neither_direction():
 
 
 def test_the_same_accuracies_in_another_order_are_a_tie():
-    ahead, behind = (100 * sum(shares) / 3 for shares in ((0.1, 0.2, 0.3), (0.3, 0.2, 0.1)))
+    ahead, behind = (100 * (a + b + c) / 3 for a, b, c in ((0.1, 0.2, 0.3), (0.3, 0.2, 0.1)))
     assert ahead > behind  # by rounding alone
     for values, baseline in (([ahead, 50.0, 60.0], [behind, 50.0, 60.0]), ([behind, 50.0, 60.0], [ahead, 50.0, 60.0])):
         found = paired(values, baseline)

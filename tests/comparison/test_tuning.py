@@ -72,7 +72,7 @@ def test_of_equals_the_first_is_taken_and_what_failed_once_is_not():
 
 
 def test_values_that_differ_by_rounding_alone_are_equals():
-    low, high = (100 * sum(shares) / 3 for shares in ((0.3, 0.2, 0.1), (0.1, 0.2, 0.3)))
+    low, high = (100 * (a + b + c) / 3 for a, b, c in ((0.3, 0.2, 0.1), (0.1, 0.2, 0.3)))
     assert low < high
     found = runs(fedavg=[(low, low), (high, high), (1, 1)], fedhpro=[(1, 2), (3, 4), (1, 2)])
     assert TUNING.choose(ROWS, NOT_VARIED, found, {})["fedavg", ""].changes == ("local.lr=0.01",)

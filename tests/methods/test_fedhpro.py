@@ -7,10 +7,11 @@ import torch
 from safetensors.torch import load_file
 
 from client_app.app import app as client_app
-from fedhpro_flwr.config import RunConfig
+from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.engine import RESIDENT
 from fedhpro_flwr.launch.in_process import run_in_process
 from fedhpro_flwr.losses import Anchors, hpal, hpcl
+from fedhpro_flwr.methods import build_method
 from fedhpro_flwr.methods.arrival import Batch
 from fedhpro_flwr.methods.hpcl_hpal import hpcl_and_hpal
 from server_app.app import app as server_app
@@ -113,3 +114,21 @@ def test_hyper_prototypes_are_matched_under_the_head_that_the_settings_name(make
 def test_frozen_hyper_prototypes_can_be_calibrated(tmp_path):
     rounds, _ = run(tmp_path, **{"partition.imbalance": 20.0, "hyper-prototypes.matching-steps": 0})
     assert "class-gradients" not in rounds[2]["bytes_up"] and rounds[2]["bytes_up"].keys() >= HEAD_GRADIENTS
+
+
+@pytest.mark.parametrize(
+    ("counts", "named"),
+    [
+        ("", "hyper-prototypes.init = 'orthogonal': "),
+        ("0=2", "hyper-prototypes.init = 'orthogonal', hyper-prototypes.counts = '0=2': "),
+    ],
+)
+def test_a_start_that_does_not_fit_names_the_keys_that_are_set(counts, named):
+    method = build_method(
+        RunConfig.parse({"hyper-prototypes.init": "orthogonal", "hyper-prototypes.counts": counts, "model.width": 8})
+    )
+    model = {"head.weight": torch.zeros(10, 8), "head.bias": torch.zeros(10)}
+    with pytest.raises(ConfigError) as refused:
+        method.start(model)
+    needs = "init 'orthogonal' needs no more classes than the features are wide, got 10 classes and width 8"
+    assert str(refused.value) == named + needs
