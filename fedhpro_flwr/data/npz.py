@@ -169,7 +169,7 @@ def warn_of_scale(name: str, inputs: npt.NDArray[np.generic]) -> None:
         name: of the file and the array, for the log.
         inputs: [N, ...], as they are stored.
     """
-    largest = inputs.max() if inputs.dtype == np.uint8 and inputs.size else 0
+    largest = int(inputs.view(np.uint8).max()) if inputs.dtype == np.uint8 and inputs.size else 0
     if inputs.ndim == 2 and largest > MOST_COUNTED:
         getLogger("flwr").warning(
             "%s holds vectors of whole numbers up to %d, which are taken as they are, and models hardly learn from "

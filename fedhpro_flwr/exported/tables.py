@@ -94,9 +94,10 @@ def _ids(labels: npt.NDArray[np.generic], count: int, described: ModelDescriptio
     classes = len(described.class_names)
     if ids.shape != (count,) or not np.issubdtype(ids.dtype, np.integer):
         raise ValueError(f"its labels must be {count} whole numbers, they are {labels.dtype} {list(labels.shape)}")
-    if count and not (ids.min() >= 0 and ids.max() < classes):
+    whole = ids.astype(np.int64)  # what is too large for it becomes negative
+    if count and not (whole.min() >= 0 and whole.max() < classes):
         raise ValueError(f"its labels must lie in 0 to {classes - 1}, the model's classes")
-    return torch.from_numpy(ids.astype(np.int64))
+    return torch.from_numpy(whole)
 
 
 def of_csv(file: Path, model: ExportedModel) -> NamedSamples:

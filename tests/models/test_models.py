@@ -212,7 +212,7 @@ def test_one_sample_tells_whether_the_encoder_makes_what_the_head_takes():
     with pytest.raises(ValueError, match="makes tuple of two samples"):
         refuse_other_features(Model(nn.LSTM(5, 4), nn.Linear(4, 2)), torch.randn(1, 2, 5))
     other = Model(nn.Linear(7, 4), nn.Linear(4, 2))
-    with pytest.raises(ValueError, match=r"encoder does not take samples of shape \[1, 6\]: mat1 and mat2"):
+    with pytest.raises(ValueError, match=r"encoder does not take samples of shape \[1, 6\]: .*mat1 and mat2"):
         refuse_other_features(other, torch.randn(1, 6))
     assert other.training
     with pytest.raises(ValueError, match=r"encoder does not take .*; samples are float32, keep models in it$"):
