@@ -95,6 +95,18 @@ def small_run(folder, method):
     assert main(["run", *changes, "--engine", "in-process"]) == 0
 
 
+def test_without_prototypes_the_samples_are_there_and_without_a_model_it_says_why(tmp_path):
+    small_run(tmp_path / "run", "fedavg")
+    whole = read_features(Run.read(tmp_path / "run"))
+    assert (whole.samples.shape, whole.prototypes.shape, whole.prototype_labels.shape) == ((359, 8), (0, 8), (0,))
+    (tmp_path / "run" / "model.safetensors").unlink()
+    with pytest.raises(ConfigError, match=r"^it has no single global model$"):
+        read_features(Run.read(tmp_path / "run"))
+    (tmp_path / "run" / "summary.json").unlink()
+    with pytest.raises(ConfigError, match=r"^it has not finished, so there is no model yet$"):
+        read_features(Run.read(tmp_path / "run"))
+
+
 def test_features_that_are_all_alike_make_no_picture_and_no_crash(tmp_path):
     small_run(tmp_path / "run", "fedavg")
     path = tmp_path / "run" / "model.safetensors"
