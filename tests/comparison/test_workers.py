@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fedhpro_flwr.comparison import workers
+from fedhpro_flwr.comparison.child_process import end
 from fedhpro_flwr.comparison.grid import build_grid
 from fedhpro_flwr.comparison.rows import read_columns, read_rows
 from fedhpro_flwr.comparison.workers import Worker, failure_of, run_cells
@@ -31,11 +32,25 @@ def test_the_log_of_an_earlier_attempt_is_no_reason(tmp_path):
     (cell,) = one_cell(tmp_path).runs
     cell.folder.mkdir(parents=True)
     (cell.folder / "run.log").write_text("fedhpro: the run failed: the disk was full\n")
-    command = [sys.executable, "-c", "exit(3)"]
+    command = [sys.executable, "-c", "input(); exit(3)"]  # not before it was given the cell
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         worker = Worker(process, 1)
         worker.give(cell)
         assert worker.outcome().failure.startswith("its process ended with exit status 3, see ")
+
+
+def test_a_child_that_died_while_it_was_idle_costs_its_next_cell_alone(tmp_path):
+    (cell,) = one_cell(tmp_path).runs
+    process = subprocess.Popen(
+        [sys.executable, "-c", "exit(3)"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    process.wait()
+    worker = Worker(process, 1)
+    worker.give(cell)
+    assert worker.outcome().failure.startswith("its process ended with exit status 3, see ")
+    assert not worker.is_alive
+    end(process)
+    process.stdout.close()
 
 
 def test_a_run_that_failed_is_begun_anew(tmp_path):
