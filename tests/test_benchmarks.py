@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
+from small_run import SMALL, only_folder
 
 from fedhpro_flwr.records import pack_update, record_bytes
+from fedhpro_flwr.runs.run_folder import read_rounds
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
@@ -121,3 +124,24 @@ def test_a_gpus_benchmark_works_without_one(section):
     assert found
     differing = [row.value for row in found if isinstance(row, gpu.Row) and row.section == "same bits"]
     assert differing == ([0] if section == "bits_and_memory" else [])
+
+
+def test_as_the_release_aggregates_one_client_trains_and_its_model_is_the_next(tmp_path, monkeypatch):
+    released_run = importlib.import_module("released_run")
+    assert [released_run.last_client(10, 25, server_round) for server_round in (1, 2, 3, 87, 100)] == [4, 4, 1, 9, 6]
+
+    made = []
+    keep = released_run.the_trained_model
+    monkeypatch.setattr(released_run, "the_trained_model", lambda *given: made.append(keep(*given)) or made[-1])
+    settings = {**SMALL, "partition.num-partitions": 10, "rounds": 2, "seed": 25, "results-dir": tmp_path}
+    words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+    monkeypatch.setattr(sys, "argv", ["released_run.py", *words])
+    with pytest.raises(SystemExit, match=r"^0$"):
+        released_run.main()
+    folder = only_folder(tmp_path)
+    for line in read_rounds(folder):
+        assert [client["partition-id"] for client in line["clients"] if client["train-loss"] > 0] == [4]
+    saved = load_file(folder / "model.safetensors")
+    assert all(torch.equal(saved[name], tensor) for name, tensor in made[-1].items())
+    with pytest.raises(ValueError, match="unpack"):
+        keep(None, [made[0], made[0]], [1, 1], made[-1])
