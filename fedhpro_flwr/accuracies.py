@@ -144,12 +144,10 @@ OF_A_TEST = "test-"  # prefix of the names in `client_numbers`, so that a client
 
 
 def client_numbers(test: OwnTest) -> dict[str, float]:
-    """A client's own line: correct, examples, loss, and, if measured, correct by prototype."""
-    numbers = {
-        "test-correct": test.by_head.correct,
-        "test-examples": test.by_head.examples,
-        "test-loss": test.by_head.loss,
-    }
+    """A client's own line: correct, examples and, where measured, loss and correct by prototype."""
+    numbers: dict[str, float] = {"test-correct": test.by_head.correct, "test-examples": test.by_head.examples}
+    if test.by_head.examples:  # a client without test samples has no loss, rather than one of 0
+        numbers["test-loss"] = test.by_head.loss
     return numbers | ({"test-correct-by-prototype": test.by_prototype.correct} if test.by_prototype else {})
 
 

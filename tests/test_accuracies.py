@@ -99,6 +99,8 @@ def test_architectures_and_prototypes_of_clients():
 def test_a_clients_own_numbers():
     assert client_numbers(OwnTest(7, ONE)) == {"test-correct": 5, "test-examples": 8, "test-loss": 0.5}
     assert client_numbers(OwnTest(7, ONE, TWO))["test-correct-by-prototype"] == 6
+    without = evaluation([[0, 0], [0, 0]], loss=0.0)  # as a client replies that has no test samples
+    assert client_numbers(OwnTest(7, without)) == {"test-correct": 0, "test-examples": 0}
 
 
 def line(client, correct, examples):
