@@ -109,6 +109,15 @@ def test_the_gpu(card, pretended, level, found):
     assert found in finding.found
 
 
+@pytest.mark.parametrize(("flags", "said"), [("fpu avx512_bf16 sse", True), ("fpu avx512f sse", False), (None, False)])
+def test_without_a_gpu_a_processor_with_bfloat16_is_pointed_out(card, monkeypatch, tmp_path, flags, said):
+    card(driver=False)
+    monkeypatch.setattr(machine, "CPUINFO", tmp_path / "cpuinfo")
+    if flags:
+        (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: {flags}\n\nprocessor\t: 1\n")
+    assert ("local.precision" in machine.gpu(Subject()).found) is said
+
+
 @pytest.mark.parametrize(
     ("role", "free", "level"),
     [
