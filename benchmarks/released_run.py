@@ -6,7 +6,7 @@
 The release never copies a client's model: all ten are one object, and their mean is the model of whichever client
 trained last. It draws the order of the clients anew for each round, all orders from one generator. Here the order is
 the same, and only its last client trains: what the others learn is lost in the release too. They measure their class
-gradients, which are taken before training. So a round takes a tenth of the time.
+gradients, which are taken before training. So a round costs a tenth of the training.
 """
 
 from __future__ import annotations
