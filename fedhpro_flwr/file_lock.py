@@ -13,6 +13,10 @@ from fedhpro_flwr.config import ConfigError
 POLL_SECONDS = 0.2
 
 
+class HeldError(ConfigError):
+    """Another process holds the file."""
+
+
 def locked_file(path: Path, patience: float, refusal: str, no_locks: str) -> IO[bytes]:
     """The open file. The lock lasts until the file is closed here and in all processes that inherited it.
 
@@ -23,7 +27,8 @@ def locked_file(path: Path, patience: float, refusal: str, no_locks: str) -> IO[
         no_locks: what to do if there are no locks, for the end of that message.
 
     Raises:
-        ConfigError: another process holds it, or its file system has no locks.
+        HeldError: another process holds it.
+        ConfigError: its file system has no locks.
     """
     file = path.open("ab")
     deadline = time.monotonic() + patience
@@ -40,5 +45,5 @@ def locked_file(path: Path, patience: float, refusal: str, no_locks: str) -> IO[
                 ) from None
             if time.monotonic() >= deadline:
                 file.close()
-                raise ConfigError(refusal) from None
+                raise HeldError(refusal) from None
         time.sleep(POLL_SECONDS)

@@ -38,7 +38,7 @@ def main(grid: Grid, context: Context) -> None:
     """One run. Wrong settings or data, or a lost quorum, end it with a sentence in the folder's failure.txt."""
     with refusal_told(str(context.run_config.get("run-folder", ""))):
         config = RunConfig.parse(context.run_config)
-    folder, config, checkpoint = open_run(config)
+    folder, config, checkpoint = open_run(config, str(context.run_id))
     with (
         folder,
         failure_told(folder, goes_on=checkpoint is not None),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from fedhpro_flwr.launch.flower import Flower, LaunchError
 from fedhpro_flwr.launch.log_file import LogFile
 from fedhpro_flwr.launch.not_taken import explained
 from fedhpro_flwr.launch.termination import in_order
+from fedhpro_flwr.launch.unattended import unattended
 from fedhpro_flwr.runs.closing import closing
 from fedhpro_flwr.runs.resume import resumed
 from fedhpro_flwr.runs.run_folder import CONFIG_FILE, SUMMARY_FILE, new_path, refuse_taken
@@ -76,7 +78,7 @@ def refuse(options: argparse.Namespace) -> None:
 
 
 def run_on_superlink(options: argparse.Namespace, config: RunConfig, console: Console) -> int:
-    """Submit a run, show its log, and submit it again if it was lost.
+    """Submit a run, or look after one that goes on there; show its log, and submit it again if it was lost.
 
     Args:
         options: of the command line.
@@ -84,14 +86,19 @@ def run_on_superlink(options: argparse.Namespace, config: RunConfig, console: Co
         console: where the log is shown.
 
     Raises:
-        ConfigError: the SuperLink's name or address is wrong, or the folder holds a finished run or one that cannot be
-            resumed; nothing was submitted.
+        ConfigError: the SuperLink's name or address is wrong, or the folder holds a finished run, one that cannot be
+            resumed, or one that goes on with other settings; nothing was submitted.
     """
     began, told = time.monotonic(), partial(complain, style="yellow")
     with superlink(options) as flower, ExitStack() as opened:
-        config = placed(config, told)
+        try:
+            goes_on = unattended(config, flower, told)
+        except LaunchError as error:
+            complain(f"not submitted: {explained(error, flower)}")
+            return NOT_STARTED
+        config = placed(config, told, goes_on=goes_on is not None)
         folder = Path(config.run_folder)
-        log = opened.enter_context(LogFile(log_of(folder), told))
+        log = opened.enter_context(LogFile(log_of(folder), told, again=goes_on is not None))
 
         def show(line: str) -> None:
             log.write(line)
@@ -99,16 +106,18 @@ def run_on_superlink(options: argparse.Namespace, config: RunConfig, console: Co
 
         deployment = Deployment(flower, show, told, RESTARTS if options.restarts is None else options.restarts)
         try:
-            submitted = deployment.submit(config.flat())
+            submitted = goes_on or deployment.submit(config.flat())
         except LaunchError as error:
             complain(f"not submitted: {explained(error, flower)}")
             return NOT_STARTED
         say(
             console,
-            f"{config.experiment}: run {submitted.run_id} on {options.superlink}, {config.rounds} rounds, results in "
-            f"{folder} on the SuperLink's machine, log in {log.path}",
+            f"{config.experiment}: run {submitted.run_id} on {options.superlink}{' goes on' if goes_on else ''}, "
+            f"{config.rounds} rounds, results in {folder} on the SuperLink's machine, log in {log.path}",
         )
         if options.detach:
+            look = f"fedhpro run --resume {shlex.quote(str(folder))} --superlink {options.superlink}"
+            say(console, f"nobody looks after it now; on the SuperLink's machine `{look}` does")
             return OK
         try:
             deployment.play(submitted, config)
@@ -142,15 +151,21 @@ def superlink(options: argparse.Namespace) -> Iterator[Flower]:
         yield Flower(home, chosen, work)
 
 
-def placed(config: RunConfig, told: Callable[[str], None]) -> RunConfig:
+def placed(config: RunConfig, told: Callable[[str], None], *, goes_on: bool = False) -> RunConfig:
     """The settings with an absolute `run-folder`: a place on the SuperLink's machine, which may be this one.
+
+    Args:
+        config: the settings.
+        told: gets the warnings of a run that is resumed.
+        goes_on: the run is played in its folder now, and not resumed.
 
     Raises:
         ConfigError: the folder is on this machine, and holds a finished run or one that cannot be resumed.
     """
     if config.resume:
         folder = Path(config.resume).expanduser().resolve()
-        if (folder / CONFIG_FILE).is_file():  # if not, it is on another machine, where the ServerApp will check it
+        # If it is not here, it is on another machine, where the ServerApp will check it.
+        if (folder / CONFIG_FILE).is_file() and not goes_on:
             for warning in resumed(config).warnings:
                 told(warning)
     else:

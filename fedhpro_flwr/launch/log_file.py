@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -13,13 +14,16 @@ class LogFile:
     Args:
         path: of the file; what it holds already stays.
         told: gets a sentence if it cannot be written.
+        again: a log that was written before comes once more, from its beginning: what stands here already is left out.
 
     Raises:
         OSError: it cannot be opened.
     """
 
-    def __init__(self, path: Path, told: Callable[[str], None] = lambda sentence: None) -> None:
+    def __init__(self, path: Path, told: Callable[[str], None] = lambda sentence: None, *, again: bool = False) -> None:
         self.path, self._told = path, told
+        there = path.read_text(encoding="utf-8", errors="replace").splitlines() if again and path.exists() else ()
+        self._there = Counter(there)
         self._file = path.open("a", encoding="utf-8")
         self._failed = False
 
@@ -32,6 +36,9 @@ class LogFile:
 
     def write(self, line: str) -> None:
         """One line more, on the disk at once."""
+        if self._there[line]:
+            self._there[line] -= 1
+            return
         try:
             print(line, file=self._file, flush=True)
         except OSError as error:

@@ -1,7 +1,8 @@
 """One process at a time writes in a run's folder.
 
 A run whose command was killed may live on: the simulation engine under it is a process of its own, and so is the
-ServerApp of a SuperLink that was killed. If it were resumed then, two servers would write the same files.
+ServerApp of a SuperLink that was killed. If it were resumed then, two servers would write the same files. In the locked
+file stands the id of the run that holds it, by which a SuperLink can be asked about it.
 """
 
 from __future__ import annotations
@@ -9,20 +10,40 @@ from __future__ import annotations
 from pathlib import Path
 from typing import IO
 
-from fedhpro_flwr.file_lock import locked_file
+from fedhpro_flwr.file_lock import HeldError, locked_file
 
 LOCK_FILE = ".writer"
 
 
-def lock(folder: Path, patience: float = 0.0) -> IO[bytes]:
+def lock(folder: Path, patience: float = 0.0, run_id: str = "") -> IO[bytes]:
     """Lock a folder; it stays locked until the returned file is closed or the process ends.
 
     Args:
         folder: of the run.
         patience: seconds to wait for another run that holds it.
+        run_id: of the run that locks it, see `holder`.
 
     Raises:
-        ConfigError: the other run still holds it then, or the file system has no locks.
+        HeldError: the other run still holds it then.
+        ConfigError: the file system has no locks.
     """
     refusal = f"{folder}: another process still writes this run; wait for it or stop it"
-    return locked_file(folder / LOCK_FILE, patience, refusal, "put run-folder or results-dir elsewhere")
+    file = locked_file(folder / LOCK_FILE, patience, refusal, "put run-folder or results-dir elsewhere")
+    if run_id:
+        file.truncate(0)
+        file.write(run_id.encode())
+        file.flush()
+    return file
+
+
+def holder(folder: Path) -> str:
+    """The id of the run that holds a folder; "" if nobody holds it.
+
+    Raises:
+        ConfigError: the file system has no locks.
+    """
+    try:
+        lock(folder).close()
+    except HeldError:
+        return (folder / LOCK_FILE).read_text(encoding="utf-8")
+    return ""

@@ -108,8 +108,12 @@ def _looked_at(folder: Path, begun_with: Mapping[str, Scalar], config: RunConfig
     return Resumed(folder, RunConfig.parse(settings), checkpoint, tuple(warnings))
 
 
-def open_run(config: RunConfig) -> tuple[RunFolder, RunConfig, Checkpoint | None]:
+def open_run(config: RunConfig, run_id: str = "") -> tuple[RunFolder, RunConfig, Checkpoint | None]:
     """The folder that a run writes to, the settings with that folder in them, and the checkpoint that it goes on from.
+
+    Args:
+        config: the settings.
+        run_id: that the SuperLink gave the run, for `holder`.
 
     Raises:
         ConfigError: the folder holds a finished run, or what `resume` names cannot go on: see `resumed`; or the data at
@@ -120,13 +124,14 @@ def open_run(config: RunConfig) -> tuple[RunFolder, RunConfig, Checkpoint | None
     try:
         if not config.resume:
             if config.run_folder and Path(config.run_folder).is_dir():
-                held = lock(Path(config.run_folder), ORPHAN_SECONDS)
+                held = lock(Path(config.run_folder), ORPHAN_SECONDS, run_id)
             path = begun_folder(config)
+            held = held or lock(path, run_id=run_id)
             # So that its config.toml names the folder too, and clients of a simulation keep their state there.
             config = RunConfig.parse(config.flat() | {"run-folder": str(path)})
             return RunFolder(path, config, held=held), config, None
         path, begun_with = _begun(config)
-        held = lock(path, ORPHAN_SECONDS)
+        held = lock(path, ORPHAN_SECONDS, run_id)
         known = _looked_at(path, begun_with, config)
         for warning in known.warnings:
             log(WARNING, "%s", warning)

@@ -1,4 +1,4 @@
-"""A SuperLink that is killed and started again on its database: the command goes on by itself, to the same bits."""
+"""The command is killed, then the SuperLink, then the ServerApp: the run goes on, to the bits of an undisturbed one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from server_app.app import app as server_app
 pytestmark = pytest.mark.simulation
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = {
-    "rounds": 3,
+    "rounds": 5,
     "partition.num-partitions": 2,
     "clients.num-nodes": 2,
     "data.train-limit": 160,
@@ -66,22 +66,25 @@ def whole(tmp_path_factory) -> dict:
     return outcome(folder)
 
 
-def test_killed_superlink_and_killed_serverapp_cost_only_time(tmp_path, whole):
+def test_a_killed_command_superlink_and_serverapp_cost_only_time(tmp_path, whole):
     folder, home = tmp_path / "results" / "run", tmp_path / "cluster"
     with Cluster(home, environment={"OMP_NUM_THREADS": "1"}) as cluster:
         database = tmp_path / "state.db"
         superlink = cluster.superlink(database=database)
         for partition in range(2):
             cluster.supernode(partition)
-        flags = [word for change in changes(folder) for word in ("--set", change)]
-        with (tmp_path / "said").open("w") as said:
-            command = subprocess.Popen(
-                [sys.executable, "-m", "fedhpro_flwr.cli", "run", *flags, "--superlink", CONNECTION],
-                cwd=tmp_path,
-                env=os.environ | {"PYTHONPATH": str(ROOT), "FLWR_HOME": str(home)},
-                stdout=said,
-                stderr=subprocess.STDOUT,
-            )
+
+        def run(*arguments: str | Path) -> subprocess.Popen[bytes]:
+            with (tmp_path / "said").open("a") as said:
+                return subprocess.Popen(
+                    [sys.executable, "-m", "fedhpro_flwr.cli", "run", *arguments, "--superlink", CONNECTION],
+                    cwd=tmp_path,
+                    env=os.environ | {"PYTHONPATH": str(ROOT), "FLWR_HOME": str(home)},
+                    stdout=said,
+                    stderr=subprocess.STDOUT,
+                )
+
+        command = run(*[word for change in changes(folder) for word in ("--set", change)])
         try:
 
             def told() -> str:
@@ -92,15 +95,20 @@ def test_killed_superlink_and_killed_serverapp_cost_only_time(tmp_path, whole):
                 assert command.poll() is None, told() + cluster.logs()
 
             rounds(1)
+            command.kill()
+            command.wait()
+            command = run("--resume", folder)
+            until(lambda: f"on {CONNECTION} goes on, 5 rounds" in told() or command.poll() is not None, told(), SECONDS)
             orphan = serverapp(superlink.mark)
             superlink.process.kill()  # alone: what it has started is not told
             superlink.process.wait()
             until(lambda: "waiting for it" in told(), "the command notices", SECONDS)
+            played = len(read_rounds(folder))
             again = cluster.superlink(database=database)
             until(lambda: told().count("it goes on from its last checkpoint") == 1, "submitted again", SECONDS)
             # The orphan holds the run's folder until it has heard from the new SuperLink that its run is over.
             until(lambda: orphan not in superlink.pids(), "the orphaned ServerApp ends", SECONDS)
-            rounds(2)
+            rounds(played + 1)
             os.kill(serverapp(again.mark), signal.SIGKILL)
             assert command.wait(SECONDS) == 0, told() + cluster.logs()
         finally:

@@ -2,89 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import sys
 import tempfile
-import tomllib
 from pathlib import Path
 
 import pytest
+from fake_flwr import AWAY, BY_SIGNAL, COMPLETED, NO_HEARTBEAT, NOT_TAKEN, STOPPED, TAKEN, UNKNOWN, failed, state
 
 from fedhpro_flwr.cli import main
 from fedhpro_flwr.launch import deployment, flower, following
 from fedhpro_flwr.runs.progress import HEADING
-
-# A `flwr` that answers from a list, and notes what it was asked; with an answer in a list it interrupts who asks first.
-FAKE = """#!{python}
-import json, os, pathlib, shutil, signal, sys
-here = pathlib.Path(__file__).parent
-if sys.argv[1] == "log":
-    sys.stderr.write("x" * 200_000)  # more than a pipe holds
-    print("Using SuperLink\\n\\x1b[92mINFO\\x1b[0m: round")
-    played = here / "played"
-    if played.exists():
-        print(played.read_text())
-    sys.exit()
-answers = json.loads((here / "answers.json").read_text())
-asked = here / "asked.jsonl"
-number = len(asked.read_text().splitlines()) if asked.exists() else 0
-config = pathlib.Path(sys.argv[sys.argv.index("--run-config") + 1]).read_text() if sys.argv[1] == "run" else ""
-with asked.open("a") as file:
-    print(json.dumps([sys.argv[1], config]), file=file)
-kind, answer = answers[number]
-assert kind == sys.argv[1], (number, kind, sys.argv)
-if isinstance(answer, list):
-    os.kill({pid}, signal.SIGINT)
-    (answer,) = answer
-if answer == "killed":
-    os.kill(os.getpid(), signal.SIGKILL)
-print(json.dumps(answer))
-"""
-TAKEN = ("run", {"success": True, "run-id": "77"})
-STOPPED = ("stop", {"success": True})
-AWAY = {"success": False, "error-message": "Using SuperLink: x\n\nConnection to the SuperLink is unavailable. Please"}
-NOT_TAKEN = ("run", {"success": False, "error-message": "Using SuperLink: x\n\n[code: 9] No."})
-UNKNOWN = ("ls", {"success": False, "error-message": "Using SuperLink: x\n\n[code: 16] Run ID not found."})
-
-
-def state(status, details=""):
-    return ("ls", {"success": True, "runs": [{"status": status, "status-details": details}]})
-
-
-COMPLETED = state("finished:completed")
-NO_HEARTBEAT = state("finished:failed", "No heartbeat received from the task")
-BY_SIGNAL = state("finished:failed", "Task failed with unknown error.")
-
-
-def failed(sentence):
-    return state("finished:failed", f"ServerApp failed with exception: {sentence}")
-
-
-@pytest.fixture
-def play(tmp_path, monkeypatch, capsys):
-    """Exit status of `fedhpro run --superlink`, what it said, and the settings of each submission."""
-    monkeypatch.setattr(following, "AGAIN_SECONDS", 0.01)
-    monkeypatch.setattr(following, "POLL_SECONDS", 0.01)
-    monkeypatch.setattr(deployment, "RETRY_SECONDS", 0.01)
-    command = tmp_path / "bin" / "flwr"
-    command.parent.mkdir()
-    command.write_text(FAKE.format(python=sys.executable, pid=os.getpid()))
-    command.chmod(0o755)
-    monkeypatch.setattr(flower, "tool", lambda name: str(command))
-
-    def played(answers, *arguments, **changes):
-        (command.parent / "answers.json").write_text(json.dumps(answers))
-        settings = {"run-folder": tmp_path / "run", **changes}
-        flags = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
-        status = main(["run", *flags, "--superlink", "127.0.0.1:9", "--insecure", *arguments])
-        asked = [json.loads(line) for line in (command.parent / "asked.jsonl").read_text().splitlines()]
-        assert [kind for kind, _ in asked] == [kind for kind, _ in answers]
-        told = capsys.readouterr()
-        return status, told.out + told.err, [tomllib.loads(config) for kind, config in asked if kind == "run"]
-
-    return played
 
 
 def test_a_completed_run_ends_with_0_and_its_log_is_on_the_screen_and_in_the_file(play, tmp_path):
@@ -219,10 +147,11 @@ def test_without_checkpoints_a_lost_run_begins_anew(play):
     assert "begins anew (checkpoint.every = 0)" in said
 
 
-def test_detached_the_run_stays_there_and_its_id_is_printed(play):
+def test_detached_the_run_stays_there_and_its_id_is_printed(play, tmp_path):
     status, said, _ = play([TAKEN], "--detach")
     assert status == 0
     assert "run 77 on 127.0.0.1:9" in said
+    assert f"`fedhpro run --resume {tmp_path / 'run'} --superlink 127.0.0.1:9` does" in said
 
 
 @pytest.mark.parametrize("answers", [[TAKEN, ("ls", [state("running")[1]]), STOPPED], [("run", [TAKEN[1]]), STOPPED]])

@@ -1,0 +1,118 @@
+"""A run that goes on at its SuperLink without its command: `fedhpro run --resume` looks after it again."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from threading import Thread
+
+import pytest
+from fake_flwr import AWAY, COMPLETED, NO_HEARTBEAT, STOPPED, TAKEN, UNKNOWN, state
+from three_rounds import SMALL, run
+
+from fedhpro_flwr.config import RunConfig
+from fedhpro_flwr.launch import unattended
+from fedhpro_flwr.runs.folder_lock import holder, lock
+from fedhpro_flwr.runs.resume import open_run
+
+RUNNING = state("running")
+
+
+@pytest.fixture(scope="module")
+def three_rounds(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "three"
+    assert run(**SMALL | {"run-folder": folder}) == 0
+    (folder / "summary.json").unlink()
+    return folder
+
+
+@pytest.fixture
+def folder(three_rounds, tmp_path):
+    """Of a run that was stopped after its third round."""
+    return shutil.copytree(three_rounds, tmp_path / "run")
+
+
+@pytest.fixture
+def held(folder):
+    """The same folder, while run 4711 plays in it."""
+    with lock(folder, run_id="4711"):
+        yield folder
+
+
+def test_it_is_followed_to_its_end_and_nothing_is_submitted(play, held):
+    (held / "flower.log").write_text("Using SuperLink\n")  # what the first command has seen of the log
+    status, said, submitted = play([RUNNING, RUNNING, COMPLETED], "--resume", held)
+    assert (status, submitted) == (0, [])
+    assert f"run 4711 on 127.0.0.1:9 goes on, 3 rounds, results in {held} on" in said
+    assert (held / "flower.log").read_text() == "Using SuperLink\n\x1b[92mINFO\x1b[0m: round\n"
+
+
+def test_if_it_is_lost_then_it_is_submitted_again(play, held):
+    status, said, (settings,) = play([RUNNING, NO_HEARTBEAT, TAKEN, COMPLETED], "--resume", held)
+    assert status == 0
+    assert (settings["run-folder"], settings["resume"], settings["rounds"]) == (str(held), str(held), 3)
+    assert "it goes on from its last checkpoint: 1 of 3" in said
+
+
+def test_ctrl_c_stops_it(play, held):
+    status, said, _ = play([RUNNING, ("ls", [RUNNING[1]]), STOPPED], "--resume", held)
+    assert status == 130 and "stopping run 4711" in said
+
+
+def test_it_is_not_followed_with_other_settings(play, held):
+    status, said, _ = play([RUNNING], "--resume", held, rounds=9)
+    assert status == 2
+    assert (
+        f"{held}: run 4711 goes on there with rounds = 3 (here 9); leave the change out to look after it, or end it "
+        "before with `flwr stop 4711`"
+    ) in said
+
+
+def test_a_run_that_this_superlink_does_not_know_is_left_alone(play, held):
+    """A simulation's, or that of another SuperLink."""
+    status, said, _ = play([UNKNOWN], "--resume", held)
+    assert status == 2
+    assert f"{held}: another process still writes this run; wait for it or stop it" in said
+
+
+def test_nothing_is_done_while_the_superlink_does_not_answer(play, held):
+    status, said, _ = play([("ls", AWAY)], "--resume", held)
+    assert status == 2
+    assert "not submitted: the SuperLink does not answer: 127.0.0.1:9: Connection refused" in said
+
+
+def test_a_serverapp_whose_run_is_over_is_given_time_to_end(play, folder):
+    held = lock(folder, run_id="4711")
+
+    def end():
+        time.sleep(0.5)
+        held.close()
+
+    ending = Thread(target=end)
+    ending.start()
+    status, said, (settings,) = play([NO_HEARTBEAT, TAKEN, COMPLETED], "--resume", folder, rounds=4)
+    ending.join()
+    assert status == 0
+    assert f"run 4711 is over, waiting for its ServerApp to leave {folder}, 90 s at most" in said
+    assert (settings["resume"], settings["rounds"]) == (str(folder), 4)
+
+
+def test_for_no_longer_than_that(play, held, monkeypatch):
+    monkeypatch.setattr(unattended, "ORPHAN_SECONDS", 0.0)
+    status, said, _ = play([NO_HEARTBEAT], "--resume", held)
+    assert status == 2 and "another process still writes this run" in said
+
+
+def test_a_run_that_nobody_plays_is_submitted(play, folder):
+    status, said, submitted = play([TAKEN, COMPLETED], "--resume", folder, rounds=4)
+    assert (status, len(submitted)) == (0, 1)
+    assert "goes on," not in said
+
+
+def test_the_folder_names_the_run_that_holds_it(folder):
+    with open_run(RunConfig.parse(SMALL | {"rounds": 4, "resume": str(folder)}), "12")[0]:
+        assert holder(folder) == "12"
+    assert holder(folder) == ""
+    shutil.rmtree(folder)
+    with open_run(RunConfig.parse(SMALL | {"run-folder": str(folder)}), "345")[0]:
+        assert holder(folder) == "345"
