@@ -3,6 +3,7 @@
     python benchmarks/results.py                    # run what docs/results.json lacks, two at a time, write the tables
     python benchmarks/results.py --pages scenarios  # the same for one page
     python benchmarks/results.py --jobs 0           # only write the tables
+    python benchmarks/results.py --check 20         # run 20 of the cells again and say which come out otherwise
 
 A cell is one run, `fedhpro run CONF --engine in-process --set ...` with the keys that grids.py gives. It has one
 thread, so its numbers do not depend on how many run at a time. They do depend on the kind of processor, and rows of a
@@ -33,6 +34,7 @@ from grids import PAGES, SEEDS, Cell, Table, cells  # noqa: E402  after the path
 STORE = ROOT / "docs" / "results.json"
 BEGIN, END = "<!-- tables: made by benchmarks/results.py -->", "<!-- end of tables -->"
 Found = dict[str, Any]  # a run's accuracies in percent, those of each client, and seconds
+ABOUT = ("processor", "seconds")  # keys that say how a cell was measured
 TITLES = {
     "mean-of-last-ten": "server's test data, mean of last ten rounds",
     "last": "server's test data, last round",
@@ -49,11 +51,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time; 0 only writes the tables")
     parser.add_argument("--pages", default=",".join(PAGES))
+    parser.add_argument("--check", type=int, metavar="N", help="run N cells again and change nothing")
     options = parser.parse_args()
     pages = {name: PAGES[name] for name in options.pages.split(",")}
     results = read()
     wanted = {cell.name: cell for tables in pages.values() for table in tables for cell in cells(table)}
     here = processor()
+    if options.check:
+        known = [cell for name, cell in wanted.items() if name in results]
+        check(known[:: max(1, len(known) // options.check)][: options.check], results, max(1, options.jobs))
+        return
     missing = [cell for name, cell in wanted.items() if results.get(name, {}).get("processor") != here]
     missing = missing if options.jobs else []
     missing.sort(key=lambda cell: cell.seed)  # whole tables of one seed first
@@ -71,6 +78,20 @@ def main() -> None:
         before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
         shown = "\n".join(show(table, results) for table in tables)
         page.write_text(f"{before}{BEGIN}\n{shown}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+
+
+def check(chosen: list[Cell], results: dict[str, Found], jobs: int) -> None:
+    """Run cells that are there again, as the settings and the code are now, and print the numbers that differ."""
+    same = 0
+    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+        for name, found in pool.imap_unordered(run, chosen):
+            was = results[name]
+            other = {
+                key: (was.get(key), value) for key, value in found.items() if key not in ABOUT and was.get(key) != value
+            }
+            same += not other
+            print(f"{name}: {other or 'the same'}", flush=True)
+    print(f"{same} of {len(chosen)} cells are the same on {processor()}")
 
 
 def read() -> dict[str, Found]:
