@@ -161,7 +161,7 @@ def test_other_methods_headers_and_smuggled_requests_are_no_way_round(federation
     ask = federation.proxy.ask
     assert [ask(f"{method} /v1/fleet/pull-messages HTTP/1.1")[0] for method in ("GET", "PUT", "OPTIONS")] == [404] * 3
     assert ask(f"POST {CONTROL} HTTP/1.0")[0] == 404
-    assert ask(f"CONNECT {NAME}:443 HTTP/1.1")[0] == 400
+    assert ask(f"CONNECT {NAME}:443 HTTP/1.1")[0] in (400, 405)  # nginx 1.22, 1.30
     second = f"0\r\n\r\nPOST {CONTROL} HTTP/1.1\r\nHost: {NAME}\r\nContent-Length: 0\r\n\r\n".encode()
     assert ask(fleet, "Transfer-Encoding: chunked\r\n", second)[0] == 400
     assert asked(federation) == before
