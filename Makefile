@@ -54,7 +54,10 @@ $(READY): pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; sys.exit("fedhpro needs Python 3.11 or newer, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
 	@echo "== setting up $(VENV): PyTorch and Flower are a few gigabytes, this takes some minutes the first time"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS)) --editable '.[dev]'
+	@# pip downloads to TMPDIR first, and many systems keep /tmp in memory, too small for PyTorch's gigabytes
+	@mkdir -p $(VENV)/tmp && TMPDIR="$$(cd $(VENV)/tmp && pwd)" $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--no-compile $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS)) --editable '.[dev]'
+	@rm -rf $(VENV)/tmp
 	@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null 2>&1 || true # pip would do it on one core; some files are for other Pythons
 	@touch $(READY)
 	@echo "== $(VENV) is ready"

@@ -27,7 +27,7 @@ from fedhpro_flwr.launch.termination import in_order
 from fedhpro_flwr.launch.unattended import unattended
 from fedhpro_flwr.runs.closing import closing
 from fedhpro_flwr.runs.resume import resumed
-from fedhpro_flwr.runs.run_folder import CONFIG_FILE, SUMMARY_FILE, new_path, refuse_taken
+from fedhpro_flwr.runs.run_folder import CONFIG_FILE, SUMMARY_FILE, new_path, read_rounds, refuse_taken
 
 LOG_FILE = "flower.log"
 RESTARTS = 3  # of a lost run, if --restarts is not given
@@ -98,6 +98,7 @@ def run_on_superlink(options: argparse.Namespace, config: RunConfig, console: Co
             return NOT_STARTED
         config = placed(config, told, goes_on=goes_on is not None)
         folder = Path(config.run_folder)
+        before = len(read_rounds(folder)) if config.resume else 0
         log = opened.enter_context(LogFile(log_of(folder), told, again=goes_on is not None))
 
         def show(line: str) -> None:
@@ -125,7 +126,7 @@ def run_on_superlink(options: argparse.Namespace, config: RunConfig, console: Co
             complain(f"the run failed: {error}")
             return FAILED
     if (folder / SUMMARY_FILE).exists():
-        console.print(closing(folder, time.monotonic() - began))
+        console.print(closing(folder, time.monotonic() - began, before))
     else:
         say(console, f"done: the results are in {folder} on the SuperLink's machine")
     return OK

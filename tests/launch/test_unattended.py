@@ -22,14 +22,15 @@ RUNNING = state("running")
 def three_rounds(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "three"
     assert run(**SMALL | {"run-folder": folder}) == 0
-    (folder / "summary.json").unlink()
     return folder
 
 
 @pytest.fixture
 def folder(three_rounds, tmp_path):
     """Of a run that was stopped after its third round."""
-    return shutil.copytree(three_rounds, tmp_path / "run")
+    stopped = shutil.copytree(three_rounds, tmp_path / "run")
+    (stopped / "summary.json").unlink()
+    return stopped
 
 
 @pytest.fixture
@@ -107,6 +108,13 @@ def test_a_run_that_nobody_plays_is_submitted(play, folder):
     status, said, submitted = play([TAKEN, COMPLETED], "--resume", folder, rounds=4)
     assert (status, len(submitted)) == (0, 1)
     assert "goes on," not in said
+
+
+def test_rounds_of_before_are_not_in_the_command_s_time(play, three_rounds, tmp_path):
+    finished = shutil.copytree(three_rounds, tmp_path / "run")
+    status, said, _ = play([TAKEN, COMPLETED], "--resume", finished, rounds=4)  # which the written answer does not play
+    assert status == 0
+    assert "wall clock" in said and "of which" not in said
 
 
 def test_the_folder_names_the_run_that_holds_it(folder):
