@@ -117,8 +117,10 @@ def run_on_superlink(options: argparse.Namespace, config: RunConfig, console: Co
             f"{config.rounds} rounds, results in {folder} on the SuperLink's machine, log in {log.path}",
         )
         if options.detach:
-            look = f"fedhpro run --resume {shlex.quote(str(folder))} --superlink {options.superlink}"
-            say(console, f"nobody looks after it now; on the SuperLink's machine `{look}` does")
+            again = ["fedhpro", "run", "--resume", str(folder), "--superlink", options.superlink]
+            again += ["--insecure"] if options.insecure else []
+            again += ["--root-certificates", options.root_certificates] if options.root_certificates else []
+            say(console, f"nobody looks after it now; on the SuperLink's machine `{shlex.join(again)}` does")
             return OK
         try:
             deployment.play(submitted, config)

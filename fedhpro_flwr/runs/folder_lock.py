@@ -7,6 +7,8 @@ file stands the id of the run that holds it, by which a SuperLink can be asked a
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -30,9 +32,9 @@ def lock(folder: Path, patience: float = 0.0, run_id: str = "") -> IO[bytes]:
     refusal = f"{folder}: another process still writes this run; wait for it or stop it"
     file = locked_file(folder / LOCK_FILE, patience, refusal, "put run-folder or results-dir elsewhere")
     if run_id:
-        file.truncate(0)
-        file.write(run_id.encode())
-        file.flush()
+        with suppress(OSError):  # a full disk: the lock holds without the name
+            os.truncate(file.fileno(), 0)
+            os.write(file.fileno(), run_id.encode())
     return file
 
 

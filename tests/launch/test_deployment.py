@@ -151,7 +151,7 @@ def test_detached_the_run_stays_there_and_its_id_is_printed(play, tmp_path):
     status, said, _ = play([TAKEN], "--detach")
     assert status == 0
     assert "run 77 on 127.0.0.1:9" in said
-    assert f"`fedhpro run --resume {tmp_path / 'run'} --superlink 127.0.0.1:9` does" in said
+    assert f"`fedhpro run --resume {tmp_path / 'run'} --superlink 127.0.0.1:9 --insecure` does" in said
 
 
 @pytest.mark.parametrize("answers", [[TAKEN, ("ls", [state("running")[1]]), STOPPED], [("run", [TAKEN[1]]), STOPPED]])

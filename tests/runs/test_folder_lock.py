@@ -93,3 +93,9 @@ def test_a_folder_that_is_refused_is_let_go_of(stopped):
     with pytest.raises(ConfigError, match=r"the run was begun with local\.lr = "):
         resume.open_run(RunConfig.parse(SMALL | {"local.lr": 0.5, "resume": str(stopped)}))
     assert not refuses_another_process(stopped)
+
+
+def test_on_a_full_disk_the_folder_is_locked_without_a_name(tmp_path):
+    (tmp_path / ".writer").symlink_to("/dev/full")
+    with lock(tmp_path, run_id="12") as held:
+        assert not held.closed
