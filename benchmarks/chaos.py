@@ -1,6 +1,6 @@
 """A run on SuperLink and SuperNodes of which something is killed again and again, compared with an undisturbed run.
 
-    python benchmarks/chaos.py                                # 40 rounds of `tuned`, about 25 minutes
+    python benchmarks/chaos.py                                # 40 rounds of `tuned`, 12 to 30 minutes
     python benchmarks/chaos.py --seed 3 --set preset=paper    # other moments, any settings
 
 What is killed is drawn anew each time, with SIGKILL: the SuperLink with or without what it has started, the ServerApp,
