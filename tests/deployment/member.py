@@ -87,14 +87,21 @@ class Member:
 
 
 def marked(mark: str) -> Iterator[int]:
-    """The living processes of this machine with a member's mark in their environment."""
+    """The living processes of this machine with a member's mark in their environment.
+
+    Flower hides the environment of its `flower-superexec` from all but root. It is found as the child of a process with
+    the mark, or by the session that it shares with one.
+    """
+    parents, sessions, found = dict[int, int](), dict[int, int](), set[int]()
     for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            zombie = (folder / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
-            if f"{MARK}={mark}".encode() in (folder / "environ").read_bytes().split(b"\0") and not zombie:
-                yield int(folder.name)
-        except OSError:
-            continue
+        with suppress(OSError):
+            state, parent, _, session = (folder / "stat").read_text().rpartition(")")[2].split()[:4]
+            if state != "Z":
+                parents[int(folder.name)], sessions[int(folder.name)] = int(parent), int(session)
+                if f"{MARK}={mark}".encode() in (folder / "environ").read_bytes().split(b"\0"):
+                    found.add(int(folder.name))
+    shared = {sessions[pid] for pid in found} - {os.getsid(0)}
+    yield from found | {pid for pid in parents if parents[pid] in found or sessions[pid] in shared}
 
 
 def until(ready: Callable[[], object], what: str, seconds: float = 300.0, pause: float = POLL_SECONDS) -> None:
