@@ -4,6 +4,7 @@ What data sets keep for the next process goes to a folder of the tests' own. `fr
 this folder's tests: pytest's importlib mode puts no folder on the path.
 """
 
+import shutil
 import signal
 import sys
 import threading
@@ -38,3 +39,26 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="module")
+def three_rounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of three rounds."""
+    from three_rounds import SMALL, run
+
+    folder = tmp_path_factory.mktemp("runs") / "three"
+    assert run(**SMALL | {"run-folder": folder}) == 0
+    return folder
+
+
+@pytest.fixture
+def finished(three_rounds: Path, tmp_path: Path) -> Path:
+    """The same, in a folder that it was not made in."""
+    return Path(shutil.copytree(three_rounds, tmp_path / "run"))
+
+
+@pytest.fixture
+def stopped(finished: Path) -> Path:
+    """The same, stopped after its third round."""
+    (finished / "summary.json").unlink()
+    return finished

@@ -8,7 +8,7 @@ from threading import Thread
 
 import pytest
 from fake_flwr import AWAY, COMPLETED, NO_HEARTBEAT, STOPPED, TAKEN, UNKNOWN, state
-from three_rounds import SMALL, run
+from three_rounds import SMALL
 
 from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.launch import unattended
@@ -18,26 +18,11 @@ from fedhpro_flwr.runs.resume import open_run
 RUNNING = state("running")
 
 
-@pytest.fixture(scope="module")
-def three_rounds(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs") / "three"
-    assert run(**SMALL | {"run-folder": folder}) == 0
-    return folder
-
-
 @pytest.fixture
-def folder(three_rounds, tmp_path):
-    """Of a run that was stopped after its third round."""
-    stopped = shutil.copytree(three_rounds, tmp_path / "run")
-    (stopped / "summary.json").unlink()
-    return stopped
-
-
-@pytest.fixture
-def held(folder):
-    """The same folder, while run 4711 plays in it."""
-    with lock(folder, run_id="4711"):
-        yield folder
+def held(stopped):
+    """The folder of a run that was stopped, while run 4711 plays in it."""
+    with lock(stopped, run_id="4711"):
+        yield stopped
 
 
 def test_it_is_followed_to_its_end_and_nothing_is_submitted(play, held):
@@ -82,8 +67,8 @@ def test_nothing_is_done_while_the_superlink_does_not_answer(play, held):
     assert "not submitted: the SuperLink does not answer: 127.0.0.1:9: Connection refused" in said
 
 
-def test_a_serverapp_whose_run_is_over_is_given_time_to_end(play, folder):
-    held = lock(folder, run_id="4711")
+def test_a_serverapp_whose_run_is_over_is_given_time_to_end(play, stopped):
+    held = lock(stopped, run_id="4711")
 
     def end():
         time.sleep(0.5)
@@ -91,11 +76,11 @@ def test_a_serverapp_whose_run_is_over_is_given_time_to_end(play, folder):
 
     ending = Thread(target=end)
     ending.start()
-    status, said, (settings,) = play([NO_HEARTBEAT, TAKEN, COMPLETED], "--resume", folder, rounds=4)
+    status, said, (settings,) = play([NO_HEARTBEAT, TAKEN, COMPLETED], "--resume", stopped, rounds=4)
     ending.join()
     assert status == 0
-    assert f"run 4711 is over, waiting for its ServerApp to leave {folder}, 90 s at most" in said
-    assert (settings["resume"], settings["rounds"]) == (str(folder), 4)
+    assert f"run 4711 is over, waiting for its ServerApp to leave {stopped}, 90 s at most" in said
+    assert (settings["resume"], settings["rounds"]) == (str(stopped), 4)
 
 
 def test_for_no_longer_than_that(play, held, monkeypatch):
@@ -104,23 +89,22 @@ def test_for_no_longer_than_that(play, held, monkeypatch):
     assert status == 2 and "another process still writes this run" in said
 
 
-def test_a_run_that_nobody_plays_is_submitted(play, folder):
-    status, said, submitted = play([TAKEN, COMPLETED], "--resume", folder, rounds=4)
+def test_a_run_that_nobody_plays_is_submitted(play, stopped):
+    status, said, submitted = play([TAKEN, COMPLETED], "--resume", stopped, rounds=4)
     assert (status, len(submitted)) == (0, 1)
     assert "goes on," not in said
 
 
-def test_rounds_of_before_are_not_in_the_command_s_time(play, three_rounds, tmp_path):
-    finished = shutil.copytree(three_rounds, tmp_path / "run")
+def test_rounds_of_before_are_not_in_the_command_s_time(play, finished):
     status, said, _ = play([TAKEN, COMPLETED], "--resume", finished, rounds=4)  # which the written answer does not play
     assert status == 0
     assert "wall clock" in said and "of which" not in said
 
 
-def test_the_folder_names_the_run_that_holds_it(folder):
-    with open_run(RunConfig.parse(SMALL | {"rounds": 4, "resume": str(folder)}), "12")[0]:
-        assert holder(folder) == "12"
-    assert holder(folder) == ""
-    shutil.rmtree(folder)
-    with open_run(RunConfig.parse(SMALL | {"run-folder": str(folder)}), "345")[0]:
-        assert holder(folder) == "345"
+def test_the_folder_names_the_run_that_holds_it(stopped):
+    with open_run(RunConfig.parse(SMALL | {"rounds": 4, "resume": str(stopped)}), "12")[0]:
+        assert holder(stopped) == "12"
+    assert holder(stopped) == ""
+    shutil.rmtree(stopped)
+    with open_run(RunConfig.parse(SMALL | {"run-folder": str(stopped)}), "345")[0]:
+        assert holder(stopped) == "345"
