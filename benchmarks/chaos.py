@@ -33,9 +33,8 @@ from cluster import CONNECTION, Cluster  # noqa: E402
 from member import Member  # noqa: E402
 
 from client_app.app import app as client_app  # noqa: E402
-from fedhpro_flwr.config import RunConfig  # noqa: E402
 from fedhpro_flwr.launch.in_process import run_in_process  # noqa: E402
-from fedhpro_flwr.runs.run_folder import CONFIG_FILE, METRICS_FILE, SUMMARY_FILE, read_rounds  # noqa: E402
+from fedhpro_flwr.runs.run_folder import CONFIG_FILE, SUMMARY_FILE, read_rounds  # noqa: E402
 from fedhpro_flwr.settings.from_command_line import prepare  # noqa: E402
 from server_app.app import app as server_app  # noqa: E402
 
@@ -152,8 +151,9 @@ class Chaos:
             )  # fmt: skip
 
     def _say(self, what: str) -> None:
-        played = len(read_rounds(self.folder)) if (self.folder / METRICS_FILE).exists() else 0
-        print(f"{time.monotonic() - self.began:6.0f} s, after round {played}: {what}", flush=True)
+        print(
+            f"{time.monotonic() - self.began:6.0f} s, after round {len(read_rounds(self.folder))}: {what}", flush=True
+        )
 
 
 def _kill_app(kind: str, members: list[Member]) -> None:
@@ -184,7 +184,7 @@ def main() -> None:
     changes = [*SETTINGS, *options.set]
     with tempfile.TemporaryDirectory() as place:
         whole, run = Path(place) / "whole", Path(place) / "run"
-        config: RunConfig = prepare(None, [*changes, f"run-folder={whole}"])
+        config = prepare(None, [*changes, f"run-folder={whole}"])
         run_in_process(server_app, client_app, CLIENTS, config.flat())
         with Cluster(Path(place) / "cluster") as cluster:
             chaos = Chaos(cluster, run, changes, random.Random(options.seed))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
-from threading import Thread
 
 import pytest
 from fake_flwr import AWAY, COMPLETED, NO_HEARTBEAT, STOPPED, TAKEN, UNKNOWN, state
@@ -67,17 +65,15 @@ def test_nothing_is_done_while_the_superlink_does_not_answer(play, held):
     assert "not submitted: the SuperLink does not answer: 127.0.0.1:9: Connection refused" in said
 
 
-def test_a_serverapp_whose_run_is_over_is_given_time_to_end(play, stopped):
+def test_a_serverapp_whose_run_is_over_is_given_time_to_end(play, stopped, monkeypatch):
     held = lock(stopped, run_id="4711")
 
-    def end():
-        time.sleep(0.5)
+    def ended_meanwhile(folder, patience):
         held.close()
+        return lock(folder, patience)
 
-    ending = Thread(target=end)
-    ending.start()
+    monkeypatch.setattr(unattended, "lock", ended_meanwhile)
     status, said, (settings,) = play([NO_HEARTBEAT, TAKEN, COMPLETED], "--resume", stopped, rounds=4)
-    ending.join()
     assert status == 0
     assert f"run 4711 is over, waiting for its ServerApp to leave {stopped}, 90 s at most" in said
     assert (settings["resume"], settings["rounds"]) == (str(stopped), 4)
