@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
@@ -18,10 +20,16 @@ def file_content(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | No
     return save(copies, None if metadata is None else dict(metadata))
 
 
-def in_own_memory(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copies of a file's tensors in memory that torch allocates.
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """A safetensors file's tensors, in memory that torch allocates, and its metadata.
 
-    Tensors that are read lie where the file has them, behind a header of any length. If memory is not aligned to 16
-    bytes, products of matrices differ in their last bits, and so a resumed run would from one that was not stopped.
+    As safetensors reads them they lie where the file has them, behind a header of any length. In memory that is not
+    aligned to 16 bytes, products of matrices differ in their last bits: a resumed run would from one that was not
+    stopped, and a prediction from the run's test.
+
+    Raises:
+        OSError, SafetensorError: it cannot be read, or is damaged.
     """
-    return {name: tensor.clone() for name, tensor in tensors.items()}
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118  it is no mapping
+        return tensors, file.metadata() or {}

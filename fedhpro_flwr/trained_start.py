@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 
 from fedhpro_flwr.exported.description import model_file
 from fedhpro_flwr.first_difference import first_difference
+from fedhpro_flwr.home_folder import expanded
 from fedhpro_flwr.models import Model
 from fedhpro_flwr.printable import one_line
 from fedhpro_flwr.settings.flat_keys import ConfigError
@@ -50,6 +51,6 @@ def weights_file(named: str, architecture: str) -> Path:
     Raises:
         ConfigError: there is none.
     """
-    path = Path(named).expanduser()
+    path = expanded(named)
     own = path / f"model-{architecture}.safetensors"  # as runs with an encoder for each architecture leave them
     return own if own.is_file() else model_file(path)

@@ -22,6 +22,7 @@ from fedhpro_flwr.data.data_set import Split
 from fedhpro_flwr.data.own_format import SUFFIXES, OwnSamples, own_normalisation, own_reader
 from fedhpro_flwr.data.registry import DataSource, refuse_unused
 from fedhpro_flwr.engine import RESIDENT
+from fedhpro_flwr.home_folder import expanded
 from fedhpro_flwr.introduction import UNNAMED, own_partition
 from fedhpro_flwr.settings.places import DATA_PATH
 
@@ -59,7 +60,7 @@ def client_place(config: RunConfig, partition_id: int, context: Context) -> Path
     named = str(context.node_config.get(DATA_PATH, ""))
     if named:
         refuse_other_client(partition_id, context)
-        place = Path(named).expanduser()
+        place = expanded(named)
         if not place.is_absolute():
             raise ValueError(
                 f"the node config says {DATA_PATH} = {named!r}; write it as a full path, the client app "
@@ -73,7 +74,7 @@ def client_place(config: RunConfig, partition_id: int, context: Context) -> Path
             f"its node config names no {DATA_PATH}, and there is no data.path to look into; start its SuperNode with "
             f"--node-config \"partition-id={partition_id} {DATA_PATH}='/place/of/its/data'\""
         )
-    root = Path(config.data.path).expanduser()
+    root = expanded(config.data.path)
     found = _below(root, f"client-{partition_id}", config.data.name)
     if found is None:
         file = f"client-{partition_id}{SUFFIXES.get(config.data.name, '')}"
@@ -126,7 +127,7 @@ def server_data(config: RunConfig) -> ClientData | None:
         refuse_unused(config.data)
         if not config.data.path:
             return None
-        root = Path(config.data.path).expanduser()
+        root = expanded(config.data.path)
         if not root.is_dir():
             raise ConfigError(
                 f"data.path = {config.data.path!r} is no folder on the server; leave it out if the server has no data "

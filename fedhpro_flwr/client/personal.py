@@ -20,12 +20,12 @@ from pathlib import Path
 from flwr.app import Context
 from flwr.common.logger import log
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from fedhpro_flwr.config import RunConfig
+from fedhpro_flwr.home_folder import expanded
 from fedhpro_flwr.records import Task
-from fedhpro_flwr.tensor_file import file_content, in_own_memory
+from fedhpro_flwr.tensor_file import file_content, read_tensors
 from fedhpro_flwr.visits import NAME
 from fedhpro_flwr.whole_file import remove_abandoned, write_whole
 from fedhpro_flwr.writable import refuse_unwritable_folder, users_state_folder
@@ -74,7 +74,7 @@ class PersonalState:
         of_node = str(context.node_config.get("state-path", ""))
         named = of_node or config.clients.state_path
         if named:
-            root = Path(named).expanduser()
+            root = expanded(named)
         elif config.run_folder and Path(config.run_folder).is_dir():
             root = Path(config.run_folder) / "clients"
         else:
@@ -108,9 +108,10 @@ class PersonalState:
             return {}
         file = visit_file(self.folder, self.after)
         try:
-            return in_own_memory(load_file(file))
+            tensors, _ = read_tensors(file)
         except (SafetensorError, OSError) as error:
             raise ValueError(f"{file} is damaged ({error}); delete it to let this client begin anew") from error
+        return tensors
 
     def keep(self, tensors: Mapping[str, Tensor]) -> bool:
         """Write the state after this visit, whole or not at all, and delete what is no longer needed.

@@ -15,6 +15,7 @@ from rich.console import Console
 from fedhpro_flwr.certificates import ALWAYS, CA_CERTIFICATE, SERVER_CERTIFICATE, SERVER_KEY, add_nodes, make_folder
 from fedhpro_flwr.commands import OK, Subparsers
 from fedhpro_flwr.commands.complaint import say
+from fedhpro_flwr.home_folder import expanded
 from fedhpro_flwr.settings.flat_keys import ConfigError
 
 PORT = 8000  # Flower's default
@@ -59,7 +60,7 @@ def certs(options: argparse.Namespace, console: Console) -> int:
         ConfigError: options do not go together, the folder holds something, or a name is not valid.
         OSError: the folder cannot be written.
     """
-    folder: Path = options.folder.expanduser().resolve()
+    folder: Path = expanded(options.folder).resolve()
     if options.add_nodes:
         if options.server or options.nodes or options.days:
             raise ConfigError(

@@ -18,6 +18,7 @@ from fedhpro_flwr.comparison.study import run_study
 from fedhpro_flwr.comparison.table import baseline_of
 from fedhpro_flwr.comparison.tuning import SHARE, NothingChosenError, Tuning
 from fedhpro_flwr.config import ConfigError
+from fedhpro_flwr.home_folder import expanded
 from fedhpro_flwr.launch.gpu_share import refuse_gpu
 from fedhpro_flwr.settings.from_command_line import keys_of, read_settings
 
@@ -123,7 +124,7 @@ def grid_of(options: argparse.Namespace, rows: tuple[Row, ...], chosen: Choices 
         rows=rows,
         columns=read_columns(options.vary),
         seeds=read_seeds(options.seeds),
-        folder=(Path(options.folder).expanduser() if options.folder else default).resolve(),
+        folder=(expanded(options.folder) if options.folder else default).resolve(),
         chosen=chosen,
     )
 

@@ -18,6 +18,7 @@ from fedhpro_flwr.doctor.checks import examine
 from fedhpro_flwr.doctor.contact import Contact
 from fedhpro_flwr.doctor.finding import Finding, Level
 from fedhpro_flwr.doctor.subject import Subject
+from fedhpro_flwr.home_folder import expanded
 from fedhpro_flwr.settings.flat_keys import ConfigError, Scalar
 
 STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.PROBLEM: "red"}
@@ -132,4 +133,4 @@ def _port(text: str) -> int:
 
 
 def _file(text: str) -> Path:
-    return Path(text).expanduser().resolve()
+    return expanded(text).resolve()

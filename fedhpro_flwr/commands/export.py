@@ -10,6 +10,7 @@ from rich.console import Console
 from fedhpro_flwr.commands import OK, Subparsers
 from fedhpro_flwr.commands.complaint import say
 from fedhpro_flwr.commands.predict import add_needed
+from fedhpro_flwr.home_folder import expanded
 from fedhpro_flwr.printable import printable
 from fedhpro_flwr.settings.flat_keys import ConfigError
 
@@ -42,7 +43,7 @@ def export(options: argparse.Namespace, console: Console) -> int:
     from fedhpro_flwr.whole_file import write_whole
     from fedhpro_flwr.writable import refuse_unwritable_file
 
-    file = model_file(options.model.expanduser())
+    file = model_file(expanded(options.model))
     described, tensors = read_model(file)
     if options.state:
         from fedhpro_flwr.exported.join import joined

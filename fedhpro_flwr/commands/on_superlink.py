@@ -18,6 +18,7 @@ from rich.text import Text
 from fedhpro_flwr.commands import FAILED, NOT_STARTED, OK
 from fedhpro_flwr.commands.complaint import complain, say
 from fedhpro_flwr.config import ConfigError, RunConfig
+from fedhpro_flwr.home_folder import expanded
 from fedhpro_flwr.launch.connections import direct, flower_home, named
 from fedhpro_flwr.launch.deployment import Deployment
 from fedhpro_flwr.launch.flower import Flower, LaunchError
@@ -166,14 +167,14 @@ def placed(config: RunConfig, told: Callable[[str], None], *, goes_on: bool = Fa
         ConfigError: the folder is on this machine, and holds a finished run or one that cannot be resumed.
     """
     if config.resume:
-        folder = Path(config.resume).expanduser().resolve()
+        folder = expanded(config.resume).resolve()
         # If it is not here, it is on another machine, where the ServerApp will check it.
         if (folder / CONFIG_FILE).is_file() and not goes_on:
             for warning in resumed(config).warnings:
                 told(warning)
     else:
-        results = Path(config.results_dir or "results").resolve()
-        folder = Path(config.run_folder).resolve() if config.run_folder else new_path(results, config.experiment)
+        results = expanded(config.results_dir or "results").resolve()
+        folder = expanded(config.run_folder).resolve() if config.run_folder else new_path(results, config.experiment)
         refuse_taken(folder)
     place = {"run-folder": str(folder), "resume": str(folder) if config.resume else ""}
     return RunConfig.parse(config.flat() | place)

@@ -6,7 +6,6 @@ import argparse
 import time
 import traceback
 from logging import WARNING, getLogger
-from pathlib import Path
 
 from flwr.common.logger import update_console_handler
 from rich.console import Console
@@ -16,6 +15,7 @@ from fedhpro_flwr.commands.complaint import complain, say
 from fedhpro_flwr.commands.on_superlink import add_arguments, refuse, run_on_superlink
 from fedhpro_flwr.commands.unshown import until_it_fails
 from fedhpro_flwr.config import ConfigError, RunConfig
+from fedhpro_flwr.home_folder import expanded
 from fedhpro_flwr.launch.flower import LaunchError
 from fedhpro_flwr.launch.gpu_share import refuse_gpu
 from fedhpro_flwr.launch.simulation import simulate
@@ -133,7 +133,7 @@ def prepare_resumed(options: argparse.Namespace) -> RunConfig:
         raise ConfigError("--resume is empty: name the folder of the run")
     if options.conf:
         raise ConfigError(f"--resume goes on with the settings in its folder; leave {options.conf} out")
-    folder = Path(options.resume).expanduser().resolve()
+    folder = expanded(options.resume).resolve()
     if not (folder / CONFIG_FILE).is_file():
         raise ConfigError(f"--resume {options.resume}: no run was begun there, there is no {CONFIG_FILE}")
     config = prepare(str(folder / CONFIG_FILE), options.set)

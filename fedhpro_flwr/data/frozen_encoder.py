@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from fedhpro_flwr.data.augment import to_float
 from fedhpro_flwr.data.imagenet import IMAGENET_MEAN, IMAGENET_STD
+from fedhpro_flwr.home_folder import expanded
 
 CLASSIFIERS = {"resnet18": "fc", "resnet34": "fc", "resnet50": "fc", "mobilenet_v2": "classifier", "vit_b_16": "heads"}
 
@@ -61,7 +62,7 @@ def weights_path(name: str, weights: str) -> Path:
             f"data.name = {name!r} needs data.weights, the file or folder of a pretrained encoder "
             "(as torchvision's resnet18-f37072fd.pth)"
         )
-    path = Path(weights).expanduser()
+    path = expanded(weights)
     if not path.exists():
         raise FileNotFoundError(f"data.weights = {weights!r} does not exist; put the weights there or correct the path")
     return path

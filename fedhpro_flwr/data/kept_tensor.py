@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from fedhpro_flwr.home_folder import expanded
 from fedhpro_flwr.whole_file import remove_abandoned, whole_file
 
 FOLDER = ".fedhpro-features"
@@ -73,7 +74,7 @@ def _folders(beside: Path | None) -> Iterator[Path]:
     if beside is not None:
         yield beside / FOLDER
     try:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or expanded("~/.cache"))
     except RuntimeError:  # a user without a home, as in some containers
         return
     yield cache / "fedhpro"

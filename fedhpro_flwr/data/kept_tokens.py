@@ -13,6 +13,7 @@ from fedhpro_flwr.data.kept_tensor import file_state, kept_tensor
 from fedhpro_flwr.data.picture_features import package_version
 from fedhpro_flwr.data.registry import DataSource
 from fedhpro_flwr.data.tokens import tokenize
+from fedhpro_flwr.home_folder import expanded
 
 RECIPE = "tokens, 2"  # to be raised when `tokenize` changes: it makes all that is kept invalid
 
@@ -41,6 +42,6 @@ def _tokenizer(name: str) -> list[object]:
     """What a tokenizer's tokens depend on. Its files are not read, as a model's large weights may be among them."""
     if name == "hashing":
         return [name]
-    folder = Path(name).expanduser().resolve()
+    folder = expanded(name).resolve()
     files = [[file.name, *file_state(file)] for file in sorted(folder.iterdir()) if file.is_file()]
     return [str(folder), files, *map(package_version, ("tokenizers", "transformers"))]

@@ -14,6 +14,7 @@ from pathlib import Path
 from fedhpro_flwr.data.data_set import DataSet, Split
 from fedhpro_flwr.data.hold_out import held_out, hold_out, kept
 from fedhpro_flwr.data.registry import DataSource, Option, data_set
+from fedhpro_flwr.home_folder import expanded
 from fedhpro_flwr.registry import Registry
 from fedhpro_flwr.settings.flat_keys import ConfigError
 
@@ -144,7 +145,7 @@ def own_path(source: DataSource) -> Path:
     """
     if not source.path:
         raise ValueError(f"data.name = {source.name!r} needs data.path, the place of your data")
-    path = Path(source.path).expanduser()
+    path = expanded(source.path)
     if not path.exists():
         raise FileNotFoundError(f"data.path = {str(path)!r} does not exist; put your data there or correct the path")
     return path

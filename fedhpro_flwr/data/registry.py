@@ -11,6 +11,7 @@ from pydantic import Field
 
 from fedhpro_flwr.data.data_set import DataSet
 from fedhpro_flwr.data.declared import declared_shape
+from fedhpro_flwr.home_folder import expanded
 from fedhpro_flwr.registry import Registry
 from fedhpro_flwr.settings.flat_keys import ConfigError
 from fedhpro_flwr.settings.section import Count, CountOrNone, Pixels, Section, TextOrCount
@@ -68,7 +69,7 @@ class DataSource(Section):
                 f"data set {self.name!r} needs a data folder: set data.root "
                 "or the environment variable FEDHPRO_DATA_DIR"
             )
-        return Path(root).expanduser()
+        return expanded(root)
 
     def refuse_other_shape(self, shape: tuple[int, ...]) -> None:
         """Check that samples have the declared shape, if one is declared.

@@ -13,7 +13,6 @@ import unicodedata
 import zlib
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,6 +21,7 @@ from torch import Tensor
 from fedhpro_flwr.data.data_set import PADDING
 from fedhpro_flwr.data.hugging_face_tokenizer import tokenize_by_folder
 from fedhpro_flwr.data.registry import DataSource
+from fedhpro_flwr.home_folder import expanded
 
 ASCII_WORD = re.compile(r"[^\W_]+")
 MARKS = ("Mn", "Mc")  # Unicode's categories of marks on or beside a letter, which `re` does not count as letters
@@ -44,7 +44,7 @@ def tokenize(texts: Sequence[str], source: DataSource) -> tuple[Tensor, int]:
     """
     if source.tokenizer == "hashing":
         return hash_words(texts, length=source.text_length, vocabulary=source.vocabulary), source.vocabulary
-    return tokenize_by_folder(texts, Path(source.tokenizer).expanduser(), length=source.text_length)
+    return tokenize_by_folder(texts, expanded(source.tokenizer), length=source.text_length)
 
 
 def hash_words(texts: Sequence[str], *, length: int, vocabulary: int) -> Tensor:

@@ -21,6 +21,7 @@ from fedhpro_flwr.data.digits import DIGITS
 from fedhpro_flwr.data.kept_tensor import kept_tensor
 from fedhpro_flwr.data.npz import read_npz
 from fedhpro_flwr.data.registry import DataSource, data_set
+from fedhpro_flwr.home_folder import expanded
 
 if TYPE_CHECKING:
     from torchvision.datasets import CIFAR10
@@ -167,7 +168,7 @@ def cifar10_subset(source: DataSource) -> DataSet:
         FileNotFoundError: the file is missing.
         ValueError: it is damaged.
     """
-    file = Path(source.path).expanduser() if source.path else source.folder() / CIFAR10_SUBSET
+    file = expanded(source.path) if source.path else source.folder() / CIFAR10_SUBSET
     if not file.is_file():
         raise FileNotFoundError(
             f"data set 'cifar10-subset': put the file {file.name} into {file.parent} "

@@ -9,6 +9,7 @@ from pathlib import Path
 from fedhpro_flwr.doctor.finding import Finding, ok, problem, warning
 from fedhpro_flwr.doctor.machine import GB
 from fedhpro_flwr.doctor.subject import Subject
+from fedhpro_flwr.home_folder import expanded
 from fedhpro_flwr.writable import try_to_write, users_state_folder
 
 LITTLE, TOO_LITTLE = 2 * GB, GB // 10  # bytes free on the disk
@@ -40,7 +41,7 @@ def flower_folder(subject: Subject) -> Finding | None:
 
 def writable(check: str, folder: Path, advice: str) -> Finding:
     """Can a file be written to a folder, or to the one in which that would be made, and how much space is free?"""
-    folder = folder.expanduser().absolute()
+    folder = expanded(folder).absolute()
     there = next(place for place in (folder, *folder.parents) if place.exists())
     try:
         try_to_write(there)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from fedhpro_flwr.doctor.finding import Finding, ok, problem, warning
 from fedhpro_flwr.doctor.subject import Subject
+from fedhpro_flwr.home_folder import expanded
 from fedhpro_flwr.settings.places import DATA_PATH
 
 if TYPE_CHECKING:
@@ -48,10 +49,7 @@ def data(subject: Subject) -> Finding | None:
 
 def is_full(path: str) -> bool:
     """Whether a `data-path` is one that the client app takes: it begins with / or with a home folder, ~."""
-    try:
-        return Path(path).expanduser().is_absolute()
-    except RuntimeError:  # ~name, where nobody has that name
-        return False
+    return expanded(path).is_absolute()
 
 
 def of_run(subject: Subject) -> str:
@@ -111,7 +109,7 @@ def of_node(subject: Subject, path: str) -> str:
     from fedhpro_flwr.data.registry import refuse_unused
     from fedhpro_flwr.settings.from_command_line import prepare
 
-    if not Path(path).expanduser().exists():
+    if not expanded(path).exists():
         raise FileNotFoundError(f"{DATA_PATH} = {path}, and nothing is there that this user may see")
     config = prepare(subject.settings or None, [])
     if subject.settings:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fedhpro_flwr.doctor.finding import Finding, ok, problem, warning
 from fedhpro_flwr.doctor.subject import Subject
+from fedhpro_flwr.home_folder import expanded
 
 NO_INSTALL = "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION"
 DATA_FOLDER = "FEDHPRO_DATA_DIR"
@@ -20,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]  # holds this project's own apps
 def variables(subject: Subject) -> Finding | None:
     """Environment variables that change what Flower and the apps do."""
     folder = os.environ.get(DATA_FOLDER, "")
-    if folder and not Path(folder).expanduser().is_dir():
+    if folder and not expanded(folder).is_dir():
         return problem("environment", f"{DATA_FOLDER} = {folder} is no folder", f"correct or unset {DATA_FOLDER}")
     if subject.role == "superlink" and os.environ.get(NO_INSTALL) != "1":
         return warning(

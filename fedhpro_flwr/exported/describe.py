@@ -16,6 +16,7 @@ from fedhpro_flwr.exchange import GlobalModel
 from fedhpro_flwr.exported.description import InputKind, ModelDescription, Needed
 from fedhpro_flwr.exported.needed import needed
 from fedhpro_flwr.head import HEAD_BIAS, HEAD_WEIGHT, Head, with_head
+from fedhpro_flwr.home_folder import expanded
 from fedhpro_flwr.initial_models import begins_trained
 from fedhpro_flwr.methods import build_method
 from fedhpro_flwr.runs.resume import FREE
@@ -64,7 +65,7 @@ def describe(config: RunConfig, data: ShapedData, groups: Sequence[str]) -> dict
     first = config.model.architectures(config.partition.num_partitions)[0]
     try:
         encoder = _encoder(config)
-        tokenizer = needed(Path(config.data.tokenizer).expanduser(), weights=False) if has_tokenizer else None
+        tokenizer = needed(expanded(config.data.tokenizer), weights=False) if has_tokenizer else None
     except OSError as error:
         raise ConfigError(f"what the model is built from cannot be read: {error}") from error
     return {
@@ -122,8 +123,8 @@ def portable(config: RunConfig) -> dict[str, Scalar]:
 def _encoder(config: RunConfig) -> Needed | None:
     """The frozen encoder whose features are the samples, or the folder that the architecture is built from."""
     if config.data.weights:
-        return needed(Path(config.data.weights).expanduser())
-    start = Path(config.model.path).expanduser()
+        return needed(expanded(config.data.weights))
+    start = expanded(config.model.path)
     built_from = config.model.path and not begins_trained(config) and start.exists()
     return needed(start, weights=False) if built_from else None
 

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 
 from fedhpro_flwr.data.declared import class_name
 from fedhpro_flwr.settings.flat_keys import ConfigError, Scalar
 from fedhpro_flwr.settings.section import Count, Threads, Width
-from fedhpro_flwr.tensor_file import file_content
+from fedhpro_flwr.tensor_file import file_content, read_tensors
 
 # One key, because safetensors writes several in any order, and equal runs are to give equal files.
 KEY = "fedhpro-model"
@@ -166,18 +166,16 @@ def read_model(path: Path) -> tuple[ModelDescription, dict[str, Tensor]]:
         ConfigError: it is damaged, or does not say how to predict with it.
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            written = (file.metadata() or {}).get(KEY)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no mapping
+        tensors, metadata = read_tensors(path)
     except (OSError, SafetensorError) as error:
         raise ConfigError(f"{path} is damaged or no safetensors file ({error})") from None
-    if written is None:
+    if KEY not in metadata:
         raise ConfigError(
             f"{path} does not say what its model takes: give a run's model.safetensors, or the run's folder; that of "
             "an old version, which does not say it either, must be run again"
         )
     try:
-        return ModelDescription.model_validate_json(written), tensors
+        return ModelDescription.model_validate_json(metadata[KEY]), tensors
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])

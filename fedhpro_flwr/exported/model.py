@@ -17,6 +17,7 @@ from fedhpro_flwr.exported.build import built
 from fedhpro_flwr.exported.description import ModelDescription, model_file, read_model
 from fedhpro_flwr.exported.needed import found
 from fedhpro_flwr.exported.samples import of_array, of_pictures, of_texts
+from fedhpro_flwr.home_folder import expanded
 from fedhpro_flwr.models import Model
 from fedhpro_flwr.settings.flat_keys import ConfigError
 
@@ -158,7 +159,7 @@ def load_exported(
     Raises:
         ConfigError: the file cannot be used, or something that it needs is missing or is another one; one sentence.
     """
-    file = model_file(Path(path).expanduser())
+    file = model_file(expanded(path))
     described, tensors = read_model(file)
     if described.holds == "head":
         raise ConfigError(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from fedhpro_flwr.data.picture_features import content_hash
 from fedhpro_flwr.exported.description import Needed
+from fedhpro_flwr.home_folder import expanded
 from fedhpro_flwr.settings.flat_keys import ConfigError
 
 WEIGHTS = (".safetensors", ".bin", ".pth", ".pt", ".h5", ".msgpack", ".onnx")
@@ -54,7 +55,7 @@ def found(wanted: Needed | None, given: str | Path | None, option: str, *, weigh
         return None
     if given is None:
         raise ConfigError(f"the model needs {wanted.name}, which its run used; say where it lies by {option}")
-    path = Path(given).expanduser()
+    path = expanded(given)
     if not path.exists():
         raise ConfigError(f"{option} {given} does not exist; give the place of {wanted.name}")
     if wanted.sha256 and needed(path, weights=weights).sha256 != wanted.sha256:

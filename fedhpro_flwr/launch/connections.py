@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,8 @@ import tomli_w
 
 from fedhpro_flwr.address import host_and_port
 from fedhpro_flwr.config import ConfigError
+from fedhpro_flwr.home_folder import expanded
+from fedhpro_flwr.settings.toml_file import read_given_toml
 
 CONFIG_FILE = "config.toml"
 LOCAL = ":local"  # an address that begins so stands for a SuperLink that Flower starts on this machine
@@ -19,7 +20,7 @@ DIRECT = "superlink"  # the connection's name if an address is given in place of
 
 def flower_home() -> Path:
     """Where Flower keeps its config.toml."""
-    return Path(os.environ.get("FLWR_HOME") or Path.home() / ".flwr").expanduser().resolve()
+    return expanded(os.environ.get("FLWR_HOME") or "~/.flwr").resolve()
 
 
 def named(name: str, home: Path) -> str:
@@ -29,11 +30,7 @@ def named(name: str, home: Path) -> str:
         ConfigError: there is none of that name, the file is no TOML, or Flower would start a SuperLink of its own.
     """
     path = home / CONFIG_FILE
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8-sig")) if path.exists() else {}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not TOML: {error}") from None
-    connections: dict[str, Any] = {key: value for key, value in _tables(content.get("superlink")).items()}
+    connections = _tables(read_given_toml(path).get("superlink") if path.exists() else None)
     known = [key for key, value in connections.items() if not _address(value).startswith(LOCAL)]
     if name not in connections:
         there = f"only {', '.join(known)}" if known else "there is none yet"
@@ -57,7 +54,7 @@ def direct(address: str, home: Path, *, insecure: bool = False, root_certificate
         raise ConfigError("--insecure means no TLS, so --root-certificates has no use beside it; leave one out")
     connection: dict[str, Any] = {"address": address, "insecure": insecure}
     if root_certificates:
-        path = Path(root_certificates).expanduser().resolve()
+        path = expanded(root_certificates).resolve()
         if not path.is_file():
             raise ConfigError(f"--root-certificates {root_certificates}: there is no such file")
         connection["root-certificates"] = str(path)

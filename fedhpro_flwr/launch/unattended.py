@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 from fedhpro_flwr.config import ConfigError, RunConfig
+from fedhpro_flwr.home_folder import expanded
 from fedhpro_flwr.launch.flower import Flower
 from fedhpro_flwr.launch.submitted_run import LOST, SubmittedRun
 from fedhpro_flwr.runs.folder_lock import holder, lock
@@ -33,7 +33,7 @@ def unattended(config: RunConfig, flower: Flower, told: Callable[[str], None]) -
             not know.
         UnreachableError: the SuperLink does not answer.
     """
-    folder = Path(config.resume).expanduser().resolve()
+    folder = expanded(config.resume).resolve()
     if not config.resume or not (folder / CONFIG_FILE).is_file() or not (run_id := holder(folder)):
         return None
     run = SubmittedRun(flower, run_id)

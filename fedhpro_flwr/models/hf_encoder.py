@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from fedhpro_flwr.data.data_set import PADDING
 from fedhpro_flwr.data.hugging_face_tokenizer import swap_padding
+from fedhpro_flwr.home_folder import expanded
 from fedhpro_flwr.models.model import Model, ModelShape, model
 from fedhpro_flwr.models.text_means import mean_over_tokens
 from fedhpro_flwr.printable import one_line
@@ -57,7 +58,7 @@ def hf_encoder(shape: ModelShape) -> Model:
     length, vocabulary = shape.tokens("hf-encoder")
     if not shape.path:
         raise ValueError("model 'hf-encoder' needs model.path, the folder of the encoder")
-    transformer, padding = load_encoder(Path(shape.path).expanduser())
+    transformer, padding = load_encoder(expanded(shape.path))
     known = cast(nn.Embedding, transformer.get_input_embeddings()).num_embeddings
     if vocabulary > known:
         raise ValueError(

@@ -15,7 +15,7 @@ from typing import ClassVar
 
 import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 
 from fedhpro_flwr.exchange import GlobalModel
@@ -23,7 +23,7 @@ from fedhpro_flwr.first_difference import first_difference
 from fedhpro_flwr.records import Tensors
 from fedhpro_flwr.runs.read_json import of_json
 from fedhpro_flwr.settings.flat_keys import ConfigError, Scalar
-from fedhpro_flwr.tensor_file import file_content, in_own_memory
+from fedhpro_flwr.tensor_file import file_content, read_tensors
 from fedhpro_flwr.visits import Counted
 from fedhpro_flwr.whole_file import write_whole
 
@@ -94,15 +94,13 @@ class Checkpoint:
         """
         try:
             path.open("rb").close()  # safetensors says that a file is missing, whatever keeps it from opening it
-            with safe_open(path, framework="pt") as file:
-                metadata = file.metadata()
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no mapping
+            tensors, metadata = read_tensors(path)
             if checksum(metadata[ABOUT], tensors) != metadata[CHECKSUM]:
                 raise ValueError("its checksum is wrong")
             for name, tensor in tensors.items():  # a method's state may hold anything
                 if not name.startswith(f"{METHOD}/") and not torch.isfinite(tensor).all():
                     raise ValueError(f"{name} is not finite")
-            return cls.of(About.parse(metadata[ABOUT]), in_own_memory(tensors))
+            return cls.of(About.parse(metadata[ABOUT]), tensors)
         except PermissionError:
             raise
         except (ValidationError, KeyError, TypeError, AttributeError) as error:

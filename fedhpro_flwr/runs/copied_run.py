@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fedhpro_flwr.config import ConfigError, RunConfig
+from fedhpro_flwr.home_folder import expanded
 from fedhpro_flwr.runs.run_folder import run_of
 
 
@@ -25,7 +26,7 @@ def refuse_copied_run(folder: Path, recorded: str, config: RunConfig) -> None:
     run, original, state = run_of(folder), Path(recorded), config.clients.state_path
     if not run or not recorded or not state or run_of(original) != run or original.samefile(folder):
         return
-    kept = Path(state).expanduser() / run
+    kept = expanded(state) / run
     if any(path.is_file() for path in kept.rglob("*")):
         raise ConfigError(
             f"{folder} is a copy of {original}, which holds the same run: both would go on with what clients keep in "

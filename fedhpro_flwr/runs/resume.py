@@ -17,6 +17,7 @@ from flwr.common.logger import log
 from fedhpro_flwr.code_fingerprint import code_fingerprint
 from fedhpro_flwr.config import ConfigError, RunConfig, Scalar
 from fedhpro_flwr.device import settle
+from fedhpro_flwr.home_folder import expanded
 from fedhpro_flwr.runs.checkpoint import Checkpoint, RunSoFar
 from fedhpro_flwr.runs.checkpoints import newest
 from fedhpro_flwr.runs.copied_run import refuse_copied_run
@@ -72,7 +73,7 @@ def resumed(config: RunConfig) -> Resumed:
 
 def _begun(config: RunConfig) -> tuple[Path, Mapping[str, Scalar]]:
     """The folder that `resume` names, and the settings in it."""
-    folder, named = Path(config.resume).expanduser().resolve(), f"resume = {config.resume!r}"
+    folder, named = expanded(config.resume).resolve(), f"resume = {config.resume!r}"
     try:
         return folder, read_recorded(folder / CONFIG_FILE).flat()
     except FileNotFoundError:

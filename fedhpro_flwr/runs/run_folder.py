@@ -19,6 +19,7 @@ from torch import Tensor
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.exchange import GlobalModel
 from fedhpro_flwr.exported.description import ModelDescription, model_bytes
+from fedhpro_flwr.home_folder import expanded
 from fedhpro_flwr.records import HYPER_PROTOTYPES
 from fedhpro_flwr.runs.folder_lock import lock
 from fedhpro_flwr.runs.read_json import of_json
@@ -76,11 +77,11 @@ def begun_folder(config: RunConfig) -> Path:
         ConfigError: it holds a run that is finished or can go on, or it cannot be made or written; the key is named.
     """
     if config.run_folder:
-        folder, named = Path(config.run_folder).resolve(), f"run-folder = {config.run_folder!r}"
+        folder, named = expanded(config.run_folder).resolve(), f"run-folder = {config.run_folder!r}"
         refuse_taken(folder)
     else:
         results = config.results_dir or "results"
-        folder, named = new_path(Path(results).resolve(), config.experiment), f"results-dir = {results!r}"
+        folder, named = new_path(expanded(results).resolve(), config.experiment), f"results-dir = {results!r}"
     make_folder(folder, named)
     return folder
 

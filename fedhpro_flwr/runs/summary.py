@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from fedhpro_flwr.accuracies import Breakdown, ClientsTested, client_numbers, worse_than_alone
 from fedhpro_flwr.client.privacy import worst_spent
 from fedhpro_flwr.config import ConfigError, RunConfig
+from fedhpro_flwr.home_folder import expanded
 from fedhpro_flwr.records import OwnTest
 from fedhpro_flwr.runs.read_json import of_json
 from fedhpro_flwr.runs.reports import headline
@@ -109,7 +109,7 @@ def read_alone(config: RunConfig) -> Sequence[Line]:
     folder = config.evaluation.alone
     if not folder:
         return ()
-    path = Path(folder).expanduser()
+    path = expanded(folder)
     try:
         said = of_json((path / SUMMARY_FILE).read_text(encoding="utf-8"))
         clients = [{key: client[key] for key in ALONE} for client in said["clients"] if client.get("test-examples")]

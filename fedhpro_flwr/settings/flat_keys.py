@@ -28,10 +28,11 @@ def nest(flat: Mapping[str, Scalar]) -> dict[str, Any]:
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Scalar]:
-    """Tables to flat keys."""
+    """Tables to flat keys. A table in a section of a section stays one: its key is unknown, as are all below it."""
     flat: dict[str, Scalar] = {}
     for key, value in nested.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+        is_section = isinstance(value, Mapping) and prefix.count(".") < 2
+        flat |= flatten(value, f"{prefix}{key}.") if is_section else {f"{prefix}{key}": value}
     return flat
 
 

@@ -6,7 +6,6 @@ import os
 import tomllib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from fedhpro_flwr.config import ConfigError, RunConfig, Scalar, is_text, known_keys
 from fedhpro_flwr.runs.run_folder import CONFIG_FILE, METRICS_FILE
@@ -14,6 +13,7 @@ from fedhpro_flwr.settings.chosen_names import check_names
 from fedhpro_flwr.settings.flat_keys import flatten
 from fedhpro_flwr.settings.places import made_absolute
 from fedhpro_flwr.settings.recorded import completed
+from fedhpro_flwr.settings.toml_file import read_given_toml
 
 PACKAGE = Path(__file__).resolve().parents[1]  # conf and pyproject.toml lie in an installed one, or beside a checkout's
 
@@ -29,7 +29,8 @@ def prepare(conf: str | None, changes: Sequence[str]) -> RunConfig:
         settings["data.root"] = os.environ.get("FEDHPRO_DATA_DIR", "")
     settings = made_absolute(settings)
     for key, value in settings.items():
-        refuse_undecodable(key, str(value))
+        if isinstance(value, str):
+            refuse_undecodable(key, value)
     config = RunConfig.parse(settings)
     check_names(config)
     return config
@@ -57,7 +58,7 @@ def read_settings(conf: str | None, changes: Sequence[str]) -> dict[str, Scalar]
     settings = _defaults()
     if conf:
         path = _find(conf)
-        given = flatten(_toml(path))
+        given = flatten(read_given_toml(path))
         of_a_run = path.name == CONFIG_FILE and (path.parent / METRICS_FILE).exists()
         settings |= completed(given) if of_a_run else given
     for change in changes:
@@ -77,7 +78,7 @@ def _value(key: str, text: str) -> Scalar:
     """The text read as TOML (3, 0.1, true, "a"), or the bare text if it is no TOML or the key's value is a text."""
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         return text
     if is_text(key) and not isinstance(value, str):
         return text  # an experiment may be called 2024, a folder 007
@@ -87,7 +88,7 @@ def _value(key: str, text: str) -> Scalar:
 def _defaults() -> dict[str, Scalar]:
     beside = PACKAGE.parent / "pyproject.toml"
     file = beside if beside.exists() else PACKAGE / "app" / "pyproject.toml"
-    defaults = flatten(_toml(file)["tool"]["flwr"]["app"]["config"])
+    defaults = flatten(read_given_toml(file)["tool"]["flwr"]["app"]["config"])
     if lacking := [key for key in known_keys() if key not in defaults]:  # somebody added a setting to the code alone
         section, _, leaf = f"tool.flwr.app.config.{lacking[0]}".rpartition(".")
         raise ConfigError(f"{lacking[0]} has no default in {file}: add {leaf} under [{section}], or Flower refuses it")
@@ -103,10 +104,3 @@ def _find(conf: str) -> Path:
             return path
     known = sorted({path.stem for folder in folders for path in folder.glob("*.toml")})
     raise ConfigError(f"there is no file {conf}, and no experiment of that name; there are {', '.join(known)}")
-
-
-def _toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors begin a file with a byte order mark
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not TOML: {error}") from None

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from fedhpro_flwr.home_folder import expanded
 from fedhpro_flwr.settings.flat_keys import Scalar
 
 OF_THE_RUN = ("run-folder", "results-dir")  # where its files go
@@ -34,7 +35,7 @@ def without_places(settings: Mapping[str, Scalar]) -> dict[str, Scalar]:
 def made_absolute(settings: Mapping[str, Scalar]) -> dict[str, Scalar]:
     """The same settings with absolute paths, which hold in every directory."""
     return {
-        key: str(Path(str(value)).expanduser().resolve())
+        key: str(expanded(str(value)).resolve())
         if key in MADE_ABSOLUTE and value and (key, value) != ("data.tokenizer", HASHING)
         else value
         for key, value in settings.items()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
 from fedhpro_flwr.config import RunConfig, Scalar
 from fedhpro_flwr.settings.flat_keys import flatten
 from fedhpro_flwr.settings.presets import PAPER
+from fedhpro_flwr.settings.toml_file import read_toml
 
 
 def completed(settings: Mapping[str, Scalar]) -> dict[str, Scalar]:
@@ -36,7 +36,4 @@ def read_recorded(path: Path) -> RunConfig:
         OSError: it cannot be read.
         ValueError: it is no TOML, or has a wrong key or value.
     """
-    try:
-        return of_recorded(flatten(tomllib.loads(path.read_text(encoding="utf-8"))))
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
+    return of_recorded(flatten(read_toml(path)))

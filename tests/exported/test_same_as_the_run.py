@@ -36,18 +36,21 @@ def test_digits(digits):
     assert model.description.settings["rounds"] == 2 and "run-folder" not in model.description.settings
 
 
-def test_logits_are_those_of_the_runs_own_test_bit_for_bit(digits):
-    data = digits.test
-    tensors = load_file(digits.folder / "model.safetensors")
-    divided = federation(digits.config).data
-    model = initial_model(digits.config, divided)
-    model.load_state_dict(tensors)
+@pytest.mark.parametrize("settings", [{}, {"model.name": "mlp", "model.width": 64}], ids=["cnn", "mlp"])
+def test_logits_are_those_of_the_runs_own_test_bit_for_bit(settings, run_of, tmp_path):
+    """Of whole batches and of a lone sample, whose products notice how the weights lie in memory."""
+    run = run_of(tmp_path / "run", **settings)
+    divided = federation(run.config).data
+    model = initial_model(run.config, divided)
+    model.load_state_dict(load_file(run.folder / "model.safetensors"))
     model.eval()
-    prepare = ClientData(None, data, divided.mean, divided.std).encoder_inputs
-    size = digits.config.evaluation.batch_size
-    with torch.no_grad():
-        expected = torch.cat([model(prepare(part)) for part in torch.split(data.inputs, size)])
-    assert torch.equal(load_exported(digits.folder).predict(data.inputs).logits, expected)
+    prepare = ClientData(None, run.test, divided.mean, divided.std).encoder_inputs
+    size = run.config.evaluation.batch_size
+    exported = load_exported(run.folder)
+    for inputs in (run.test.inputs, run.test.inputs[: size + 1]):
+        with torch.no_grad():
+            expected = torch.cat([model(prepare(part)) for part in torch.split(inputs, size)])
+        assert torch.equal(exported.predict(inputs).logits, expected)
 
 
 def test_vectors_and_images_of_floats(vectors, run_of, tmp_path):
