@@ -41,10 +41,13 @@ def protected(update: Update, received: Broadcast, num_classes: int, state: Pers
         state: where the client keeps its privacy account; needed with `privacy.withhold`.
 
     Raises:
-        ValueError: with `privacy.withhold`, the reply has a record that no noise covers, or the account is missing or
-            damaged.
+        ValueError: the reply names classes without their counts, by which small ones are held back; or, with
+            `privacy.withhold`, it has a record that no noise covers, or the account is missing or damaged.
     """
     privacy, task = received.config.privacy, received.task
+    uncounted = CLASS_IDS in update.tensors and CLASS_COUNTS not in update.tensors
+    if uncounted and (privacy.min_samples > 1 or privacy.withhold):
+        raise ValueError(f"privacy.min-samples, privacy.withhold: the reply has {CLASS_IDS} and no {CLASS_COUNTS}")
     tensors = without_small_classes(update.tensors, privacy.min_samples)
     if privacy.withhold:
         tensors = of_every_class(tensors, num_classes)

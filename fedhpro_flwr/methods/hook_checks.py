@@ -124,8 +124,13 @@ def refuse_records(method: Method, state: object) -> None:
             f"method.name = {method.name!r}: {rows[0]} has a row for each of a client's classes, 'P' in `expects`, "
             f"which needs a record {CLASS_IDS} that says which they are"
         )
-    bare = sorted(expected.keys() - {*CLASS_TENSORS, CLASS_IDS, CLASS_COUNTS})
     privacy = method.config.privacy
+    if CLASS_IDS in expected and CLASS_COUNTS not in expected and (privacy.min_samples > 1 or privacy.withhold):
+        raise ConfigError(
+            f"privacy.min-samples, privacy.withhold: they need a record {CLASS_COUNTS} beside {CLASS_IDS}, which "
+            f"method.name = {method.name!r} does not send; add it, or leave the settings at their defaults"
+        )
+    bare = sorted(expected.keys() - {*CLASS_TENSORS, CLASS_IDS, CLASS_COUNTS})
     of_classes = [name for name in bare if "P" in expected[name]]
     if of_classes and (privacy.min_samples > 1 or privacy.class_clip > 0):
         raise ConfigError(
@@ -133,7 +138,7 @@ def refuse_records(method: Method, state: object) -> None:
             f"{of_classes[0]}, which method.name = {method.name!r} sends of each class; give its record one of these "
             "names, or leave the settings at their defaults"
         )
-    if method.config.privacy.withhold and bare:
+    if privacy.withhold and bare:
         raise ConfigError(
             f"privacy.withhold = true: no noise covers {bare[0]}, which method.name = {method.name!r} sends; set it to "
             "false"

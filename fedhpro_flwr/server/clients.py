@@ -8,7 +8,7 @@ from dataclasses import replace
 from logging import WARNING
 from typing import TypeVar
 
-from flwr.app import ArrayRecord, Message
+from flwr.app import DEFAULT_TTL, ArrayRecord, Message
 from flwr.common.logger import log
 from flwr.serverapp import Grid
 
@@ -113,10 +113,11 @@ class Clients:
         broadcast = {name: array_record({name: tensor}) for name, tensor in state.items()}
         models = {group: ArrayRecord({**array_record(encoder), **shared}) for group, encoder in model.encoders.items()}
         self.asked = []
+        ttl = DEFAULT_TTL + self._timeout  # Flower gives a message up after DEFAULT_TTL seconds, 12 hours
         for client, node_id in self.seats.nodes.items():
             own = replace(task, partition_id=client, after=self.visits.after(client), needed=self.visits.needed(client))
             content = pack_broadcast(models.get(model.group(client), shared), broadcast, settings, own)
-            self.asked.append(Message(content, dst_node_id=node_id, message_type=kind))
+            self.asked.append(Message(content, dst_node_id=node_id, message_type=kind, ttl=ttl))
         self.bytes_down.update(bytes_of(self.asked))
         return self.asked
 
@@ -159,7 +160,7 @@ class Clients:
             except QuorumError as lost:
                 if number > self._config.clients.retries or not lost.may_pass:
                     raise
-                log(WARNING, "%s; the round is repeated", lost)
+                log(WARNING, "%s; it is repeated", lost)
                 earlier += [f"attempt {number}: {reason}" for reason in lost.set_aside]
             with self._watch(WAITING):
                 self.roster.pause(self.seats.clients, self._timeout)

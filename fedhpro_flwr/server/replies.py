@@ -83,8 +83,8 @@ class Collected(Generic[Reply]):
 
 
 def least(share: float, asked: int) -> int:
-    """The number of clients that is `share` of those asked."""
-    return math.ceil(round(share * asked, 9))  # 0.7 * 10 is a little more than 7 in floating point
+    """The number of clients that is `share` of those asked, at least one if any is."""
+    return max(min(asked, 1), math.ceil(round(share * asked, 9)))  # 0.7 * 10 is a little more than 7 in floating point
 
 
 def collect(

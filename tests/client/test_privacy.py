@@ -74,6 +74,15 @@ def test_a_client_whose_classes_are_all_small_sends_records_without_rows():
     assert [tuple(tensor.shape) for tensor in kept.values()] == [(0,), (0,), (0, WIDTH), (0, CLASSES, WIDTH)]
 
 
+@pytest.mark.parametrize("changes", [{"privacy.min-samples": 5}, BOTH | {"privacy.withhold": True}])
+def test_classes_without_their_counts_do_not_leave_the_client(changes, tmp_path):
+    update = reply()
+    del update.tensors["class-counts"]
+    assert protected(update, received(), CLASSES).tensors == update.tensors
+    with pytest.raises(ValueError, match="the reply has class-ids and no class-counts"):
+        protected(update, received(**changes), CLASSES, PersonalState(tmp_path))
+
+
 def test_every_class_gets_a_row_and_the_same_count():
     filled = of_every_class(reply().tensors, CLASSES)
     assert filled["class-ids"].tolist() == [0, 1, 2, 3] and filled["class-counts"].tolist() == [1, 1, 1, 1]

@@ -234,11 +234,25 @@ def test_what_holds_back_classes_does_not_pass_over_a_record_of_another_name(mak
         name = "mine"
 
         def expects(self, state):
-            return {"class-ids": ("P",), "my-rows": ("P", 4)}
+            return {"class-ids": ("P",), "class-counts": ("P",), "my-rows": ("P", 4)}
 
     refuse_records(Sending(make.config("fedavg")), None)
     with pytest.raises(ConfigError, match=r"and not on my-rows, which method\.name = 'mine' sends of each class; give"):
         refuse_records(Sending(make.config("fedavg", **{key: value})), None)
+
+
+@pytest.mark.parametrize("settings", [{"min_samples": 5}, {"withhold": True, "model_clip": 1.0, "model_noise": 1.0}])
+def test_small_classes_cannot_be_held_back_without_their_counts(make, settings):
+    class Sending(Method):
+        name = "mine"
+
+        def expects(self, state):
+            return {"class-ids": ("P",), "class-prototypes": ("P", 4)}
+
+    refuse_records(Sending(make.config("fedavg")), None)
+    config = make.config("fedavg", **{f"privacy__{key}": value for key, value in settings.items()})
+    with pytest.raises(ConfigError, match=r"they need a record class-counts beside class-ids, which method\.name"):
+        refuse_records(Sending(config), None)
 
 
 def test_an_initial_model_that_no_reply_may_have_is_refused_before_round_1(make):

@@ -30,7 +30,7 @@ def test_nobody_replies():
         Played(Meddling(meddle=lambda *_: []), clients__quorum=0.01)
 
 
-@pytest.mark.parametrize(("quorum", "needed"), [(0.28, 7), (0.29, 8), (1.0, 25), (0.001, 1)])
+@pytest.mark.parametrize(("quorum", "needed"), [(0.28, 7), (0.29, 8), (1.0, 25), (0.001, 1), (1e-11, 1)])
 def test_the_quorum_is_rounded_up_but_not_by_the_error_of_floats(quorum, needed):
     def run(replying):
         grid = Meddling(
@@ -41,6 +41,18 @@ def test_the_quorum_is_rounded_up_but_not_by_the_error_of_floats(quorum, needed)
     run(needed)
     with pytest.raises(QuorumError, match=f"needs {needed};"):
         run(needed - 1)
+
+
+def test_a_message_lives_as_long_as_its_reply_is_waited_for():
+    """Flower drops it after twelve hours, unless told otherwise."""
+    lives = {}
+
+    def meddle(kind, turn, partition, message, reply):
+        lives[kind] = message.metadata.ttl
+        return [reply]
+
+    Played(Meddling(meddle=meddle), rounds=1, clients__timeout=100_000)
+    assert lives.keys() == {"train", "evaluate"} and min(lives.values()) > 100_000
 
 
 def test_what_several_clients_say_alike_stands_in_the_sentence_once():
