@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -55,15 +57,29 @@ def fetch_missing(source: DataSource, folder: str, torchvision_class: str) -> No
     for address, name, md5 in (splits[part] for part in ("train", "test")):
         if find_file(root, folder, name):
             continue
-        try:
+        with fetching(source, address, f"put {name} into {root / folder}"):
             (root / folder).mkdir(parents=True, exist_ok=True)
             with TemporaryDirectory(prefix=".download-", dir=root / folder) as scratch:
                 download_url(address, scratch, filename=name, md5=md5)
                 Path(scratch, name).replace(root / folder / name)
-        except (OSError, RuntimeError) as error:  # RuntimeError: another md5 sum than torchvision expects
-            raise FileNotFoundError(
-                f"data set {source.name!r}: {address} cannot be fetched ({error}); put {name} into {root / folder}"
-            ) from error
+
+
+@contextmanager
+def fetching(source: DataSource, what: str, advice: str) -> Iterator[None]:
+    """Around a download by torchvision.
+
+    Args:
+        source: the data set.
+        what: is fetched.
+        advice: what helps if it cannot be, for the message.
+
+    Raises:
+        FileNotFoundError: it cannot be fetched, or arrives damaged.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # RuntimeError: another md5 sum than torchvision expects, and MNIST's word
+        raise FileNotFoundError(f"data set {source.name!r}: {what} cannot be fetched ({error}); {advice}") from error
 
 
 def find_file(root: Path, folder: str, name: str) -> Path | None:

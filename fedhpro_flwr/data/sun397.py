@@ -22,6 +22,7 @@ from fedhpro_flwr.data.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from fedhpro_flwr.data.kept_tensor import kept_tensor
 from fedhpro_flwr.data.picture_features import files_key, picture_features
 from fedhpro_flwr.data.pictures import decode, unlisted
+from fedhpro_flwr.data.public_files import fetching
 from fedhpro_flwr.data.registry import DataSource, data_set
 
 IMAGE_SIZE = 64
@@ -80,12 +81,8 @@ def _folder(source: DataSource) -> Path:
     if source.download and not folder.is_dir():
         from torchvision.datasets import SUN397  # slow to import
 
-        try:
+        with fetching(source, "SUN397.tar.gz", f"unpack it into {root}"):
             SUN397(str(root), download=True)
-        except (OSError, RuntimeError) as error:  # RuntimeError: another md5 sum than torchvision expects
-            raise FileNotFoundError(
-                f"data set 'sun397': SUN397.tar.gz cannot be fetched ({error}); unpack it into {root}"
-            ) from error
     if not (folder / CLASSES).is_file():
         raise FileNotFoundError(
             f"data set 'sun397': unpack SUN397.tar.gz (37 GB) into {root}, so that {folder / CLASSES} exists "

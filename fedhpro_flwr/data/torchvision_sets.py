@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import zlib
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from fedhpro_flwr.data.data_set import DataSet, Split
 from fedhpro_flwr.data.digits import DIGITS
 from fedhpro_flwr.data.kept_tensor import kept_tensor
 from fedhpro_flwr.data.npz import read_npz
+from fedhpro_flwr.data.public_files import fetching
 from fedhpro_flwr.data.registry import DataSource, data_set
 from fedhpro_flwr.home_folder import expanded
 
@@ -44,7 +46,7 @@ def mnist(source: DataSource) -> DataSet:
     """60,000 + 10,000 grey digits of 28x28 pixels from `root`/MNIST/raw.
 
     Raises:
-        FileNotFoundError: a file is missing and `download` is off.
+        FileNotFoundError: a file is missing and `download` is off, or cannot be fetched.
         ValueError: a file is damaged.
     """
     root = source.folder()
@@ -52,7 +54,8 @@ def mnist(source: DataSource) -> DataSet:
     if source.download and not all(_idx_file(folder, name) for name in MNIST_FILES):
         from torchvision.datasets import MNIST  # slow to import
 
-        MNIST(str(root), download=True)
+        with fetching(source, "MNIST", f"put its four files into {folder}"):
+            MNIST(str(root), download=True)
     arrays = []
     for name in MNIST_FILES:
         file = _idx_file(folder, name)
@@ -108,7 +111,7 @@ def cifar10(source: DataSource) -> DataSet:
     """50,000 + 10,000 colour images of 32x32 pixels from `root`/cifar-10-batches-py, ten classes.
 
     Raises:
-        FileNotFoundError: the folder is missing and `download` is off.
+        FileNotFoundError: the folder is missing and `download` is off, or cannot be fetched.
         ValueError: a file is damaged.
     """
     train, test, names = _read_cifar(source, "CIFAR10", "cifar-10-batches-py")
@@ -122,7 +125,7 @@ def cifar100(source: DataSource) -> DataSet:
     Normalised by its own statistics; the reference uses those of CIFAR-10 here as well.
 
     Raises:
-        FileNotFoundError: the folder is missing and `download` is off.
+        FileNotFoundError: the folder is missing and `download` is off, or cannot be fetched.
         ValueError: a file is damaged.
     """
     train, test, names = _read_cifar(source, "CIFAR100", "cifar-100-python")
@@ -130,19 +133,20 @@ def cifar100(source: DataSource) -> DataSet:
 
 
 def _read_cifar(source: DataSource, class_name: str, folder_name: str) -> tuple[Split, Split, tuple[str, ...]]:
+    from torchvision import datasets  # slow to import
+
     root = source.folder()
+    reader: type[CIFAR10] = getattr(datasets, class_name)
     if not source.download and not (root / folder_name).is_dir():
         raise FileNotFoundError(
             f"data set {source.name!r}: put the folder {folder_name} into {root} (data.download = true would fetch it)"
         )
-    from torchvision import datasets  # slow to import
-
-    reader: type[CIFAR10] = getattr(datasets, class_name)
     splits: list[Split] = []
     names: tuple[str, ...] = ()
     try:
         for train in (True, False):  # one after the other: each is in memory twice while it is read
-            part = reader(str(root), train=train, download=source.download)
+            with fetching(source, reader.filename, f"unpack it into {root}") if source.download else nullcontext():
+                part = reader(str(root), train=train, download=source.download)
             names = tuple(part.classes)
             splits.append(Split(_channels_first(part.data), torch.tensor(part.targets, dtype=torch.int64)))
     except RuntimeError as error:  # torchvision's word for a missing file or a wrong md5 sum

@@ -102,6 +102,8 @@ def test_cifar_arrays_become_splits(name: str, classes: int, tmp_path: Path, mon
     from torchvision import datasets
 
     class Reader:  # stands in for torchvision's class, whose files are checked against their md5 sums
+        filename = "archive.tar.gz"
+
         def __init__(self, root: str, train: bool, download: bool) -> None:
             assert root == str(tmp_path) and download
             count = 5 if train else 2
@@ -114,6 +116,23 @@ def test_cifar_arrays_become_splits(name: str, classes: int, tmp_path: Path, mon
     assert (loaded.num_classes, loaded.input_shape, len(loaded.train), len(loaded.test)) == (classes, (3, 32, 32), 5, 2)
     assert loaded.train.inputs[0, :, 0, 0].tolist() == [0, 1, 2]  # the three channels of the first pixel
     assert loaded.train.inputs.is_contiguous()
+
+
+@pytest.mark.parametrize("error", [OSError("no route"), RuntimeError("Error downloading")])
+@pytest.mark.parametrize(
+    ("name", "what"), [("mnist", "MNIST"), ("cifar10", "cifar-10-python"), ("cifar100", "cifar-100-python")]
+)
+def test_download_that_fails_names_the_data_set(
+    name: str, what: str, error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torchvision import datasets
+
+    def refuse(*_args: object, **_options: object) -> None:
+        raise error
+
+    monkeypatch.setattr(getattr(datasets, name.upper()), "download", refuse)
+    with pytest.raises(FileNotFoundError, match=rf"'{name}': {what}.* cannot be fetched \({error}\); .*{tmp_path}"):
+        load(DataSource(name=name, root=str(tmp_path), download=True))
 
 
 def test_missing_subset_says_what_to_put_where(tmp_path: Path) -> None:
