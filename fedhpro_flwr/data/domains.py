@@ -78,7 +78,8 @@ def domains(
     for domain, name in enumerate(names):
         clients = sum(owner == domain for owner in owners)
         members = rng.permutation(kept[domain_ids[kept] == domain])
-        size = samples or int(share * len(members)) or (0 if share else len(members) // max(clients, 1))
+        # Rounded, because 0.29 * 100 is a little less than 29 in floating point.
+        size = samples or int(round(share * len(members), 9)) or (0 if share else len(members) // max(clients, 1))
         if clients * size > len(members) or (clients and size == 0):
             raise ValueError(
                 f"domain {name} has {len(members)} training samples, which is not enough for {clients} clients with "

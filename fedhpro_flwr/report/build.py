@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 
 from fedhpro_flwr.config import ConfigError
@@ -104,11 +104,12 @@ def _pictured(anchor: str, title: str, pictures: Sequence[Picture | None]) -> Se
 
 def _partitions(groups: Sequence[Group]) -> Section | None:
     """A heat map of every partition that the groups' first seeds have."""
-    whose: dict[bytes, tuple[Division, list[str]]] = {}
+    whose: dict[Hashable, tuple[Division, list[str]]] = {}
     for group in groups:
         run = group.runs[0]
-        if run.division:
-            _, names = whose.setdefault(run.division.counts.tobytes(), (run.division, []))
+        if division := run.division:
+            drawn = division.counts.tobytes(), tuple(division.class_names), tuple(division.client_domains)
+            _, names = whose.setdefault(drawn, (division, []))
             names.append(f"{group.name}, seed {run.config.seed}")
     if not whose:
         return None

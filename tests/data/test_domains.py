@@ -27,6 +27,11 @@ def test_clients_stand_in_the_order_of_the_domains_with_their_share():
     assert len(set(drawn)) == len(drawn)
 
 
+@pytest.mark.parametrize(("share", "samples"), [(0.29, 29), (0.57, 57), (0.296, 29)])
+def test_a_share_is_rounded_down_but_not_by_the_error_of_floats(share, samples):
+    assert [len(ids) for ids in divide(1, domain_clients="usps=1", domain_share=share).indices] == [samples]
+
+
 def test_without_a_share_a_domain_is_divided_evenly():
     result = divide(5, domain_clients="mnist=2, usps=3")
     assert [len(ids) for ids in result.indices] == [150, 150, 33, 33, 33]

@@ -107,6 +107,16 @@ def test_names_are_text_and_neither_formulas_nor_markup(make_run, tmp_path: Path
     assert "<b>" not in text and "<i>" not in text
 
 
+def test_tables_of_different_classes_are_different_pictures(make_run, tmp_path: Path):
+    for name, classes in (("a", ["good", "bad"]), ("b", ["World", "Sports"]), ("c", ["good", "bad"])):
+        folder = make_run(name, [0.5], local__lr={"a": 0.1, "b": 0.2, "c": 0.3}[name])
+        table = {"class-names": classes, "client-domains": ["", ""], "counts": [[3, 0], [1, 4]]}
+        (folder / "partition.json").write_text(json.dumps(table))
+    text = write_report([tmp_path / "runs"], tmp_path / "out").read_text(encoding="utf-8")
+    assert "partition-2.png" in text and "partition-3.png" not in text
+    assert ">good<" in text and ">World<" in text
+
+
 @pytest.mark.filterwarnings("error")  # of Matplotlib: such names once left no room for the table
 def test_a_long_name_of_one_word_keeps_its_beginning(make_run, tmp_path: Path):
     folder = make_run("a", [0.5])
