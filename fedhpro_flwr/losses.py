@@ -122,10 +122,13 @@ def client_margin(features: Tensor, labels: Tensor, num_classes: int, reading: M
     Raises:
         ValueError: for a label outside 0..C-1 or an unknown reading.
     """
-    found = ClassMeans.of(features, labels, num_classes)
-    present, class_means = found.class_ids, found.means
-    if reading == "none" or len(present) < 2:
-        return features.new_zeros(())
+    return _margin(ClassMeans.of(features, labels, num_classes), num_classes, reading)
+
+
+def _margin(found: ClassMeans, num_classes: int, reading: MarginReading) -> Tensor:
+    class_means = found.means
+    if reading == "none" or len(class_means) < 2:
+        return class_means.new_zeros(())
     pairs = (num_classes - 1) ** 2
     if reading == "l2":
         return _sum_of_distances(class_means) / pairs  # [P.3]
@@ -151,9 +154,9 @@ def pair_margins(
     """
     if reading not in ("l2", "l2-unit"):
         raise ValueError(f"margins of pairs need a margin read as 'l2' or 'l2-unit', got {reading!r}")
-    margin = client_margin(features, labels, num_classes, reading)
-    spread = torch.ones(num_classes, num_classes, dtype=features.dtype, device=features.device)
     found = ClassMeans.of(features, labels, num_classes)
+    margin = _margin(found, num_classes, reading)
+    spread = torch.ones(num_classes, num_classes, dtype=features.dtype, device=features.device)
     present, means = found.class_ids, found.means
     if len(present) >= 2 and pairs != "same":
         points = means if reading == "l2" else F.normalize(means, dim=1)

@@ -1,4 +1,5 @@
-r"""What a client holds back of its reply: classes of few samples, length beyond a norm, and exact values, by noise.
+r"""What a client holds back of its reply: classes with few samples, length beyond a norm (clipping), and exact
+values (noise).
 
 .. math::
     \tilde v = v \min(1, M / |v|) + s M \xi, \qquad \xi \sim N(0, I)

@@ -14,12 +14,12 @@ asked.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
 from collections.abc import Iterable
 from pathlib import Path
 
+from fedhpro_flwr.file_lock import locked_file
 from fedhpro_flwr.whole_file import write_whole
 
 ACCOUNT_FILE, LOCK_FILE = "privacy-account.jsonl", ".privacy-account.lock"
@@ -80,11 +80,10 @@ def spend(folder: Path, server_round: int, mu: float) -> float:
         mu of all replies so far, including this one.
 
     Raises:
-        ValueError: the file is damaged, so it is no longer known what was spent.
+        ValueError: the file is damaged, so it is no longer known what was spent; or its file system has no locks.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK_FILE).open("ab") as waiting:
-        fcntl.lockf(waiting, fcntl.LOCK_EX)  # until it is closed, or the process ends
+    with locked_file(folder / LOCK_FILE, math.inf, "", "put clients.state-path elsewhere"):
         file = folder / ACCOUNT_FILE
         lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
         lines.append(json.dumps({"round": server_round, "mu": mu}))

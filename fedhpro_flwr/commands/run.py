@@ -16,7 +16,6 @@ from fedhpro_flwr.commands.on_superlink import add_arguments, refuse, run_on_sup
 from fedhpro_flwr.commands.unshown import until_it_fails
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.home_folder import expanded
-from fedhpro_flwr.launch.flower import LaunchError
 from fedhpro_flwr.launch.gpu_share import refuse_gpu
 from fedhpro_flwr.launch.simulation import simulate
 from fedhpro_flwr.runs.closing import closing
@@ -112,10 +111,10 @@ def run(options: argparse.Namespace, console: Console) -> int:
             else:
                 _in_process(config, nodes)
         except Exception as error:
-            if not isinstance(error, (LaunchError, RuntimeError, ValueError, OSError)):
+            if not isinstance(error, (RuntimeError, ValueError, OSError)):
                 traceback.print_exc()  # not the user's mistake: show where it happened
             said = folder / FAILURE_FILE
-            failure = said.read_text() if said.exists() else str(error) or repr(error)
+            failure = said.read_text(encoding="utf-8") if said.exists() else str(error) or repr(error)
     if failure:
         complain(f"the run failed: {failure}")
         return FAILED

@@ -31,7 +31,7 @@ from fedhpro_flwr.data.nid1 import nid1
 from fedhpro_flwr.data.quantity import quantity
 from fedhpro_flwr.data.shards import shards
 from fedhpro_flwr.settings.named_counts import named_counts
-from fedhpro_flwr.settings.section import Clients, Count, CountOrNone, Positive, Section
+from fedhpro_flwr.settings.section import ClientCount, Count, CountOrZero, Positive, Section
 
 Scheme = Literal["iid", "dirichlet", "nid1", "shards", "quantity", "domains", "nodes"]
 
@@ -53,14 +53,14 @@ class PartitionPlan(Section):
     """
 
     scheme: Scheme = "dirichlet"
-    num_partitions: Clients = 10
+    num_partitions: ClientCount = 10
     alpha: Positive = 0.5
     classes_per_client: Count = 2
     imbalance: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.0
     min_samples: Count = 2
     domain_clients: str = ""
     domain_share: Annotated[float, Field(ge=0, le=1)] = 0.0
-    samples_per_client: CountOrNone = 0
+    samples_per_client: CountOrZero = 0
     domain_classes: DomainClasses = "any"
 
     @property

@@ -14,7 +14,7 @@ from fedhpro_flwr.data.declared import declared_shape
 from fedhpro_flwr.home_folder import expanded
 from fedhpro_flwr.registry import Registry
 from fedhpro_flwr.settings.flat_keys import ConfigError
-from fedhpro_flwr.settings.section import Count, CountOrNone, Pixels, Section, TextOrCount
+from fedhpro_flwr.settings.section import Count, CountOrZero, Pixels, Section, TextOrCount
 
 
 class DataSource(Section):
@@ -48,8 +48,8 @@ class DataSource(Section):
     download: bool = False
     test_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
     validation_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    split_seed: CountOrNone = 0
-    train_limit: CountOrNone = 0
+    split_seed: CountOrZero = 0
+    train_limit: CountOrZero = 0
     domains: str = ""
     image_size: Pixels = 0
     text_length: Count = 64

@@ -2,8 +2,8 @@
 
 x or images, and y or labels            .npz; or the test part of a file that a run takes (x_test, y_test, ...)
 text, and label                         .csv with a header, for a model of texts
-numbers, and label                      .csv for a model of vectors; without a header every column is a number, and the
-                                        names of a header are no numbers unless one of them is label
+numbers, and label                      .csv for a model of vectors; the first row is a header if one of
+                                        its names is label, or none is a number
 """
 
 from __future__ import annotations

@@ -125,10 +125,8 @@ class FedHPro(Method):
                 generator=draws.torch("hyper-prototypes"),
             )
         except ValueError as error:
-            keys = f"hyper-prototypes.init = {hyper.init!r}"
-            if hyper.counts:
-                keys += f", hyper-prototypes.counts = {hyper.counts!r}"
-            raise ConfigError(f"{keys}: {error}") from error
+            counts = f", hyper-prototypes.counts = {hyper.counts!r}" if hyper.counts else ""
+            raise ConfigError(f"hyper-prototypes.init = {hyper.init!r}{counts}: {error}") from error
         if calibration.head == "off":
             return FedHProState(hyper_prototypes)
         # Whether the classes are imbalanced is not known before the clients have told their counts.

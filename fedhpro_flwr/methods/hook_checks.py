@@ -1,4 +1,4 @@
-"""Checks of what a method's own hooks give, made at once: later torch would complain, or a client would be blamed."""
+"""Checks of what a method's own hooks give, made at once: else torch fails later, or a client gets the blame."""
 
 from __future__ import annotations
 

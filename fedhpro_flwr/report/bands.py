@@ -13,7 +13,6 @@ class Spread:
 
     mean: float
     deviation: float | None  # of a sample (n - 1 in the denominator); None for one seed
-    count: int
 
     @classmethod
     def of(cls, values: Iterable[float | None]) -> Spread | None:
@@ -21,7 +20,7 @@ class Spread:
         known = [value for value in values if value is not None]
         if not known:
             return None
-        return cls(statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else None, len(known))
+        return cls(statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else None)
 
     @property
     def low(self) -> float:
@@ -37,7 +36,7 @@ class Spread:
 def band(curves: Sequence[Sequence[tuple[int, float]]]) -> list[tuple[int, Spread]]:
     """Mean and deviation over curves of (round, value), at every round that any of them has.
 
-    If some runs stopped early, later rounds are means over those that got there: `count` says how many.
+    If some runs stopped early, later rounds are means over those that got there.
     """
     values: dict[int, list[float]] = {}
     for curve in curves:

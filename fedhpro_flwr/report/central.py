@@ -35,7 +35,6 @@ class CentralMeans:
 
     means: Tensor  # [C, D] float32, zero where not known
     known: Tensor  # [C] bool
-    passes: int  # over the pooled data
 
 
 def passes_of(config: RunConfig) -> int:
@@ -60,7 +59,7 @@ def central_means(config: RunConfig, cache: Path) -> CentralMeans:
     path = cache / f"central-{_fingerprint(config)}.safetensors"
     try:
         kept = load_file(path)
-        return CentralMeans(kept["means"], kept["known"], passes_of(config))
+        return CentralMeans(kept["means"], kept["known"])
     except (FileNotFoundError, SafetensorError, KeyError):  # not there yet, or damaged: made anew
         found = train_centrally(config)
         write_whole(path, save({"means": found.means, "known": found.known}))
@@ -82,9 +81,8 @@ def train_centrally(config: RunConfig) -> CentralMeans:
     model = next(iter(models.values())).to(device)
     pooled = np.sort(np.concatenate(divided.parts.indices))
     data = ClientData(divided.data.train.subset(pooled), None, divided.data.mean, divided.data.std).to(device)
-    passes = passes_of(config)
     sibling("client_app.visit").train(
-        model, data, config.local.model_copy(update={"epochs": passes}), None, Draws(config.seed)
+        model, data, config.local.model_copy(update={"epochs": passes_of(config)}), None, Draws(config.seed)
     )
     z = encode(model, data.training.inputs, data.encoder_inputs)
     found = ClassMeans.of(z, data.training.labels, divided.data.num_classes)
@@ -92,7 +90,7 @@ def train_centrally(config: RunConfig) -> CentralMeans:
     means[found.class_ids.cpu()] = found.means.cpu()
     known = torch.zeros(len(means), dtype=torch.bool)
     known[found.class_ids.cpu()] = True
-    return CentralMeans(means, known, passes)
+    return CentralMeans(means, known)
 
 
 def _fingerprint(config: RunConfig) -> str:

@@ -18,14 +18,14 @@ from fedhpro_flwr.runs.reports import headline
 from fedhpro_flwr.runs.run_folder import CONFIG_FILE, FAILURE_FILE, PARTITION_FILE, SUMMARY_FILE, read_rounds
 from fedhpro_flwr.runs.summary import judged_by, judging_data, told
 from fedhpro_flwr.settings.recorded import read_recorded
-from fedhpro_flwr.settings.section import CountOrNone
+from fedhpro_flwr.settings.section import CountOrZero
 
 
 class PartitionTable(BaseModel):
     """What is read of partition.json."""
 
     class_names: list[str] = Field(alias="class-names")
-    counts: list[list[CountOrNone]] | None
+    counts: list[list[CountOrZero]] | None
     client_domains: list[str] = Field([], alias="client-domains")
     content: str = ""
 

@@ -57,11 +57,9 @@ class About(RunSoFar):
         """From the file's metadata.
 
         Raises:
-            ValueError, AttributeError, TypeError: the metadata is not that of a checkpoint.
+            ValueError: the metadata is not that of a checkpoint.
         """
-        about = of_json(written)
-        about.pop("resumed_at", None)  # of an older release, which did not know visits
-        return TypeAdapter(cls).validate_python(about)
+        return TypeAdapter(cls).validate_python(of_json(written))
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +101,7 @@ class Checkpoint:
             return cls.of(About.parse(metadata[ABOUT]), tensors)
         except PermissionError:
             raise
-        except (ValidationError, KeyError, TypeError, AttributeError) as error:
+        except (ValidationError, KeyError) as error:
             raise ValueError(f"{path} is damaged (it is no checkpoint, or one of another release)") from error
         except (SafetensorError, OSError, ValueError) as error:
             raise ValueError(f"{path} is damaged ({error})") from error

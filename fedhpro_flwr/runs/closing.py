@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from fedhpro_flwr.client.privacy import EPSILON
+from fedhpro_flwr.runs.read_json import of_json
 from fedhpro_flwr.runs.reports import means
 from fedhpro_flwr.runs.run_folder import CONFIG_FILE, SUMMARY_FILE, read_rounds
 from fedhpro_flwr.runs.summary import TEST_DATA, told
@@ -26,7 +26,7 @@ def closing(folder: Path, seconds: float, rounds_before: int = 0) -> Table:
         seconds: that the command took.
         rounds_before: rounds that had been played before the command.
     """
-    rounds, summary = read_rounds(folder), json.loads((folder / SUMMARY_FILE).read_text())
+    rounds, summary = read_rounds(folder), of_json((folder / SUMMARY_FILE).read_text(encoding="utf-8"))
     table = Table(box=None, show_header=False, title="done", title_justify="left", title_style="bold green")
     table.add_column(style="bold")
     table.add_column(overflow="fold")
@@ -55,7 +55,8 @@ def closing(folder: Path, seconds: float, rounds_before: int = 0) -> Table:
     each = f", of which {len(played)} rounds of {sum(played) / len(played):.2f} s" if played else ""
     table.add_row("wall clock", f"{seconds:.1f} s{each}")
     table.add_row("results", escape(str(folder)))
-    table.add_row("", ", ".join(sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))))
+    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    table.add_row("", escape(", ".join(names)))
     return table
 
 

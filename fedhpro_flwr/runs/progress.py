@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from logging import INFO, WARNING
 from pathlib import Path
@@ -19,6 +18,7 @@ from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.listed import first_ten, listed
 from fedhpro_flwr.printable import legible
 from fedhpro_flwr.runs.appended_rounds import AppendedRounds
+from fedhpro_flwr.runs.read_json import of_json
 from fedhpro_flwr.runs.reports import RoundReport
 from fedhpro_flwr.runs.run_folder import METRICS_FILE, PARTITION_FILE
 from fedhpro_flwr.runs.units import percent, size
@@ -40,11 +40,8 @@ class RunProgress:
         rounds_before: rounds of an earlier attempt, which are not shown again.
     """
 
-    def __init__(
-        self, folder: Path, config: RunConfig, console: Console | None = None, *, rounds_before: int = 0
-    ) -> None:
-        self.folder, self.config = folder, config
-        self.console = console or Console(highlight=False)
+    def __init__(self, folder: Path, config: RunConfig, console: Console, *, rounds_before: int = 0) -> None:
+        self.folder, self.config, self.console = folder, config, console
         self.rounds, self.shown = AppendedRounds(folder), rounds_before
         # A run begins by replacing this file by one without the rounds that it plays again; until then it is not read.
         self.before = _inode(folder / METRICS_FILE)
@@ -83,7 +80,7 @@ class RunProgress:
         """Show what has come since the last call."""
         if not self.partition_shown and (self.folder / PARTITION_FILE).exists():
             self.partition_shown = True
-            self.console.print(partition_table(json.loads((self.folder / PARTITION_FILE).read_text())))
+            self.console.print(partition_table(of_json((self.folder / PARTITION_FILE).read_text(encoding="utf-8"))))
             self.console.print(HEADING, style="bold")
         begun = self.partition_shown and _inode(self.folder / METRICS_FILE) != self.before
         for line in self.rounds.new() if begun else []:

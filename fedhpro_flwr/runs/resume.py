@@ -103,8 +103,6 @@ def _looked_at(folder: Path, begun_with: Mapping[str, Scalar], config: RunConfig
         _refuse_nothing_to_play(folder, checkpoint, config, named)
         if checkpoint.about.code != code_fingerprint():
             warnings.append("the code has changed since: what follows may differ from what it would have been")
-        if not checkpoint.about.counted and checkpoint.about.code != code_fingerprint():
-            warnings.append("the checkpoint is of an older release: what clients kept between rounds is not found")
     settings = config.flat() | {"run-folder": str(folder), "resume": ""}
     return Resumed(folder, RunConfig.parse(settings), checkpoint, tuple(warnings))
 

@@ -18,7 +18,7 @@ from fedhpro_flwr.exchange import GlobalModel
 from fedhpro_flwr.introduction import UNNAMED
 from fedhpro_flwr.records import Task, Tensors, Update, array_record, asked_clients, pack_broadcast
 from fedhpro_flwr.runs.checkpoint import RunSoFar
-from fedhpro_flwr.server.replies import Collected, QuorumError, Reply, bytes_of, collect, least, together
+from fedhpro_flwr.server.replies import Collected, QuorumError, Reply, bytes_of, collect, least
 from fedhpro_flwr.server.reply_checks import OF_EVERY_REPLY
 from fedhpro_flwr.server.roster import Roster
 from fedhpro_flwr.server.seats import Seats
@@ -84,12 +84,8 @@ class Clients:
         share, asked = self._config.clients.quorum, len(self.seats.nodes)
         if asked < (needed := least(share, self.drawn)):
             absent = [f"client {client}: {reason}" for client, reason in sorted(self.seats.absent.items())]
-            raise QuorumError(
-                f"round {server_round}: {asked} of {self.drawn} clients can be asked, clients.quorum = {share} needs "
-                f"{needed}; {together(absent)}",
-                absent,
-                may_pass=True,
-            )
+            what = f"round {server_round}: {asked} of {self.drawn} clients can be asked"
+            raise QuorumError.below(what, share, needed, absent, may_pass=True)
 
     def call(self, *, nobody: bool) -> None:
         """Call all clients for a test; with `nobody` none, as when they withhold their tests."""

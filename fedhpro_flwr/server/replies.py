@@ -36,6 +36,12 @@ class QuorumError(RuntimeError):
         super().__init__(sentence)
         self.set_aside, self.may_pass = set_aside, may_pass
 
+    @classmethod
+    def below(cls, what: str, share: float, needed: int, set_aside: Sequence[str], *, may_pass: bool) -> QuorumError:
+        """With a sentence of what happened, what the quorum needs, and why."""
+        sentence = f"{what}, clients.quorum = {share} needs {needed}; {together(set_aside)}"
+        return cls(sentence, set_aside, may_pass=may_pass)
+
 
 @dataclass(frozen=True, eq=False)
 class Collected(Generic[Reply]):
@@ -59,12 +65,9 @@ class Collected(Generic[Reply]):
         """
         needed = least(share, asked)
         if len(self.good) < needed:
-            raise QuorumError(
-                f"round {server_round}: {len(self.good)} of {asked} clients replied well, clients.quorum = {share} "
-                f"needs {needed}; {together(self.set_aside)}",
-                self.set_aside,
-                may_pass=len(self.good) + self.unheard >= needed,
-            )
+            what = f"round {server_round}: {len(self.good)} of {asked} clients replied well"
+            may_pass = len(self.good) + self.unheard >= needed
+            raise QuorumError.below(what, share, needed, self.set_aside, may_pass=may_pass)
 
     def require_heard(self, share: float, asked: int, what: str) -> None:
         """Go on only if enough clients replied at all: in a test, one without test data cannot reply any better.
@@ -74,12 +77,8 @@ class Collected(Generic[Reply]):
         """
         heard, needed = asked - self.unheard, least(share, asked)
         if heard < needed:
-            raise QuorumError(
-                f"{what}: {heard} of {asked} clients replied, clients.quorum = {share} needs {needed}; "
-                f"{together(self.set_aside)}",
-                self.set_aside,
-                may_pass=True,
-            )
+            what = f"{what}: {heard} of {asked} clients replied"
+            raise QuorumError.below(what, share, needed, self.set_aside, may_pass=True)
 
 
 def least(share: float, asked: int) -> int:

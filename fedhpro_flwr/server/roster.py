@@ -92,8 +92,8 @@ class Roster:
 
         Args:
             timeout: seconds after which a question to a node counts as lost.
-            failed: clients that answered with an error. Their nodes are asked again, as are nodes that play nobody and
-                those that play a client which such an idle node names too, all unless at work; and overdue nodes.
+            failed: clients that answered with an error. Asked again, unless at work, are their nodes, nodes that play
+                nobody, and a node whose client such an idle node names too. Overdue nodes are asked in any case.
         """
         self.unanswered.look()
         before = self._played()

@@ -11,15 +11,23 @@ from fedhpro_flwr.hyper_prototypes import Start, VirtualScale
 from fedhpro_flwr.losses import MarginPairs, MarginReading
 from fedhpro_flwr.settings.flat_keys import ConfigError
 from fedhpro_flwr.settings.named_counts import named_counts
-from fedhpro_flwr.settings.section import Count, CountOrNone, NotNegative, Positive, Prototypes, Section, Temperature
+from fedhpro_flwr.settings.section import (
+    Count,
+    CountOrZero,
+    NotNegative,
+    Positive,
+    PrototypeCount,
+    Section,
+    Temperature,
+)
 
 
 class HyperPrototypeOptions(Section):
     """S [C, K, D] and its server update [P.2] [R.c5]."""
 
-    prototypes_per_class: Prototypes
+    prototypes_per_class: PrototypeCount
     init: Start
-    matching_steps: CountOrNone
+    matching_steps: CountOrZero
     matching_lr: Positive
     matching_distance: MatchingDistance
     matching_head: Literal["client", "calibrated"]
@@ -57,7 +65,7 @@ class LossOptions(Section):
 class ClassGradientOptions(Section):
     """What a client measures before it trains [P.1] [R.grads]."""
 
-    samples_per_class: CountOrNone
+    samples_per_class: CountOrZero
     repeats: Count
     augment: Literal["none", "dsa"]
     scale: GradientScale
@@ -70,10 +78,10 @@ class CalibrationOptions(Section):
     head: Literal["off", "replace", "separate"]
     from_imbalance: NotNegative
     first_head: Literal["model", "fresh"]
-    prototypes_per_class: Prototypes
-    matching_steps: CountOrNone
+    prototypes_per_class: PrototypeCount
+    matching_steps: CountOrZero
     matching_lr: Positive
     matching_distance: HeadDistance
-    epochs: CountOrNone
+    epochs: CountOrZero
     batch_size: Count
     lr: Positive

@@ -1,4 +1,4 @@
-"""`mnist=3, usps=6`: how many clients each name gets, as one setting writes it."""
+"""`mnist=3, usps=6`: a count for each name, as one setting writes them."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ FILES = ("data.path", "data.weights", "data.tokenizer")  # compared by name: the
 WEIGHTS = "model.path"  # compared with its folder: every run's model has the same name
 STATE_FOLDER = "clients.state-path"  # where clients keep what does not travel
 COMPARED_RUN = "evaluation.alone"  # a run in which each client trained alone, to compare with
-MADE_ABSOLUTE = (DATA_FOLDER, *FILES, WEIGHTS, STATE_FOLDER, COMPARED_RUN)  # OF_THE_RUN: when the folder is made
+MADE_ABSOLUTE = (DATA_FOLDER, *FILES, WEIGHTS, STATE_FOLDER, COMPARED_RUN)  # OF_THE_RUN later, with the folder
 UNCOUNTED = (DATA_FOLDER, "data.download")  # two runs that differ in these alone are the same
 # No result depends on where a run's files go, which trackers it tells, how long it waits, and for how many nodes.
 DECIDES_NOTHING = frozenset({*OF_THE_RUN, "trackers", "clients.num-nodes", "clients.retries", "clients.timeout"})

@@ -8,7 +8,15 @@ from pydantic import Field
 
 from fedhpro_flwr.aggregation import ModelWeighting
 from fedhpro_flwr.head_matching import HeadDistance
-from fedhpro_flwr.settings.section import Count, CountOrNone, NotNegative, Positive, Prototypes, Section, Temperature
+from fedhpro_flwr.settings.section import (
+    Count,
+    CountOrZero,
+    NotNegative,
+    Positive,
+    PrototypeCount,
+    Section,
+    Temperature,
+)
 
 
 class FedProxOptions(Section):
@@ -44,7 +52,7 @@ class FedTGPOptions(Section):
     """
 
     weight: NotNegative = 10.0
-    server_epochs: CountOrNone = 100
+    server_epochs: CountOrZero = 100
     server_lr: Positive = 0.01
     server_batch_size: Count = 10
     margin_threshold: NotNegative = 100.0
@@ -69,10 +77,10 @@ class FPLOptions(Section):
 class CreffOptions(Section):
     """Shang et al., IJCAI 2022. As in its code: 100 features a class, 100 steps of matching, 300 epochs."""
 
-    prototypes_per_class: Prototypes = 100
-    matching_steps: CountOrNone = 100
+    prototypes_per_class: PrototypeCount = 100
+    matching_steps: CountOrZero = 100
     matching_lr: Positive = 0.1
     matching_distance: HeadDistance = "rowwise"
-    epochs: CountOrNone = 300
+    epochs: CountOrZero = 300
     batch_size: Count = 50
     lr: Positive = 0.01

@@ -13,7 +13,7 @@ from fedhpro_flwr.aggregation import ModelWeighting
 from fedhpro_flwr.precision import Precision
 from fedhpro_flwr.robust import Statistic
 from fedhpro_flwr.settings.named_counts import dealt_in_turn, named_counts
-from fedhpro_flwr.settings.section import Count, CountOrNone, NotNegative, Positive, Section, Threads, Width
+from fedhpro_flwr.settings.section import Count, CountOrZero, NotNegative, Positive, Section, Threads, Width
 
 Share = Literal["all", "group", "head", "nothing"]  # what of a client's model travels (exchange.py)
 NoiseSource = Literal["secret", "seeded"]  # where a client's noise comes from (client/gaussian_noise.py)
@@ -22,12 +22,12 @@ NoiseSource = Literal["secret", "seeded"]  # where a client's noise comes from (
 class ClientsOptions(Section):
     """Who takes part in a round."""
 
-    per_round: CountOrNone = 0
+    per_round: CountOrZero = 0
     sampling: Literal["round", "stream"] = "round"
     quorum: Annotated[float, Field(gt=0, le=1)] = 0.5
-    retries: CountOrNone = 2
+    retries: CountOrZero = 2
     timeout: Positive = 3600
-    num_nodes: CountOrNone = 0
+    num_nodes: CountOrZero = 0
     threads: Threads = 1
     state_path: str = ""
 
@@ -115,7 +115,7 @@ class EvaluationOptions(Section):
     """When accuracy is measured."""
 
     every: Count = 1
-    clients_every: CountOrNone = 1
+    clients_every: CountOrZero = 1
     batch_size: Count = 100
     nearest_prototype: bool = False
     alone: str = ""
@@ -128,4 +128,4 @@ class EvaluationOptions(Section):
 class CheckpointOptions(Section):
     """How often the server saves all that it needs to resume."""
 
-    every: CountOrNone = 1
+    every: CountOrZero = 1

@@ -23,7 +23,7 @@ HYPER: Need = {"method.prototypes": ("hyper",)}
 CALIBRATES: Need = {"calibration.head": ("replace", "separate")}
 MATCHES: Need = {"hyper-prototypes.matching-steps": ABOVE_0}
 
-# Keys, and what they need to be read. A section with its dot stands for all of its keys but those that the need names.
+# Keys, and what they need to be read. `section.` stands for all keys of the section but those that the need names.
 NEEDS: tuple[tuple[tuple[str, ...], Need], ...] = (
     (("partition.alpha",), {"partition.scheme": ("dirichlet", "nid1", "quantity")}),
     (("partition.classes-per-client",), {"partition.scheme": ("shards",)}),

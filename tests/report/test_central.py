@@ -41,7 +41,6 @@ def test_without_training_the_means_are_those_of_the_initial_model(monkeypatch):
             z = model.double().encoder((own - mean) / std)
         torch.testing.assert_close(found.means[label].double(), z.mean(0), atol=1e-5, rtol=1e-4)
     assert found.known.all()
-    assert found.passes == 2
 
 
 def test_training_moves_them_and_the_seed_decides_all():
