@@ -73,11 +73,9 @@ def file_state(file: Path) -> tuple[int, int, int, int]:
 def _folders(beside: Path | None) -> Iterator[Path]:
     if beside is not None:
         yield beside / FOLDER
-    try:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or expanded("~/.cache"))
-    except RuntimeError:  # a user without a home, as in some containers
-        return
-    yield cache / "fedhpro"
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or expanded("~/.cache"))
+    if cache.is_absolute():  # not for a user without a home, as in some containers
+        yield cache / "fedhpro"
 
 
 def _read(file: Path, key: str) -> Tensor | None:

@@ -44,6 +44,7 @@ class Clients:
         self.seats = Seats({}, {})  # the clients that were drawn, and which of them are asked
         self.visit = ""  # the name of their visits; "" for a test, after which clients keep nothing
         self.asked: list[Message] = []
+        self._timeout: float = config.clients.timeout
         self._failed: Collection[int] = ()  # those that answered with an error
         self.new_round(Stopwatch())
 

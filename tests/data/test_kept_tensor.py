@@ -100,11 +100,9 @@ def test_a_full_disk_is_no_failure(
 def test_a_user_without_a_home(
     writable: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def no_home(path: Path) -> Path:
-        raise RuntimeError("Could not determine home directory.")
-
     monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setattr(Path, "expanduser", no_home)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # as where neither HOME nor the user's entry says one
+    monkeypatch.chdir(tmp_path)
     if not writable:
         (tmp_path / FOLDER).write_bytes(b"")
     make = Maker()
@@ -112,6 +110,7 @@ def test_a_user_without_a_home(
         assert torch.equal(kept_tensor(tmp_path, KEY, make), NUMBERS)
     assert make.calls == (1 if writable else 2)
     assert ("cannot be kept" in capsys.readouterr().err) != writable
+    assert not (tmp_path / "~").exists()
 
 
 def test_the_users_cache_serves_where_the_data_folder_cannot_be_written(tmp_path: Path, user_folder: Path) -> None:
