@@ -155,7 +155,7 @@ def superlink(options: argparse.Namespace) -> Iterator[Flower]:
         yield Flower(home, chosen, work)
 
 
-def placed(config: RunConfig, told: Callable[[str], None], *, goes_on: bool = False) -> RunConfig:
+def placed(config: RunConfig, told: Callable[[str], None], *, goes_on: bool) -> RunConfig:
     """The settings with an absolute `run-folder`: a place on the SuperLink's machine, which may be this one.
 
     Args:

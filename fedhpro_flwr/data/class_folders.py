@@ -161,7 +161,7 @@ def decode_splits(
     *,
     domains: IndexArray | None = None,
     groups: IndexArray | None = None,
-    image_size: int = 0,
+    image_size: int,
     colour: bool = False,
 ) -> tuple[Split, Split]:
     """Decode the pictures of the training and of the test part.

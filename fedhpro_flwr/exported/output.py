@@ -25,7 +25,7 @@ Top = Sequence[tuple[str, float]]  # classes and their probabilities, the likeli
 Write = Callable[[str, Top], None]
 
 
-def refuse_output(out: Path | None, inputs: Sequence[Path] = ()) -> None:
+def refuse_output(out: Path | None, inputs: Sequence[Path]) -> None:
     """Check the name of the file to be written.
 
     Raises:

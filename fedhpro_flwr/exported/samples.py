@@ -59,7 +59,7 @@ def of_texts(texts: Sequence[str], described: ModelDescription, tokenizer: Path 
     return tokens
 
 
-def of_pictures(files: Sequence[Path], described: ModelDescription, frozen: FrozenEncoder | None = None) -> Tensor:
+def of_pictures(files: Sequence[Path], described: ModelDescription, frozen: FrozenEncoder | None) -> Tensor:
     """uint8 images [N, ch, H, W], or the features [N, F] of a frozen encoder.
 
     Raises:
@@ -99,7 +99,7 @@ def pixels_of(file: Path, described: ModelDescription, frozen: FrozenEncoder | N
     return pixels[None] if channels == 1 else pixels.permute(2, 0, 1).contiguous()
 
 
-def of_pixels(pixels: Sequence[Tensor], frozen: FrozenEncoder | None = None) -> Tensor:
+def of_pixels(pixels: Sequence[Tensor], frozen: FrozenEncoder | None) -> Tensor:
     """One batch [N, ch, H, W] of what `pixels_of` returned, or its features [N, F]."""
     images = torch.stack(list(pixels))
     if frozen is None:

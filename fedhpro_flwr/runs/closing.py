@@ -60,7 +60,7 @@ def closing(folder: Path, seconds: float, rounds_before: int = 0) -> Table:
     return table
 
 
-def accuracy_rows(summary: Mapping[str, Any], part: str = TEST_DATA) -> list[tuple[str, str]]:
+def accuracy_rows(summary: Mapping[str, Any], part: str) -> list[tuple[str, str]]:
     """Rows on the last round: domains, clients, architectures, nearest prototypes, and training alone."""
     last, clients = summary["last-round"] or {}, summary["clients-tested"] or {}
     rows = []

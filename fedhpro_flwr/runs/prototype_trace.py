@@ -51,7 +51,7 @@ class PrototypeTrace:
             that it would not have kept if it had been that long from the beginning.
     """
 
-    def __init__(self, server: FedHProStrategy, num_rounds: int, before: Tensors | None = None) -> None:
+    def __init__(self, server: FedHProStrategy, num_rounds: int, before: Tensors) -> None:
         self._server, self._num_rounds = server, num_rounds
         self._rounds: list[int] = []
         self._vectors: list[Tensor] = []  # [C, D] each

@@ -156,14 +156,14 @@ def refuse_changed_data(known: Resumed) -> None:
         refuse_other_samples(known.folder, data.content)
 
 
-def run_so_far(checkpoint: Checkpoint | None, config: RunConfig, data: str, name: str = "") -> RunSoFar:
+def run_so_far(checkpoint: Checkpoint | None, config: RunConfig, data: str, name: str) -> RunSoFar:
     """The run that the strategy plays: that of the checkpoint, or without one a new run.
 
     Args:
         checkpoint: to go on from.
         config: the settings at hand.
         data: fingerprint of the partition at hand.
-        name: of a new run; drawn at random if left out.
+        name: of a new run; drawn at random if empty.
 
     Raises:
         ConfigError: the checkpoint is of other settings or other data.
