@@ -58,7 +58,7 @@ class Flower:
                 raise
         try:
             answer = dict(json.loads(out))
-        except (json.JSONDecodeError, TypeError):
+        except (ValueError, TypeError):  # no JSON, or no object
             said = " ".join((out + errors).split())[-LAST_CHARACTERS:] or f"nothing, and ended with {ended(process)}"
             raise LaunchError(f"`flwr {command}` answered: {said}") from None
         if UNREACHABLE in str(answer.get("error-message", "")):

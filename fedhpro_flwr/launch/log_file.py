@@ -22,8 +22,8 @@ class LogFile:
 
     def __init__(self, path: Path, told: Callable[[str], None] = lambda sentence: None, *, again: bool = False) -> None:
         self.path, self._told = path, told
-        there = path.read_text(encoding="utf-8", errors="replace").splitlines() if again and path.exists() else ()
-        self._there = Counter(there)
+        there = path.read_text(encoding="utf-8", errors="replace") if again and path.exists() else ""
+        self._there = Counter(there.split("\n")[:-1])  # `splitlines` also ends a line at a form feed or U+2028
         self._file = path.open("a", encoding="utf-8")
         self._failed = False
 

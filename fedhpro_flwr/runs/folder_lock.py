@@ -31,10 +31,9 @@ def lock(folder: Path, patience: float = 0.0, run_id: str = "") -> IO[bytes]:
     """
     refusal = f"{folder}: another process still writes this run; wait for it or stop it"
     file = locked_file(folder / LOCK_FILE, patience, refusal, "put run-folder or results-dir elsewhere")
-    if run_id:
-        with suppress(OSError):  # a full disk: the lock holds without the name
-            os.truncate(file.fileno(), 0)
-            os.write(file.fileno(), run_id.encode())
+    with suppress(OSError):  # a full disk: the lock holds without the name
+        os.truncate(file.fileno(), 0)  # also without a name: that of an earlier run would be taken for this one's
+        os.write(file.fileno(), run_id.encode())
     return file
 
 

@@ -1,16 +1,21 @@
 """One process writes in a folder, from the first look at it to the last line."""
 
+import errno
 import gc
+import os
 import shutil
 import subprocess
 import sys
 
 import pytest
+from faulty_grid import Clock
 from three_rounds import SMALL, run
 
+from fedhpro_flwr import file_lock
 from fedhpro_flwr.config import ConfigError, RunConfig
+from fedhpro_flwr.file_lock import HeldError
 from fedhpro_flwr.runs import resume, run_folder
-from fedhpro_flwr.runs.folder_lock import lock
+from fedhpro_flwr.runs.folder_lock import holder, lock
 from fedhpro_flwr.runs.resume import resumed
 
 
@@ -99,3 +104,32 @@ def test_on_a_full_disk_the_folder_is_locked_without_a_name(tmp_path):
     (tmp_path / ".writer").symlink_to("/dev/full")
     with lock(tmp_path, run_id="12") as held:
         assert not held.closed
+
+
+def test_a_folder_names_the_run_that_holds_it_and_none_that_held_it_before(tmp_path):
+    for run_id in ("4711", "12"):
+        with lock(tmp_path, run_id=run_id):
+            assert holder(tmp_path) == run_id
+        assert holder(tmp_path) == ""
+    with lock(tmp_path):
+        assert holder(tmp_path) == ""
+
+
+@pytest.mark.parametrize("patience", [0.0, 3.0])
+def test_another_run_is_waited_for_no_longer_than_it_is_said(patience, tmp_path, monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(file_lock, "time", clock)
+    refusal = f"^{tmp_path}: another process still writes this run; wait for it or stop it$"
+    with lock(tmp_path), pytest.raises(HeldError, match=refusal):
+        lock(tmp_path, *([patience] if patience else []))
+    assert clock.now == pytest.approx(patience, abs=2 * file_lock.POLL_SECONDS)
+
+
+def test_where_there_are_no_locks_another_place_is_to_be_named(tmp_path, monkeypatch):
+    def no_locks(file, how):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(file_lock.fcntl, "flock", no_locks)
+    for held in (lock, holder):
+        with pytest.raises(ConfigError, match=r"; put run-folder or results-dir elsewhere$"):
+            held(tmp_path)
