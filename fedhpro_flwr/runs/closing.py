@@ -31,7 +31,7 @@ def closing(folder: Path, seconds: float, rounds_before: int = 0) -> Table:
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     best, last, mean = (percent(summary["accuracy"][name]) for name in ("best", "last", "mean-of-last-ten"))
-    part = summary.get("tested-on", TEST_DATA)
+    part = summary["tested-on"]
     measure = told(summary["accuracy-of"], part)
     of = "" if measure == TEST_DATA else f" ({measure})"
     best_round = summary["accuracy"]["best-round"]
@@ -69,7 +69,7 @@ def accuracy_rows(summary: Mapping[str, Any], part: str) -> list[tuple[str, str]
     if clients:
         mean, deviation, worst = (percent(clients[name]) for name in ("accuracy", "deviation", "worst"))
         who = f"worst {worst} (client {clients['worst_client']})"
-        tested, every = clients["clients"], summary.get("num-clients", 0)
+        tested, every = clients["clients"], summary["num-clients"]
         some = f" ({tested} of {every})" if tested < every else ""
         rows.append(("clients", f"on their own {part}{some}: mean {mean}, deviation {deviation}, {who}"))
     if by_architecture := clients.get("by_architecture"):
