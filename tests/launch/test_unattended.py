@@ -52,6 +52,27 @@ def test_it_is_not_followed_with_other_settings(play, held):
     ) in said
 
 
+@pytest.mark.parametrize("name", ["run", "~/run"])
+def test_its_folder_may_be_named_from_here_or_from_home(name, play, held, monkeypatch):
+    monkeypatch.chdir(held.parent)
+    monkeypatch.setenv("HOME", str(held.parent))
+    status, said, _ = play([RUNNING], **{"resume": name, "run-folder": ""})
+    assert status == 2
+    assert f"fedhpro: {held}: run 4711 goes on there with " in said
+
+
+def test_a_run_whose_folder_is_on_another_machine_is_submitted(play, tmp_path):
+    folder = tmp_path / "elsewhere"
+    status, _, (settings,) = play([TAKEN, COMPLETED], **{"resume": folder, "run-folder": ""})
+    assert (status, settings["resume"]) == (0, str(folder))
+
+
+def test_a_new_run_is_submitted_also_from_within_the_folder_of_one_that_goes_on(play, held, monkeypatch):
+    monkeypatch.chdir(held)
+    status, _, (settings,) = play([TAKEN, COMPLETED], **{"run-folder": held.parent / "new"})
+    assert (status, settings["resume"]) == (0, "")
+
+
 def test_a_run_that_this_superlink_does_not_know_is_left_alone(play, held):
     """A simulation's, or that of another SuperLink."""
     status, said, _ = play([UNKNOWN], "--resume", held)
