@@ -19,11 +19,14 @@ def whole_file(path: Path) -> Iterator[Path]:
     After a crash at any moment there is the old file or the new one, never a part. If the block, or the renaming after
     it, raises anything, the new file is deleted. Any number of processes may write the same `path`: the last one wins.
     """
-    # Not a name from tempfile, whose files nobody else may read.
     scratch = path.with_name(f".{path.name}.{uuid4().hex}.part")
     try:
         with naming(path):
+            scratch.touch()
+            mode = scratch.stat().st_mode  # as the umask has it; what safetensors writes nobody else may read
             yield scratch
+            if scratch.stat().st_mode != mode:
+                scratch.chmod(mode)
             with scratch.open("rb+") as file:
                 os.fsync(file.fileno())
             scratch.replace(path)

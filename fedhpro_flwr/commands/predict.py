@@ -14,6 +14,8 @@ from fedhpro_flwr.commands.complaint import complain
 from fedhpro_flwr.printable import printable
 from fedhpro_flwr.settings.flat_keys import ConfigError
 
+MOST = 2**31 - 1  # of anything that is counted
+
 
 def add_parser(commands: Subparsers) -> None:
     """Declare `fedhpro predict`."""
@@ -60,8 +62,8 @@ def _predict(options: argparse.Namespace) -> int:
     from fedhpro_flwr.exported.output import output, refuse_output
 
     for name, value, least in (("--top", options.top, 1), ("--batch-size", options.batch_size, 0)):
-        if value < least:
-            raise ConfigError(f"{name} {value}: it must be {least} or larger")
+        if not least <= value <= MOST:
+            raise ConfigError(f"{name} {value}: it must be between {least} and {MOST}")
     refuse_output(options.out, options.inputs)
     refuse_missing(options.inputs)
     model = load_exported(options.model, device=options.device, encoder=options.encoder, tokenizer=options.tokenizer)
@@ -85,5 +87,5 @@ def _predict(options: argparse.Namespace) -> int:
     for problem in problems:
         complain(printable(problem))
     if problems:
-        complain(f"{count} predicted, {len(problems)} left out")
+        complain(f"{count} predicted, the above left out")
     return FAILED if problems else OK

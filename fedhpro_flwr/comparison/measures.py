@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from fedhpro_flwr.accuracies import ClientsTested
 from fedhpro_flwr.client.privacy import EPSILON, EPSILON_IF_SECRET
+from fedhpro_flwr.comparison.significance import ROUNDING
 from fedhpro_flwr.runs.read_json import of_json
 from fedhpro_flwr.runs.reports import means
 from fedhpro_flwr.runs.run_folder import METRICS_FILE, SUMMARY_FILE, read_rounds
@@ -150,10 +151,10 @@ def costs(rounds: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def rounds_to(curve: Iterable[tuple[int, float]], target: float) -> int | None:
-    """The first tested round whose accuracy is at least the target; None if there is none.
+    """The first tested round whose accuracy is at least the target, up to rounding; None if there is none.
 
     Args:
         curve: (round, accuracy) in order.
         target: in the unit of the accuracies.
     """
-    return next((number for number, accuracy in curve if accuracy >= target), None)
+    return next((number for number, accuracy in curve if accuracy >= target - ROUNDING * abs(target)), None)

@@ -24,7 +24,7 @@ from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.writable import make_folder
 
 MOST_NAMED = 3  # runs that a sentence names
-UNREADABLE = (OSError, ValueError, LookupError, TypeError)  # raised by files that somebody has changed
+UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError)  # raised by files that somebody has changed
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ TEX_CHARACTERS = {
     "|": "$|$",
     '"': "''",
 }
+MARKUP = re.compile(r"[|`\\]|<(?=[A-Za-z/!])")  # of Markdown, in a name
 TEX_HEAD = "% \\usepackage{booktabs} in the preamble; each table stands alone."
 
 
@@ -49,7 +50,7 @@ def markdown(shown: Sequence[Panel], notes: Sequence[str], missing: Sequence[str
 
 
 def _markdown_row(words: Sequence[str]) -> str:
-    return "| " + " | ".join(word.replace("|", "\\|") for word in words) + " |"
+    return "| " + " | ".join(" ".join(MARKUP.sub(r"\\\g<0>", word).split()) for word in words) + " |"
 
 
 def _markdown_cell(cell: Shown) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -29,7 +30,8 @@ GREY_MODES = frozenset(("1", "L", "LA"))
 DEEP_MODES = ("I", "F")  # beginnings of the modes with 16 or 32 bits a pixel
 LARGEST_FILE = 2**30  # unpacked from a .zip, where any size can hide; the most pixels that Pillow reads need half
 
-DAMAGE = (OSError, SyntaxError, ValueError)  # what Pillow raises at a damaged picture
+# What Pillow raises at a damaged picture; the last four at tags of a TIFF that are not what they should be.
+DAMAGE = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, struct.error)
 ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)  # the last one: encrypted
 
 Reader = Callable[[PurePosixPath], bytes]

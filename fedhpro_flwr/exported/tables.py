@@ -123,6 +123,8 @@ def of_csv(file: Path, model: ExportedModel) -> NamedSamples:
         _refuse_other_separator(rows, described)
     if not body:
         raise ValueError(f"{file} holds no row{' below its header' if has_header else ''}")
+    if has_header and columns.count(LABEL) > 1:
+        raise ValueError(f"{file}: the first line names two columns {LABEL}, leave one of them")
     label = columns.index(LABEL) if has_header and LABEL in columns else None
     for row in body:
         if len(row.fields) != len(columns):

@@ -15,6 +15,8 @@ from html import escape
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
+from fedhpro_flwr.runs.curves import without_glyphs
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -106,7 +108,7 @@ def picture(figure: Figure, name: str, caption: str, alt: str, *, wide: bool = F
     for text in figure.findobj(Text):
         text.set_parse_math(False)  # a name with dollar signs is not a formula
     svg, png = io.StringIO(), io.BytesIO()
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": name}), without_glyphs():
         figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
         figure.savefig(png, format="png", dpi=150, facecolor="white", metadata={"Software": None})
     return Picture(name, caption, alt, inline(svg.getvalue(), name, alt), png.getvalue(), wide)

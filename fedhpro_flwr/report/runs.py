@@ -78,7 +78,7 @@ class Run:
         except ValueError as error:
             raise ConfigError(f"{path} cannot be read: {error}; name other runs, or remove this one") from None
         said = folder / FAILURE_FILE
-        failure = said.read_text(encoding="utf-8").strip() if said.exists() else ""
+        failure = said.read_text(encoding="utf-8", errors="replace").strip() if said.exists() else ""
         return cls(folder, config, rounds, summary, failure, division)
 
     @property

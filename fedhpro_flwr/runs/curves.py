@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -57,8 +59,17 @@ def draw_curves(rounds: Sequence[Mapping[str, Any]], config: RunConfig, final: C
     sizes |= {f"up: {name}": value / 1000 for name, value in means(rounds, "bytes_up").items()}
     _bars(traffic, sizes, "kilobytes a round (clients summed)")
     picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=110)
+    with without_glyphs():
+        figure.savefig(picture, format="png", dpi=110)
     return picture.getvalue()
+
+
+@contextmanager
+def without_glyphs() -> Iterator[None]:
+    """No warning for each character that Matplotlib's font lacks, as all of Chinese: it draws a box in its place."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
+        yield
 
 
 def accuracy_curves(

@@ -34,7 +34,8 @@ def round_of(line: bytes, place: str) -> dict[str, Any]:
         content = of_json(line.decode())
         if isinstance(content, dict) and content.keys() >= ROUND_KEYS:
             report = typed(line, REPORT)
-            return content | {"received": _complete(report.received), "tested": _complete(report.tested)}
+            tests = {"received": _complete(report.received), "tested": _complete(report.tested)}
+            return content | tests | {"train_loss": report.train_loss}
         why = "it is no report of a round"
     except UnicodeDecodeError:
         why = "it has bytes that are no UTF-8"

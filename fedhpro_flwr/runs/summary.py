@@ -88,7 +88,8 @@ def judged_by(
     """
     tested = [(line["server_round"], line["tested"]) for line in rounds if line["tested"]]
     if tested and tested[0][1]["mean_over_domains"] is not None:
-        return "mean over domains", [(number, line["mean_over_domains"]) for number, line in tested]
+        known = ((number, line["mean_over_domains"]) for number, line in tested)
+        return "mean over domains", [(number, accuracy) for number, accuracy in known if accuracy is not None]
     if tested:
         return part, [(number, line["accuracy"]) for number, line in tested]
     if final is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import chain, count
 from typing import Any
 
 from fedhpro_flwr.accuracies import ClientsTested, ServerTested
@@ -63,4 +64,10 @@ def _tested(group: str, tested: ServerTested | ClientsTested) -> dict[str, float
 
 
 def _named(group: str, values: Mapping[str, float | None]) -> dict[str, float]:
-    return {f"{group}/{REFUSED.sub('_', name)}": value for name, value in values.items() if value is not None}
+    """The values that were measured, under names that a tracker takes; if two become one, the second ends in 2."""
+    numbers: dict[str, float | None] = {}
+    for name, value in values.items():
+        plain = f"{group}/{REFUSED.sub('_', name)}"
+        same = (f"{plain} {number}" for number in count(2))
+        numbers[next(free for free in chain([plain], same) if free not in numbers)] = value
+    return {name: value for name, value in numbers.items() if value is not None}

@@ -99,6 +99,12 @@ def test_rounds_to_a_target_is_the_first_tested_round_at_it(target, reached):
     assert rounds_to([(1, 10.0), (2, 50.0), (3, 49.0), (5, 60.0)], target) == reached
 
 
+def test_a_mean_of_equal_accuracies_is_reached_though_it_is_rounded_up():
+    accuracy = 0.10027855153203342
+    mean = sum([accuracy] * 10) / 10
+    assert mean > accuracy and rounds_to([(2, accuracy)], mean) == 2
+
+
 def test_rounds_to_a_target_of_no_round():
     assert rounds_to([], 0.0) is None
 

@@ -2,7 +2,7 @@
 
 from fedhpro_flwr.comparison.grid import Chosen, build_grid
 from fedhpro_flwr.comparison.measures import RunNumbers
-from fedhpro_flwr.comparison.panels import notes, panels
+from fedhpro_flwr.comparison.panels import Panel, Shown, notes, panels
 from fedhpro_flwr.comparison.rows import read_columns, read_rows
 from fedhpro_flwr.comparison.table import build_table
 from fedhpro_flwr.comparison.table_text import latex, markdown
@@ -19,6 +19,11 @@ def made(folder, values, *, columns=ALPHAS, seeds=(0, 1), chosen=None):
 
 def page(table):
     return markdown(panels(table), [], [])
+
+
+def test_a_name_with_markup_or_a_line_break_stays_in_its_cell():
+    panel = Panel("accuracy", ["a|b"], [("<i>two\nlines", [Shown("1.0")])])
+    assert markdown([panel], [], []).splitlines()[2:5] == ["|  | a\\|b |", "|---|---:|", "| \\<i>two lines | 1.0 |"]
 
 
 def test_over_varied_values_seeds_that_are_missing_stand_beside_the_number_that_lacks_them(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -54,6 +55,16 @@ def test_grey_and_colour_as_they_are_stored_alike_in_training_and_in_predict(
 
 
 QUARTERS = np.kron(np.array([[0, 80, 160], [240, 120, 40]], np.uint8), np.ones((8, 8), np.uint8))  # [16, 24]
+
+
+def test_a_tag_of_another_type_is_damage(tmp_path: Path) -> None:
+    """Pillow raises TypeError at the place of a TIFF's strip that is a text."""
+    tags = [(256, 4, 8), (257, 4, 8), (258, 3, 8), (259, 3, 1), (262, 3, 1), (273, 2, 122), (278, 4, 8), (279, 4, 64)]
+    entries = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries
+    (tmp_path / "a.tif").write_bytes(head + bytes(4) + bytes(64))
+    with pytest.raises(ValueError, match=r"a\.tif is damaged, truncated or no picture \("):
+        decode(unlisted(tmp_path), [PurePosixPath("a.tif")])
 
 
 def test_a_model_of_wide_pictures_gets_them_wide(tmp_path: Path) -> None:

@@ -41,6 +41,15 @@ def test_it_is_made_once(tmp_path: Path, tensor: torch.Tensor) -> None:
     assert [file.name for file in (tmp_path / FOLDER).iterdir()] == ["a" * 32 + ".safetensors"]
 
 
+def test_others_may_read_what_is_kept_as_the_umask_has_it(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        kept_tensor(tmp_path, KEY, Maker())
+    finally:
+        os.umask(before)
+    assert [oct(file.stat().st_mode & 0o777) for file in (tmp_path / FOLDER).iterdir()] == ["0o640"]
+
+
 def test_another_key_is_another_tensor_even_under_the_same_name(tmp_path: Path) -> None:
     kept_tensor(tmp_path, KEY, Maker())
     make = Maker(-NUMBERS)

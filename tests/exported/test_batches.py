@@ -61,12 +61,13 @@ def test_a_folder_without_a_picture_is_named(digits, tmp_path, capfd):
     (tmp_path / "none").mkdir()
     status, rows, told = predict(capfd, digits.folder, tmp_path / "none")
     assert (status, len(rows)) == (1, 1)
-    assert told == f"fedhpro: {tmp_path / 'none'} holds no picture\nfedhpro: 0 predicted, 1 left out\n"
+    assert told == f"fedhpro: {tmp_path / 'none'} holds no picture\nfedhpro: 0 predicted, the above left out\n"
 
 
-def test_a_batch_size_below_0_is_refused(digits, capfd):
-    assert predict(capfd, digits.folder, digits.npz(), "--batch-size", -1) == (
-        2, [], "fedhpro: --batch-size -1: it must be 0 or larger\n",
+@pytest.mark.parametrize("size", [-1, 2**63])
+def test_a_batch_size_below_0_or_that_torch_cannot_count_is_refused(size, digits, capfd):
+    assert predict(capfd, digits.folder, digits.npz(), "--batch-size", size) == (
+        2, [], f"fedhpro: --batch-size {size}: it must be between 0 and 2147483647\n",
     )  # fmt: skip
 
 

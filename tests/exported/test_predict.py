@@ -70,7 +70,7 @@ def test_a_bad_picture_among_good_ones_is_named_and_the_rest_is_written(digits, 
     status, rows, told = predict(capfd, digits.folder, folder, folder / "0.png")
     assert status == 1 and [row[0][-5:] for row in rows[1:]] == ["0.png", "1.png", "3.png", "0.png"]
     assert f"fedhpro: {folder}/2.png is damaged, truncated or no picture (its format is unknown)\n" in told
-    assert told.endswith("fedhpro: 4 predicted, 1 left out\n")
+    assert told.endswith("fedhpro: 4 predicted, the above left out\n")
 
 
 def test_a_bad_picture_of_this_folder_is_called_by_its_name(digits, tmp_path, capfd, monkeypatch):
@@ -86,7 +86,7 @@ def test_a_pipe_is_left_out_named_or_in_a_folder(digits, tmp_path, capfd):
     status, rows, told = predict(capfd, digits.folder, folder / "pipe.png", folder)
     assert (status, [row[0] for row in rows[1:]]) == (1, [str(folder / "0.png")])
     said = f"fedhpro: {folder}/pipe.png is damaged, truncated or no picture (it is a pipe or a device)\n"
-    assert told == 2 * said + "fedhpro: 1 predicted, 2 left out\n"
+    assert told == 2 * said + "fedhpro: 1 predicted, the above left out\n"
 
 
 def test_top_and_files(digits, tmp_path, capfd):
@@ -218,11 +218,11 @@ def test_vectors_of_which_one_number_is_none_are_a_sentence(number, vectors, tmp
 
 
 MISTAKES = [
-    (["--top", "0"], "--top 0: it must be 1 or larger"),
+    (["--top", "0"], "--top 0: it must be between 1 and 2147483647"),
+    (["/no/such.png"], "/no/such.png does not exist; name pictures"),
     (["--out", "x.txt"], "--out x.txt: name it .csv or .jsonl"),
     (["--out", "/no/such/x.csv"], "--out /no/such/x.csv: there is no folder /no/such"),
     (["--out", "/proc/x.csv"], "--out /proc/x.csv: no file can be written to /proc ("),
-    (["/no/such.png"], "/no/such.png does not exist; name pictures"),
     (["--encoder", "/no/such"], "--encoder /no/such: this model needs none; leave it out"),
 ]
 
@@ -286,7 +286,7 @@ def test_a_pickle_is_no_npz_file_and_nobody_is_told_how_to_load_it(vectors, tmp_
     assert predict(capfd, vectors.folder, tmp_path / "a.npz")[::2] == (
         1,
         f"fedhpro: {tmp_path}/a.npz is damaged or no .npz file: its first bytes are not those of an archive\n"
-        "fedhpro: 0 predicted, 1 left out\n",
+        "fedhpro: 0 predicted, the above left out\n",
     )
 
 

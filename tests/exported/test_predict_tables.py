@@ -53,6 +53,7 @@ TABLES = [
     ("vectors", "a.csv", "0;1;2;3;4;5;6\n", "a.csv, line 1: its values are parted by semicolons"),  # one is a label
     ("vectors", "a.csv", "x\n1 2 3 4 5 6\n", "a.csv, line 2: its values are parted by spaces"),
     ("vectors", "a.csv", "label,a,b,c,d,e,f\n7,1,2,3,4,5,6\n", "line 2: the label '7' is none of the model's classes"),
+    ("vectors", "a.csv", "label,a,b,c,d,e,f,label\n0,1,2,3,4,5,6,0\n", "a.csv: the first line names two columns label"),
     ("vectors", "a.csv", "", "a.csv holds no row"),
     ("vectors", "a.png", "", "a.png: the model takes vectors of 6 numbers, out of .npz and .csv files"),
     ("texts", "a.csv", "words\nzinc\n", "a.csv: the first line must name the column text, it holds words"),
@@ -67,7 +68,7 @@ def test_what_a_model_does_not_take_is_a_sentence(run, name, content, sentence, 
     (tmp_path / name).write_text(content)
     status, rows, told = predict(capfd, request.getfixturevalue(run).folder, tmp_path / name)
     assert status == 1 and len(rows) == 1 and sentence in told
-    assert told.endswith("fedhpro: 0 predicted, 1 left out\n") and told.count("\n") == 2
+    assert told.endswith("fedhpro: 0 predicted, the above left out\n") and told.count("\n") == 2
 
 
 def renamed(run, folder, *names):
@@ -137,4 +138,4 @@ def test_a_pipe_is_left_out(vectors, tmp_path, capfd, ending):
     os.mkfifo(pipe)
     status, rows, told = predict(capfd, vectors.folder, pipe)
     said = f"fedhpro: {pipe} is a pipe or a device, no .{ending} file\n"
-    assert (status, rows[1:], told) == (1, [], said + "fedhpro: 0 predicted, 1 left out\n")
+    assert (status, rows[1:], told) == (1, [], said + "fedhpro: 0 predicted, the above left out\n")

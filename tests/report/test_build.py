@@ -127,6 +127,16 @@ def test_a_long_name_of_one_word_keeps_its_beginning(make_run, tmp_path: Path):
     assert ">…<" not in text
 
 
+def test_a_reason_cut_off_within_a_character_and_rounds_without_a_loss_are_shown(make_run, tmp_path: Path):
+    folder = make_run("a", [0.5, 0.6], finished=False, data__domains="north,south")
+    (folder / "failure.txt").write_bytes("zu früh".encode()[:-2])
+    lines = [json.loads(text) for text in (folder / "metrics.jsonl").read_text().splitlines()]
+    lines[1]["tested"]["mean_over_domains"] = lines[0].pop("train_loss") and None
+    (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(each)}\n" for each in lines))
+    text = write_report([folder], tmp_path / "out").read_text(encoding="utf-8")
+    assert "zu fr\ufffd" in text and "training-loss.png" in text
+
+
 def test_no_round_at_all_is_refused_with_the_reason(make_run, tmp_path: Path):
     make_run("a", [], finished=False, failure="data.path does not exist")
     with pytest.raises(ConfigError, match=r"no run in .*runs has got through a round yet: data\.path does not exist"):

@@ -66,6 +66,12 @@ def test_a_picture_of_the_right_size(case, imbalance):
     assert len(picture) > 20_000
 
 
+def test_names_that_the_font_lacks_are_no_page_of_warnings():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        draw_curves(lines(2, domains={"素描": 0.25, "照片": 0.5}), RunConfig.parse())
+
+
 def test_the_groups_are_drawn_with_imbalance_only():
     balanced, tailed = (draw_curves(lines(5), RunConfig.parse(partition__imbalance=rho)) for rho in (1.0, 10.0))
     assert balanced != tailed

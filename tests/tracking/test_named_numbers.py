@@ -102,6 +102,15 @@ def test_a_domain_of_any_name_gets_one_that_every_tracker_takes(domain, name):
     assert [name for name in numbers if not re.fullmatch(r"[/\w. -]+", name)] == []
 
 
+def test_domains_whose_names_become_one_are_told_apart():
+    numbers = round_numbers(full({"a&b": 0.5, "a+b": 0.25, "a_b": 0.75}))
+    assert {name: value for name, value in numbers.items() if name.startswith("server/domain/")} == {
+        "server/domain/a_b": 0.5,
+        "server/domain/a_b 2": 0.25,
+        "server/domain/a_b 3": 0.75,
+    }
+
+
 def test_a_summary_has_best_last_and_mean_of_the_last_ten():
     content = {"accuracy": headline([(1, 0.5), (2, 1.0), (3, 0.75)]), "accuracy-of": "test data", "seconds": 9.0}
     assert summary_numbers(content) == {
