@@ -23,7 +23,7 @@ def lock(folder: Path, patience: float = 0.0, run_id: str = "") -> IO[bytes]:
     Args:
         folder: of the run.
         patience: seconds to wait for another run that holds it.
-        run_id: of the run that locks it, see `holder`.
+        run_id: of the run that locks it, see `holder`; "" for a look, or a run that no SuperLink knows.
 
     Raises:
         HeldError: the other run still holds it then.
@@ -31,9 +31,10 @@ def lock(folder: Path, patience: float = 0.0, run_id: str = "") -> IO[bytes]:
     """
     refusal = f"{folder}: another process still writes this run; wait for it or stop it"
     file = locked_file(folder / LOCK_FILE, patience, refusal, "put run-folder or results-dir elsewhere")
-    with suppress(OSError):  # a full disk: the lock holds without the name
-        os.truncate(file.fileno(), 0)  # also without a name: that of an earlier run would be taken for this one's
-        os.write(file.fileno(), run_id.encode())
+    if run_id:  # else it is a look at the folder, which leaves it as it is
+        with suppress(OSError):  # a full disk: the lock holds without the name
+            os.truncate(file.fileno(), 0)
+            os.write(file.fileno(), run_id.encode())
     return file
 
 

@@ -71,7 +71,7 @@ def test_an_interrupted_question_ends_its_command(says: Says, monkeypatch: pytes
         ("printf 'a%.0s' $(seq 399); printf 'bc'", "a" * 398 + "bc"),
         ("exit 0", "nothing, and ended with status 0"),
         ("exit 1", "nothing, and ended with status 1"),
-        ("kill -1 $$", "nothing, and ended with signal 1"),
+        ("kill -9 $$", "nothing, and ended with signal 9"),
         ("echo '[1]'", "[1]"),
         ("echo '\"abc\"'", '"abc"'),
     ],
