@@ -11,21 +11,13 @@ from fedhpro_flwr.hyper_prototypes import Start, VirtualScale
 from fedhpro_flwr.losses import MarginPairs, MarginReading
 from fedhpro_flwr.settings.flat_keys import ConfigError
 from fedhpro_flwr.settings.named_counts import named_counts
-from fedhpro_flwr.settings.section import (
-    Count,
-    CountOrZero,
-    NotNegative,
-    Positive,
-    PrototypeCount,
-    Section,
-    Temperature,
-)
+from fedhpro_flwr.settings.section import Count, CountOrZero, NotNegative, PerClass, Positive, Section, Temperature
 
 
 class HyperPrototypeOptions(Section):
     """S [C, K, D] and its server update [P.2] [R.c5]."""
 
-    prototypes_per_class: PrototypeCount
+    prototypes_per_class: PerClass
     init: Start
     matching_steps: CountOrZero
     matching_lr: Positive
@@ -78,7 +70,7 @@ class CalibrationOptions(Section):
     head: Literal["off", "replace", "separate"]
     from_imbalance: NotNegative
     first_head: Literal["model", "fresh"]
-    prototypes_per_class: PrototypeCount
+    prototypes_per_class: PerClass
     matching_steps: CountOrZero
     matching_lr: Positive
     matching_distance: HeadDistance

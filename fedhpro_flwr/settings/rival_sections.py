@@ -8,15 +8,7 @@ from pydantic import Field
 
 from fedhpro_flwr.aggregation import ModelWeighting
 from fedhpro_flwr.head_matching import HeadDistance
-from fedhpro_flwr.settings.section import (
-    Count,
-    CountOrZero,
-    NotNegative,
-    Positive,
-    PrototypeCount,
-    Section,
-    Temperature,
-)
+from fedhpro_flwr.settings.section import Count, CountOrZero, NotNegative, PerClass, Positive, Section, Temperature
 
 
 class FedProxOptions(Section):
@@ -77,7 +69,7 @@ class FPLOptions(Section):
 class CreffOptions(Section):
     """Shang et al., IJCAI 2022. As in its code: 100 features a class, 100 steps of matching, 300 epochs."""
 
-    prototypes_per_class: PrototypeCount = 100
+    prototypes_per_class: PerClass = 100
     matching_steps: CountOrZero = 100
     matching_lr: Positive = 0.1
     matching_distance: HeadDistance = "rowwise"
