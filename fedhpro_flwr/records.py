@@ -52,6 +52,7 @@ class Task:
     visit: str = ""  # the name of this attempt at the round, under which the client keeps its state (visits.py)
     after: str = ""  # the client's last visit that counted, which it goes on from; "" = none has yet
     needed: str = ""  # the visits that it may still be asked to go on from, separated by spaces
+    settled: int = 0  # no visit of this round or an earlier one is still to be made, or asked for unless in `needed`
 
 
 @dataclass(frozen=True, eq=False)

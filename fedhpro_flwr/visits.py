@@ -46,6 +46,11 @@ class Visits:
         """There are checkpoints of these rounds: of the one that was just written, and of earlier ones."""
         self.saved = {number: self.saved.get(number, dict(self.counted)) for number in rounds}
 
+    @property
+    def settled(self) -> int:
+        """The oldest round that the run may be resumed after, 0 if none: no visit of it, or before, is made again."""
+        return min(self.saved, default=0)
+
     def after(self, client: int) -> str:
         """The visit that a client goes on from; "" before its first."""
         return self.counted.get(client, "")

@@ -11,6 +11,7 @@ those and of the current visit are kept, two or three in most runs.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -54,8 +55,9 @@ class PersonalState:
         folder: of this client in this run; made when something is first kept.
         visit: the name of this visit.
         after: the name of the visit that it goes on from; "" for none.
-        outlived: files older than the one that this visit goes on from, and no longer needed. Newer ones, of a process
-            that took this one's place or of a resumed server's visits, are not for this one to delete.
+        outlived: files that are not needed, and are older than the one that this visit goes on from or of a round that
+            no server plays again (replies that were late again and again leave some). Others, of a process that took
+            this one's place or of a resumed server's visits, are not for this one to delete.
     """
 
     folder: Path
@@ -91,7 +93,8 @@ class PersonalState:
         needed = {visit_file(folder, name) for name in (*task.needed.split(), task.after)}
         there = set(folder.glob(visit_file(folder, "*").name)) - needed
         own = _written(visit_file(folder, task.after)) if task.after else 0
-        return cls(folder, task.visit, task.after, tuple(sorted(file for file in there if _written(file) < own)))
+        outlived = (file for file in there if _written(file) < own or _round_of(file) <= task.settled)
+        return cls(folder, task.visit, task.after, tuple(sorted(outlived)))
 
     @property
     def is_missing(self) -> bool:
@@ -137,6 +140,12 @@ class PersonalState:
 def visit_file(folder: Path, name: str) -> Path:
     """Where a client keeps its state after a visit."""
     return folder / f"visit-{name}.safetensors"
+
+
+def _round_of(file: Path) -> float:
+    """The round of the visit that a file is of; infinity if its name is not that of a visit."""
+    name = file.stem.removeprefix("visit-")
+    return int(name.partition("-")[0]) if NAME.fullmatch(name) else math.inf
 
 
 def _written(file: Path) -> int:

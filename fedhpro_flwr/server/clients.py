@@ -105,7 +105,10 @@ class Clients:
             state: what the method broadcasts, by record name.
             evaluate: whether the received model is tested on the client's own data.
         """
-        task = Task(server_round, UNNAMED, evaluate, code_fingerprint(), self._data, self._so_far.run, self.visit)
+        task = Task(
+            server_round, UNNAMED, evaluate, code_fingerprint(), self._data, self._so_far.run, self.visit,
+            settled=self.visits.settled,
+        )  # fmt: skip
         settings = self._config.flat()
         broadcast = {name: array_record({name: tensor}) for name, tensor in state.items()}
         models = {group: ArrayRecord({**array_record(encoder), **shared}) for group, encoder in model.encoders.items()}

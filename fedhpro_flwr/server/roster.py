@@ -93,11 +93,14 @@ class Roster:
         Args:
             timeout: seconds after which a question to a node counts as lost.
             failed: clients that answered with an error. Asked again, unless at work, are their nodes, nodes that play
-                nobody, and a node whose client such an idle node names too. Overdue nodes are asked in any case.
+                nobody (or stand in, while a named client has no node), and a node whose client such an idle node names
+                too. Overdue nodes are asked in any case.
         """
         self.unanswered.look()
         before = self._played()
-        idle = self._known.keys() - {*self._owners.values(), *self.stand_ins.values()}
+        # Those that stand in may be the node of a client that is missing; else they are not asked: it would delay them.
+        missing = set(self._owners.values()) - self._known.keys()
+        idle = self._known.keys() - set(self._owners.values()) - (set() if missing else set(self.stand_ins.values()))
         # If two nodes name one client, the one that plays it may have become another's by a restart, and never fail.
         held = (self._owners.get(self._known[node_id].partition_id, NOT_HERE) for node_id in idle)
         doubted = idle.union(map(self._node_of, failed), held) - self.unanswered.busy.keys()

@@ -32,14 +32,12 @@ def context(**node_config):
     return Context(run_id=7, node_id=1, node_config=node_config, state=RecordDict(), run_config={})
 
 
-def at(folder, visit, after="", needed=""):
+def at(folder, visit, after="", needed="", settled=0):
     """The state at a visit of client 4, as its message gives it."""
     config, number = RunConfig.parse(clients__state_path=str(folder)), visit.partition("-")[0]
-    return PersonalState.of(
-        config,
-        Task(int(number) if number.isdecimal() else 9, 4, run="abc", visit=visit, after=after, needed=needed),
-        context(),
-    )
+    server_round = int(number) if number.isdecimal() else 9
+    task = Task(server_round, 4, run="abc", visit=visit, after=after, needed=needed, settled=settled)
+    return PersonalState.of(config, task, context())
 
 
 def name(number, attempt=0):
@@ -90,6 +88,14 @@ def test_what_nobody_can_ask_for_is_let_go_of_and_this_visit_and_what_it_may_be_
     assert kept(tmp_path) == [name(4), name(5)]
     at(tmp_path, name(6)).keep(TENSORS)  # it goes on from nothing, and cannot tell what is old
     assert kept(tmp_path) == [name(4), name(5), name(6)]
+
+
+def test_visits_of_settled_rounds_go_unless_they_are_needed(tmp_path):
+    for number in range(1, 6):
+        at(tmp_path, name(number)).keep(TENSORS)
+    (tmp_path / "abc" / "client-4" / "visit-mine.safetensors").touch()  # no name of a visit, so of no round
+    at(tmp_path, name(6), needed=f"{name(2)} {name(4)}", settled=3).keep(TENSORS)
+    assert kept(tmp_path) == [name(2), name(4), name(5), name(6), "mine"]
 
 
 def test_a_process_that_was_cut_off_leaves_what_later_visits_have_written(tmp_path):

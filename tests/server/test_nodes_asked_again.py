@@ -123,6 +123,42 @@ def test_a_node_whose_client_another_one_names_is_asked_again_though_it_never_fa
     assert {"client 1 is back, as node 555", "client 2 is back, as node 101"} <= set(said)
 
 
+def test_a_node_that_stood_in_is_asked_again_while_a_named_clients_node_is_gone(clock, caplog):
+    """It named no client, is given the missing one's number in a restart that the SuperLink never missed, and goes on
+    as stand-in without a failure. While all nodes are there nobody is asked: a question costs a process."""
+    caplog.set_level(logging.INFO, logger="flwr")
+    asked = []
+
+    def befall(grid, kind, turn):
+        if not grid.sent:
+            grid._contexts[102].node_config["partition-id"] = -1
+        if kind == "train":
+            grid.clock.sleep(inquiries.AGAIN_SECONDS)  # what a round takes
+        events(grid, kind, turn)
+
+    class Counting(Faulty):
+        def push_messages(self, messages):
+            messages = list(messages)
+            asked.extend(
+                (self.sent[-1][1], m.metadata.dst_node_id)
+                for m in messages
+                if m.metadata.message_type == "query" and self.sent[-1][0] != "query"
+            )
+            return super().push_messages(messages)
+
+    events = once(
+        ("train", 2, lambda grid: grid.gone.add(101)),
+        ("train", 4, lambda grid: grid._contexts[102].node_config.update({"partition-id": 1})),
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("faulty_grid.Faulty", Counting)
+        run = Played(clock, befall, rounds=8)
+    assert run.clients == [[0, 1, 2], *[[0, 2]] * 4, *[[0, 1, 2]] * 3]
+    assert [node for kind, turn, node in run.grid.sent if (kind, turn) == ("train", 8)] == [100, 102, 102]
+    assert asked == [(3, 102), (4, 102), (5, 102)]  # missed before 3, heard of before 6
+    assert "client 1 is back, as node 102" in [record.getMessage() for record in caplog.records]
+
+
 def test_two_nodes_that_are_each_others_clients_now_are_no_conflict(clock, caplog):
     def client_side(config, task, context):
         if (mine := context.node_config["partition-id"]) != task.partition_id:
