@@ -70,7 +70,7 @@ class Method:
                 "that is a model too: set privacy.model-clip and privacy.model-noise"
             )
         if config.method.prototypes == "hyper" and not cls.takes_hyper_prototypes:
-            raise ConfigError(f"method.prototypes = 'hyper': method.name = {cls.name!r} has no prototypes to replace")
+            raise ConfigError(f"method.prototypes = 'hyper' is not offered for method.name = {cls.name!r}")
         if config.privacy.withhold and cls.sends_of_classes(config) and config.privacy.class_noise == 0:
             raise ConfigError(
                 f"privacy.withhold = true needs noise on all that is sent, and method.name = {cls.name!r} sends of "

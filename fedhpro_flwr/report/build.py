@@ -16,7 +16,7 @@ from fedhpro_flwr.report.groups import Group, group_runs, short_folders
 from fedhpro_flwr.report.overview import overview
 from fedhpro_flwr.report.page import Section, page
 from fedhpro_flwr.report.partition_picture import partition_picture
-from fedhpro_flwr.report.runs import Division, Run, find_runs
+from fedhpro_flwr.report.runs import Division, Run, find_runs, without_trials
 from fedhpro_flwr.runs.summary import judging_data
 from fedhpro_flwr.whole_file import write_whole
 from fedhpro_flwr.writable import make_folder
@@ -54,13 +54,19 @@ def write_report(
         FileNotFoundError: there is no run in one of the places.
         ConfigError: a run's file cannot be read, no run has completed a round, or `out` cannot be written.
     """
-    runs = [Run.read(folder) for folder in find_runs(places)]
+    found = [Run.read(folder) for folder in find_runs(places)]
+    runs = without_trials(found, places)
     started = [run for run in runs if run.rounds]
     if not started:
         raise ConfigError(f"no run in {', '.join(map(str, places))} has got through a round yet: {_why(runs[0])}")
     groups, doubles = group_runs(started)
     called = short_folders(runs)
-    notes = [
+    notes = (
+        [f"{_count(trials, 'run')} in which values of --tune were tried: name the folder to see them"]
+        if (trials := len(found) - len(runs))
+        else []
+    )
+    notes += [
         f"{called[run.folder]} is not shown: no round is complete{_because(run)}" for run in runs if not run.rounds
     ]
     notes += [

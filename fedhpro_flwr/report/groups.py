@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from os.path import commonpath
 from pathlib import Path
@@ -11,10 +11,12 @@ from fedhpro_flwr.config import RunConfig, Scalar
 from fedhpro_flwr.report.runs import Run
 from fedhpro_flwr.settings.places import COMPARED_RUN, DECIDES_NOTHING, STATE_FOLDER, without_places
 from fedhpro_flwr.settings.presets import PRESETS
+from fedhpro_flwr.settings.unread import is_read
 
 # The run compared with and how often a checkpoint was written say nothing about how a run was trained.
 UNCOMPARED = DECIDES_NOTHING | {"seed", STATE_FOLDER, COMPARED_RUN, "checkpoint.every"}
 METHOD, PRESET, EXPERIMENT = "method.name", "preset", "experiment"
+Read = Mapping[str, Scalar | None]  # a run's settings; None for one that it does not read
 LONGEST_NAME = 240  # characters; pictures repeat the names, and with longer ones would hold little else
 
 
@@ -37,6 +39,11 @@ def compared(config: RunConfig) -> dict[str, Scalar]:
     return {key: value for key, value in without_places(config.flat()).items() if key not in UNCOMPARED}
 
 
+def read_of(config: RunConfig) -> dict[str, Scalar | None]:
+    """The compared settings that the run reads, and None for the others: FedAvg is the same with any temperature."""
+    return {key: value if is_read(config, key) else None for key, value in compared(config).items()}
+
+
 def group_runs(runs: Sequence[Run]) -> tuple[list[Group], list[Run]]:
     """Groups in the order of their first runs, and the runs left out of them.
 
@@ -45,11 +52,11 @@ def group_runs(runs: Sequence[Run]) -> tuple[list[Group], list[Run]]:
     Of several runs with the same settings and seed only one is shown, as the others are no further evidence: a finished
     one rather than an unfinished one, else the one whose folder's name sorts last (names begin with the time).
     """
-    shown: dict[tuple[tuple[tuple[str, Scalar], ...], str], dict[int, Run]] = {}
+    shown: dict[tuple[tuple[tuple[str, Scalar | None], ...], str], dict[int, Run]] = {}
     left_out: list[Run] = []
     for run in runs:
         content = run.division.content if run.division else ""
-        by_seed = shown.setdefault((tuple(compared(run.config).items()), content), {})
+        by_seed = shown.setdefault((tuple(read_of(run.config).items()), content), {})
         other = by_seed.get(run.config.seed)
         if other is not None:
             run, worse = sorted((run, other), key=lambda each: (each.finished, str(each.folder)), reverse=True)
@@ -76,27 +83,38 @@ def short_folders(runs: Sequence[Run]) -> dict[Path, Path]:
     return {run.folder: run.folder.relative_to(above) for run in runs}
 
 
-def group_names(settings: Sequence[Mapping[str, Scalar]]) -> list[str]:
-    """A name for each group: its method, then `key = value` of what differs between groups.
+def group_names(settings: Sequence[Read]) -> list[str]:
+    """A name for each group: its method, then `key = value` of what it reads and other groups read differently.
 
     A setting that follows from a preset or an experiment, whose name is already there, is not repeated.
     """
-    differing = [key for key in settings[0] if len({group[key] for group in settings}) > 1]
+    differing = [key for key in settings[0] if len(_values(key, settings)) > 1]
     stated = [key for key in (EXPERIMENT, PRESET) if key in differing]
     stated += [key for key in differing if key not in (METHOD, *stated) and not _follows(key, settings, stated)]
-    return [", ".join([str(group[METHOD]), *(f"{key} = {_text(group[key])}" for key in stated)]) for group in settings]
+    return [
+        ", ".join(
+            [str(group[METHOD]), *(f"{key} = {_text(value)}" for key in stated if (value := group[key]) is not None)]
+        )
+        for group in settings
+    ]
 
 
-def _follows(key: str, settings: Sequence[Mapping[str, Scalar]], stated: Sequence[str]) -> bool:
+def _values(key: str, settings: Iterable[Read]) -> set[Scalar]:
+    """What the groups that read the setting have."""
+    return {value for group in settings if (value := group[key]) is not None}
+
+
+def _follows(key: str, settings: Sequence[Read], stated: Sequence[str]) -> bool:
     """Whether the value of `key` follows from the experiment or preset, if the name says these."""
-    if PRESET in stated and all(PRESETS[str(group[PRESET])].get(key) == group[key] for group in settings):
+    readers = [group for group in settings if group[key] is not None]
+    if PRESET in stated and all(PRESETS.get(str(group[PRESET]), {}).get(key) == group[key] for group in readers):
         return True
     if EXPERIMENT not in stated:
         return False
-    values: dict[Scalar, set[Scalar]] = {}
-    for group in settings:
-        values.setdefault(group[EXPERIMENT], set()).add(group[key])
-    return all(len(each) == 1 for each in values.values())
+    by_experiment = (
+        _values(key, [group for group in readers if group[EXPERIMENT] == each]) for each in _values(EXPERIMENT, readers)
+    )
+    return all(len(values) == 1 for values in by_experiment)
 
 
 def _text(value: Scalar) -> str:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, Field, TypeAdapter
 
 from fedhpro_flwr.accuracies import ClientsTested
+from fedhpro_flwr.comparison.tuning import FOLDER as TRIALS
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.runs.read_json import of_json, typed
 from fedhpro_flwr.runs.reports import headline
@@ -131,6 +132,18 @@ def find_runs(places: Sequence[Path]) -> list[Path]:
             raise FileNotFoundError(f"{place} holds no run: there is no {CONFIG_FILE} in it or below it")
         found |= dict.fromkeys(folder.resolve() for folder in below)
     return list(found)
+
+
+def without_trials(runs: Sequence[Run], places: Sequence[Path]) -> list[Run]:
+    """The runs without those in which `fedhpro compare --tune` tried values on validation data; they are shown only if
+    there are no others, or if their own folder was named."""
+    above = [place.resolve() for place in places]
+
+    def is_trial(run: Run) -> bool:
+        within = [run.folder.relative_to(place).parts for place in above if run.folder.is_relative_to(place)]
+        return run.config.data.validation_share > 0 and all(TRIALS in parts for parts in within)
+
+    return [run for run in runs if not is_trial(run)] or list(runs)
 
 
 def _summary(text: str) -> Mapping[str, Any]:

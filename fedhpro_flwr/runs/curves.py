@@ -15,6 +15,7 @@ from fedhpro_flwr.runs.reports import means
 from fedhpro_flwr.runs.summary import judging_data
 
 MOST_DOTS = 100  # on a curve; more would merge into a thick line that hides the other curves
+MOST_NAMES_WITHIN = 3  # in a legend among the curves
 ALL_CLASSES, OVER_DOMAINS, OWN_DATA = "all classes", "mean over domains", "on the clients' own "
 
 
@@ -34,7 +35,9 @@ def draw_curves(rounds: Sequence[Mapping[str, Any]], config: RunConfig, final: C
     accuracy.set(title=f"accuracy on {judging_data(config)}", xlabel="round", ylabel="%")
     accuracy.xaxis.get_major_locator().set_params(integer=True)
     if accuracy.lines:
-        for text in accuracy.legend(fontsize=8, loc="best").get_texts():
+        below: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.19), "ncols": 3}  # hides no curve
+        place = below if len(accuracy.lines) > MOST_NAMES_WITHIN else {"loc": "best"}
+        for text in accuracy.legend(fontsize=8, **place).get_texts():
             text.set_parse_math(False)  # the name of a domain with dollar signs is no formula
     else:
         accuracy.text(0.5, 0.5, "not tested yet", ha="center", va="center", transform=accuracy.transAxes)
@@ -113,12 +116,11 @@ def _bars(axes: Any, values: Mapping[str, float], title: str) -> None:
     )
     labels = [f"{value:,.1f}" if value >= 0.1 or not value else f"{value:.1g}" for value in values.values()]
     axes.bar_label(bars, labels=labels, fontsize=8, padding=3)
-    if any(value > 0 for value in values.values()):  # so that milliseconds can be seen beside seconds
-        axes.set(title=f"{title}, log scale", xscale="log")
-    else:
-        axes.set(title=title, xticks=[])
+    axes.set_title(title)
+    if not any(value > 0 for value in values.values()):
+        axes.set_xticks([])
     axes.invert_yaxis()
     axes.tick_params(axis="y", labelsize=8)
     for text in axes.get_yticklabels():
         text.set_parse_math(False)
-    axes.margins(x=0.25)
+    axes.margins(x=0.15)

@@ -79,6 +79,11 @@ def unread(configs: Sequence[RunConfig], keys: Iterable[str]) -> list[str]:
     return sentences
 
 
+def is_read(config: RunConfig, key: str) -> bool:
+    """Whether a run with these settings reads the key."""
+    return not _lacking(config, key)
+
+
 def _default(config: RunConfig, key: str) -> Scalar:
     return RunConfig.parse({"preset": config.preset} if key != "preset" else {}).flat()[key]
 

@@ -208,7 +208,7 @@ def test_wrong_settings_are_named(make, key):
 
 def test_hyper_prototypes_do_not_take_its_prototypes_place(make):
     config = make.config("fpl", method__prototypes="hyper")
-    with pytest.raises(ConfigError, match=r"^method\.prototypes = 'hyper': method\.name = 'fpl'"):
+    with pytest.raises(ConfigError, match=r"^method\.prototypes = 'hyper' is not offered for method\.name = 'fpl'"):
         type(build_method(make.config("fpl"))).refuse(config)
 
 

@@ -96,7 +96,7 @@ def test_a_strategy_in_an_app_of_ones_own_is_refused_before_round_one(make, name
 def test_methods_without_a_place_for_hyper_prototypes(make, name):
     with pytest.raises(ConfigError) as refused:
         METHODS.find(name).refuse(make.config(name, method__prototypes="hyper"))
-    assert str(refused.value) == (f"method.prototypes = 'hyper': method.name = '{name}' has no prototypes to replace")
+    assert str(refused.value) == f"method.prototypes = 'hyper' is not offered for method.name = '{name}'"
 
 
 @pytest.mark.parametrize("share", SHARES)

@@ -38,14 +38,39 @@ def test_a_group_is_named_by_what_differs(make_run):
     runs = [
         make_run("a", [0.5], method__name="fedavg"),
         make_run("b", [0.5], partition__alpha=0.1),
-        make_run("c", [0.5], local__flip=False),
+        make_run("c", [0.5], local__momentum=0.5),
     ]
     assert names(*runs) == [
-        ("fedavg, partition.alpha = 0.5, local.flip = true", [0]),
-        ("fedhpro, partition.alpha = 0.1, local.flip = true", [0]),
-        ("fedhpro, partition.alpha = 0.5, local.flip = false", [0]),
+        ("fedavg, partition.alpha = 0.5, local.momentum = 0.9", [0]),
+        ("fedhpro, partition.alpha = 0.1, local.momentum = 0.9", [0]),
+        ("fedhpro, partition.alpha = 0.5, local.momentum = 0.5", [0]),
     ]
     assert names(*runs[:1]) == [("fedavg", [0])]
+
+
+def test_what_a_run_does_not_read_makes_no_group_and_is_in_no_name(make_run):
+    fedavg = [
+        make_run(f"a{seed}", [0.5], method__name="fedavg", seed=seed, fedprox__mu=mu, preset=preset)
+        for seed, mu, preset in ((0, 0.01, "paper"), (1, 0.5, "tuned"))
+    ]
+    fedhpro = [make_run(f"h{k}", [0.5], losses__hpal="off", losses__hpal_weight=k) for k in (1.0, 2.0)]
+    assert names(*fedavg, *fedhpro) == [("fedavg", [0, 1]), ("fedhpro", [0])]
+    other = make_run("o", [0.5], losses__hpal="unit", losses__hpal_weight=3.0)
+    prox = make_run("p", [0.5], method__name="fedprox", fedprox__mu=0.5)
+    assert names(*fedavg, fedhpro[0], other, prox) == [
+        ("fedavg", [0, 1]),
+        ("fedhpro, losses.hpal = off", [0]),
+        ("fedhpro, losses.hpal = unit", [0]),
+        ("fedprox", [0]),
+    ]
+
+
+def test_a_preset_is_named_where_it_is_read(make_run):
+    runs = [make_run(name, [0.5], preset=name) for name in ("paper", "reference")]
+    fedavg = make_run("avg", [0.5], method__name="fedavg", preset="reference")
+    assert [name for name, _ in names(*runs, fedavg)] == [
+        "fedhpro, preset = paper", "fedhpro, preset = reference", "fedavg",
+    ]  # fmt: skip
 
 
 def test_what_follows_from_a_preset_is_not_repeated(make_run):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fedhpro_flwr.config import ConfigError
-from fedhpro_flwr.report.runs import Run, find_runs
+from fedhpro_flwr.report.runs import Run, find_runs, without_trials
 
 DEEP = '{"a":' + "[" * 10**5
 
@@ -75,6 +75,21 @@ def test_runs_are_found_below_and_once(make_run, tmp_path: Path):
     first, second = make_run("grid/b", [0.5]), make_run("grid/a/deep", [0.5])
     assert find_runs([tmp_path / "runs"]) == [second, first]
     assert find_runs([first, tmp_path / "runs"]) == [first, second]
+
+
+def test_trials_of_a_tuned_comparison_are_shown_only_if_named_or_alone(make_run, tmp_path: Path):
+    place, trials = tmp_path / "runs" / "compare", tmp_path / "runs" / "compare" / "tuning"
+    chosen = make_run("compare/fedavg/seed-0", [0.5])
+    tried = make_run("compare/tuning/fedavg/local.lr=0.1/seed-9", [0.5], data__validation_share=0.2)
+    an_experiment_of_that_name = make_run("compare/tuning/2026", [0.5])
+
+    def shown(*places):
+        runs = [Run.read(folder) for folder in find_runs(places)]
+        return {run.folder for run in without_trials(runs, places)}
+
+    assert shown(place) == {chosen, an_experiment_of_that_name}
+    assert shown(trials) == shown(place, trials) - {chosen} == {tried, an_experiment_of_that_name}
+    assert shown(place / "tuning" / "fedavg") == {tried}
 
 
 @pytest.mark.parametrize("name", ["nowhere", "empty"])

@@ -6,6 +6,7 @@ import warnings
 
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from fedhpro_flwr.accuracies import ClientsTested, ServerTested
 from fedhpro_flwr.config import RunConfig
@@ -70,6 +71,18 @@ def test_names_that_the_font_lacks_are_no_page_of_warnings():
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         draw_curves(lines(2, domains={"素描": 0.25, "照片": 0.5}), RunConfig.parse())
+
+
+@pytest.mark.parametrize("case", ["many rounds", "domains"])
+def test_no_legend_of_many_names_and_no_bar_hides_what_it_stands_for(case, monkeypatch):
+    """More than a few names stand below the curves; bars begin at zero, so that their lengths can be compared."""
+    drawn, save = [], Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *to, **how: [save(figure, *to, **how), drawn.append(figure)])
+    draw_curves(CASES[case], RunConfig.parse())
+    accuracy, _, *bars = drawn[0].axes
+    is_below = accuracy.get_legend().get_window_extent().y1 < accuracy.get_window_extent().y0
+    assert is_below == (case == "domains")
+    assert [axes.get_xscale() for axes in bars] == ["linear", "linear"]
 
 
 def test_the_groups_are_drawn_with_imbalance_only():
