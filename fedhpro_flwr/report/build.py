@@ -59,7 +59,7 @@ def write_report(
     started = [run for run in runs if run.rounds]
     if not started:
         raise ConfigError(f"no run in {', '.join(map(str, places))} has got through a round yet: {_why(runs[0])}")
-    groups, doubles = group_runs(started)
+    groups, doubles, usual = group_runs(started)
     called = short_folders(runs)
     notes = (
         [f"{_count(trials, 'run')} in which values of --tune were tried: name the folder to see them"]
@@ -77,6 +77,7 @@ def write_report(
         if not run.finished
     ]
     notes += [f"{called[run.folder]} is not shown: another run has its settings and its seed" for run in doubles]
+    notes += [f"where a name does not say it: {usual}"] if usual else []
     notes += [f"{group.name} is {group.stated}" for group in groups if group.stated]
     make_folder(out, f"--out {out}")
     curves = (accuracy_picture(groups), loss_picture(groups))

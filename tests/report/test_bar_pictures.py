@@ -36,11 +36,11 @@ def test_a_run_that_is_still_in_its_first_round_does_not_pull_its_groups_bars_do
     settings = {"data__domains": "north,south"}
     ended = make_run("ended", [0.2, 0.9], **settings)
     begun = make_run("begun", [0.1], seed=1, finished=False, **{**settings, "rounds": 2})
-    both, _ = group_runs([Run.read(ended), Run.read(begun)])
+    both = group_runs([Run.read(ended), Run.read(begun)]).shown
     assert len(both) == 1 and len(both[0].runs) == 2
     assert "from 90.0 (cat) to 100.0 (dog)" in class_picture(both).alt
     assert "from 45.0 (south) to 90.0 (north)" in domain_picture(both).alt
-    alone, _ = group_runs([Run.read(begun)])
+    alone = group_runs([Run.read(begun)]).shown
     assert "from 10.0 (cat) to 100.0 (dog)" in class_picture(alone).alt
 
 

@@ -132,6 +132,6 @@ def test_where_no_run_kept_two_rounds_nothing_moved_and_the_section_says_so(make
     folder = make_run("a", [0.5])
     tensors = {"prototypes": torch.ones(1, 2, 3), "known": torch.ones(1, 2, dtype=torch.bool)}
     save_file({**tensors, "rounds": torch.tensor([1])}, folder / PROTOTYPES_FILE)
-    groups, _ = group_runs([Run.read(folder)])
+    groups = group_runs([Run.read(folder)]).shown
     section = drift_section(groups, tmp_path, central=False, say=print)
     assert (section.pictures, section.notes) == ([], ["no run has kept the prototypes of two rounds"])

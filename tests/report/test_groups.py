@@ -9,7 +9,7 @@ from fedhpro_flwr.report.runs import Run
 
 
 def names(*folders):
-    groups, _ = group_runs([Run.read(folder) for folder in folders])
+    groups = group_runs([Run.read(folder) for folder in folders]).shown
     return [(group.name, [run.config.seed for run in group.runs]) for group in groups]
 
 
@@ -109,9 +109,37 @@ def test_data_files_are_told_apart_by_name_and_not_by_place(make_run):
 
 def test_of_two_runs_with_one_seed_the_finished_one_is_shown(make_run):
     runs = [Run.read(make_run(name, [0.5, 0.6], finished=name != "c")) for name in "abc"]
-    groups, left_out = group_runs(runs)
+    groups, left_out, _ = group_runs(runs)
     assert [run.folder.name for run in groups[0].runs] == ["b"]
     assert sorted(run.folder.name for run in left_out) == ["a", "c"]
+
+
+def test_names_of_an_ablation_say_what_is_changed_and_the_rest_is_said_once(make_run):
+    """With all that differs in it each name would be longer than pictures can hold."""
+    changed = {
+        "hyper_prototypes__prototypes_per_class": 2, "hyper_prototypes__init": "orthogonal", "losses__hpcl_weight": 0.5,
+        "hyper_prototypes__matching_steps": 5, "losses__margin": "none", "losses__hpal": "unit", "local__lr": 0.3,
+    }  # fmt: skip
+    runs = [make_run("0", [0.5]), *(make_run(key, [0.5], **{key: value}) for key, value in changed.items())]
+    runs.append(make_run("avg", [0.5], method__name="fedavg"))
+    groups, _, usual = group_runs([Run.read(folder) for folder in runs])
+    assert [group.name for group in groups] == [
+        "fedhpro",
+        "fedhpro, hyper-prototypes.prototypes-per-class = 2",
+        "fedhpro, hyper-prototypes.init = orthogonal",
+        "fedhpro, losses.hpcl-weight = 0.5",
+        "fedhpro, hyper-prototypes.matching-steps = 5",
+        "fedhpro, losses.margin = none",
+        "fedhpro, losses.hpal = unit",
+        "fedhpro, local.lr = 0.3",
+        "fedavg",
+    ]
+    assert not any(group.stated for group in groups)
+    assert set(usual.split(", ")) == {
+        "hyper-prototypes.prototypes-per-class = 5", "hyper-prototypes.init = normal", "losses.hpcl-weight = 1.0",
+        "hyper-prototypes.matching-steps = 30", "losses.margin = l2-unit", "losses.hpal = paper", "local.lr = 0.05",
+    }  # fmt: skip
+    assert group_runs([Run.read(folder) for folder in runs[:2]]).usual == ""
 
 
 def test_a_group_that_differs_in_too_much_for_a_name_is_named_by_its_folder(make_run):
@@ -121,6 +149,6 @@ def test_a_group_that_differs_in_too_much_for_a_name_is_named_by_its_folder(make
         "evaluation__batch_size": 99, "clients__quorum": 0.9, "class_gradients__samples_per_class": 3,
     }  # fmt: skip
     runs = [Run.read(make_run(name, [0.5], **changes)) for name, changes in (("x/seed-0", {}), ("y/seed-0", other))]
-    groups, _ = group_runs(runs)
+    groups = group_runs(runs).shown
     assert [group.name for group in groups] == ["fedhpro, x/seed-0", "fedhpro, y/seed-0"]
     assert "partition.alpha = 0.1, " in groups[1].stated and "losses.temperature = 0.5" in groups[1].stated

@@ -8,7 +8,7 @@ from fedhpro_flwr.report.runs import Run
 
 
 def shown(*folders):
-    groups, _ = group_runs([Run.read(folder) for folder in folders])
+    groups = group_runs([Run.read(folder) for folder in folders]).shown
     return overview(groups, [])
 
 
