@@ -18,9 +18,11 @@ from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 from fedhpro_flwr.config import Scalar
+from fedhpro_flwr.engine import RESIDENT
 from fedhpro_flwr.records import CLIENT_RAISED
 
 FIRST_NODE_ID = 100  # so that nobody mistakes a node id for a partition id
+OWN_FILES = {"data.path": "", "data.weights": "", "data.tokenizer": "hashing"}  # settings, and what they are without any
 
 
 class InProcessGrid(Grid):
@@ -89,5 +91,7 @@ def run_in_process(
     server_app: ServerApp, client_app: ClientApp, num_nodes: int, run_config: Mapping[str, Scalar]
 ) -> None:
     """Run a server app against in-process clients; its exceptions come through."""
+    if any(run_config.get(key, none) != none for key, none in OWN_FILES.items()):
+        RESIDENT.entries.clear()  # the process may have had another run, and these files may have changed since
     grid = InProcessGrid(client_app, num_nodes, run_config)
     server_app(grid, Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config=dict(run_config)))

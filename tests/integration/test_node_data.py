@@ -15,7 +15,6 @@ from sklearn.datasets import load_digits
 
 from client_app.app import app as client_app
 from fedhpro_flwr.config import RunConfig
-from fedhpro_flwr.engine import RESIDENT
 from fedhpro_flwr.launch.in_process import InProcessGrid, run_in_process
 from fedhpro_flwr.report.build import write_report
 from fedhpro_flwr.runs.closing import closing
@@ -38,7 +37,6 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(folder: Path, places: Path | str, **settings: Any) -> dict[str, Any]:
-    RESIDENT.entries.clear()  # as a process that has just started
     own = {
         "data.name": "npz",
         "data.path": str(places),
