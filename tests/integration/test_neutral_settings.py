@@ -3,7 +3,7 @@ those of the method that is left. And each does something at another value, or t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -13,8 +13,9 @@ from safetensors.numpy import load_file
 from client_app.app import app as client_app
 from fedhpro_flwr.config import RunConfig, Scalar
 from fedhpro_flwr.launch.in_process import run_in_process
-from fedhpro_flwr.runs import results
 from server_app.app import app as server_app
+
+pytestmark = pytest.mark.usefixtures("no_pictures")
 
 Settings = Mapping[str, Scalar]
 Play = Callable[[Settings], bytes]
@@ -98,8 +99,8 @@ OTHER: dict[str, tuple[Settings, Settings]] = {
 
 
 @pytest.fixture(scope="module")
-def play(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Play]:
-    """The bits of the model that a run with these settings leaves; each run is played once, and leaves no picture."""
+def play(tmp_path_factory: pytest.TempPathFactory) -> Play:
+    """The bits of the model that a run with these settings leaves; each run is played once."""
 
     @cache
     def model(settings: tuple[tuple[str, Scalar], ...]) -> bytes:
@@ -109,9 +110,7 @@ def play(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Play]:
         run_in_process(server_app, client_app, clients, config.flat() | {"clients.num-nodes": clients})
         return b"".join(tensor.tobytes() for _, tensor in sorted(load_file(folder / "model.safetensors").items()))
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(results, "draw_curves", lambda *_: b"")  # half of the time of runs as short as these
-        yield lambda settings: model(tuple(sorted(settings.items())))
+    return lambda settings: model(tuple(sorted(settings.items())))
 
 
 @pytest.mark.parametrize("name", SAME)

@@ -14,17 +14,12 @@ from sklearn.datasets import load_digits
 from three_rounds import SMALL, run
 
 from fedhpro_flwr.data.partition import PartitionPlan, partition, split_test
-from fedhpro_flwr.runs import results
 from fedhpro_flwr.runs.run_folder import read_rounds
+
+pytestmark = pytest.mark.usefixtures("no_pictures")
 
 CLASSES = ("ant", "bee", "cat")
 TRAINING, TEST = np.arange(0, 150), np.arange(150, 300)  # of the digits 0, 1 and 2
-
-
-@pytest.fixture(autouse=True)
-def no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half of the time of runs as short as these."""
-    monkeypatch.setattr(results, "draw_curves", lambda *_: b"")
 
 
 @pytest.fixture(scope="module")
