@@ -11,9 +11,12 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 from flwr.supercore.task_identity import TaskIdentity
+
+from fedhpro_flwr.runs import results
 
 # Last on the path: the folders in here are called as packages may be.
 sys.path.append(str(Path(__file__).resolve().parent))
@@ -23,6 +26,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_threa
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 torch.set_num_threads(1)
+
+# The same examples on every run and machine, without a data base beside the tests, and however slow the machine is.
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=50, database=None)
+hypothesis.settings.load_profile("repeatable")
 
 # Outside a Flower process nobody has said which run this is, and Message() insists on knowing.
 TaskIdentity.run_id = TaskIdentity.node_id = TaskIdentity.task_id = 1
@@ -39,6 +46,23 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+DRAWN = results.draw_curves
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_pictures() -> Iterator[None]:
+    """Runs within the tests' own process draw no curves.png, which takes longer than a short run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(results, "draw_curves", lambda *_: b"not drawn")
+        yield
+
+
+@pytest.fixture
+def pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They draw it after all."""
+    monkeypatch.setattr(results, "draw_curves", DRAWN)
 
 
 @pytest.fixture(scope="module")

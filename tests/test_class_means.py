@@ -17,7 +17,7 @@ def some_features(count, seed=0, classes=CLASSES):
 
 
 @given(st.integers(1, 40), st.integers(0, 1000))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_class_means_are_those_of_a_loop(count, seed):
     z, labels = some_features(count, seed)
     means = ClassMeans.of(z, labels, CLASSES)
@@ -30,7 +30,7 @@ def test_class_means_are_those_of_a_loop(count, seed):
 
 
 @given(st.integers(0, 1000))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_the_order_of_the_samples_does_not_matter(seed):
     z, labels = some_features(20, seed)
     order = torch.randperm(20, generator=torch.Generator().manual_seed(seed))

@@ -116,7 +116,7 @@ def test_argparse_refuses_with_2(arguments, capsys):
     assert left.value.code == 2
 
 
-def test_a_run_from_beginning_to_end(tmp_path, capsys):
+def test_a_run_from_beginning_to_end(tmp_path, capsys, pictures):
     assert run(tmp_path) == 0
     folder = only_folder(tmp_path)
     assert {path.name for path in folder.iterdir()} == {
@@ -134,6 +134,7 @@ def test_a_run_from_beginning_to_end(tmp_path, capsys):
     said = capsys.readouterr().out
     assert f"results in {folder}" in said
     assert "mean of last ten" in said
+    assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
     (line,) = read_rounds(folder)
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["accuracy"]["best"] == line["tested"]["accuracy"]

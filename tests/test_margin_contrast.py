@@ -62,7 +62,7 @@ def test_a_margin_or_a_distance_of_any_size_is_finite():
     assert float(margin_contrast(centres[:1], torch.tensor([1]), centres, 1e4)) == pytest.approx(2e4)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.permutations(range(POINTS)), st.floats(0, 5), st.floats(0.01, 5), st.floats(-10, 10))
 def test_order_place_and_margin(order, margin, more, shift):
     points, centres = drawn(2, POINTS, WIDTH), drawn(3, CLASSES, WIDTH)

@@ -22,7 +22,7 @@ from fedhpro_flwr.engine import RESIDENT
 from fedhpro_flwr.records import CLIENT_RAISED
 
 FIRST_NODE_ID = 100  # so that nobody mistakes a node id for a partition id
-OWN_FILES = {"data.path": "", "data.weights": "", "data.tokenizer": "hashing"}  # settings, and what they are without any
+OWN_FILES = {"data.path": "", "data.weights": "", "data.tokenizer": "hashing"}  # what these are without files
 
 
 class InProcessGrid(Grid):

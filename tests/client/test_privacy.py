@@ -104,7 +104,7 @@ def test_what_is_short_enough_stays_bit_for_bit():
     assert all(a is b for a, b in zip(blurred(tensors, 1.0, 0.0, noise()), tensors, strict=True))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=6),
     st.lists(st.floats(-1e6, 1e6, width=32), max_size=6),

@@ -57,7 +57,7 @@ def meddling(change):
 
 
 @pytest.mark.parametrize("sends_more", [True, False])
-def test_what_a_client_calls_its_records_and_phases_ends_no_run(sends_more, tmp_path):
+def test_what_a_client_calls_its_records_and_phases_ends_no_run(sends_more, tmp_path, pictures):
     def evil(server_round, client, message, work):
         reply = work()
         if client == 0:

@@ -15,8 +15,6 @@ from fedhpro_flwr.config import RunConfig, Scalar
 from fedhpro_flwr.launch.in_process import run_in_process
 from server_app.app import app as server_app
 
-pytestmark = pytest.mark.usefixtures("no_pictures")
-
 Settings = Mapping[str, Scalar]
 Play = Callable[[Settings], bytes]
 

@@ -16,8 +16,6 @@ from three_rounds import SMALL, run
 from fedhpro_flwr.data.partition import PartitionPlan, partition, split_test
 from fedhpro_flwr.runs.run_folder import read_rounds
 
-pytestmark = pytest.mark.usefixtures("no_pictures")
-
 CLASSES = ("ant", "bee", "cat")
 TRAINING, TEST = np.arange(0, 150), np.arange(150, 300)  # of the digits 0, 1 and 2
 

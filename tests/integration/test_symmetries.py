@@ -37,8 +37,6 @@ AT_ONCE: Mapping[str, Scalar] = {
     "calibration.epochs": 3,
     "calibration.matching-steps": 2,
 }
-pytestmark = pytest.mark.usefixtures("no_pictures")
-
 HEAD = ("head.weight", "head.bias")
 PIXELS, LABELS = load_digits(return_X_y=True)
 TEST = np.arange(300, 500)

@@ -56,7 +56,7 @@ def by_pairs(points):
 
 
 @given(st.integers(1, 25), st.integers(2, 6), st.integers(0, 10_000))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_every_level_is_that_of_the_equation(count, width, seed):
     points = np.random.default_rng(seed).normal(size=(count, width))
     levels = finch(points)
@@ -67,7 +67,7 @@ def test_every_level_is_that_of_the_equation(count, width, seed):
 
 
 @given(st.integers(2, 40), st.integers(0, 10_000))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_levels_merge_whole_clusters_and_lengths_do_not_matter(count, seed):
     draw = np.random.default_rng(seed)
     points = draw.normal(size=(count, 4))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fedhpro_flwr.client.local_steps import epoch
@@ -17,7 +17,6 @@ SIDES = st.integers(1, 9)
 
 
 @given(st.integers(1, 5), st.integers(1, 3), SIDES, SIDES, st.integers(0, 4), st.booleans(), SEEDS)
-@settings(deadline=None)
 def test_every_image_is_a_window_of_its_padded_self(count, channels, height, width, padding, flip, seed):
     x = torch.rand(count, channels, height, width, generator=torch.Generator().manual_seed(seed)) + 1
     for draw in (lambda x, **given: Crops.draw(count, **given).cut(x), crop_and_flip_alike):
@@ -34,7 +33,6 @@ def test_every_image_is_a_window_of_its_padded_self(count, channels, height, wid
 
 
 @given(st.integers(1, 6), st.integers(1, 3), SIDES, SIDES, SEEDS)
-@settings(deadline=None)
 def test_a_batch_is_normalised_sample_by_sample(count, channels, height, width, seed):
     generator = torch.Generator().manual_seed(seed)
     inputs = torch.randint(0, 256, (count, channels, height, width), dtype=torch.uint8, generator=generator)
@@ -45,7 +43,6 @@ def test_a_batch_is_normalised_sample_by_sample(count, channels, height, width, 
 
 
 @given(st.integers(1, 200), st.integers(1, 50), SEEDS)
-@settings(deadline=None)
 def test_an_epoch_visits_every_sample_once(samples, size, seed):
     order, drawn, augmentation = (torch.Generator().manual_seed(seed) for _ in range(3))
     data = ClientData(Split(torch.arange(samples).float()[:, None], torch.arange(samples)), None, (0.0,), (1.0,))

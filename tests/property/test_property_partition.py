@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from fedhpro_flwr.data.hold_out import hold_out
@@ -36,7 +36,6 @@ def problems(draw: st.DrawFn) -> tuple[np.ndarray, int, PartitionPlan, int]:
 
 
 @given(problems())
-@settings(deadline=None)
 def test_every_kept_sample_belongs_to_exactly_one_client(problem):
     labels, num_classes, plan, seed = problem
     result = partition(labels, num_classes, plan, seed)
@@ -48,7 +47,6 @@ def test_every_kept_sample_belongs_to_exactly_one_client(problem):
 
 
 @given(problems())
-@settings(deadline=None)
 def test_counts_add_up(problem):
     labels, num_classes, plan, seed = problem
     result = partition(labels, num_classes, plan, seed)
@@ -62,7 +60,6 @@ def test_counts_add_up(problem):
 
 
 @given(problems())
-@settings(deadline=None)
 def test_the_seed_decides(problem):
     labels, num_classes, plan, seed = problem
     first, again = (partition(labels, num_classes, plan, seed) for _ in range(2))
@@ -72,7 +69,6 @@ def test_the_seed_decides(problem):
 
 
 @given(problems(), st.integers(1, 200), SEEDS)
-@settings(deadline=None)
 def test_test_data_follow_the_training_counts(problem, size, seed):
     labels, num_classes, plan, _ = problem
     counts = partition(labels, num_classes, plan, seed).class_counts(labels, num_classes)
