@@ -4,7 +4,7 @@ A client's data is at the `data-path` of its SuperNode's config. If the config h
 in the folder `data.path`, and so is what the server has to test on:
 
     client-0, client-1, ...     a folder each, or a file: client-0.npz, client-0.csv, client-0.zip
-    server                      likewise; may be missing
+    server                      likewise, and there may be a test part alone; may be missing
 
 All have the format `data.name` and classes from `data.classes`. A client may have any of these classes, and any number
 of samples.
@@ -18,7 +18,6 @@ from flwr.app import Context
 
 from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.config import ConfigError, RunConfig
-from fedhpro_flwr.data.data_set import Split
 from fedhpro_flwr.data.own_format import SUFFIXES, OwnSamples, own_normalisation, own_reader
 from fedhpro_flwr.data.registry import DataSource, refuse_unused
 from fedhpro_flwr.engine import RESIDENT
@@ -137,7 +136,8 @@ def server_data(config: RunConfig) -> ClientData | None:
         if place is None:
             return None
         source, samples = _read(config, place)
-        test: Split = samples.train if samples.test is None else samples.test
+        test = samples.train if samples.test is None else samples.test
+        assert test is not None  # what was read has one of both
         shape = tuple(test.inputs.shape[1:])
         source.refuse_other_shape(shape)
         return ClientData(None, test, *own_normalisation(shape))

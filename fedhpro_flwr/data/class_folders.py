@@ -3,8 +3,9 @@
     class/picture.png
     train/class/picture.png, test/class/picture.png
 
-In the second form each picture's part is given, in the first one the caller chooses the test part. A validation part
-beside a test part is left alone, and one folder around all of it, as in a .zip of a folder, does not matter.
+In the second form each picture's part is given, in the first one the caller chooses the test part. If the classes are
+declared, there may be a test part alone. A validation part beside a test part is left alone, and one folder around all
+of it, as in a .zip of a folder, does not matter.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class ClassFolders:
     Args:
         names: of the pictures, sorted.
         class_names: the declared ones, or else those of the training part, sorted.
-        has_test: whether there are train and test folders.
+        has_test: whether there are train and test folders, or a test folder alone.
     """
 
     names: tuple[PurePosixPath, ...]
@@ -57,11 +58,9 @@ class ClassFolders:
 
     def samples(self, inputs: Tensor) -> OwnSamples:
         """`inputs` [N, ...], made of the pictures in their order, with the pictures' classes and split into parts."""
-        whole = Split(inputs, torch.from_numpy(self.labels()))
-        if not self.has_test:
-            return OwnSamples(whole, None, self.class_names)
-        is_test = self.is_test()
-        return OwnSamples(whole.subset(~is_test), whole.subset(is_test), self.class_names)
+        whole, is_test = Split(inputs, torch.from_numpy(self.labels())), self.is_test()
+        train = None if is_test.all() else whole.subset(~is_test)
+        return OwnSamples(train, whole.subset(is_test) if self.has_test else None, self.class_names)
 
 
 def class_folders(
@@ -90,7 +89,8 @@ def class_folders(
     if parts == {(TRAIN,), (VALIDATION,)}:
         raise ValueError(f"{place} has a part to train on and one to validate on; call the one to test on {TEST}")
     is_flat = all(is_part(str(folder)) and str(folder) not in declared for folder in classes)  # no classes in the parts
-    if is_flat or (parts != {()} and parts - {(VALIDATION,)} != {(TRAIN,), (TEST,)}):
+    divided = [{(TRAIN,), (TEST,)}, *([{(TEST,)}] if declared else [])]  # a test part alone does not show all classes
+    if is_flat or (parts != {()} and parts - {(VALIDATION,)} not in divided):
         within = {PurePosixPath(*folder.parts[around:]) for folder in classes}
         raise ValueError(
             f"{place} has no folders of classes: it needs class/picture.png, "

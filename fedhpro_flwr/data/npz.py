@@ -3,7 +3,8 @@
     x_train, y_train; or train_images, train_labels; or images, labels          to train on
     x_test, y_test; or test_images, test_labels                                 to test on; may be left out
 
-Any pair to train on goes with any pair to test on; without the latter, a test part is split off.
+Any pair to train on goes with any pair to test on; without the latter, a test part is split off. What the server alone
+tests on may be a pair to test on and nothing else.
 `data/npz_layout.py` says which other arrays are refused.
 
 Images are uint8 [N, H, W], [N, H, W, ch] or [N, ch, H, W] with 1 or 3 channels, or floats of those shapes in
@@ -49,7 +50,7 @@ def npz(source: DataSource) -> OwnSamples:
     file = own_path(source)
     if file.is_dir():
         raise ValueError(f"{file} is a folder, data.name = 'npz' reads one .npz file; name the file")
-    train, test = read_npz(file, whole=True)
+    train, test = read_parts(file, whole=True)
     largest = max(int(split.labels.max()) for split in (train, test) if split is not None)
     declared = declared_classes(source.classes)
     if declared and largest >= len(declared):
@@ -62,8 +63,20 @@ def npz(source: DataSource) -> OwnSamples:
     return OwnSamples(train, test, declared or tuple(str(c) for c in range(largest + 1)))
 
 
-def read_npz(file: Path, *, whole: bool = False) -> tuple[Split, Split | None]:
-    """Read the training part and, if there is one, the test part.
+def read_npz(file: Path) -> tuple[Split, Split | None]:
+    """Read the training part and, if there is one, the test part of a published file.
+
+    Raises:
+        ValueError: as `read_parts`, or there is no training part.
+    """
+    train, test = read_parts(file)
+    if train is None:
+        raise ValueError(f"{file} has no training part: x_train and y_train are needed")
+    return train, test
+
+
+def read_parts(file: Path, *, whole: bool = False) -> tuple[Split | None, Split | None]:
+    """Read the training part and the test part; a file has at least one of both.
 
     Args:
         file: a .npz archive.
@@ -75,7 +88,7 @@ def read_npz(file: Path, *, whole: bool = False) -> tuple[Split, Split | None]:
     with open_npz(file) as archive:
         try:
             train, test = layout(archive.files)
-            names = (*train, *(test or ()))
+            names = (*(train or ()), *(test or ()))
             arrays = {name: stored_array(archive, name) for name in names}
             if test and not any(arrays[name].size for name in test):
                 raise ValueError(f"{' and '.join(test)} hold no samples; leave both out of the file")
@@ -86,7 +99,7 @@ def read_npz(file: Path, *, whole: bool = False) -> tuple[Split, Split | None]:
             raise ValueError(f"{file} is damaged or truncated ({error})") from error
         except ValueError as error:
             raise ValueError(f"{file}: {error}") from error
-    return _split(file, train, arrays), _split(file, test, arrays) if test else None
+    return _split(file, train, arrays) if train else None, _split(file, test, arrays) if test else None
 
 
 def open_npz(file: Path) -> np.lib.npyio.NpzFile:

@@ -25,17 +25,17 @@ class Header:
     dtype: np.dtype[np.generic]
 
 
-def layout(names: Sequence[str]) -> tuple[Pair, Pair | None]:
-    """The training pair and, if there is one, the test pair of a file that holds arrays of these names.
+def layout(names: Sequence[str]) -> tuple[Pair | None, Pair | None]:
+    """The training pair and the test pair of a file that holds arrays of these names; it has at least one of both.
 
     Raises:
-        ValueError: no training pair or several, several test pairs, half a pair, or a validation but no test part.
+        ValueError: no pair, several of a part, half a pair, or a validation but no test part.
     """
     train = [pair for pair in TRAIN if set(pair) <= set(names)]
-    if not train:
+    test = [pair for pair in TEST if set(pair) & set(names)]
+    if not train and not any(set(pair) <= set(names) for pair in test):
         wanted = "; or ".join(", ".join(pair) for pair in TRAIN)
         raise ValueError(f"it holds {ten_of(names) or 'nothing'}; it needs {wanted}, and may have a test part")
-    test = [pair for pair in TEST if set(pair) & set(names)]
     for part, found in (("training", train), ("test", test)):
         if len(found) > 1:
             held = [name for pair in found for name in pair if name in names]
@@ -49,7 +49,7 @@ def layout(names: Sequence[str]) -> tuple[Pair, Pair | None]:
         raise ValueError(
             f"it holds {', '.join(validation)} but no test part: name it x_test, y_test to test on it, or leave it out"
         )
-    return train[0], test[0] if test else None
+    return train[0] if train else None, test[0] if test else None
 
 
 def refuse_unread(headers: Mapping[str, Header], read: Sequence[str]) -> None:

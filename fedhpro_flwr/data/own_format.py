@@ -24,13 +24,13 @@ class OwnSamples:
     """What was read.
 
     Args:
-        train: the samples, or their training part.
+        train: the samples, or their training part; None if there is a test part alone, which will do at the server.
         test: the test part; None if the data has none.
         class_names: one name a class id; those that `data.classes` declares, if it declares any.
         vocabulary: of text, how many token ids there are; 0 for anything else.
     """
 
-    train: Split
+    train: Split | None
     test: Split | None
     class_names: tuple[str, ...]
     vocabulary: int = 0
@@ -39,17 +39,16 @@ class OwnSamples:
         """The data set of one place, with `data.test-share` split off for testing if it has no test part.
 
         Raises:
-            ValueError: no test part can be split off; the samples of both parts have different shapes, or another shape
-                than `data.input-shape` declares; or a class that `data.classes` does not declare has no training
-                sample.
+            ValueError: there is a test part alone, or none can be split off; the samples of both parts have different
+                shapes, or another shape than `data.input-shape` declares; or a class that `data.classes` does not
+                declare has no training sample.
         """
+        train, test = self.training(source.path), self.test
         if not source.classes:
-            self._refuse_unseen_classes(source.path)
+            self._refuse_unseen_classes(source.path, train)
             self._warn_of_alike_classes(source.path)
-        train, test = self.train, self.test
         if test is None:
-            parts = hold_out(self.train.labels.numpy(), source.test_share, source.split_seed)
-            train, test = map(self.train.subset, parts)
+            train, test = map(train.subset, hold_out(train.labels.numpy(), source.test_share, source.split_seed))
         mean, std = own_normalisation(tuple(train.inputs.shape[1:]))
         try:
             found = DataSet(source.name, train, test, self.class_names, mean, std, vocabulary=self.vocabulary)
@@ -58,9 +57,19 @@ class OwnSamples:
         source.refuse_other_shape(found.input_shape)
         return found
 
-    def _refuse_unseen_classes(self, place: str) -> None:
+    def training(self, place: str) -> Split:
+        """The samples to train on, of data that lies at `place`.
+
+        Raises:
+            ValueError: there are none.
+        """
+        if self.train is None:
+            raise ValueError(f"{place} holds a test part alone; add samples to train on")
+        return self.train
+
+    def _refuse_unseen_classes(self, place: str, train: Split) -> None:
         """Without declared classes each one needs a training sample: a gap between the labels is a mistake."""
-        counts = self.train.labels.bincount(minlength=len(self.class_names))
+        counts = train.labels.bincount(minlength=len(self.class_names))
         if int(counts.min()) == 0:
             raise ValueError(
                 f"{place}: no training sample has the label {self.class_names[int(counts.argmin())]}, of "
@@ -83,9 +92,9 @@ class OwnSamples:
         """The training and the test part of one client; no test part if it has too few samples to split one off.
 
         Raises:
-            ValueError: samples have another shape than `data.input-shape` declares.
+            ValueError: there is a test part alone, or samples have another shape than `data.input-shape` declares.
         """
-        train, test = self.train, self.test
+        train, test = self.training(source.path), self.test
         if test is None and len(ids := held_out(train.labels.numpy(), source.test_share, source.split_seed)):
             train, test = train.subset(kept(train.labels.numpy(), ids)), train.subset(ids)
         for split in (train, test):

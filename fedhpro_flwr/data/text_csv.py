@@ -4,7 +4,7 @@
     spam,"Win, now!"
 
 The header names the columns, in any order; further columns are ignored. If there is no test.csv, a test part is
-split off. The token ids are kept beside the file.
+split off. If the classes are declared, there may be a test.csv alone. The token ids are kept beside the file.
 """
 
 from __future__ import annotations
@@ -46,15 +46,16 @@ def text_csv(source: DataSource) -> OwnSamples:
     """
     path = own_path(source)
     file, test_file = (path / "train.csv", path / "test.csv") if path.is_dir() else (path, None)
-    if not file.exists():
+    class_names = declared_classes(source.classes)
+    train = test = None
+    if file.exists():
+        labelled = _read(file)
+        class_names = class_names or _class_names(file, {label for _, label, _ in labelled})
+        train, vocabulary = _split(file, labelled, class_names, source)
+    elif not class_names or test_file is None or not test_file.exists():
         raise FileNotFoundError(f"data.path = {str(path)!r} is a folder without train.csv; put that file into it")
-    labelled = _read(file)
-    declared = declared_classes(source.classes)
-    class_names = declared or _class_names(file, {label for _, label, _ in labelled})
-    train, vocabulary = _split(file, labelled, class_names, source)
-    test = None
     if test_file is not None and test_file.exists():
-        test, _ = _split(test_file, _read(test_file), class_names, source)
+        test, vocabulary = _split(test_file, _read(test_file), class_names, source)
     return OwnSamples(train, test, class_names, vocabulary)
 
 

@@ -122,9 +122,10 @@ def of_node(subject: Subject, path: str) -> str:
     refuse_unused(source)
     samples = own_reader(source.name)(source)
     samples.parts(source)  # raises if the samples do not have the declared shape
-    present = int(samples.train.labels.bincount().count_nonzero())
+    train = samples.training(path)
+    present = int(train.labels.bincount().count_nonzero())
     test = f", {len(samples.test)} to test on" if samples.test else ""
-    return f"{path} ({source.name}): {len(samples.train)} samples of {present} classes{test}"
+    return f"{path} ({source.name}): {len(train)} samples of {present} classes{test}"
 
 
 def refuse_other_run(subject: Subject, config: RunConfig) -> None:

@@ -57,6 +57,26 @@ def test_a_declared_class_may_be_in_the_test_part_alone(tmp_path: Path) -> None:
     assert found.train.labels.tolist() == [0] and found.test is not None and found.test.labels.tolist() == [0, 1]
 
 
+@pytest.mark.parametrize("name", ["npz", "image-folder", "text-csv"])
+def test_a_test_part_alone_is_tested_on_and_not_trained_on(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    if name == "npz":
+        path = tmp_path / "a.npz"
+        np.savez(path, x_test=np.zeros((2, 4, 4), np.uint8), y_test=np.array([0, 2]))
+    elif name == "image-folder":
+        picture_folder(path, "Test/cat/1.png", "Test/fox/1.png")
+    else:
+        path.mkdir()
+        (path / "test.csv").write_text("label,text\ncat,purrs\nfox,barks\n")
+    source = DataSource(name=name, path=str(path), classes="cat, dog, fox")
+    found = OWN_FORMATS[name](source)
+    assert found.train is None and found.test is not None and found.test.labels.tolist() == [0, 2]
+    assert found.class_names == ("cat", "dog", "fox")
+    for trained in (found.parts, found.data_set):
+        with pytest.raises(ValueError, match=rf"{path} holds a test part alone; add samples to train on$"):
+            trained(source)
+
+
 def test_labels_of_a_csv_are_declared_names(tmp_path: Path) -> None:
     file = tmp_path / "a.csv"
     file.write_text("label,text\n7,seven\n3,three\n")
