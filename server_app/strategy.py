@@ -14,12 +14,12 @@ from torch import Tensor
 
 from fedhpro_flwr.accuracies import NO_BREAKDOWN, Breakdown, ServerTested
 from fedhpro_flwr.client.privacy import worst_spent
-from fedhpro_flwr.config import RunConfig
+from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.exchange import GlobalModel
 from fedhpro_flwr.head import head_shape
 from fedhpro_flwr.methods import Method, build_method
 from fedhpro_flwr.methods.hook_checks import checked, refuse_records, restored
-from fedhpro_flwr.methods.restorable import refuse_unrestored
+from fedhpro_flwr.methods.restorable import refuse_unrestored, unstarted
 from fedhpro_flwr.records import Tensors, Update, tensors_of
 from fedhpro_flwr.runs.checkpoint import Checkpoint
 from fedhpro_flwr.runs.reports import Observer, RoundReport, mean_loss
@@ -74,6 +74,7 @@ class FedHProStrategy(FlowerStrategy):
     ) -> None:
         self.config, self.test, self.observers, self.data = config, test, tuple(observers), data
         self.method = method or build_method(config)
+        self.unstarted = unstarted(self.method)
         self.known_breakdown, self.encoders, self.resume = breakdown, encoders, resume
         self.so_far = run_so_far(resume, config, data, run)
         self.clients = Clients(config, self.so_far, data)
@@ -99,10 +100,12 @@ class FedHProStrategy(FlowerStrategy):
 
         Raises:
             QuorumError: too few clients replied well in a round, however often it was repeated.
-            ConfigError: the nodes are not those the settings need, `initial_arrays` are no model, or `train_config` or
-                `evaluate_config` holds settings: server and clients both go by `config`.
+            ConfigError: the nodes are not those the settings need, `initial_arrays` are no model, `train_config` or
+                `evaluate_config` holds settings (server and clients both go by `config`), or it was started before.
         """
         refuse_settings(train_config, evaluate_config)
+        if self.initial:  # clients kept what belongs to the first run
+            raise ConfigError("this strategy has been started; make another one for another run")
         self.result, self.evaluate_fn = Result(), evaluate_fn
         config, before = self.config, self.so_far.server_round
         num_rounds = config.rounds if num_rounds is None else num_rounds
@@ -132,7 +135,7 @@ class FedHProStrategy(FlowerStrategy):
         self.clients.new_round(self.watch)
         _, earlier = self.clients.until_quorum(lambda: self.attempt(server_round, grid))
         if server_round == self.so_far.server_round + 1:
-            refuse_unrestored(self.method, self.initial, self.state)
+            refuse_unrestored(self.method, self.unstarted, self.initial, self.state)
         tested = self.tested() if is_last or server_round % self.config.evaluation.every == 0 else None
         report = RoundReport.of(
             server_round,

@@ -206,3 +206,12 @@ def test_no_rounds_are_no_rounds():
     result = strategy.start(InProcessGrid(app, 1), array_record(begun), num_rounds=0)
     assert result.train_metrics_clientapp == {} and list(result.evaluate_metrics_clientapp) == [0]
     assert all(torch.equal(tensor, begun[name]) for name, tensor in strategy.model.shared.items())
+
+
+def test_a_strategy_is_started_once():
+    config = RunConfig.parse(rounds=1, partition__num_partitions=1)
+    app = make_client_app(lambda config, task, context: (new_model(), own_data()))
+    strategy = FedHProStrategy(config)
+    strategy.start(InProcessGrid(app, 1), begun := array_record(new_model().state_dict()))
+    with pytest.raises(ConfigError, match=r"^this strategy has been started; make another one for another run$"):
+        strategy.start(InProcessGrid(app, 1), begun)

@@ -90,6 +90,7 @@ class ExportedModel:
 
         Raises:
             ValueError: samples that the model does not take, or a picture that cannot be read; the message says which.
+            ConfigError: a batch of one, and the model has a batch norm that takes its statistics from the batch.
         """
         return self.of_inputs(self.inputs(samples), batch_size=batch_size)
 
@@ -133,12 +134,19 @@ class ExportedModel:
     def _of_batches(self, last: nn.Module, inputs: Tensor, batch_size: int) -> Tensor:
         described = self.description
         prepare = ClientData(None, None, described.mean, described.std).encoder_inputs
+        batches = torch.split(inputs, batch_size or described.batch_size)
+        if any(len(batch) == 1 for batch in batches) and any(map(_looks_at_the_batch, self.model.modules())):
+            raise ConfigError(
+                f"{described.architecture} has a batch norm without running statistics: what it says of a sample "
+                "depends on the others of its batch, and of one alone it says nothing"
+            )
         # As in the run's test: the encoder, then the head.
-        results = [
-            last(self.model.encoder(prepare(batch.to(self.device)))).float().cpu()
-            for batch in torch.split(inputs, batch_size or described.batch_size)
-        ]
+        results = [last(self.model.encoder(prepare(batch.to(self.device)))).float().cpu() for batch in batches]
         return torch.cat(results)
+
+
+def _looks_at_the_batch(module: nn.Module) -> bool:
+    return isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None
 
 
 def load_exported(

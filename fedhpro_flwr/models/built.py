@@ -18,7 +18,8 @@ def refuse_unbuilt(built: object, name: str, shape: ModelShape) -> Model:
         shape: what the builder was asked for.
 
     Raises:
-        ValueError: it is no `Model`, has another number of classes or of features, or parameters without a shape.
+        ValueError: it is no `Model`, has another number of classes or of features, parameters without a shape, or
+            entries in its `state_dict` that are no tensors.
     """
     if not isinstance(built, Model):
         raise ValueError(f"model {name!r}: its builder returned {type(built).__name__}, it must return a Model")
@@ -27,6 +28,10 @@ def refuse_unbuilt(built: object, name: str, shape: ModelShape) -> Model:
         raise ValueError(
             f"model {name!r}: {lazy[0]} has no shape before the first batch, and models are sent before it; "
             "give the layer its number of inputs"
+        )
+    if others := [entry for entry, value in built.state_dict().items() if not isinstance(value, Tensor)]:
+        raise ValueError(
+            f"model {name!r}: {others[0]} of its state_dict is no tensor, so it cannot be sent; leave it out"
         )
     if built.num_classes != shape.num_classes:
         raise ValueError(

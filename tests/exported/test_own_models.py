@@ -10,7 +10,9 @@ from torch import nn
 from fedhpro_flwr import load_exported
 from fedhpro_flwr.data import DATA_SETS, DataSet, Split
 from fedhpro_flwr.exported.model import Predictions
+from fedhpro_flwr.exported.onnx_graph import write_onnx
 from fedhpro_flwr.models import MODELS, Model, model
+from fedhpro_flwr.settings.flat_keys import ConfigError
 
 
 class Scaled(nn.Module):
@@ -19,16 +21,17 @@ class Scaled(nn.Module):
     def __init__(self, how: str) -> None:
         super().__init__()
         self.layer = nn.Linear(6, 8)
+        self.norm = nn.BatchNorm1d(8, track_running_stats=False) if how == "batch" else nn.Identity()
         scales = torch.linspace(0.5, 1.5, 6)
         if how == "buffer":
             self.register_buffer("scales", scales, persistent=False)
-        elif how == "attribute":
+        elif how in ("attribute", "batch"):
             self.scales = scales
         else:  # a number of Python's, which a tensor without numbers has none of
             self.scales = torch.tensor([scale.item() for scale in scales])
 
     def forward(self, x):
-        return torch.relu(self.layer(x / self.scales))
+        return torch.relu(self.norm(self.layer(x / self.scales)))
 
 
 @pytest.fixture
@@ -98,3 +101,19 @@ def test_one_picture_and_tensors_of_any_float(digits, vectors, tmp_path):
     expected = load_exported(vectors.folder).predict(inputs).logits
     for given in (inputs.bfloat16(), inputs.double(), inputs.clone().requires_grad_()):
         assert torch.equal(load_exported(vectors.folder).predict(given).logits, expected)
+
+
+def test_one_sample_alone_is_refused_by_a_batch_norm_without_statistics(registered, run_of, vectors, tmp_path):
+    own = {key: vectors.config.flat()[key] for key in ("data.name", "data.path", "data.train-limit", "method.name")}
+    run = run_of(tmp_path / "run", **own, **{"model.name": registered("batch"), "rounds": 1})
+    exported = load_exported(run.folder)
+    assert len(exported.predict(run.test.inputs[:2]).labels) == 2
+    said = r"^scaled-batch has a batch norm without running statistics: what it says of a sample depends on the others"
+    for ask in (
+        lambda: exported.predict(run.test.inputs[:1]),
+        lambda: exported.features(run.test.inputs[:3], batch_size=2),
+        lambda: write_onnx(exported, tmp_path / "m.onnx"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            ask()
+    assert not (tmp_path / "m.onnx").exists()

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
+from functools import cached_property
+from threading import Lock
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -79,6 +83,66 @@ class Unsaved(OfMoving):
         return {"mean": state["of"][0].mean}
 
 
+class MadeOnce(OfMoving):
+    """Server momentum in a dictionary that only the constructor makes."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.velocity = {}
+
+    def server_step(self, state, sent, model, updates, draws, watch):
+        for name, tensor in model.items():
+            self.velocity[name] = self.velocity.get(name, 0) + tensor
+        return super().server_step(state, sent, model, updates, draws, watch)
+
+
+class AsAttribute(OfMoving):
+    def server_step(self, *given):
+        self.late = 1
+        return super().server_step(*given)
+
+
+class WithAdam(OfMoving):
+    """Adam on the server, of which the checkpoint has the weights alone."""
+
+    def start(self, model):
+        weights = torch.zeros(2)
+        return super().start(model) | {"weights": weights, "adam": torch.optim.Adam([weights])}
+
+    def server_step(self, state, *given):
+        state["weights"].grad = torch.ones(2)
+        state["adam"].step()
+        step = super().server_step(state, *given)
+        return ServerStep(step.model, state | step.state)
+
+    def tensors(self, state):
+        return super().tensors(state) | {"weights": state["weights"]}
+
+    def restored(self, start, saved):
+        start["weights"].data.copy_(saved["weights"])
+        return start | super().restored(start, saved)
+
+
+class WithObject(OfMoving):
+    """Something else beside the state, anew in every round."""
+
+    def __init__(self, config, make):
+        super().__init__(config)
+        self.make, self.count = make, 0
+
+    def start(self, model):
+        return super().start(model) | {"more": self.make(0)}
+
+    def server_step(self, state, *given):
+        self.count += 1
+        step = super().server_step(state, *given)
+        return ServerStep(step.model, step.state | {"more": self.make(self.count)})
+
+    def restored(self, start, saved):
+        self.count = int(saved["rounds"])
+        return start | super().restored(start, saved)
+
+
 MEND = "give it in `tensors` or `saved`, or set checkpoint.every = 0"
 NOT_BACK = f"does not come back from a checkpoint as it was, so a resumed run would be another; {MEND}"
 
@@ -90,6 +154,16 @@ NOT_BACK = f"does not come back from a checkpoint as it was, so a resumed run wo
         (OfAnotherType, f"its state['of'][0].mean {NOT_BACK}"),
         (Uncounted, f"its state['of'][0].rounds {NOT_BACK}"),
         (InItself, f"its self['seen'] {NOT_BACK}"),
+        (MadeOnce, f"its self['velocity'] {NOT_BACK}"),
+        (AsAttribute, f"its self['late'] {NOT_BACK}"),
+        (WithAdam, f"its state['adam'].state_dict()['state'] {NOT_BACK}"),
+        (lambda config: WithObject(config, lambda turn: np.full(2, turn)), f"its state['more'] {NOT_BACK}"),
+        (lambda config: WithObject(config, lambda turn: {1, 2 + turn}), f"its state['more'] {NOT_BACK}"),
+        (lambda config: WithObject(config, lambda turn: deque([turn])), f"its state['more'][0] {NOT_BACK}"),
+        (
+            lambda config: WithObject(config, lambda turn: torch.Generator().manual_seed(turn)),
+            f"its state['more'].get_state() {NOT_BACK}",
+        ),
         (Unsaved, f"its `restored` asks for velocity, which no checkpoint would have; {MEND}"),
     ],
 )
@@ -110,3 +184,27 @@ def test_looking_changes_nothing_of_a_method_that_keeps_things_in_itself(make):
             return super().restored(start, saved)
 
     assert played(make, KeepsAll, []).method.seen == 2
+
+
+def test_what_is_computed_again_need_not_come_back(make):
+    class Cached(OfMoving):
+        @cached_property
+        def table(self):
+            return torch.arange(3)
+
+        def server_step(self, *given):
+            assert len(self.table) == 3
+            return super().server_step(*given)
+
+    played(make, Cached, reports := [])
+    assert len(reports) == 2
+
+
+def test_a_method_that_cannot_be_copied_is_looked_at_as_far_as_it_goes(make):
+    class Locked(InItself):
+        def __init__(self, config):
+            super().__init__(config)
+            self.lock = Lock()
+
+    with pytest.raises(ConfigError, match=r"its self\['seen'\] does not come back"):
+        played(make, Locked, [])

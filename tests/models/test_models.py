@@ -168,6 +168,11 @@ def test_a_new_model_is_registered_once():
     assert ModelShape((1, 8, 8), 10).image("x", 8) == (1, 8, 8)
 
 
+class Counting(nn.Linear):
+    def get_extra_state(self):
+        return {"calls": 0}
+
+
 def lazy(shape):
     return Model(nn.Sequential(nn.Flatten(), nn.LazyLinear(8)), nn.Linear(8, shape.num_classes))
 
@@ -180,6 +185,10 @@ def lazy(shape):
         (
             lazy,
             r"model 'mine': encoder\.1\.weight has no shape before the first batch, and models are sent before it; ",
+        ),
+        (
+            lambda shape: Model(Counting(6, 6), nn.Linear(6, 3)),
+            r"model 'mine': encoder\._extra_state of its state_dict is no tensor, so it cannot be sent; leave it out$",
         ),
         (lambda shape: Model(nn.Identity(), nn.Linear(6, 9)), "model 'mine': its head has 9 classes, the data 3; "),
         (
