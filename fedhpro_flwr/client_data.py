@@ -58,12 +58,16 @@ class ClientData:
             num_classes: C of the model.
 
         Raises:
-            ValueError: a label is no class of the model, or mean and std do not fit the samples.
+            ValueError: a label is no class of the model, training and test samples have different shapes, or mean and
+                std do not fit the samples.
         """
         parts = [(part, split) for part, split in (("training", self.train), ("test", self.test)) if split]
         for part, split in parts:
             if (largest := int(split.labels.max())) >= num_classes:
                 raise ValueError(f"a {part} label is {largest}, the model has {num_classes} classes")
+        shapes = [list(split.inputs.shape[1:]) for _, split in parts]
+        if len(shapes) == 2 and shapes[0] != shapes[1]:
+            raise ValueError(f"training samples have the shape {shapes[0]} and test samples {shapes[1]}")
         for part, split in parts:
             if split.inputs.dtype == torch.int32:
                 continue  # token ids are not normalised

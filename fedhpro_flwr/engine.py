@@ -77,12 +77,15 @@ def configured_model(config: RunConfig, data: ShapedData, architecture: str = ""
     shape = (data.input_shape, data.num_classes, data.vocabulary)
     key = (config.model, _start_of(config, name) if keeps else None, name, *shape, str(device), config.seed)
 
-    def make() -> tuple[Model, dict[str, Tensor]]:
+    def make() -> tuple[Model, dict[str, Tensor], list[bool]]:
         model = (initial_model if keeps else untrained_model)(config, data, name).to(device)
-        return model, {entry: tensor.clone() for entry, tensor in model.state_dict().items()}
+        trained = [parameter.requires_grad for parameter in model.parameters()]
+        return model, {entry: tensor.clone() for entry, tensor in model.state_dict().items()}, trained
 
-    model, initial = RESIDENT.get(f"model {name}", key, make)
+    model, initial, trained = RESIDENT.get(f"model {name}", key, make)
     model.load_state_dict(initial)  # the last client of this process left its own weights in it
+    for parameter, is_trained in zip(model.parameters(), trained, strict=True):  # and what its method has frozen
+        parameter.requires_grad_(is_trained)
     return model
 
 

@@ -58,6 +58,13 @@ def test_a_model_that_another_client_trained_begins_anew():
     assert all(torch.equal(value, first[name]) for name, value in configured_model(config, data).state_dict().items())
 
 
+def test_what_another_client_froze_is_trained_again():
+    config = RunConfig.parse()
+    data = federation(config).data
+    configured_model(config, data).encoder.requires_grad_(False)
+    assert all(parameter.requires_grad for parameter in configured_model(config, data).parameters())
+
+
 def test_architectures_are_built_in_turn_and_kept_side_by_side():
     config = RunConfig.parse({"model.groups": "mlp=6, cnn=4", "model.share": "head"})
     data = federation(config).data

@@ -69,6 +69,9 @@ def test_a_number_of_each_feature_and_pictures_of_each_channel_fit():
     own_data(mean=(0.5,) * INPUTS, std=(2.0,) * INPUTS).refuse_unfit(CLASSES)
     picture = Split(torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.tensor([0, 1]))
     ClientData(picture, None, (0.5,), (0.5,)).refuse_unfit(2)
+    wider = Split(torch.zeros(1, 1, 4, 6), torch.zeros(1, dtype=torch.int64))
+    with pytest.raises(ValueError, match=r"^training samples have the shape \[.*\] and test samples \[1, 4, 6\]$"):
+        ClientData(picture, wider, (0.5,), (0.5,)).refuse_unfit(2)
     with pytest.raises(ValueError, match=r"^mean has 3 numbers; test samples need 1, of each channel, or one$"):
         ClientData(None, picture, (0.5,) * 3, (0.5,) * 3).refuse_unfit(2)
 

@@ -18,11 +18,13 @@ from flwr.app import Context
 
 from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.config import ConfigError, RunConfig
+from fedhpro_flwr.data.declared import declared_classes
 from fedhpro_flwr.data.own_format import SUFFIXES, OwnSamples, own_normalisation, own_reader
 from fedhpro_flwr.data.registry import DataSource, refuse_unused
 from fedhpro_flwr.engine import RESIDENT
 from fedhpro_flwr.home_folder import expanded
 from fedhpro_flwr.introduction import UNNAMED, own_partition
+from fedhpro_flwr.listed import ten_of
 from fedhpro_flwr.settings.places import DATA_PATH
 
 SERVER = "server"  # the name of what the server tests on, in data.path
@@ -148,7 +150,13 @@ def server_data(config: RunConfig) -> ClientData | None:
 def _read(config: RunConfig, place: Path) -> tuple[DataSource, OwnSamples]:
     source = config.data.model_copy(update={"path": str(place)})
     refuse_unused(source)
-    return source, own_reader(source.name)(source)
+    samples = own_reader(source.name)(source)
+    if (declared := declared_classes(source.classes)) and samples.class_names != declared:  # a reader of somebody's own
+        raise ValueError(
+            f"the reader of data.name = {source.name!r} numbers the classes as {ten_of(samples.class_names)}, "
+            f"data.classes as {ten_of(declared)}; it must take the declared ones"
+        )
+    return source, samples
 
 
 def _below(root: Path, name: str, data_format: str) -> Path | None:

@@ -81,9 +81,9 @@ def train_centrally(config: RunConfig) -> CentralMeans:
     model = next(iter(models.values())).to(device)
     pooled = np.sort(np.concatenate(divided.parts.indices))
     data = ClientData(divided.data.train.subset(pooled), None, divided.data.mean, divided.data.std).to(device)
-    sibling("client_app.visit").train(
-        model, data, config.local.model_copy(update={"epochs": passes_of(config)}), None, Draws(config.seed)
-    )
+    draws, local = Draws(config.seed), config.local.model_copy(update={"epochs": passes_of(config)})
+    with draws.torch_everywhere():
+        sibling("client_app.visit").train(model, data, local, None, draws)
     z = encode(model, data.training.inputs, data.encoder_inputs)
     found = ClassMeans.of(z, data.training.labels, divided.data.num_classes)
     means = torch.zeros(divided.data.num_classes, found.means.shape[1])

@@ -162,12 +162,13 @@ def unpack_test(content: RecordDict, num_classes: int, num_domains: int = 1) -> 
 
 def _check_cells(name: str, cells: Tensor, num_classes: int, num_domains: int) -> None:
     _check_tensor(name, cells, (len(cells) if cells.ndim else 0, 4), torch.int64)
-    if len(cells) > (most := num_domains * num_classes**2):  # they would be sorted below, in ten times their memory
-        raise BadReply(f"{name} has {len(cells)} cells, there are {most}")
     for column, (what, size) in enumerate((("domain", num_domains), ("class", num_classes), ("class", num_classes))):
         wrong = cells[(cells[:, column] < 0) | (cells[:, column] >= size), column]
         if len(wrong):
-            raise BadReply(f"{name}: {what} id {int(wrong[0])} is unknown, there are 0 to {size - 1}")
+            hint = "; the strategy's `breakdown` names the domains" if what == "domain" else ""
+            raise BadReply(f"{name}: {what} id {int(wrong[0])} is unknown, there are 0 to {size - 1}{hint}")
+    if len(cells) > (most := num_domains * num_classes**2):  # they would be sorted below, in ten times their memory
+        raise BadReply(f"{name} has {len(cells)} cells, there are {most}")
     if len(torch.unique(cells[:, :3], dim=0)) != len(cells):
         raise BadReply(f"{name}: a cell comes twice")
     wrong = cells[(cells[:, 3] < 1) | (cells[:, 3] > MOST_SAMPLES), 3]

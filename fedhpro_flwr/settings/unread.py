@@ -12,8 +12,10 @@ from fedhpro_flwr.config import RunConfig
 from fedhpro_flwr.settings.flat_keys import Scalar
 
 RIVALS = ("fedprox", "moon", "scaffold", "fedproto", "fedtgp", "fedsa", "fpl", "creff")  # each has a section
+OWN: tuple[str, ...] = ()  # sections of methods that somebody adds
 AVERAGING = ("fedavg", *RIVALS, "fedhpro", "averaged")  # scaffold by a weighting of its own
-BUILT_IN = {*AVERAGING, "local"}  # a user's own method may read any setting
+BUILT_IN = {*AVERAGING, "local"}  # any other method may read any setting of a method, whatever others say
+OF_METHODS = ("hyper-prototypes.", "losses.", "class-gradients.", "calibration.")
 PROTOTYPES = ("fedhpro", "averaged", "fedproto", "fedtgp", "fedsa", "fpl")
 ABOVE_0 = ()  # in place of a setting's values: any number above 0 will do
 
@@ -34,7 +36,7 @@ NEEDS: tuple[tuple[tuple[str, ...], Need], ...] = (
     (("data.vocabulary",), {"data.tokenizer": ("hashing",)}),
     (("model.name",), {"model.groups": ("",)}),
     (("local.flip",), {"local.augment": ("per-sample", "per-batch")}),
-    *(((f"{name}.",), {"method.name": (name,)}) for name in RIVALS),
+    *(((f"{name}.",), {"method.name": (name,)}) for name in (*RIVALS, *OWN)),
     (("fedtgp.server-epochs", "fedtgp.server-lr", "fedtgp.server-batch-size"), {"method.prototypes": ("own",)}),
     (("fedtgp.margin-threshold", "fedsa.decay"), {"method.prototypes": ("own",)}),
     (("preset",), {"method.name": ("fedhpro", "averaged", "creff"), **HYPER}),
@@ -91,6 +93,8 @@ def _default(config: RunConfig, key: str) -> Scalar:
 def _lacking(config: RunConfig, key: str) -> str:
     """What the key needs and the run does not have, as the end of a sentence; "" if the key is read."""
     flat, section = config.flat(), f"{key.rpartition('.')[0]}."
+    if section in OF_METHODS and flat["method.name"] not in BUILT_IN:
+        return ""
     for keys, need in NEEDS:
         if (key in keys or section in keys) and key not in need and not _is_met(need, flat):
             return " or ".join(_named(setting, values) for setting, values in need.items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from fedhpro_flwr.client.configured_client import configured_client
 from fedhpro_flwr.client.faults import in_words
 from fedhpro_flwr.client.node_data import client_data, client_place, refuse_without_client, server_data
 from fedhpro_flwr.config import ConfigError, RunConfig
+from fedhpro_flwr.data.npz import npz
+from fedhpro_flwr.data.own_format import OWN_FORMATS
 from fedhpro_flwr.engine import federation
 from fedhpro_flwr.introduction import Introduction
 from fedhpro_flwr.records import Task, pack_task
@@ -187,6 +190,20 @@ def test_the_configured_client_has_its_own_data(tmp_path: Path) -> None:
 def test_data_of_its_own_is_not_left_aside_in_silence(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"data-path = '/x', but partition\.scheme = 'dirichlet' divides one data set"):
         configured_client(RunConfig.parse(), Task(1, 0), node(partition_id=0, data_path="/x"))
+
+
+def test_a_reader_that_numbers_the_classes_otherwise_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "client-1.npz", [0, 1])
+    names = ("rain", "sun")
+    monkeypatch.setitem(OWN_FORMATS, "npz", lambda source: replace(npz(source), class_names=names))
+    with pytest.raises(
+        ValueError,
+        match=r"^the reader of data\.name = 'npz' numbers the classes as rain, sun, data\.classes as sun, rain",
+    ):
+        client_data(nodes(tmp_path, data__classes="sun, rain"), 1, node())
+    assert client_data(nodes(tmp_path, data__classes="rain, sun"), 1, node()).train is not None
 
 
 def test_samples_of_another_shape(tmp_path: Path) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from fedhpro_flwr import engine
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.engine import federation
 from fedhpro_flwr.initial_models import initial_model
+from fedhpro_flwr.models import MODELS, Model
 from fedhpro_flwr.report import central
 from fedhpro_flwr.report.central import MOST_PASSES, central_means, passes_of, train_centrally
 
@@ -48,6 +50,17 @@ def test_training_moves_them_and_the_seed_decides_all():
     first, again = train_centrally(config), train_centrally(config)
     assert torch.equal(first.means, again.means)
     assert not torch.equal(first.means, train_centrally(RunConfig.parse(SMALL, seed=1)).means)
+
+
+def test_the_seed_decides_what_dropout_draws(monkeypatch):
+    def dropping(shape):
+        layers = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Dropout(0.5), nn.ReLU())
+        return Model(layers, nn.Linear(8, shape.num_classes))
+
+    monkeypatch.setitem(MODELS, "dropping", dropping)
+    config = RunConfig.parse(SMALL, model__name="dropping")
+    first, again = train_centrally(config), train_centrally(config)
+    assert torch.equal(first.means, again.means)
 
 
 def test_methods_share_what_is_kept_and_seeds_do_not(tmp_path, monkeypatch):

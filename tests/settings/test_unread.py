@@ -9,7 +9,7 @@ from fedhpro_flwr.comparison.rows import read_columns, read_rows
 from fedhpro_flwr.config import known_keys
 from fedhpro_flwr.settings.from_command_line import keys_of, prepare
 from fedhpro_flwr.settings.presets import PRESETS
-from fedhpro_flwr.settings.unread import BUILT_IN, NEEDS, unread
+from fedhpro_flwr.settings.unread import BUILT_IN, NEEDS, OWN, RIVALS, is_read, unread
 
 
 def said(*changes):
@@ -86,6 +86,27 @@ def test_an_own_method_may_read_anything():
     config = prepare(None, ["fedprox.mu=1", "losses.correction=none", "preset=tuned"])
     own = config.model_copy(update={"method": config.method.model_copy(update={"name": "mine"})})
     assert unread([own], ["fedprox.mu", "preset"]) == []
+
+
+@pytest.mark.parametrize(
+    ("switched_off", "key"),
+    [
+        ("losses.hpcl=off", "losses.temperature"),
+        ("losses.hpal=off", "losses.hpal-weight"),
+        ("hyper-prototypes.matching-steps=0", "hyper-prototypes.matching-lr"),
+        ("hyper-prototypes.matching-steps=0", "class-gradients.weighting"),
+        ("calibration.head=off", "calibration.lr"),
+    ],
+)
+def test_what_switches_a_part_of_fedhpro_off_says_nothing_of_an_own_method(switched_off, key):
+    config = prepare(None, [switched_off])
+    own = config.model_copy(update={"method": config.method.model_copy(update={"name": "mine"})})
+    assert not is_read(config, key) and is_read(own, key)
+
+
+def test_the_section_of_an_own_method_is_read_by_methods_that_are_not_built_in():
+    assert not {"my-method", *OWN} & BUILT_IN  # docs/own-data-and-models.md has sections named in OWN
+    assert all(any(f"{name}." in keys for keys, _ in NEEDS) for name in (*RIVALS, *OWN))
 
 
 def test_the_needs_name_settings_and_methods_that_there_are():
