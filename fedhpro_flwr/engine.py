@@ -17,6 +17,7 @@ from torch import Tensor
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.data import load
 from fedhpro_flwr.data.federation import Federation, divide
+from fedhpro_flwr.data.kept_tensor import file_state
 from fedhpro_flwr.device import device_of
 from fedhpro_flwr.initial_models import begins_trained, initial_model, untrained_model
 from fedhpro_flwr.methods import build_method
@@ -96,6 +97,5 @@ def _start_of(config: RunConfig, architecture: str) -> tuple[int, ...]:
     from fedhpro_flwr.trained_start import weights_file
 
     with suppress(OSError, ConfigError):  # raised again when the file is read
-        found = weights_file(config.model.path, architecture).stat()
-        return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
+        return file_state(weights_file(config.model.path, architecture))
     return ()

@@ -1,4 +1,7 @@
-"""`dirichlet`: plain label skew; the clients' shares of each class are drawn from Dirichlet(alpha)."""
+"""`dirichlet`: plain label skew; the clients' shares of each class are drawn from Dirichlet(alpha).
+
+`quantity` is the same with all samples as one class.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,7 @@ def dirichlet(
             pieces = [np.split(members, cut) for members, cut in zip(by_class, cuts, strict=True)]
             return [np.concatenate([piece[k] for piece in pieces]) for k in range(num_partitions)]
     raise ValueError(
-        f"partition.scheme = 'dirichlet': {MAX_REDRAWS} draws with alpha = {alpha} left one of "
-        f"{num_partitions} clients with fewer than partition.min-samples = {min_samples} samples; "
+        f"{MAX_REDRAWS} draws with partition.alpha = {alpha} left one of {num_partitions} clients with fewer than "
+        f"partition.min-samples = {min_samples} samples; "
         "use a larger alpha, fewer clients or a smaller minimum"
     )

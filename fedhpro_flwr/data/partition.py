@@ -28,7 +28,6 @@ from fedhpro_flwr.data.dirichlet import dirichlet
 from fedhpro_flwr.data.domains import DomainClasses, clients_of_domains, domains
 from fedhpro_flwr.data.long_tail import long_tail
 from fedhpro_flwr.data.nid1 import nid1
-from fedhpro_flwr.data.quantity import quantity
 from fedhpro_flwr.data.shards import shards
 from fedhpro_flwr.settings.named_counts import named_counts
 from fedhpro_flwr.settings.section import ClientCount, Count, CountOrZero, Positive, Section
@@ -150,7 +149,8 @@ def partition(
         case "shards":
             parts = shards(targets, kept, num_classes, clients, plan.classes_per_client, seed)
         case "quantity":
-            parts = quantity(kept, clients, plan.alpha, plan.min_samples, seed)
+            # All samples are as of one class (Li et al., Federated Learning on Non-IID Data Silos, ICDE 2022).
+            parts = dirichlet(np.zeros_like(targets), kept, 1, clients, plan.alpha, plan.min_samples, seed)
         case "domains":
             wanted = named_counts(plan.domain_clients, "partition.domain-clients")
             owners = clients_of_domains(domain_names, wanted, clients)

@@ -50,7 +50,7 @@ def built(file: Path, described: ModelDescription, tensors: Mapping[str, Tensor]
         )
     if not start:
         model = _model(file, described, start)  # with numbers, because some may be in no file, as unsaved buffers
-    model.load_state_dict(tensors, assign=True)
+    model.load_state_dict(tensors)  # copied: of tied weights the last entry then counts, as in the run
     return model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
 

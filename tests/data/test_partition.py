@@ -40,7 +40,9 @@ def test_dirichlet_by_a_loop_over_its_draws():
 def test_dirichlet_redraws_until_every_client_has_enough():
     plan = PartitionPlan(scheme="dirichlet", num_partitions=10, alpha=0.1, min_samples=15)
     assert min(len(ids) for ids in partition(LABELS, 6, plan, seed=1).indices) >= 15
-    with pytest.raises(ValueError, match=r"1000 draws with alpha = 0\.01 left one of 10 clients with fewer than"):
+    with pytest.raises(
+        ValueError, match=r"1000 draws with partition\.alpha = 0\.01 left one of 10 clients with fewer than"
+    ):
         partition(LABELS, 6, PartitionPlan(scheme="dirichlet", num_partitions=10, alpha=0.01, min_samples=50))
 
 

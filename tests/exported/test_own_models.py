@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
+from torch.nn import functional as F
 
 from fedhpro_flwr import load_exported
 from fedhpro_flwr.data import DATA_SETS, DataSet, Split
@@ -117,3 +119,22 @@ def test_one_sample_alone_is_refused_by_a_batch_norm_without_statistics(register
         with pytest.raises(ConfigError, match=said):
             ask()
     assert not (tmp_path / "m.onnx").exists()
+
+
+def test_weights_that_are_tied_are_those_that_the_run_tested(monkeypatch, run_of, vectors, tmp_path):
+    def tied(shape):
+        encoder = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8))
+        encoder[4].weight = encoder[2].weight
+        return Model(encoder, nn.Linear(8, shape.num_classes))
+
+    monkeypatch.setitem(MODELS, "tied", tied)
+    own = {key: vectors.config.flat()[key] for key in ("data.name", "data.path", "data.train-limit", "method.name")}
+    noise = {"privacy.model-clip": 4.0, "privacy.model-noise": 0.2, "privacy.noise": "seeded"}  # each copy gets its own
+    run = run_of(tmp_path / "run", **own, **noise, **{"model.name": "tied", "rounds": 2})
+    exported = load_exported(run.folder)
+    assert exported.model.encoder[4].weight is exported.model.encoder[2].weight
+    file = load_file(run.folder / "model.safetensors")
+    assert not torch.equal(file["encoder.2.weight"], file["encoder.4.weight"])
+    predicted = exported.predict(run.test.inputs).logits
+    assert (predicted.argmax(1) == run.test.labels).double().mean() == run.tested["accuracy"]
+    assert F.cross_entropy(predicted.double(), run.test.labels).item() == pytest.approx(run.tested["loss"], rel=1e-5)
