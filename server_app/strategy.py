@@ -115,7 +115,8 @@ class FedHProStrategy(FlowerStrategy):
         self.model = GlobalModel.start(initial, self.method.share, self.encoders, members)
         refuse_unsendable(self.model)
         self.num_classes, width = head_shape(initial)
-        self.state = self.method.start(initial)  # FedHPro: S ~ N(0, 1)
+        with Draws(config.seed).torch_everywhere():
+            self.state = self.method.start(initial)  # FedHPro: S ~ N(0, 1)
         refuse_records(self.method, self.state)
         if self.resume:
             self.model = self.resume.model(self.model)
@@ -195,7 +196,8 @@ class FedHProStrategy(FlowerStrategy):
             mean = sent.mean(updates, self.config.aggregation)  # w = sum_k n_k w_k / sum_k n_k [R.c1]
         # FedHPro: mean class gradients g [C, D], calibration if it is on, M matching steps on S [P.2]
         draws = Draws(self.config.seed, server_round)
-        step = self.method.server_step(self.state, sent.shared, mean.shared, updates, draws, self.watch)
+        with draws.torch_everywhere():
+            step = self.method.server_step(self.state, sent.shared, mean.shared, updates, draws, self.watch)
         step = checked(step, mean.shared, self.method)
         self.model, self.state = mean.with_shared(step.model), step.state
         self.clients.count(updates, voids=step.voids)  # SCAFFOLD voids what clients kept if one lost its own

@@ -239,3 +239,12 @@ def test_as_a_process(tmp_path):
     assert (wrong.returncode, wrong.stderr) == (2, "fedhpro: rounds = 0: it must be greater than or equal to 1\n")
     assert wrong.stdout == ""
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_of_another_method_is_not_ablated(tmp_path, capsys):
+    conf = tmp_path / "mine.toml"
+    conf.write_text('[method]\nname = "moon"\n')
+    assert main(["ablate", str(conf), "--seeds", "0", "--folder", str(tmp_path / "grid")]) == 2
+    said = f"fedhpro: {conf} says method.name = 'moon', and these rows are FedHPro's parts and FedAvg: take it out of"
+    assert capsys.readouterr().err.startswith(said)
+    assert not (tmp_path / "grid").exists()

@@ -44,6 +44,10 @@ REFUSED = [
         "hyper-prototypes.counts = '1=2, 01=3': write it as class=count, class=count",
     ),
     (
+        {"hyper-prototypes.counts": "1=2, 0=10001"},
+        "hyper-prototypes.counts = '1=2, 0=10001': a class has at most 10000 vectors",
+    ),
+    (
         {"hyper-prototypes.counts": "cat=3"},
         "hyper-prototypes.counts = 'cat=3': write it as class=count, class=count",
     ),

@@ -10,6 +10,7 @@ from fedhpro_flwr.commands import Subparsers
 from fedhpro_flwr.commands.compare import add_grid, run_grid
 from fedhpro_flwr.comparison.ablations import FULL, GROUPS, ablation_rows, read_groups
 from fedhpro_flwr.comparison.table import baseline_of
+from fedhpro_flwr.config import ConfigError
 from fedhpro_flwr.settings.from_command_line import prepare
 
 
@@ -26,9 +27,14 @@ def ablate(options: argparse.Namespace, console: Console) -> int:
     """Run and show FedHPro with one part changed at a time; the baseline is FedHPro as it is set.
 
     Raises:
-        ConfigError: a run of the grid cannot be started, or a folder holds another run or cannot be written; nothing
-            was started.
+        ConfigError: the file chooses another method, a run of the grid cannot be started, or a folder holds another run
+            or cannot be written; nothing was started.
     """
+    if (chosen := prepare(options.conf, []).method.name) not in ("fedhpro", "fedavg"):
+        raise ConfigError(
+            f"{options.conf} says method.name = {chosen!r}, and these rows are FedHPro's parts and FedAvg: take it out "
+            "of the file, or compare rows of your own with `fedhpro compare --methods`"
+        )
     only = read_groups(options.only) if options.only else ()
     rows = ablation_rows(prepare(options.conf, [*options.set, "method.name=fedhpro"]), only)
     return run_grid(options, console, rows, baseline_of(rows, options.baseline or FULL))

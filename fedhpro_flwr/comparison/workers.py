@@ -153,5 +153,6 @@ def failure_of(folder: Path, status: int) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
     sentences = [line.removeprefix(SAID) for line in lines if line.startswith(SAID)]
     if status < 0:
-        return f"its process was ended by {signal.Signals(-status).name}, see {log}"
+        by = next((known.name for known in signal.Signals if known == -status), f"signal {-status}")
+        return f"its process was ended by {by}, see {log}"
     return sentences[-1] if sentences else f"its process ended with exit status {status}, see {log}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -180,7 +181,7 @@ class DataSet:
                 f"data set {self.name!r}: images must be [N, ch, H, W], these are {list(self.train.inputs.shape)} with "
                 "the channels last: permute(0, 3, 1, 2)"
             )
-        if twice := sorted({name for name in self.class_names if self.class_names.count(name) > 1}):
+        if twice := sorted(name for name, times in Counter(self.class_names).items() if times > 1):
             raise ValueError(f"data set {self.name!r}: two classes are called {twice[0]!r}")
         if not is_given:
             raise ValueError(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from copy import deepcopy
 from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
@@ -46,17 +47,19 @@ class WithNormalisation(nn.Module):
         return cast(Tensor, self.model(to_float(inputs, self.described.mean, self.described.std)))
 
 
-class MeanOfWords(nn.Module):
-    """Computes the same as `nn.EmbeddingBag` does for tokens, with operators that ONNX has."""
+class BagOfWords(nn.Module):
+    """Computes the same as an `nn.EmbeddingBag` of mode "mean" or "sum", with operators that ONNX has."""
 
     def __init__(self, bag: nn.EmbeddingBag) -> None:
         super().__init__()
-        self.weight = bag.weight
+        self.weight, self.mode, self.left_out = bag.weight, bag.mode, bag.padding_idx
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """[B, L] -> [B, E]: the mean embedding of the tokens that are no PADDING."""
-        real = (tokens != PADDING).unsqueeze(2).to(self.weight.dtype)  # [B, L, 1]
-        return (nn.functional.embedding(tokens, self.weight) * real).sum(1) / real.sum(1)
+        """[B, L] -> [B, E]: the mean or the sum of the tokens' embeddings, but for those that the bag leaves out."""
+        left_out = -1 if self.left_out is None else self.left_out  # no token is -1
+        real = (tokens != left_out).unsqueeze(2).to(self.weight.dtype)  # [B, L, 1]
+        total = (nn.functional.embedding(tokens, self.weight) * real).sum(1)
+        return total if self.mode == "sum" else total / real.sum(1)
 
 
 def write_onnx(model: ExportedModel, path: Path) -> float:
@@ -94,22 +97,30 @@ def write_onnx(model: ExportedModel, path: Path) -> float:
         onnx.helper.set_model_props(content, {**{p.key: p.value for p in content.metadata_props}, key: value})
     with whole_file(path) as scratch:
         scratch.write_bytes(content.SerializeToString())
-        session = runtime.InferenceSession(str(scratch), providers=["CPUExecutionProvider"])
+        try:
+            session = runtime.InferenceSession(str(scratch), providers=["CPUExecutionProvider"])
+        except Exception as error:  # exceptions of onnxruntime's own, with nothing in common
+            reason = one_line(error)[:200]
+            raise ConfigError(f"onnxruntime takes no graph of a {described.architecture} ({reason})") from error
         return _checked(session, model, path)
 
 
 def _without_bags(model: Model) -> Model:
-    children = [MeanOfWords(each) if isinstance(each, nn.EmbeddingBag) else each for each in model.encoder.children()]
-    if not any(isinstance(each, MeanOfWords) for each in children):
-        return model
-    return Model(nn.Sequential(*children), model.head)
+    model = deepcopy(model)
+    for parent in list(model.modules()):
+        for name, bag in parent.named_children():
+            if isinstance(bag, nn.EmbeddingBag) and bag.mode in ("mean", "sum") and bag.max_norm is None:
+                setattr(parent, name, BagOfWords(bag))
+    return model
 
 
 def _samples(described: ModelDescription, count: int) -> Tensor:
     """Random samples, with which the graph is traced and checked."""
     draw, shape = torch.Generator().manual_seed(count), (count, *described.input_shape)
     if described.input_kind == "text":
-        return torch.randint(1, described.vocabulary, shape, dtype=torch.int32, generator=draw)
+        tokens = torch.randint(1, described.vocabulary, shape, dtype=torch.int32, generator=draw)
+        lengths = torch.randint(1, shape[1] + 1, (count, 1), generator=draw)  # [N, 1]
+        return tokens.where(torch.arange(shape[1]) < lengths, PADDING)
     if described.input_kind == "uint8-images":
         return torch.randint(256, shape, dtype=torch.uint8, generator=draw)
     return torch.rand(shape, generator=draw)

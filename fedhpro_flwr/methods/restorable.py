@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from fedhpro_flwr.config import ConfigError
 from fedhpro_flwr.methods.base import Method
 from fedhpro_flwr.records import Tensors
+from fedhpro_flwr.seeding import Draws
 
 
 def unstarted(method: Method) -> Method:
@@ -43,7 +44,8 @@ def refuse_unrestored(method: Method, anew: Method, initial: Tensors, state: obj
     saved = method.saved(state)
     mend = "give it in `tensors` or `saved`, or set checkpoint.every = 0"
     try:
-        again = anew.restored(anew.start(initial), saved)
+        with Draws(method.config.seed).torch_everywhere():
+            again = anew.restored(anew.start(initial), saved)
     except KeyError as missing:
         raise ConfigError(
             f"method.name = {method.name!r}: its `restored` asks for {missing.args[0]}, which no checkpoint would "

@@ -14,9 +14,17 @@ from pydantic import BaseModel, Field, TypeAdapter
 from fedhpro_flwr.accuracies import ClientsTested
 from fedhpro_flwr.comparison.tuning import FOLDER as TRIALS
 from fedhpro_flwr.config import ConfigError, RunConfig
+from fedhpro_flwr.runs.folder_lock import LOCK_FILE
 from fedhpro_flwr.runs.read_json import of_json, typed
 from fedhpro_flwr.runs.reports import headline
-from fedhpro_flwr.runs.run_folder import CONFIG_FILE, FAILURE_FILE, PARTITION_FILE, SUMMARY_FILE, read_rounds
+from fedhpro_flwr.runs.run_folder import (
+    CONFIG_FILE,
+    FAILURE_FILE,
+    METRICS_FILE,
+    PARTITION_FILE,
+    SUMMARY_FILE,
+    read_rounds,
+)
 from fedhpro_flwr.runs.summary import judged_by, judging_data, told
 from fedhpro_flwr.settings.recorded import read_recorded
 from fedhpro_flwr.settings.section import CountOrZero
@@ -127,11 +135,16 @@ def find_runs(places: Sequence[Path]) -> list[Path]:
     for place in places:
         if not place.is_dir():
             raise FileNotFoundError(f"{place} is no folder; name the folder of a run, or one that holds several")
-        below = sorted(path.parent for path in place.rglob(CONFIG_FILE))
+        below = sorted(path.parent for path in place.rglob(CONFIG_FILE) if path.parent == place or _is_of_a_run(path))
         if not below:
-            raise FileNotFoundError(f"{place} holds no run: there is no {CONFIG_FILE} in it or below it")
+            raise FileNotFoundError(f"{place} holds no run: there is no {CONFIG_FILE} of one in it or below it")
         found |= dict.fromkeys(folder.resolve() for folder in below)
     return list(found)
+
+
+def _is_of_a_run(config: Path) -> bool:
+    """Whether a file is a run's, and not that of another program which calls its settings so."""
+    return any((config.parent / beside).exists() for beside in (LOCK_FILE, METRICS_FILE, FAILURE_FILE, PARTITION_FILE))
 
 
 def without_trials(runs: Sequence[Run], places: Sequence[Path]) -> list[Run]:

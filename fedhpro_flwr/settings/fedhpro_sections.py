@@ -11,7 +11,16 @@ from fedhpro_flwr.hyper_prototypes import Start, VirtualScale
 from fedhpro_flwr.losses import MarginPairs, MarginReading
 from fedhpro_flwr.settings.flat_keys import ConfigError
 from fedhpro_flwr.settings.named_counts import named_counts
-from fedhpro_flwr.settings.section import Count, CountOrZero, NotNegative, PerClass, Positive, Section, Temperature
+from fedhpro_flwr.settings.section import (
+    MOST_PER_CLASS,
+    Count,
+    CountOrZero,
+    NotNegative,
+    PerClass,
+    Positive,
+    Section,
+    Temperature,
+)
 
 
 class HyperPrototypeOptions(Section):
@@ -36,6 +45,10 @@ class HyperPrototypeOptions(Section):
         counts = named_counts(self.counts, "hyper-prototypes.counts")
         if not all(label.isdecimal() and label == str(int(label[:9])) for label in counts):
             raise ConfigError(f"hyper-prototypes.counts = {self.counts!r}: write it as class=count, class=count")
+        if counts and max(counts.values()) > MOST_PER_CLASS:
+            raise ConfigError(
+                f"hyper-prototypes.counts = {self.counts!r}: a class has at most {MOST_PER_CLASS} vectors"
+            )
         return {int(label): count for label, count in counts.items()}
 
 

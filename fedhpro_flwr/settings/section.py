@@ -18,7 +18,8 @@ Positive = Annotated[float, Field(gt=0, le=LARGEST, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, le=LARGEST, allow_inf_nan=False)]
 # A similarity is at most 1; divided by less than this, the gradient of its exponential exceeds float32.
 Temperature = Annotated[float, Field(ge=1e-4, le=LARGEST, allow_inf_nan=False)]
-PerClass = Annotated[int, Field(ge=1, le=10_000)]  # prototypes; more is a typing error that would fill the memory
+MOST_PER_CLASS = 10_000  # prototypes; more is a typing error that would fill the memory
+PerClass = Annotated[int, Field(ge=1, le=MOST_PER_CLASS)]
 ClientCount = Annotated[int, Field(ge=1, le=100_000)]  # likewise
 Pixels = Annotated[int, Field(ge=0, le=4096)]  # of a picture's side; likewise
 # A text that may look like a number, which TOML and the command line then read as one.

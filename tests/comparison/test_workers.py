@@ -21,6 +21,7 @@ def one_cell(folder):
 
 def test_why_a_cell_failed(tmp_path):
     assert failure_of(tmp_path, -9).startswith("its process was ended by SIGKILL, see ")
+    assert failure_of(tmp_path, -40).startswith("its process was ended by signal 40, see ")
     assert failure_of(tmp_path, 1).startswith("its process ended with exit status 1, see ")
     (tmp_path / "run.log").write_text("fedhpro: first\nTraceback\nfedhpro: the last sentence\nmore\n")
     assert failure_of(tmp_path, 2) == "the last sentence"

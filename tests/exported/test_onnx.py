@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from fedhpro_flwr import ConfigError, RunConfig, load_exported
 from fedhpro_flwr.cli import main
@@ -15,7 +16,7 @@ from fedhpro_flwr.exported import onnx_graph
 from fedhpro_flwr.exported.description import KEY, ModelDescription
 from fedhpro_flwr.exported.model import ExportedModel
 from fedhpro_flwr.exported.onnx_graph import write_onnx
-from fedhpro_flwr.models import build
+from fedhpro_flwr.models import Model, build
 from fedhpro_flwr.runs.run_folder import RunFolder
 
 onnx = pytest.importorskip("onnx")
@@ -67,6 +68,53 @@ def test_architectures_become_graphs_of_any_batch_size(name, kind, shape, tmp_pa
         mean=(0.4,) * channels, std=(0.3,) * channels, vocabulary=vocabulary,
     )  # fmt: skip
     assert write_onnx(ExportedModel(model, described), tmp_path / "m.onnx") < 1e-5
+
+
+class Gated(nn.Module):
+    """An encoder with a forward of its own."""
+
+    def __init__(self, bag):
+        super().__init__()
+        self.bag, self.gate = bag, nn.Linear(8, 8)
+
+    def forward(self, tokens):
+        z = self.bag(tokens)
+        return z * torch.sigmoid(self.gate(z))
+
+
+BAGS = {
+    "counts-padding": lambda: nn.Sequential(nn.EmbeddingBag(20, 8), nn.Linear(8, 8), nn.ReLU()),
+    "leaves-it-out": lambda: Gated(nn.EmbeddingBag(20, 8, padding_idx=0)),
+    "within": lambda: nn.Sequential(Gated(nn.EmbeddingBag(20, 8, padding_idx=0)), nn.ReLU()),
+    "sum": lambda: nn.Sequential(nn.EmbeddingBag(20, 8, mode="sum", padding_idx=3), nn.ReLU()),
+    "alone": lambda: nn.EmbeddingBag(20, 8),
+}
+
+
+def of_texts(encoder):
+    """A model of texts of seven tokens, three classes."""
+    described = ModelDescription(
+        architecture="mine", width=8, input_kind="text", input_shape=(7,), class_names=("a", "b", "c"), mean=(0.0,),
+        std=(1.0,), vocabulary=20,
+    )  # fmt: skip
+    return ExportedModel(Model(encoder, nn.Linear(8, 3)).eval(), described)
+
+
+@pytest.mark.parametrize("kind", BAGS)
+def test_bags_of_words_of_any_kind_compute_the_same_with_padding(kind, tmp_path):
+    torch.manual_seed(0)
+    model = of_texts(BAGS[kind]())
+    assert write_onnx(model, tmp_path / "m.onnx") < 1e-5
+    tokens = torch.zeros(4, 7, dtype=torch.int32)
+    tokens[:, :2] = torch.tensor([5, 3])  # and five of padding
+    given = logits(tmp_path / "m.onnx", tokens.numpy())
+    torch.testing.assert_close(torch.from_numpy(given), model.of_inputs(tokens).logits, atol=1e-5, rtol=0)
+
+
+def test_a_graph_that_onnxruntime_does_not_take_is_a_sentence(tmp_path):
+    with pytest.raises(ConfigError, match=r"^onnxruntime takes no graph of a mine \("):
+        write_onnx(of_texts(nn.Sequential(nn.EmbeddingBag(20, 8, mode="max"), nn.ReLU())), tmp_path / "m.onnx")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_graph_that_computes_something_else_is_not_written(digits, tmp_path, monkeypatch):

@@ -208,3 +208,17 @@ def test_a_method_that_cannot_be_copied_is_looked_at_as_far_as_it_goes(make):
 
     with pytest.raises(ConfigError, match=r"its self\['seen'\] does not come back"):
         played(make, Locked, [])
+
+
+def test_what_the_server_draws_from_torchs_own_generator_is_decided_by_the_seed(make):
+    class Drawing(OfMoving):
+        def start(self, model):
+            return super().start(model) | {"drawn": [torch.randn(3)]}
+
+        def server_step(self, state, *given):
+            step = super().server_step(state, *given)
+            return ServerStep(step.model, step.state | {"drawn": [*state["drawn"], torch.randn(3)]})
+
+    first, again = (torch.stack(played(make, Drawing, [], checkpoint__every=0).state["drawn"]) for _ in range(2))
+    assert torch.equal(first, again)
+    assert len(torch.unique(first)) == 9

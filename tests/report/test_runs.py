@@ -133,3 +133,13 @@ def test_a_damaged_round_is_named_by_its_line(make_run):
     (folder / "metrics.jsonl").write_text("{}}\n")
     with pytest.raises(ConfigError, match=rf"^{folder}/metrics.jsonl, line 1 cannot be read: it is no JSON .Extra"):
         Run.read(folder)
+
+
+def test_settings_of_other_programs_are_no_runs(make_run, tmp_path):
+    folder = make_run("a", [0.5])
+    other = tmp_path / "other" / ".streamlit"
+    other.mkdir(parents=True)
+    (other / "config.toml").write_text("[theme]\nbase = 'dark'\n")
+    assert find_runs([tmp_path]) == [folder.resolve()]
+    with pytest.raises(FileNotFoundError, match=r"holds no run: there is no config\.toml of one in it or below it"):
+        find_runs([other.parent])
