@@ -79,7 +79,7 @@ class FedHProStrategy(FlowerStrategy):
         self.so_far = run_so_far(resume, config, data, run)
         self.clients = Clients(config, self.so_far, data)
         self.samples = () if config.privacy.withhold else tuple(samples)  # if withheld, replies do not say it
-        self.num_classes, self.model = 0, GlobalModel({})
+        self.num_rounds, self.num_classes, self.model = config.rounds, 0, GlobalModel({})
         self.initial: Tensors = {}
         self.state: object = None
         self.watch = Stopwatch()
@@ -108,7 +108,7 @@ class FedHProStrategy(FlowerStrategy):
             raise ConfigError("this strategy has been started; make another one for another run")
         self.result, self.evaluate_fn = Result(), evaluate_fn
         config, before = self.config, self.so_far.server_round
-        num_rounds = config.rounds if num_rounds is None else num_rounds
+        self.num_rounds = num_rounds = config.rounds if num_rounds is None else num_rounds
         self.summary()
         self.initial = initial = tensors_of(initial_arrays)
         members = config.model.architectures(config.partition.num_partitions)

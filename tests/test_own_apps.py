@@ -14,6 +14,9 @@ from fedhpro_flwr.launch.in_process import InProcessGrid
 from fedhpro_flwr.methods import METHODS, Method
 from fedhpro_flwr.models import Model
 from fedhpro_flwr.records import array_record
+from fedhpro_flwr.runs.checkpoints import Checkpoints
+from fedhpro_flwr.runs.prototype_trace import PrototypeTrace
+from fedhpro_flwr.runs.run_folder import round_file
 from fedhpro_flwr.server.replies import QuorumError
 from server_app.strategy import FedHProStrategy
 
@@ -218,3 +221,13 @@ def test_a_strategy_is_started_once():
     strategy.start(InProcessGrid(app, 1), begun := array_record(new_model().state_dict()))
     with pytest.raises(ConfigError, match=r"^this strategy has been started; make another one for another run$"):
         strategy.start(InProcessGrid(app, 1), begun)
+
+
+def test_the_last_round_that_is_played_has_a_checkpoint(tmp_path):
+    config = RunConfig.parse(rounds=20, checkpoint__every=10, partition__num_partitions=1)
+    app = make_client_app(lambda config, task, context: (new_model(), own_data()))
+    strategy = FedHProStrategy(config)
+    trace = PrototypeTrace(strategy, config.rounds, {})
+    strategy.observers += (trace, Checkpoints(strategy, trace, tmp_path))
+    strategy.start(InProcessGrid(app, 1), array_record(new_model().state_dict()), num_rounds=2)
+    assert [path.name for path in (tmp_path / "checkpoint").iterdir()] == [round_file(tmp_path, 2).name]

@@ -36,5 +36,6 @@ def in_order() -> Iterator[None]:
 
 def _end(number: int, frame: FrameType | None) -> None:
     for each in SIGNALS:
-        signal.signal(each, signal.SIG_IGN)
+        if signal.getsignal(each) is _end:
+            signal.signal(each, signal.SIG_IGN)
     sys.exit(128 + number)

@@ -23,7 +23,7 @@ KEPT_CHECKPOINTS = 2
 
 
 class Checkpoints:
-    """Writes a checkpoint after every `checkpoint.every`-th round and after round `rounds`; observes the strategy.
+    """Writes a checkpoint after every `checkpoint.every`-th round and after the last one; observes the strategy.
 
     It must be the last observer: when a checkpoint exists, so does what the others write about its round.
 
@@ -46,7 +46,7 @@ class Checkpoints:
         """Write a checkpoint if it is time, and delete those older than the last two or left over from later rounds."""
         server, number = self._server, report.server_round
         every = server.config.checkpoint.every
-        if every == 0 or (number % every and number != server.config.rounds):
+        if every == 0 or (number % every and number != server.num_rounds):
             return
         about = About(
             server.so_far.run,
