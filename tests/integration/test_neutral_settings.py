@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from safetensors.numpy import load_file
+from small_run import SMALL as ONE_ROUND
 
 from client_app.app import app as client_app
 from fedhpro_flwr.config import RunConfig, Scalar
@@ -18,14 +19,8 @@ from server_app.app import app as server_app
 Settings = Mapping[str, Scalar]
 Play = Callable[[Settings], bytes]
 
-SMALL: Settings = {
+SMALL: Settings = ONE_ROUND | {
     "rounds": 2,
-    "data.train-limit": 120,
-    "partition.num-partitions": 3,
-    "model.name": "mlp",
-    "model.width": 8,
-    "local.epochs": 1,
-    "hyper-prototypes.matching-steps": 2,
     "fedtgp.server-epochs": 2,
     "creff.epochs": 2,
     "creff.matching-steps": 2,
