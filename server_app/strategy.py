@@ -104,13 +104,13 @@ class FedHProStrategy(FlowerStrategy):
                 `evaluate_config` holds settings (server and clients both go by `config`), or it was started before.
         """
         refuse_settings(train_config, evaluate_config)
-        if self.initial:  # clients kept what belongs to the first run
+        if self.initial:  # clients may keep what belongs to the first run
             raise ConfigError("this strategy has been started; make another one for another run")
         self.result, self.evaluate_fn = Result(), evaluate_fn
         config, before = self.config, self.so_far.server_round
         self.num_rounds = num_rounds = config.rounds if num_rounds is None else num_rounds
         self.summary()
-        self.initial = initial = tensors_of(initial_arrays)
+        initial = tensors_of(initial_arrays)
         members = config.model.architectures(config.partition.num_partitions)
         self.model = GlobalModel.start(initial, self.method.share, self.encoders, members)
         refuse_unsendable(self.model)
@@ -122,6 +122,7 @@ class FedHProStrategy(FlowerStrategy):
             self.model = self.resume.model(self.model)
             self.state = restored(self.method, self.state, self.resume.method)
         self.clients.begin(grid, width, timeout or config.clients.timeout)
+        self.initial = initial
         self.note_model(before)
         for server_round in range(before + 1, num_rounds + 1):
             self.note(self.play(server_round, grid, is_last=server_round == num_rounds))

@@ -218,6 +218,8 @@ def test_a_strategy_is_started_once():
     config = RunConfig.parse(rounds=1, partition__num_partitions=1)
     app = make_client_app(lambda config, task, context: (new_model(), own_data()))
     strategy = FedHProStrategy(config)
+    with pytest.raises(ConfigError):  # what was no start may be tried again
+        strategy.start(InProcessGrid(app, 1), array_record({}))
     strategy.start(InProcessGrid(app, 1), begun := array_record(new_model().state_dict()))
     with pytest.raises(ConfigError, match=r"^this strategy has been started; make another one for another run$"):
         strategy.start(InProcessGrid(app, 1), begun)

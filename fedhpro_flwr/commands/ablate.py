@@ -11,7 +11,7 @@ from fedhpro_flwr.commands.compare import add_grid, run_grid
 from fedhpro_flwr.comparison.ablations import FULL, GROUPS, ablation_rows, read_groups
 from fedhpro_flwr.comparison.table import baseline_of
 from fedhpro_flwr.config import ConfigError
-from fedhpro_flwr.settings.from_command_line import prepare
+from fedhpro_flwr.settings.from_command_line import prepare, read_settings
 
 
 def add_parser(commands: Subparsers) -> None:
@@ -30,7 +30,7 @@ def ablate(options: argparse.Namespace, console: Console) -> int:
         ConfigError: the file chooses another method, a run of the grid cannot be started, or a folder holds another run
             or cannot be written; nothing was started.
     """
-    if (chosen := prepare(options.conf, []).method.name) not in ("fedhpro", "fedavg"):
+    if (chosen := read_settings(options.conf, [])["method.name"]) not in ("fedhpro", "fedavg"):
         raise ConfigError(
             f"{options.conf} says method.name = {chosen!r}, and these rows are FedHPro's parts and FedAvg: take it out "
             "of the file, or compare rows of your own with `fedhpro compare --methods`"

@@ -59,7 +59,7 @@ class BagOfWords(nn.Module):
         left_out = -1 if self.left_out is None else self.left_out  # no token is -1
         real = (tokens != left_out).unsqueeze(2).to(self.weight.dtype)  # [B, L, 1]
         total = (nn.functional.embedding(tokens, self.weight) * real).sum(1)
-        return total if self.mode == "sum" else total / real.sum(1)
+        return total if self.mode == "sum" else total / real.sum(1).clamp(min=1)  # of no token: zero
 
 
 def write_onnx(model: ExportedModel, path: Path) -> float:

@@ -7,6 +7,7 @@ from fedhpro_flwr.comparison.ablations import ablation_rows
 from fedhpro_flwr.comparison.grid import build_grid, unread_in
 from fedhpro_flwr.comparison.rows import read_columns, read_rows
 from fedhpro_flwr.config import known_keys
+from fedhpro_flwr.methods import METHODS
 from fedhpro_flwr.settings.from_command_line import keys_of, prepare
 from fedhpro_flwr.settings.presets import PRESETS
 from fedhpro_flwr.settings.unread import BUILT_IN, NEEDS, OWN, RIVALS, is_read, unread
@@ -104,8 +105,9 @@ def test_what_switches_a_part_of_fedhpro_off_says_nothing_of_an_own_method(switc
     assert not is_read(config, key) and is_read(own, key)
 
 
-def test_the_section_of_an_own_method_is_read_by_methods_that_are_not_built_in():
-    assert not {"my-method", *OWN} & BUILT_IN  # docs/own-data-and-models.md has sections named in OWN
+def test_built_in_are_methods_that_there_are_and_none_with_a_section_in_own():
+    """docs/own-data-and-models.md has the sections of own methods named in OWN; that must not make them built in."""
+    assert {*BUILT_IN} <= {*METHODS} and not {*BUILT_IN} & {*OWN}
     assert all(any(f"{name}." in keys for keys, _ in NEEDS) for name in (*RIVALS, *OWN))
 
 
