@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from fedhpro_flwr.models.layers import conv_bn
 from fedhpro_flwr.models.model import Model, ModelShape, model
 
 DEFAULT_WIDTH = 64
@@ -24,16 +25,13 @@ def cnn(shape: ModelShape) -> Model:
     width = shape.width or DEFAULT_WIDTH
     first_stride = 2 if min(height, columns) >= 16 else 1
     encoder = nn.Sequential(
-        *_block(channels, 16, first_stride),
-        *_block(16, 32, 2),
-        *_block(32, width, 2),
+        *conv_bn(channels, 16, stride=first_stride),
+        nn.ReLU(inplace=True),
+        *conv_bn(16, 32, stride=2),
+        nn.ReLU(inplace=True),
+        *conv_bn(32, width, stride=2),
+        nn.ReLU(inplace=True),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),  # [B, D]
     )
     return Model(encoder, nn.Linear(width, shape.num_classes))
-
-
-def _block(inputs: int, outputs: int, stride: int) -> tuple[nn.Module, nn.Module, nn.Module]:
-    # No bias: the batch norm that follows would cancel it.
-    conv = nn.Conv2d(inputs, outputs, kernel_size=3, stride=stride, padding=1, bias=False)
-    return conv, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)

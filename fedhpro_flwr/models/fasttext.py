@@ -9,6 +9,7 @@ from __future__ import annotations
 from torch import nn
 
 from fedhpro_flwr.data.data_set import PADDING
+from fedhpro_flwr.models.layers import linear_relu
 from fedhpro_flwr.models.model import Model, ModelShape, model
 
 DEFAULT_WIDTH = 64
@@ -29,5 +30,5 @@ def fasttext(shape: ModelShape) -> Model:
     width = shape.width or DEFAULT_WIDTH
     embedding = nn.EmbeddingBag(vocabulary, EMBEDDING, mode="mean", padding_idx=PADDING)
     embedding.weight.data.mul_(SPREAD)  # drawn from N(0, 1), except PADDING's zeros
-    encoder = nn.Sequential(embedding, nn.Linear(EMBEDDING, width), nn.ReLU(inplace=True))
+    encoder = nn.Sequential(embedding, *linear_relu(EMBEDDING, width))
     return Model(encoder, nn.Linear(width, shape.num_classes))

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from fedhpro_flwr.data.data_set import PADDING
 from fedhpro_flwr.data.hugging_face_tokenizer import swap_padding
 from fedhpro_flwr.home_folder import expanded
+from fedhpro_flwr.models.layers import linear_relu
 from fedhpro_flwr.models.model import Model, ModelShape, model
-from fedhpro_flwr.models.text_means import mean_over_tokens
+from fedhpro_flwr.models.transformer_layer import mean_over_tokens
 from fedhpro_flwr.printable import one_line
 
 DEFAULT_WIDTH = 64
@@ -75,7 +76,7 @@ def hf_encoder(shape: ModelShape) -> Model:
             f"({one_line(error)}); shorten it, or give the folder of a text encoder"
         ) from error
     width = shape.width or DEFAULT_WIDTH
-    encoder = nn.Sequential(pretrained, nn.Linear(z.shape[1], width), nn.ReLU(inplace=True))
+    encoder = nn.Sequential(pretrained, *linear_relu(z.shape[1], width))
     return Model(encoder, nn.Linear(width, shape.num_classes))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from fedhpro_flwr.models.layers import linear_relu
 from fedhpro_flwr.models.model import Model, ModelShape, model
 
 DEFAULT_WIDTH = 64
@@ -17,11 +18,5 @@ def mlp(shape: ModelShape) -> Model:
         ValueError: the inputs are text.
     """
     width = shape.width or DEFAULT_WIDTH
-    encoder = nn.Sequential(
-        nn.Flatten(),
-        nn.Linear(shape.numbers("mlp"), width),
-        nn.ReLU(inplace=True),
-        nn.Linear(width, width),
-        nn.ReLU(inplace=True),
-    )
+    encoder = nn.Sequential(nn.Flatten(), *linear_relu(shape.numbers("mlp"), width), *linear_relu(width, width))
     return Model(encoder, nn.Linear(width, shape.num_classes))

@@ -9,8 +9,8 @@ from typing import cast
 
 from torch import Tensor, nn
 
+from fedhpro_flwr.models.layers import conv_bn, project
 from fedhpro_flwr.models.model import Model, ModelShape, model
-from fedhpro_flwr.models.projection import project
 
 STEM = 16
 STAGES = ((1, 16, 1), (6, 24, 2), (6, 40, 3), (6, 80, 3))  # expansion, channels, blocks; as MobileNetV2 starts
@@ -31,13 +31,13 @@ def mobilenet(shape: ModelShape) -> Model:
     """
     channels, height, columns = shape.image("mobilenet", SMALLEST_SIDE)
     strides = (1, 2, 2, 2 if min(height, columns) >= HALVED_THRICE else 1)
-    layers: list[nn.Module] = [*_conv(channels, STEM, 3, 1), nn.ReLU6(inplace=True)]
+    layers: list[nn.Module] = [*conv_bn(channels, STEM), nn.ReLU6(inplace=True)]
     inputs = STEM
     for (expansion, outputs, blocks), stride in zip(STAGES, strides, strict=True):
         for block in range(blocks):
             layers.append(InvertedResidual(inputs, outputs, stride if block == 0 else 1, expansion))
             inputs = outputs
-    layers += [*_conv(inputs, FEATURES, 1, 1), nn.ReLU6(inplace=True)]
+    layers += [*conv_bn(inputs, FEATURES, 1), nn.ReLU6(inplace=True)]
     encoder = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), *project(FEATURES, shape.width))  # [B, D]
     return Model(encoder, nn.Linear(shape.width or FEATURES, shape.num_classes))
 
@@ -51,12 +51,12 @@ class InvertedResidual(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int, expansion: int) -> None:
         super().__init__()
         wide = inputs * expansion
-        widened = [*_conv(inputs, wide, 1, 1), nn.ReLU6(inplace=True)] if expansion > 1 else []
+        widened = [*conv_bn(inputs, wide, 1), nn.ReLU6(inplace=True)] if expansion > 1 else []
         self.layers = nn.Sequential(
             *widened,
-            *_conv(wide, wide, 3, stride, groups=wide),
+            *conv_bn(wide, wide, 3, stride, groups=wide),
             nn.ReLU6(inplace=True),
-            *_conv(wide, outputs, 1, 1),
+            *conv_bn(wide, outputs, 1),
         )
         self.keeps_shape = stride == 1 and inputs == outputs
 
@@ -64,9 +64,3 @@ class InvertedResidual(nn.Module):
         """[B, inputs, H, W] -> [B, outputs, H/stride, W/stride]."""
         y = cast(Tensor, self.layers(x))
         return x + y if self.keeps_shape else y
-
-
-def _conv(inputs: int, outputs: int, size: int, stride: int, groups: int = 1) -> tuple[nn.Module, nn.Module]:
-    # No bias: the batch norm that follows would cancel it.
-    conv = nn.Conv2d(inputs, outputs, size, stride, padding=size // 2, groups=groups, bias=False)
-    return conv, nn.BatchNorm2d(outputs)

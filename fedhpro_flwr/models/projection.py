@@ -1,31 +1,18 @@
-"""Linear-ReLU from an encoder's own features to the D that all clients of a run share.
-
-Clients whose encoders differ can share the head W [C, D] and the hyper-prototypes [C, K, D] only if all have the same
-D. The ReLU makes the features non-negative, like those of the small models.
-"""
+"""`projection`: one layer on vectors, such as the features of a frozen encoder."""
 
 from __future__ import annotations
 
 from torch import nn
 
+from fedhpro_flwr.models.layers import linear_relu
 from fedhpro_flwr.models.model import Model, ModelShape, model
 
 DEFAULT_WIDTH = 512
 
 
-def project(features: int, width: int) -> tuple[nn.Module, ...]:
-    """The layers [B, features] -> [B, width]; none if `width` is 0 or the encoder has that many features anyway."""
-    return linear_relu(features, width) if width not in (0, features) else ()
-
-
-def linear_relu(features: int, width: int) -> tuple[nn.Module, nn.Module]:
-    """The layers [B, features] -> [B, width], whatever the two numbers are."""
-    return nn.Linear(features, width), nn.ReLU(inplace=True)
-
-
 @model("projection")
 def projection(shape: ModelShape) -> Model:
-    """One linear-ReLU of D units on vectors, such as the features of a frozen encoder, then the head.
+    """One linear-ReLU of D units on vectors, then the head.
 
     Raises:
         ValueError: the inputs are images or text.

@@ -12,8 +12,8 @@ from typing import cast
 
 from torch import Tensor, nn
 
+from fedhpro_flwr.models.layers import conv_bn, project
 from fedhpro_flwr.models.model import Model, ModelShape, model
-from fedhpro_flwr.models.projection import project
 
 STRIDES = (1, 2, 2, 2)  # of the first block of each stage
 SMALLEST_SIDE = 9  # the last batch norm then sees 2x2 pixels, so a batch of one image can still be trained on
@@ -24,13 +24,10 @@ class BasicBlock(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(outputs)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(outputs)
-        self.shortcut = nn.Sequential()
-        if stride != 1 or inputs != outputs:
-            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+        self.conv1, self.bn1 = conv_bn(inputs, outputs, stride=stride)
+        self.conv2, self.bn2 = conv_bn(outputs, outputs)
+        same = stride == 1 and inputs == outputs
+        self.shortcut = nn.Sequential(*(() if same else conv_bn(inputs, outputs, 1, stride)))
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -65,11 +62,7 @@ def resnet18(shape: ModelShape) -> Model:
 
 def _residual(name: str, shape: ModelShape, widths: tuple[int, int, int, int], blocks: int) -> Model:
     channels, _, _ = shape.image(name, SMALLEST_SIDE)
-    layers: list[nn.Module] = [
-        nn.Conv2d(channels, widths[0], 3, 1, 1, bias=False),
-        nn.BatchNorm2d(widths[0]),
-        nn.ReLU(inplace=True),
-    ]
+    layers: list[nn.Module] = [*conv_bn(channels, widths[0]), nn.ReLU(inplace=True)]
     inputs = widths[0]
     for outputs, stride in zip(widths, STRIDES, strict=True):
         for block in range(blocks):

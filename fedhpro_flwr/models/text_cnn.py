@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fedhpro_flwr.data.data_set import PADDING
+from fedhpro_flwr.models.layers import linear_relu
 from fedhpro_flwr.models.model import Model, ModelShape, model
 
 DEFAULT_WIDTH = 64
@@ -49,9 +50,5 @@ def text_cnn(shape: ModelShape) -> Model:
     """
     _, vocabulary = shape.tokens("text-cnn")
     width = shape.width or DEFAULT_WIDTH
-    encoder = nn.Sequential(
-        WordConvolutions(vocabulary),
-        nn.Linear(len(FILTER_WIDTHS) * FILTERS, width),
-        nn.ReLU(inplace=True),
-    )
+    encoder = nn.Sequential(WordConvolutions(vocabulary), *linear_relu(len(FILTER_WIDTHS) * FILTERS, width))
     return Model(encoder, nn.Linear(width, shape.num_classes))

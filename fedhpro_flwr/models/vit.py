@@ -10,10 +10,10 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from fedhpro_flwr.models.layers import linear_relu
 from fedhpro_flwr.models.model import Model, ModelShape, model
-from fedhpro_flwr.models.projection import linear_relu
+from fedhpro_flwr.models.transformer_layer import TransformerLayer
 
 PATCH = 4  # pixels
 TOKEN = 128  # E, numbers per patch
@@ -42,7 +42,7 @@ def vit(shape: ModelShape) -> Model:
     patches = (height // PATCH) * (columns // PATCH)
     encoder = nn.Sequential(
         Patches(channels, patches),
-        *(Layer() for _ in range(LAYERS)),
+        *(TransformerLayer(TOKEN, HEADS, HIDDEN) for _ in range(LAYERS)),
         MeanToken(),
         *linear_relu(TOKEN, width),
     )
@@ -60,30 +60,6 @@ class Patches(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B, ch, H, W] -> tokens [B, T, E], row by row."""
         return cast(Tensor, self.linear(x)).flatten(2).transpose(1, 2) + self.places
-
-
-class Layer(nn.Module):
-    """x + attention(norm(x)), then x + linear(gelu(linear(norm(x))))."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.norm1 = nn.LayerNorm(TOKEN)
-        self.queries_keys_values = nn.Linear(TOKEN, 3 * TOKEN)
-        self.mix = nn.Linear(TOKEN, TOKEN)
-        self.norm2 = nn.LayerNorm(TOKEN)
-        self.feed_forward = nn.Sequential(nn.Linear(TOKEN, HIDDEN), nn.GELU(), nn.Linear(HIDDEN, TOKEN))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Tokens [B, T, E] -> [B, T, E]."""
-        x = x + self._attention(self.norm1(x))
-        return x + cast(Tensor, self.feed_forward(self.norm2(x)))
-
-    def _attention(self, x: Tensor) -> Tensor:
-        count, tokens, _ = x.shape
-        split = self.queries_keys_values(x).view(count, tokens, 3, HEADS, -1)  # [B, T, 3, heads, E/heads]
-        q, k, v = split.permute(2, 0, 3, 1, 4)  # [B, heads, T, E/heads] each
-        seen = F.scaled_dot_product_attention(q, k, v)
-        return cast(Tensor, self.mix(seen.transpose(1, 2).flatten(2)))
 
 
 class MeanToken(nn.Module):

@@ -8,7 +8,8 @@ from torch.nn import functional as F
 
 from fedhpro_flwr.models import build
 from fedhpro_flwr.models.mobilenet import InvertedResidual
-from fedhpro_flwr.models.vit import HEADS, TOKEN, Layer, MeanToken, Patches
+from fedhpro_flwr.models.transformer_layer import TransformerLayer
+from fedhpro_flwr.models.vit import HEADS, HIDDEN, TOKEN, MeanToken, Patches
 
 
 def parameters(name: str, **values: object) -> int:
@@ -86,7 +87,11 @@ def test_inverted_residual_adds_its_input_where_the_shape_stays() -> None:
 
 def test_attention_equals_a_loop_over_heads_and_tokens() -> None:
     torch.manual_seed(0)
-    layer, x, size = Layer().double(), torch.randn(2, 5, TOKEN, dtype=torch.float64), TOKEN // HEADS
+    layer, x, size = (
+        TransformerLayer(TOKEN, HEADS, HIDDEN).double(),
+        torch.randn(2, 5, TOKEN, dtype=torch.float64),
+        TOKEN // HEADS,
+    )
     normed = layer.norm1(x)
     q, k, v = layer.queries_keys_values(normed).chunk(3, dim=-1)
     seen = torch.zeros_like(x)
@@ -103,7 +108,7 @@ def test_attention_equals_a_loop_over_heads_and_tokens() -> None:
 
 def test_vit_knows_places_by_its_learnt_numbers_alone() -> None:
     torch.manual_seed(0)
-    patches, layer, mean = Patches(1, 4).double(), Layer().double(), MeanToken().double()
+    patches, layer, mean = Patches(1, 4).double(), TransformerLayer(TOKEN, HEADS, HIDDEN).double(), MeanToken().double()
     x = torch.randn(3, 1, 8, 8, dtype=torch.float64)
     turned = x.roll(4, dims=-1)  # the patches of a row change places
 

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from fedhpro_flwr.data.data_set import PADDING
 from fedhpro_flwr.models import build
-from fedhpro_flwr.models.text_means import mean_over_tokens
+from fedhpro_flwr.models.transformer_layer import mean_over_tokens
 
 NAMES = ("fasttext", "text-cnn", "text-transformer")
 EMBEDDINGS = {"fasttext": "encoder.0.weight", "text-cnn": "encoder.0.embedding.weight"}
