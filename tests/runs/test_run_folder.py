@@ -149,12 +149,12 @@ def test_a_line_that_is_not_complete_does_not_count(tmp_path, cut):
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        (b'{"server_round": 2', "it is no JSON (Expecting ',' delimiter at character 19);"),
-        (b"\xff\xfe", "it has bytes that are no UTF-8;"),
-        (b"[1]", "it is no report of a round"),
-        (b"{}", "it is no report of a round"),
+        (b'{"server_round": 2', "it is no report of a round (Invalid JSON: EOF while parsing an object at column 18);"),
+        (b"\xff\xfe", "it is no report of a round (Invalid JSON: expected value at column 1);"),
+        (b"[1]", "it is no report of a round (it must be an object);"),
+        (b"{}", "it is no report of a round (server_round: Field required);"),
         (b'{"server_round": "2", "seconds": 1, "received": null, "tested": null}', "it is no report of a round"),
-        (b'{"a":' + b"[" * 10**5, "it is no report of a round (it is nested too deeply);"),
+        (b'{"a":' + b"[" * 10**5, "it is no report of a round (Invalid JSON: recursion limit exceeded"),
         (json.dumps(report(2).line() | {"seconds": "2"}).encode(), "it is no report of a round (seconds: it must be"),
     ],
 )
