@@ -98,7 +98,8 @@ def test_a_resumed_run_with_a_damaged_line_ends_with_2_and_names_it(tmp_path, ca
     last = capsys.readouterr().err.splitlines()[-1]
     assert last == (
         f"fedhpro: resume = {str(folder)!r}: no checkpoint is left to go on from, "
-        f"{folder / 'metrics.jsonl'}, line 1 cannot be read: it is no report of a round (it must be an object); begin a new run"
+        f"{folder / 'metrics.jsonl'}, line 1 cannot be read: "
+        "it is no report of a round (it must be an object); begin a new run"
     )
 
 

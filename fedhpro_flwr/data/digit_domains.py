@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fedhpro_flwr.data.augment import IMAGENET_MEAN, IMAGENET_STD
 from fedhpro_flwr.data.data_set import DataSet, Split
 from fedhpro_flwr.data.digits import DIGITS
 from fedhpro_flwr.data.domain_names import chosen_domains
-from fedhpro_flwr.data.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from fedhpro_flwr.data.registry import DATA_SETS, OPTIONS, USES, DataSource, data_set
 
 SHIPPED = ("mnist", "usps", "svhn", "svhn-part", "syn", "syn-rendered", "mnist-m", "digits")

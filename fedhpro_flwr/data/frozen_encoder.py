@@ -17,8 +17,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from fedhpro_flwr.data.augment import to_float
-from fedhpro_flwr.data.imagenet import IMAGENET_MEAN, IMAGENET_STD
+from fedhpro_flwr.data.augment import IMAGENET_MEAN, IMAGENET_STD, to_float
 from fedhpro_flwr.home_folder import expanded
 
 CLASSIFIERS = {"resnet18": "fc", "resnet34": "fc", "resnet50": "fc", "mobilenet_v2": "classifier", "vit_b_16": "heads"}

@@ -11,11 +11,11 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from fedhpro_flwr.data.augment import IMAGENET_MEAN, IMAGENET_STD
 from fedhpro_flwr.data.class_folders import decode_splits
 from fedhpro_flwr.data.data_set import DataSet, IndexArray
 from fedhpro_flwr.data.domain_folder import domain_folders
 from fedhpro_flwr.data.domain_names import chosen_domains
-from fedhpro_flwr.data.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from fedhpro_flwr.data.own_format import own_path
 from fedhpro_flwr.data.pictures import PictureFolder, open_pictures
 from fedhpro_flwr.data.registry import DataSource, data_set

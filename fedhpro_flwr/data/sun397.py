@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fedhpro_flwr.data.augment import IMAGENET_MEAN, IMAGENET_STD
 from fedhpro_flwr.data.data_set import DataSet, Split
 from fedhpro_flwr.data.frozen_encoder import weights_path
 from fedhpro_flwr.data.hold_out import hold_out
-from fedhpro_flwr.data.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from fedhpro_flwr.data.kept_tensor import kept_tensor
 from fedhpro_flwr.data.picture_features import files_key, picture_features
 from fedhpro_flwr.data.pictures import decode, unlisted

@@ -10,8 +10,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from fedhpro_flwr.data.augment import IMAGENET_MEAN, IMAGENET_STD
 from fedhpro_flwr.data.frozen_encoder import FrozenEncoder
-from fedhpro_flwr.data.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from fedhpro_flwr.printable import one_line
 
 IMAGE_SIZE = 224  # if config.json names none, as for convolutional nets, which take any

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import Tensor
 
+from fedhpro_flwr.aggregation import class_mean
 from fedhpro_flwr.class_means import ClassMeans
 from fedhpro_flwr.client_data import ClientData
 from fedhpro_flwr.config import ConfigError, RunConfig
@@ -21,6 +19,7 @@ from fedhpro_flwr.engine import federation
 from fedhpro_flwr.features import encode
 from fedhpro_flwr.front_doors import sibling
 from fedhpro_flwr.initial_models import initial_models
+from fedhpro_flwr.prototypes import Prototypes
 from fedhpro_flwr.report.groups import compared
 from fedhpro_flwr.seeding import Draws
 from fedhpro_flwr.whole_file import write_whole
@@ -29,20 +28,12 @@ MOST_PASSES = 100  # over the pooled data; by then the network fits it, and its 
 TRAINED_BY = ("data.", "partition.", "model.", "local.")  # sections that say how a central model is trained
 
 
-@dataclass(frozen=True, eq=False)
-class CentralMeans:
-    """Mean feature of each class's training samples under the central model."""
-
-    means: Tensor  # [C, D] float32, zero where not known
-    known: Tensor  # [C] bool
-
-
 def passes_of(config: RunConfig) -> int:
     """The passes over its data of a client that takes part in every round, `MOST_PASSES` at most."""
     return min(config.rounds * config.local.epochs, MOST_PASSES)
 
 
-def central_means(config: RunConfig, cache: Path) -> CentralMeans:
+def central_means(config: RunConfig, cache: Path) -> Prototypes:
     """Class means of the model that would have been trained on the data of all the run's clients in one place.
 
     It starts from the run's initial weights and trains with the run's local settings on the union of the clients'
@@ -59,14 +50,14 @@ def central_means(config: RunConfig, cache: Path) -> CentralMeans:
     path = cache / f"central-{_fingerprint(config)}.safetensors"
     try:
         kept = load_file(path)
-        return CentralMeans(kept["means"], kept["known"])
+        return Prototypes(kept["means"], kept["known"])
     except (FileNotFoundError, SafetensorError, KeyError):  # not there yet, or damaged: made anew
         found = train_centrally(config)
-        write_whole(path, save({"means": found.means, "known": found.known}))
+        write_whole(path, save({"means": found.vectors, "known": found.known}))
         return found
 
 
-def train_centrally(config: RunConfig) -> CentralMeans:
+def train_centrally(config: RunConfig) -> Prototypes:
     """Train, then average the features of each class in eval mode.
 
     Raises:
@@ -85,12 +76,9 @@ def train_centrally(config: RunConfig) -> CentralMeans:
     with draws.torch_everywhere():
         sibling("client_app.visit").train(model, data, local, None, draws)
     z = encode(model, data.training.inputs, data.encoder_inputs)
-    found = ClassMeans.of(z, data.training.labels, divided.data.num_classes)
-    means = torch.zeros(divided.data.num_classes, found.means.shape[1])
-    means[found.class_ids.cpu()] = found.means.cpu()
-    known = torch.zeros(len(means), dtype=torch.bool)
-    known[found.class_ids.cpu()] = True
-    return CentralMeans(means, known)
+    num_classes = divided.data.num_classes
+    found = ClassMeans.of(z.cpu(), data.training.labels.cpu(), num_classes)
+    return Prototypes(*class_mean([found.class_ids], [found.means], [found.counts], num_classes))
 
 
 def _fingerprint(config: RunConfig) -> str:

@@ -101,7 +101,7 @@ def drift_section(groups: Sequence[Group], out: Path, *, central: bool, say: Cal
 def _against_central(run: Run, trace: Trace, out: Path) -> dict[str, Curve]:
     central = central_means(with_data_here(run.config), out)
     return {
-        name: distances_to(trace, central.means, central.known, distance)
+        name: distances_to(trace, central.vectors, central.known, distance)
         for name, (distance, _, _) in DISTANCES.items()
     }
 

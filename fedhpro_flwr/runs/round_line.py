@@ -23,9 +23,9 @@ def round_of(line: bytes, place: str) -> dict[str, Any]:
         ConfigError: it is damaged; the message names the `place`.
     """
     try:
-        report = typed(line, REPORT)
+        report, written = typed(line, REPORT), of_json(line.decode())
         tests = {"received": _complete(report.received), "tested": _complete(report.tested)}
-        return vars(report) | of_json(line.decode()) | tests
+        return {**vars(report), **written, **tests}
     except ValueError as error:
         why = str(error).replace(" at line 1 column", " at column")  # the place tells the line
         raise ConfigError(f"{place} cannot be read: it is no report of a round ({why}){WAY_OUT}") from None

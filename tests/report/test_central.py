@@ -41,15 +41,15 @@ def test_without_training_the_means_are_those_of_the_initial_model(monkeypatch):
         mean, std = (torch.tensor(value).double()[:, None, None] for value in (data.mean, data.std))
         with torch.no_grad():
             z = model.double().encoder((own - mean) / std)
-        torch.testing.assert_close(found.means[label].double(), z.mean(0), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(found.vectors[label].double(), z.mean(0), atol=1e-5, rtol=1e-4)
     assert found.known.all()
 
 
 def test_training_moves_them_and_the_seed_decides_all():
     config = RunConfig.parse(SMALL)
     first, again = train_centrally(config), train_centrally(config)
-    assert torch.equal(first.means, again.means)
-    assert not torch.equal(first.means, train_centrally(RunConfig.parse(SMALL, seed=1)).means)
+    assert torch.equal(first.vectors, again.vectors)
+    assert not torch.equal(first.vectors, train_centrally(RunConfig.parse(SMALL, seed=1)).vectors)
 
 
 def test_the_seed_decides_what_dropout_draws(monkeypatch):
@@ -60,7 +60,7 @@ def test_the_seed_decides_what_dropout_draws(monkeypatch):
     monkeypatch.setitem(MODELS, "dropping", dropping)
     config = RunConfig.parse(SMALL, model__name="dropping")
     first, again = train_centrally(config), train_centrally(config)
-    assert torch.equal(first.means, again.means)
+    assert torch.equal(first.vectors, again.vectors)
 
 
 def test_methods_share_what_is_kept_and_seeds_do_not(tmp_path, monkeypatch):
@@ -69,7 +69,7 @@ def test_methods_share_what_is_kept_and_seeds_do_not(tmp_path, monkeypatch):
     trained = []
     monkeypatch.setattr(central, "train_centrally", lambda config: trained.append(config.seed) or first)
     again = central_means(RunConfig.parse(SMALL, method__name="fedavg", losses__temperature=0.5), tmp_path)
-    assert torch.equal(again.means, first.means)
+    assert torch.equal(again.vectors, first.vectors)
     assert trained == []
     central_means(RunConfig.parse(SMALL, seed=4), tmp_path)
     for change in ({"local.lr": 0.01}, {"partition.num-partitions": 2}, {"data.train-limit": 110}):
@@ -81,7 +81,7 @@ def test_a_damaged_file_is_made_anew(tmp_path):
     first = central_means(RunConfig.parse(SMALL), tmp_path)
     (path,) = tmp_path.iterdir()
     path.write_bytes(b"half")
-    assert torch.equal(central_means(RunConfig.parse(SMALL), tmp_path).means, first.means)
+    assert torch.equal(central_means(RunConfig.parse(SMALL), tmp_path).vectors, first.vectors)
 
 
 def test_several_architectures_have_no_feature_space_in_common():
@@ -97,7 +97,7 @@ def test_what_was_kept_for_other_samples_is_not_used(tmp_path, monkeypatch):
         np.savez(tmp_path / "mine.npz", images=255 - pixels if value else pixels, labels=np.arange(60) % 3)
         monkeypatch.setattr(engine, "RESIDENT", engine.Resident())  # another process reads the file anew
         own = {"data.name": "npz", "data.path": str(tmp_path / "mine.npz"), "data.train-limit": 0}
-        return central_means(RunConfig.parse(SMALL | own), tmp_path).means
+        return central_means(RunConfig.parse(SMALL | own), tmp_path).vectors
 
     first, other = means(0), means(1)
     assert not torch.allclose(first, other)

@@ -131,7 +131,9 @@ def test_a_file_that_cannot_be_read_is_named(file, content, make_run):
 def test_a_damaged_round_is_named_by_its_line(make_run):
     folder = make_run("a", [0.5])
     (folder / "metrics.jsonl").write_text("{}}\n")
-    with pytest.raises(ConfigError, match=rf"^{folder}/metrics.jsonl, line 1 cannot be read: it is no report of a round .Invalid JSON"):
+    with pytest.raises(
+        ConfigError, match=rf"^{folder}/metrics.jsonl, line 1 cannot be read: it is no report of a round .Invalid JSON"
+    ):
         Run.read(folder)
 
 
