@@ -9,8 +9,7 @@ from fedhpro_flwr.comparison.grid import NOT_COMPARED, Cell
 from fedhpro_flwr.config import ConfigError, RunConfig, Scalar
 from fedhpro_flwr.data import DataSource, load
 from fedhpro_flwr.runs.run_folder import CONFIG_FILE, SUMMARY_FILE, content_of
-from fedhpro_flwr.settings.differing import differing
-from fedhpro_flwr.settings.places import FILES
+from fedhpro_flwr.settings.places import FILES, differing
 from fedhpro_flwr.settings.recorded import read_recorded
 
 DATA = "data."  # section of the settings

@@ -11,8 +11,8 @@ from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.runs.folder_lock import lock
 from fedhpro_flwr.runs.resume import refuse_changed_data, resumed
 from fedhpro_flwr.runs.run_folder import CONFIG_FILE
-from fedhpro_flwr.settings.differing import differing
 from fedhpro_flwr.settings.from_command_line import prepare
+from fedhpro_flwr.settings.places import differing
 from fedhpro_flwr.settings.recorded import of_recorded
 
 

@@ -12,16 +12,17 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from fedhpro_flwr.launch.connections import DIRECT, direct
 from fedhpro_flwr.launch.flower import Flower, LaunchError, environment, tool
 from fedhpro_flwr.launch.parent_death import ends_with_parent
-from fedhpro_flwr.launch.process_groups import groups_with
 
 START_TIMEOUT = 90.0  # seconds for the SuperLink to answer
 POLL_SECONDS = 0.2
+PROCESSES = Path("/proc")
 
 
 class PrivateSuperLink:
@@ -99,3 +100,19 @@ def accepts(port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def groups_with(variables: Mapping[str, str]) -> set[int]:
+    """Ids of the process groups, except this process's own, with a process that was started with these variables.
+
+    Once parents have died, they do not lead to their children any more; the environment does.
+
+    Only this user's processes can be seen, and only on Linux: without /proc none is found.
+    """
+    wanted = {os.fsencode(f"{name}={value}") for name, value in variables.items()}
+    found = set()
+    for folder in PROCESSES.glob("[0-9]*"):
+        with suppress(OSError):  # another user's, or it has just ended
+            if wanted <= set((folder / "environ").read_bytes().split(b"\0")):
+                found.add(os.getpgid(int(folder.name)))
+    return found - {os.getpgrp()}

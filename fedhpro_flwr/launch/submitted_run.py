@@ -1,19 +1,21 @@
-"""A run that a SuperLink has taken: what became of it, its end, and its log."""
+"""A run that is handed to a SuperLink: what is sent, what became of it, its end, and its log."""
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import tomli_w
 
 from fedhpro_flwr.config import Scalar
-from fedhpro_flwr.launch.app_folder import app_folder
 from fedhpro_flwr.launch.flower import Flower, LaunchError, UnreachableError, reason
 from fedhpro_flwr.launch.log_stream import LogStream
 
+PACKAGES = ("fedhpro_flwr", "server_app", "client_app")
 UNKNOWN_RUN = "Run ID not found"  # in Flower's message
 LOST = "lost"
 # What Flower says of a ServerApp that ended without a word, or that was stopped because its SuperLink had gone.
@@ -115,3 +117,20 @@ def submit(flower: Flower, settings: Mapping[str, Scalar], engine: str = "") -> 
     if "run-id" not in answer:
         raise LaunchError(f"Flower did not take the run: {reason(answer)}")
     return SubmittedRun(flower, str(answer["run-id"]))
+
+
+def app_folder(scratch: Path) -> Path:
+    """What `flwr run` packs and sends: packages, experiments and pyproject.toml, copied to `scratch` at the first call.
+
+    A run that is submitted again hours later must run the code it was begun with, though the checkout has moved on;
+    and an installed wheel has its pyproject.toml and experiments in another place.
+    """
+    staged = scratch / "fedhpro-flwr"
+    if not staged.exists():
+        root = Path(__file__).resolve().parents[2]
+        checkout = (root / "pyproject.toml").exists()
+        for package in PACKAGES:
+            shutil.copytree(root / package, staged / package, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy((root if checkout else root / "fedhpro_flwr" / "app") / "pyproject.toml", staged)
+        shutil.copytree((root if checkout else root / "fedhpro_flwr") / "conf", staged / "conf")
+    return staged

@@ -11,8 +11,7 @@ from fedhpro_flwr.launch.submitted_run import LOST, SubmittedRun
 from fedhpro_flwr.runs.folder_lock import holder, lock
 from fedhpro_flwr.runs.resume import ORPHAN_SECONDS
 from fedhpro_flwr.runs.run_folder import CONFIG_FILE
-from fedhpro_flwr.settings.differing import differing
-from fedhpro_flwr.settings.places import OF_THE_RUN
+from fedhpro_flwr.settings.places import OF_THE_RUN, differing
 from fedhpro_flwr.settings.recorded import read_recorded
 
 NOT_COMPARED = {"resume", *OF_THE_RUN}  # how the folder is named

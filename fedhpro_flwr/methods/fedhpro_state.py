@@ -8,11 +8,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from fedhpro_flwr.class_imbalance import imbalance, updated_counts
 from fedhpro_flwr.head import Head
 from fedhpro_flwr.hyper_prototypes import HyperPrototypes
 from fedhpro_flwr.methods.head_calibration import Calibrated, received_head, sent_head
-from fedhpro_flwr.records import CLASS_COUNTS, HYPER_PROTOTYPES, Tensors, Update
+from fedhpro_flwr.records import CLASS_COUNTS, CLASS_IDS, HYPER_PROTOTYPES, Tensors, Update
 
 WANTS_HEAD_GRADIENTS = "calibrates"  # [1] int64: whether a round asks for them; checkpoints have it by this name
 CALIBRATION_PROTOTYPES = "calibration-prototypes"  # F [C, M, D]
@@ -69,3 +68,23 @@ class FedHProState:
             wants_head_gradients=bool(saved[WANTS_HEAD_GRADIENTS]),
             class_counts=saved.get(CLASS_COUNTS),
         )
+
+
+def updated_counts(counts: Tensor, updates: Sequence[Update]) -> Tensor:
+    """The samples of each client and class [N, C], brought up to date by a round's replies.
+
+    Args:
+        counts: before the round, zero for a client that has not replied yet.
+        updates: the replies, with their client's number and its samples of each class.
+    """
+    counts = counts.clone()
+    for update in updates:
+        counts[update.partition_id, update.tensors[CLASS_IDS]] = update.tensors[CLASS_COUNTS].to(counts)
+    return counts
+
+
+def imbalance(counts: Tensor) -> float:
+    """Samples of the largest class over those of the smallest that anybody holds: counts [N, C]; 1 before any."""
+    total = counts.sum(dim=0)
+    total = total[total > 0]
+    return float(total.max() / total.min()) if len(total) else 1.0

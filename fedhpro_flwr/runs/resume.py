@@ -33,8 +33,7 @@ from fedhpro_flwr.runs.run_folder import (
 )
 from fedhpro_flwr.runs.summary import read_alone
 from fedhpro_flwr.server.known_data import known_data
-from fedhpro_flwr.settings.differing import differing
-from fedhpro_flwr.settings.places import COMPARED_RUN, DECIDES_NOTHING
+from fedhpro_flwr.settings.places import COMPARED_RUN, DECIDES_NOTHING, differing
 from fedhpro_flwr.settings.recorded import of_recorded, read_recorded
 
 # Settings that may differ from those a run was begun with: how long it goes on, whom it waits for, where things lie.

@@ -8,12 +8,17 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from fedhpro_flwr.config import ConfigError, RunConfig, Scalar, is_text, known_keys
+from fedhpro_flwr.data import DATA_SETS
+from fedhpro_flwr.data.own_format import own_reader
+from fedhpro_flwr.data.registry import refuse_unused
+from fedhpro_flwr.methods import METHODS
+from fedhpro_flwr.models import MODELS
 from fedhpro_flwr.runs.run_folder import CONFIG_FILE, METRICS_FILE
-from fedhpro_flwr.settings.chosen_names import check_names
 from fedhpro_flwr.settings.flat_keys import flatten
 from fedhpro_flwr.settings.places import made_absolute
 from fedhpro_flwr.settings.recorded import completed
 from fedhpro_flwr.settings.toml_file import read_given_toml
+from fedhpro_flwr.tracking import chosen_trackers
 
 PACKAGE = Path(__file__).resolve().parents[1]  # conf and pyproject.toml lie in an installed one, or beside a checkout's
 
@@ -34,6 +39,24 @@ def prepare(conf: str | None, changes: Sequence[str]) -> RunConfig:
     config = RunConfig.parse(settings)
     check_names(config)
     return config
+
+
+def check_names(config: RunConfig) -> None:
+    """Find every name that the settings choose by in its registry, and let what it names check the other settings.
+
+    Raises:
+        ConfigError: a data set, model, method or tracker of that name does not exist, and the message lists those that
+            do; the data set ignores a setting, or the method cannot work with one; or the library of a tracker is not
+            installed.
+    """
+    DATA_SETS.find(config.data.name)
+    if config.partition.at_nodes:
+        own_reader(config.data.name)
+    refuse_unused(config.data)
+    for architecture in (config.model.name, *config.model.group_sizes):
+        MODELS.find(architecture)
+    METHODS.find(config.method.name).refuse(config)
+    chosen_trackers(config.trackers)
 
 
 def refuse_undecodable(key: str, value: str) -> None:

@@ -5,7 +5,7 @@ Two runs are the same wherever their files lie, and a command's relative paths m
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from fedhpro_flwr.home_folder import expanded
@@ -22,6 +22,7 @@ UNCOUNTED = (DATA_FOLDER, "data.download")  # two runs that differ in these alon
 # No result depends on where a run's files go, which trackers it tells, how long it waits, and for how many nodes.
 DECIDES_NOTHING = frozenset({*OF_THE_RUN, "trackers", "clients.num-nodes", "clients.retries", "clients.timeout"})
 HASHING = "hashing"  # data.tokenizer names a folder or this
+MOST_KEYS = 5  # that differ, in a sentence
 DATA_PATH = "data-path"  # in the config of a node: where the data of its client lies
 
 
@@ -30,6 +31,20 @@ def without_places(settings: Mapping[str, Scalar]) -> dict[str, Scalar]:
     return {
         key: Path(str(value)).name if key in FILES else value for key, value in settings.items() if key not in UNCOUNTED
     }
+
+
+def differing(there: Mapping[str, Scalar], here: Mapping[str, Scalar], ignored: Collection[str] = ()) -> str:
+    """`key = there (here ...), ...` for the settings that differ; "" if none do.
+
+    Args:
+        there: flat settings of an earlier run; every key of `here` is among them.
+        here: flat settings of the present run.
+        ignored: keys that may differ.
+    """
+    was, now = without_places(there), without_places(here)
+    keys = [key for key in now if key not in ignored and was[key] != now[key]]
+    named = ", ".join(f"{key} = {was[key]!r} (here {now[key]!r})" for key in keys[:MOST_KEYS])
+    return named + (f" and {len(keys) - MOST_KEYS} more" if len(keys) > MOST_KEYS else "")
 
 
 def made_absolute(settings: Mapping[str, Scalar]) -> dict[str, Scalar]:

@@ -21,7 +21,7 @@ from fedhpro_flwr.engine import federation
 from fedhpro_flwr.introduction import Introduction
 from fedhpro_flwr.records import Task, pack_task
 from fedhpro_flwr.server.known_data import known_data
-from fedhpro_flwr.settings.chosen_names import check_names
+from fedhpro_flwr.settings.from_command_line import check_names
 
 
 def nodes(path: Path | str = "", **settings: object) -> RunConfig:

@@ -23,9 +23,9 @@ import tomli_w
 from member import COLOURS, MARK, NODE_ID, POLL_SECONDS, Member
 
 from fedhpro_flwr.config import Scalar
-from fedhpro_flwr.launch.app_folder import app_folder
 from fedhpro_flwr.launch.flower import environment, tool
 from fedhpro_flwr.launch.private_superlink import accepts, free_port
+from fedhpro_flwr.launch.submitted_run import app_folder
 
 CONNECTION = "cluster"  # the name of the SuperLink in Flower's config.toml
 START_SECONDS = 120.0

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fedhpro_flwr.launch.app_folder import app_folder
+from fedhpro_flwr.launch.submitted_run import app_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 

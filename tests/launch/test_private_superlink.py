@@ -12,8 +12,7 @@ import pytest
 
 from fedhpro_flwr.launch import private_superlink
 from fedhpro_flwr.launch.flower import LaunchError
-from fedhpro_flwr.launch.private_superlink import PrivateSuperLink
-from fedhpro_flwr.launch.process_groups import groups_with
+from fedhpro_flwr.launch.private_superlink import PrivateSuperLink, groups_with
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fedhpro_flwr.class_imbalance import imbalance
+from fedhpro_flwr.methods.fedhpro_state import imbalance
 from fedhpro_flwr.records import HEAD_BIAS_GRADIENTS, HEAD_WEIGHT_GRADIENTS
 from fedhpro_flwr.seeding import sample_partitions
 

@@ -2,8 +2,7 @@
 
 import pytest
 
-from fedhpro_flwr.settings.differing import differing
-from fedhpro_flwr.settings.places import without_places
+from fedhpro_flwr.settings.places import differing, without_places
 
 HERE = {"seed": 1, "data.root": "/here", "data.path": "/here/a.npz", "data.download": True, "local.lr": 0.1}
 

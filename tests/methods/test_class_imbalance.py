@@ -2,7 +2,7 @@
 
 import torch
 
-from fedhpro_flwr.class_imbalance import imbalance, updated_counts
+from fedhpro_flwr.methods.fedhpro_state import imbalance, updated_counts
 from fedhpro_flwr.records import CLASS_COUNTS, CLASS_IDS, Update
 
 
