@@ -16,7 +16,10 @@ ClassWeighting = Literal["clients", "counts"]
 ModelWeighting = Literal["samples", "clients"]
 
 VARIANCE = "running_var"  # the end of the name of a BatchNorm's variance
-STATISTICS = ("running_mean", VARIANCE)  # the same for all its statistics: the data moves them, they have no gradient
+RUNNING_STATISTICS = (
+    "running_mean",
+    VARIANCE,
+)  # the same for all its statistics: the data moves them, they have no gradient
 
 
 def weighted_mean(states: Sequence[Mapping[str, Tensor]], weights: Sequence[float]) -> dict[str, Tensor]:

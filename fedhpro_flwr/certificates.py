@@ -39,7 +39,7 @@ NODE_KEY = re.compile(r"node-(\d+)(\.pub)?")
 DNS_NAME = re.compile(r"(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*")
 
 
-def make_folder(folder: Path, names: Sequence[str], nodes: int, days: int) -> None:
+def make_certificates(folder: Path, names: Sequence[str], nodes: int, days: int) -> None:
     """Make the folder with everything in it, whole or not at all; only its owner can read the private keys (mode 0600
     in a folder of mode 0700).
 
@@ -80,7 +80,7 @@ def add_nodes(folder: Path, more: int) -> list[int]:
     """Add key pairs of nodes to a folder; the certificates stay as they are. Returns the numbers of the new nodes.
 
     Raises:
-        ConfigError: the folder was not made by `make_folder`.
+        ConfigError: the folder was not made by `make_certificates`.
         OSError: the folder cannot be written.
     """
     if not (folder / CA_CERTIFICATE).is_file():

@@ -99,7 +99,7 @@ class HyperPrototypes:
         frame = torch.linalg.qr(draw).Q.T * (width / per_class[:, None]).sqrt()  # [C, D]
         return cls(frame[:, None, :] * used[..., None])
 
-    def class_means(self) -> Tensor:
+    def means(self) -> Tensor:
         """H, the mean over the K vectors of each class: [C, D]."""
         return mean_over_slots(self.vectors, self.vectors)
 

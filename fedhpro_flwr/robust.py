@@ -21,7 +21,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from fedhpro_flwr.aggregation import STATISTICS
+from fedhpro_flwr.aggregation import RUNNING_STATISTICS
 
 Statistic = Literal["mean", "median", "trimmed-mean"]
 
@@ -92,7 +92,7 @@ def update_norms(model: Mapping[str, Tensor], sent: Mapping[str, Tensor]) -> tup
     for name, tensor in model.items():
         if tensor.is_floating_point():
             moved = tensor.double() - sent[name].to(tensor).double()
-            squares[name.endswith(STATISTICS)].append(float(torch.linalg.vector_norm(moved)) ** 2)
+            squares[name.endswith(RUNNING_STATISTICS)].append(float(torch.linalg.vector_norm(moved)) ** 2)
     weights, running = (math.sqrt(math.fsum(each)) for each in squares)
     return weights, running
 
@@ -137,7 +137,9 @@ def clipped_models(
     factors = shrink_factors(norms, torch.ones_like(norms, dtype=torch.bool), longest=longest, to_median=to_median)
     clipped: list[Mapping[str, Tensor]] = []
     for model, own in zip(models, factors.tolist(), strict=True):
-        near = {name: _nearer(tensor, sent[name], own[name.endswith(STATISTICS)]) for name, tensor in model.items()}
+        near = {
+            name: _nearer(tensor, sent[name], own[name.endswith(RUNNING_STATISTICS)]) for name, tensor in model.items()
+        }
         clipped.append(model if own == [1.0, 1.0] else near)
     return clipped
 

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.verification import PolicyBuilder, Store
 from flwr.cli.supernode.register import try_load_public_key
 
-from fedhpro_flwr.certificates import add_nodes, alternative_names, make_folder
+from fedhpro_flwr.certificates import add_nodes, alternative_names, make_certificates
 from fedhpro_flwr.cli import main
 from fedhpro_flwr.settings.flat_keys import ConfigError
 
@@ -29,7 +29,7 @@ EVERYTHING = {"ca.crt", "ca.key", "server.crt", "server.key", "node-0", "node-0.
 def folder(tmp_path_factory):
     """A folder for a server of two names with two nodes."""
     made = tmp_path_factory.mktemp("certificates") / "trial"
-    make_folder(made, ["fl.example.org", "10.1.2.3"], nodes=2, days=30)
+    make_certificates(made, ["fl.example.org", "10.1.2.3"], nodes=2, days=30)
     return made
 
 
@@ -48,7 +48,7 @@ def test_the_files_and_who_may_read_them(folder):
 def test_private_keys_are_private_whatever_the_umask(tmp_path):
     before = os.umask(0)
     try:
-        make_folder(tmp_path / "open", ["a"], nodes=1, days=1)
+        make_certificates(tmp_path / "open", ["a"], nodes=1, days=1)
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "open" / "ca.key").stat().st_mode) == 0o600
@@ -116,7 +116,7 @@ def test_a_real_handshake(folder, tmp_path, authority, host, refused):
     trusted = folder
     if authority == "other":
         trusted = tmp_path / "other"
-        make_folder(trusted, ["localhost"], nodes=1, days=1)
+        make_certificates(trusted, ["localhost"], nodes=1, days=1)
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(folder / "server.crt", folder / "server.key")
     client = ssl.create_default_context(cafile=str(trusted / "ca.crt"))
@@ -145,7 +145,7 @@ def test_a_real_handshake(folder, tmp_path, authority, host, refused):
 
 
 def test_nodes_are_added_and_nothing_else_changes(tmp_path):
-    make_folder(tmp_path / "trial", ["a"], nodes=2, days=1)
+    make_certificates(tmp_path / "trial", ["a"], nodes=2, days=1)
     before = {path.name: path.read_bytes() for path in (tmp_path / "trial").iterdir()}
     (tmp_path / "trial" / "node-1").unlink()  # handed over: its number is not given to another node
     assert add_nodes(tmp_path / "trial", 2) == [2, 3]
@@ -156,7 +156,7 @@ def test_nodes_are_added_and_nothing_else_changes(tmp_path):
 
 def test_an_empty_folder_may_be_there_and_becomes_private(tmp_path):
     (tmp_path / "trial").mkdir(mode=0o755)
-    make_folder(tmp_path / "trial", ["a"], nodes=1, days=1)
+    make_certificates(tmp_path / "trial", ["a"], nodes=1, days=1)
     assert stat.S_IMODE((tmp_path / "trial").stat().st_mode) == 0o700
     assert [path.name for path in tmp_path.iterdir()] == ["trial"]
 
@@ -174,7 +174,7 @@ REFUSED = [
 @pytest.mark.parametrize(("name", "sentence"), REFUSED, ids=[case[0][:20] for case in REFUSED])
 def test_a_name_that_is_none_is_refused_and_nothing_is_made(tmp_path, name, sentence):
     with pytest.raises(ConfigError, match=sentence):
-        make_folder(tmp_path / "trial", ["fine.org", name], nodes=1, days=1)
+        make_certificates(tmp_path / "trial", ["fine.org", name], nodes=1, days=1)
     assert list(tmp_path.iterdir()) == []
 
 

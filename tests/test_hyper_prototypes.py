@@ -50,7 +50,7 @@ def test_normal_start():
 
 def test_orthogonal_start():
     start = HyperPrototypes.start(7, 5, 16, init="orthogonal", generator=seeded())
-    means = start.class_means()
+    means = start.means()
     torch.testing.assert_close(means @ means.T, torch.eye(7) * 16 / 5, atol=1e-5, rtol=0)
     for k in range(5):
         assert torch.equal(start.vectors[:, k], start.vectors[:, 0])
@@ -84,7 +84,7 @@ def test_slots_that_a_class_does_not_use_are_zero():
     assert [int(s[c].ne(0).any(-1).sum()) for c in range(4)] == [1, 3, 5, 3]
     assert slot_weights(s).tolist()[0] == [1, 0, 0, 0, 0]
     torch.testing.assert_close(slot_weights(s).sum(1), torch.ones(4))
-    torch.testing.assert_close(differing().class_means()[1], s[1, :3].mean(0))
+    torch.testing.assert_close(differing().means()[1], s[1, :3].mean(0))
 
 
 def test_counts_that_are_equal_change_nothing():
@@ -95,7 +95,7 @@ def test_counts_that_are_equal_change_nothing():
 
 
 def test_an_orthogonal_class_mean_has_its_norm_whatever_its_count():
-    norms = torch.linalg.vector_norm(differing("orthogonal").class_means(), dim=1).square()
+    norms = torch.linalg.vector_norm(differing("orthogonal").means(), dim=1).square()
     torch.testing.assert_close(norms, torch.tensor([8 / 1, 8 / 3, 8 / 5, 8 / 3]))
 
 
@@ -230,7 +230,7 @@ def test_update_refuses_options():
 
 def test_class_means_and_movement_by_hand():
     before = HyperPrototypes(torch.tensor([[[3.0, 0.0], [0.0, 4.0]]]))
-    assert before.class_means().tolist() == [[1.5, 2.0]]
+    assert before.means().tolist() == [[1.5, 2.0]]
     after = HyperPrototypes(torch.tensor([[[3.0, 0.0], [0.0, 3.0]]]))
     assert after.relative_movement(before) == pytest.approx(0.2)
 

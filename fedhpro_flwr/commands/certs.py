@@ -12,7 +12,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from fedhpro_flwr.certificates import ALWAYS, CA_CERTIFICATE, SERVER_CERTIFICATE, SERVER_KEY, add_nodes, make_folder
+from fedhpro_flwr.certificates import (
+    ALWAYS,
+    CA_CERTIFICATE,
+    SERVER_CERTIFICATE,
+    SERVER_KEY,
+    add_nodes,
+    make_certificates,
+)
 from fedhpro_flwr.commands import OK, Subparsers
 from fedhpro_flwr.commands.complaint import say
 from fedhpro_flwr.home_folder import expanded
@@ -81,7 +88,7 @@ def certs(options: argparse.Namespace, console: Console) -> int:
             f"--server {options.server}: nodes cannot connect to a wildcard; name the server too, as fl.example.org"
         )
     days = options.days or 365
-    make_folder(folder, names, options.nodes, days)
+    make_certificates(folder, names, options.nodes, days)
     until = datetime.now(UTC) + timedelta(days=days)
     every_name = ", ".join(dict.fromkeys([*names, *ALWAYS]))
     say(

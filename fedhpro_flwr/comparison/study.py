@@ -21,9 +21,9 @@ from fedhpro_flwr.comparison.table_files import runs_elsewhere, write_files
 from fedhpro_flwr.comparison.table_text import terminal
 from fedhpro_flwr.comparison.workers import Outcome, run_cells
 from fedhpro_flwr.config import ConfigError, RunConfig
+from fedhpro_flwr.listed import ten_of
 from fedhpro_flwr.writable import make_folder
 
-MOST_NAMED = 3  # runs that a sentence names
 UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError)  # raised by files that somebody has changed
 
 
@@ -103,10 +103,9 @@ def run_study(
             complain(f"left out: {cell.name}: {missing[place]}")
     say(console, f"tables in {grid.folder}: table.md, table.tex, table.csv, runs.csv")
     if elsewhere:
-        more = f" and {len(elsewhere) - MOST_NAMED} more" if len(elsewhere) > MOST_NAMED else ""
         say(
             console,
-            f"those before had runs that these have not ({', '.join(elsewhere[:MOST_NAMED])}{more}): the runs stay, "
+            f"those before had runs that these have not ({ten_of(elsewhere)}): the runs stay, "
             "and the command that made those tables writes them again at once",
         )
     return Study(runs, missing)

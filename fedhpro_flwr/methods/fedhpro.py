@@ -168,7 +168,7 @@ class FedHPro(Method):
 
     def prototypes(self, received: Tensors) -> Prototypes:
         """H, the mean of the K hyper-prototypes of each class."""
-        means = HyperPrototypes(received[HYPER_PROTOTYPES]).class_means()
+        means = HyperPrototypes(received[HYPER_PROTOTYPES]).means()
         return Prototypes(means, torch.ones(len(means), dtype=torch.bool))
 
     def prototype_scores(self, received: Tensors) -> Scores:

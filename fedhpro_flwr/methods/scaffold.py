@@ -42,7 +42,7 @@ import torch
 from flwr.common.logger import log
 from torch import Tensor
 
-from fedhpro_flwr.aggregation import STATISTICS, ModelWeighting, weighted_mean
+from fedhpro_flwr.aggregation import RUNNING_STATISTICS, ModelWeighting, weighted_mean
 from fedhpro_flwr.config import ConfigError, RunConfig
 from fedhpro_flwr.methods.arrival import Arrival, Correction, Departure
 from fedhpro_flwr.methods.base import Method, ServerStep, method
@@ -225,7 +225,7 @@ def _by_name(model: Model, vector: Tensor) -> dict[str, Tensor]:
 def _moved(received: Tensors, trained: Tensors) -> Tensor:
     """x - y over all floating-point numbers of the model [W], zero for BatchNorm's statistics."""
     parts = [
-        torch.zeros_like(tensor) if name.endswith(STATISTICS) else received[name] - tensor
+        torch.zeros_like(tensor) if name.endswith(RUNNING_STATISTICS) else received[name] - tensor
         for name, tensor in trained.items()
         if tensor.is_floating_point()
     ]

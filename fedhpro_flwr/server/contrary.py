@@ -16,7 +16,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from fedhpro_flwr.aggregation import STATISTICS
+from fedhpro_flwr.aggregation import RUNNING_STATISTICS
 from fedhpro_flwr.records import Update
 from fedhpro_flwr.robust import cut_of, middle_mean
 from fedhpro_flwr.server.replies import Collected
@@ -46,7 +46,7 @@ def agreement(models: Sequence[Mapping[str, Tensor]], sent: Mapping[str, Tensor]
     dots = torch.zeros(len(models), dtype=torch.float64)
     squares, square = torch.zeros_like(dots), 0.0
     for name, before in sent.items():
-        if not before.is_floating_point() or name.endswith(STATISTICS):
+        if not before.is_floating_point() or name.endswith(RUNNING_STATISTICS):
             continue  # statistics move in the same direction at a client that turns its parameters around
         # One tensor at a time, so that the clients' models are not all held in float64 as well.
         moves = torch.stack([(model[name].double() - before.double()).flatten() for model in models])  # [N, numbers]

@@ -20,7 +20,7 @@ from proxy import NAME, NGINX, Proxy, nginx
 from safetensors.torch import load_file
 
 from client_app.app import app as client_app
-from fedhpro_flwr.certificates import make_folder
+from fedhpro_flwr.certificates import make_certificates
 from fedhpro_flwr.cli import main
 from fedhpro_flwr.launch.in_process import run_in_process
 from fedhpro_flwr.launch.private_superlink import free_port
@@ -104,7 +104,7 @@ def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]
     """SuperLink, nginx, two SuperNodes with their own keys behind it, and a run of one round."""
     folder = tmp_path_factory.mktemp("federation")
     certificates = folder / "certificates"
-    make_folder(certificates, [NAME], nodes=NODES + 1, days=2)
+    make_certificates(certificates, [NAME], nodes=NODES + 1, days=2)
     tls = TLS(certificates / "ca.crt", certificates / "server.crt", certificates / "server.key")
     with Cluster(folder / "cluster", tls=tls, auth=True) as cluster:
         superlink = cluster.superlink(database=folder / "superlink.db")
@@ -212,7 +212,7 @@ def test_a_run_that_is_submitted_the_wrong_way_says_which(
 
 
 def test_nginx_trusts_no_other_server_on_the_superlinks_port(federation: Federation, tmp_path: Path) -> None:
-    make_folder(tmp_path / "others", [NAME], nodes=1, days=2)
+    make_certificates(tmp_path / "others", [NAME], nodes=1, days=2)
     with nginx(tmp_path / "nginx", tmp_path / "others", federation.cluster.port, free_port()) as proxy:
         assert proxy.ask("POST /v1/fleet/pull-messages HTTP/1.1")[0] == 502
     assert "certificate verify error" in (tmp_path / "nginx" / "error.log").read_text()

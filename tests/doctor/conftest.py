@@ -14,7 +14,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from fedhpro_flwr.certificates import alternative_names, authority_certificate, make_folder, server_certificate
+from fedhpro_flwr.certificates import alternative_names, authority_certificate, make_certificates, server_certificate
 
 RELEASE = version("flwr")
 SUPERLINK = {
@@ -29,7 +29,7 @@ SUPERLINK = {
 def trial(tmp_path_factory):
     """A folder of `fedhpro certs` for fl.example.org."""
     folder = tmp_path_factory.mktemp("trial") / "trial"
-    make_folder(folder, ["fl.example.org"], nodes=1, days=365)
+    make_certificates(folder, ["fl.example.org"], nodes=1, days=365)
     return folder
 
 

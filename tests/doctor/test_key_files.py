@@ -8,7 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 
-from fedhpro_flwr.certificates import alternative_names, authority_certificate, make_folder, server_certificate
+from fedhpro_flwr.certificates import alternative_names, authority_certificate, make_certificates, server_certificate
 from fedhpro_flwr.doctor import key_files
 from fedhpro_flwr.doctor.contact import Contact
 from fedhpro_flwr.doctor.finding import Level
@@ -113,7 +113,7 @@ def test_a_certificate_for_other_names(trial, issue):
 
 
 def test_the_key_of_another_certificate(trial, tmp_path):
-    make_folder(tmp_path / "other", ["a"], nodes=1, days=1)
+    make_certificates(tmp_path / "other", ["a"], nodes=1, days=1)
     finding = private_key(superlink(trial, key=tmp_path / "other" / "server.key"))
     assert finding.level is PROBLEM
     assert "is not the key of" in finding.found

@@ -9,7 +9,7 @@ from http.client import BadStatusLine
 
 import pytest
 
-from fedhpro_flwr.certificates import make_folder
+from fedhpro_flwr.certificates import make_certificates
 from fedhpro_flwr.doctor import contact, tls
 from fedhpro_flwr.doctor.clock import clock
 from fedhpro_flwr.doctor.contact import Answer, Contact
@@ -226,7 +226,7 @@ def test_tls_without_the_ca(serve, trial):
 
 
 def test_tls_with_another_ca(serve, trial, tmp_path):
-    make_folder(tmp_path / "other", ["a"], nodes=1, days=1)
+    make_certificates(tmp_path / "other", ["a"], nodes=1, days=1)
     finding = tls.handshake(at(serve(tls=trial), roots=tmp_path / "other" / "ca.crt", insecure=False))
     assert finding.level is PROBLEM
     assert "ca.crt is another CA's" in finding.advice

@@ -43,7 +43,7 @@ def test_the_clients_loss_refers_to_the_class_means(make):
     arrival = make.arrival(config, make.model(), make.data(), sent)
     z = torch.randn(6, make.width, generator=torch.Generator().manual_seed(0))
     labels = torch.tensor([0, 1, 2, 3, 2, 0])
-    means = HyperPrototypes(sent["hyper-prototypes"]).class_means()
+    means = HyperPrototypes(sent["hyper-prototypes"]).means()
     wanted = sum(((z[i] - means[label]) ** 2).mean() for i, label in enumerate(labels.tolist())) / 6
     torch.testing.assert_close(method.local_loss(arrival)(Batch(z, labels, z)), wanted)
 
@@ -72,6 +72,6 @@ def test_what_else_fedhpro_does_is_left_out(make):
     method = build_method(config)
     sent = method.broadcast(method.start(make.model().state_dict()))
     assert method.logit_offsets(make.arrival(config, make.model(), make.data(), sent)) is None
-    means = HyperPrototypes(sent["hyper-prototypes"]).class_means()
+    means = HyperPrototypes(sent["hyper-prototypes"]).means()
     z = torch.randn(6, make.width, generator=torch.Generator().manual_seed(0))
     assert torch.equal(method.prototype_scores(sent)(z), Prototypes(means, torch.ones(4, dtype=torch.bool)).scores()(z))

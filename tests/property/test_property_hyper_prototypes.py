@@ -90,6 +90,6 @@ def test_orthogonal_start_is_a_frame(classes, per_class, extra, seed):
     width = classes + extra
     generator = torch.Generator().manual_seed(seed)
     start = HyperPrototypes.start(classes, per_class, width, init="orthogonal", generator=generator)
-    means = start.class_means().double()
+    means = start.means().double()
     expected = torch.eye(classes, dtype=torch.float64) * width / per_class
     torch.testing.assert_close(means @ means.T, expected, atol=2e-5 * width, rtol=0)
