@@ -70,7 +70,7 @@ def test_links_to_a_heading_find_it(page: Path) -> None:
         ("experiments", [path.stem for path in (ROOT / "conf").glob("*.toml")]),
         ("data", list(DATA_SETS)),
         ("methods", list(METHODS)),
-        ("own-data-and-models", list(MODELS)),
+        ("own-models-and-methods", list(MODELS)),
     ],
 )
 def test_all_that_a_setting_can_choose_stands_on_its_page(name: str, chosen: list[str]) -> None:
@@ -100,7 +100,7 @@ def registries() -> Iterator[None]:
 
 
 def examples(word: str) -> str:
-    text = (ROOT / "docs" / "own-data-and-models.md").read_text(encoding="utf-8")
+    text = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs").glob("own-*.md"))
     blocks = [block for block in re.findall(r"```python\n(.*?)```", text, flags=re.S) if word in block]
     assert len(blocks) == 1
     return str(blocks[0])

@@ -106,7 +106,7 @@ def test_what_switches_a_part_of_fedhpro_off_says_nothing_of_an_own_method(switc
 
 
 def test_built_in_are_methods_that_there_are_and_none_with_a_section_in_own():
-    """docs/own-data-and-models.md has the sections of own methods named in OWN; that must not make them built in."""
+    """docs/own-models-and-methods.md has the sections of own methods named in OWN; that must not make them built in."""
     assert {*BUILT_IN} <= {*METHODS} and not {*BUILT_IN} & {*OWN}
     assert all(any(f"{name}." in keys for keys, _ in NEEDS) for name in (*RIVALS, *OWN))
 
