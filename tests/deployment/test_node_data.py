@@ -7,14 +7,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from cluster import Cluster
+from safetensors.torch import load_file
 from sklearn.datasets import load_digits
 
-from fedhpro_flwr.config import RunConfig
+from client_app.app import app as client_app
+from fedhpro_flwr.config import RunConfig, Scalar
+from fedhpro_flwr.launch.in_process import run_in_process
+from server_app.app import app as server_app
 
 pytestmark = pytest.mark.simulation
 
 CLASSES = ([0, 1, 2, 3], [3, 4, 5, 6, 7], [9])  # of each client; nobody has an 8
+METHODS = ("fedhpro", "scaffold")  # of the two runs; only SCAFFOLD's clients keep something
 
 
 def digits_of(classes: list[int], file: Path) -> int:
@@ -25,12 +31,11 @@ def digits_of(classes: list[int], file: Path) -> int:
     return len(images)
 
 
-def test_three_nodes_with_classes_of_their_own_and_a_server_without_data(tmp_path: Path) -> None:
-    sizes = [digits_of(classes, tmp_path / f"hospital-{client}.npz") for client, classes in enumerate(CLASSES)]
-    folder = tmp_path / "run"
-    config = RunConfig.parse(
+def settings(folder: Path, method: str) -> dict[str, Scalar]:
+    return RunConfig.parse(
         rounds=1,
         run_folder=str(folder),
+        method__name=method,
         data__name="npz",
         data__classes="10",
         data__input_shape="1x8x8",
@@ -38,13 +43,28 @@ def test_three_nodes_with_classes_of_their_own_and_a_server_without_data(tmp_pat
         partition__num_partitions=3,
         clients__num_nodes=3,
         local__epochs=2,
-    )
+    ).flat()
+
+
+def test_two_runs_at_once_on_nodes_with_classes_of_their_own_and_a_server_without_data(tmp_path: Path) -> None:
+    data, folder = tmp_path / "data", tmp_path / "fedhpro"
+    data.mkdir()
+    sizes = [digits_of(classes, data / f"client-{client}.npz") for client, classes in enumerate(CLASSES)]
     with Cluster(tmp_path / "cluster") as cluster:
         cluster.superlink()
         for client in range(3):
-            kept = {"data_path": str(tmp_path / f"hospital-{client}.npz"), "state_path": str(tmp_path / "state")}
+            kept = {"data_path": str(data / f"client-{client}.npz"), "state_path": str(tmp_path / "state")}
             cluster.supernode(client, **kept)
-        assert cluster.run(config.flat()) == 0, cluster.logs()
+        runs = [cluster.submit(settings(tmp_path / method, method)) for method in METHODS]
+        assert [cluster.wait(run) for run in runs] == [0, 0], cluster.logs()
+
+    for method in METHODS:  # the bits of each alone, without a network
+        alone = settings(tmp_path / "alone" / method, method) | {"data.path": str(data)}
+        run_in_process(server_app, client_app, 3, alone)
+        here, there = (load_file(place / method / "model.safetensors") for place in (tmp_path / "alone", tmp_path))
+        torch.testing.assert_close(there, here, rtol=0, atol=0)
+    (kept_by_scaffold,) = (tmp_path / "state").iterdir()
+    assert {file.name for file in kept_by_scaffold.iterdir()} == {"client-0", "client-1", "client-2"}
 
     rounds = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [line["set_aside"] for line in rounds] == [[]]
